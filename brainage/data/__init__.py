@@ -1,0 +1,1 @@
+"""Cohorts, splits, volumes, transforms, phantoms: everything that reads input."""

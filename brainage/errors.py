@@ -1,0 +1,79 @@
+"""Every failure a user can cause, on one screen.
+
+Each message says where (scan, path or configuration key), which rule was broken, what came, and
+what to do. The command line prints the message alone and exits with code 2.
+"""
+
+
+class BrainageError(Exception):
+    """Base of all errors that the user can mend.
+
+    Parameters
+    ----------
+    where : str
+        Scan, path or configuration key that the message is about.
+    problem : str
+        The rule and what came instead, as one sentence.
+    remedy : str
+        What to do, as one sentence; empty when the problem says it.
+    """
+
+    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
+        self.where, self.problem, self.remedy = where, problem, remedy
+        super().__init__(where, problem, remedy)
+
+    @property
+    def reason(self) -> str:
+        """Problem and remedy without the place: what a ledger row holds."""
+        return " ".join(part for part in (self.problem.rstrip(), self.remedy.strip()) if part)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}" if self.where else self.reason
+
+
+class ConfigError(BrainageError):
+    """A setting is unknown, missing or out of range."""
+
+
+class CohortError(BrainageError):
+    """A cohort table or folder cannot be used as it is."""
+
+
+class VolumeError(BrainageError):
+    """A scan cannot be read, or is not the kind of scan that is needed."""
+
+
+class PreparationError(BrainageError):
+    """A readable scan cannot be brought onto the network's grid."""
+
+
+class StoreError(BrainageError):
+    """A prepared array on disk is missing, stale or damaged."""
+
+
+class ShapeError(BrainageError):
+    """A tensor does not have the shape that its name promises."""
+
+
+class TrainingError(BrainageError):
+    """Training cannot start or go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """A loss or gradient is NaN or infinite; no optimizer has moved."""
+
+
+class DeviceMemoryError(TrainingError):
+    """The device ran out of memory."""
+
+
+class CheckpointError(BrainageError):
+    """A checkpoint is damaged or belongs to another run."""
+
+
+class BundleError(BrainageError):
+    """A trained model on disk is damaged, changed or of an unknown version."""
+
+
+class TrackingError(BrainageError):
+    """The experiment tracker cannot be reached or refuses."""

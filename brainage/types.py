@@ -1,0 +1,55 @@
+"""Shape legend, aliases and the few values that travel between layers.
+
+Shapes: B batch, C channels, classes or age bins, I J K voxels (RAS+), W workers, N scans.
+Units are in names: ``_years``, ``_mm``, ``_s``, ``_mb``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+HalfArray = NDArray[np.float16]
+BoolArray = NDArray[np.bool_]
+Json = dict[str, Any]
+Record = Mapping[str, Any]
+
+Method = Literal["bp", "lfnn", "lfnn_l", "deep_supervision"]
+Verdict = Literal["ok", "flagged", "failed"]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One 3-D image in memory.
+
+    Attributes
+    ----------
+    data : numpy.ndarray of float32 (I, J, K)
+        Voxels, axes towards Right, Anterior, Superior (RAS+).
+    affine : numpy.ndarray of float64 (4, 4)
+        Voxel index to world coordinates in mm.
+    """
+
+    data: FloatArray
+    affine: DoubleArray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel along i, j, k in mm."""
+        i, j, k = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return float(i), float(j), float(k)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What became of one input row or scan."""
+
+    scan_id: str
+    stage: str
+    verdict: Verdict
+    reason: str = ""
+    seconds: float = 0.0

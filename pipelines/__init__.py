@@ -1,0 +1,1 @@
+"""The `brainage` command: one module a job."""
