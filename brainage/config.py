@@ -218,7 +218,7 @@ def build_config(content: Any, where: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        clauses = [_describe(item["loc"], item["msg"], item.get("input")) for item in error.errors()]
+        clauses = [_describe(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
         raise ConfigError(where, "; ".join(clauses) + ".") from error
 
 
@@ -240,7 +240,7 @@ def with_changes(config: Config, changes: dict[str, Any], where: str = "options"
         if value is None:
             continue
         *sections, leaf = key.split(".")
-        target = content
+        target: Any = content
         for section in sections:
             target = target.get(section)
             if not isinstance(target, dict):
