@@ -29,15 +29,17 @@ class PreprocessingConfig(Settings):
     shape : tuple of int (3,)
         Voxels of the grid along i, j, k, centred on the template's brain.
     min_mask_overlap : float
-        Smallest Dice overlap of the scan's brain with the MNI152 brain mask.
+        Smallest Dice overlap of the scan's brain with the MNI152 brain mask. The default lies
+        under all 267 OASIS-1 scans (0.81 to 0.96).
     min_template_correlation : float
-        Smallest Pearson correlation with the MNI152 T1 template inside the brain.
+        Smallest Pearson correlation with the MNI152 T1 template inside the brain. The default
+        lies under all 267 OASIS-1 scans (0.02 to 0.68, 99 % above 0.27) and above T2 contrast.
     """
 
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
     min_mask_overlap: Probability = 0.80
-    min_template_correlation: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.20
+    min_template_correlation: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":
@@ -107,6 +109,8 @@ class LearningConfig(Settings):
         δ: the share of a block's workers that lead.
     follower_weight : float
         λ of the follower loss.
+    follower_space : {"output", "probability"}
+        Followers approach the best leader's outputs, or the softmax of them.
     """
 
     method: Method = "lfnn_l"
@@ -117,9 +121,11 @@ class LearningConfig(Settings):
     leader_fraction: Fraction = 0.5
     leader_weight: Annotated[float, Field(ge=0.0)] = 1.0
     follower_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    follower_space: Literal["output", "probability"] = "output"
     selection: Literal["per_batch", "per_sample"] = "per_batch"
     head_pool: Annotated[int, Field(ge=1, le=8)] = 2
-    head_norm: Literal["batch", "none"] = "batch"
+    output_pool: Annotated[int, Field(ge=1, le=8)] = 2
+    head_norm: Literal["batch", "layer", "none"] = "batch"
     head_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
     @model_validator(mode="after")
@@ -130,7 +136,16 @@ class LearningConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """Optimizer, schedule and length of training; one optimizer a block."""
+    """Optimizer, schedule and length of training; one optimizer a block.
+
+    Attributes
+    ----------
+    patience_epochs : int, optional
+        Stop when the validation MAE has not improved for so many epochs.
+    keep : {"best", "last"}
+        Weights that training ends with: those of the epoch with the smallest validation MAE, or
+        the last ones.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 30
     batch_size: Annotated[int, Field(ge=1)] = 8
@@ -140,6 +155,7 @@ class TrainingConfig(Settings):
     schedule: Literal["cosine", "constant"] = "cosine"
     max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = 5.0
     patience_epochs: Annotated[int, Field(ge=1)] | None = None
+    keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
     loader_processes: Annotated[int, Field(ge=0)] = 0
 

@@ -1,0 +1,196 @@
+"""LocalBlock and BlockStack; cutting a network's stages into K blocks of balanced cost."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from brainage.errors import ConfigError
+from brainage.lfnn.workers import WorkerHead
+
+BuildHead = Callable[[int, tuple[int, ...], bool], WorkerHead | None]
+
+
+class LocalBlock(nn.Module):
+    """A piece of the network and the head that trains it; a block of plain BP has no head."""
+
+    def __init__(self, body: nn.Sequential, head: WorkerHead | None) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+
+class BlockStack(nn.Module):
+    """A network cut into K blocks. The head of the last block is the network's output.
+
+    Parameters
+    ----------
+    blocks : sequence of LocalBlock
+        In order; the last one has a head with one worker.
+    """
+
+    def __init__(self, blocks: Sequence[LocalBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, block_index: int) -> LocalBlock:
+        block = self.blocks[block_index]
+        assert isinstance(block, LocalBlock)
+        return block
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Network output (B, C): every worker feeds the next block, no label is needed."""
+        features = inputs
+        for block_index in range(len(self)):
+            features = self[block_index].body(features)
+        return self.read_out(len(self) - 1, features).squeeze(1)
+
+    def read_out(self, block_index: int, features: Tensor) -> Tensor:
+        """Worker outputs (B, W, C) of one block's head from that block's features."""
+        head = self[block_index].head
+        assert head is not None
+        outputs: Tensor = head(features)
+        return outputs
+
+    def block_outputs(self, inputs: Tensor) -> list[Tensor | None]:
+        """Worker outputs (B, W, C) of every block; None where a block has no head."""
+        outputs, features = [], inputs
+        for block_index in range(len(self)):
+            features = self[block_index].body(features)
+            has_head = self[block_index].head is not None
+            outputs.append(self.read_out(block_index, features) if has_head else None)
+        return outputs
+
+
+def build_stack(
+    stages: Mapping[str, nn.Module],
+    starts: Sequence[str],
+    input_shape: tuple[int, ...],
+    build_head: BuildHead,
+) -> BlockStack:
+    """Join stages into blocks and give each the head that `build_head` makes.
+
+    Parameters
+    ----------
+    stages : mapping of str to torch.nn.Module
+        The network, in order.
+    starts : sequence of str
+        Names of the stages that begin a block; the first stage is always one.
+    input_shape : tuple of int
+        Shape of one sample, (C, I, J, K) or (C, I, J).
+    build_head : callable
+        From block index, feature shape and whether it is the last block to a head or None.
+    """
+    groups: list[list[nn.Module]] = []
+    for name, stage in stages.items():
+        if not groups or name in starts:
+            groups.append([])
+        groups[-1].append(stage)
+    blocks, shape = [], input_shape
+    for block_index, group in enumerate(groups):
+        body = nn.Sequential(*group)
+        shape = measure_shape(body, shape)
+        head = build_head(block_index, shape, block_index == len(groups) - 1)
+        blocks.append(LocalBlock(body, head))
+    return BlockStack(blocks)
+
+
+def measure_shape(body: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one sample after `body`; leaves its state alone.
+
+    Raises
+    ------
+    ConfigError
+        If the input is too small for the network.
+    """
+    was_training = body.training
+    body.eval()
+    try:
+        with torch.no_grad():
+            features = body(torch.zeros(1, *input_shape))
+    except RuntimeError as error:
+        raise ConfigError(
+            "preprocessing.shape",
+            f"an input of shape {input_shape} is too small for the network.",
+            f"Use a larger shape, or a network with fewer reductions ({_first_line(error)}).",
+        ) from error
+    finally:
+        body.train(was_training)
+    return tuple(features.shape[1:])
+
+
+def measure_costs(stages: Mapping[str, nn.Module], input_shape: tuple[int, ...]) -> dict[str, int]:
+    """Floating-point operations of each stage's forward pass on one sample.
+
+    A count instead of a time, so that the same network is cut the same way on every machine.
+    """
+    costs, sample = {}, torch.zeros(1, *input_shape)
+    for name, stage in stages.items():
+        was_training = stage.training
+        stage.eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            sample = stage(sample)
+        stage.train(was_training)
+        costs[name] = max(1, int(counter.get_total_flops()))
+    return costs
+
+
+def choose_starts(costs: Mapping[str, int], blocks: int) -> list[str]:
+    """First stage of each of K contiguous blocks whose dearest block is as cheap as possible.
+
+    Ties prefer the earlier cut.
+
+    Raises
+    ------
+    ConfigError
+        If there are more blocks than stages.
+    """
+    names, values = list(costs), list(costs.values())
+    if blocks > len(names):
+        raise ConfigError(
+            "learning.blocks",
+            f"{blocks} blocks do not fit a network of {len(names)} stages.",
+            f"Use 1 to {len(names)}.",
+        )
+    prefix = [0]
+    for value in values:
+        prefix.append(prefix[-1] + value)
+    # best[k][n]: smallest possible dearest block when the first n stages form k blocks
+    best: list[list[float]] = [[float("inf")] * (len(names) + 1) for _ in range(blocks + 1)]
+    origin = [[0] * (len(names) + 1) for _ in range(blocks + 1)]
+    best[0][0] = 0.0
+    for k in range(1, blocks + 1):
+        for n in range(k, len(names) + 1):
+            for m in range(k - 1, n):
+                dearest = max(best[k - 1][m], prefix[n] - prefix[m])
+                if dearest < best[k][n]:
+                    best[k][n], origin[k][n] = dearest, m
+    starts, n = [], len(names)
+    for k in range(blocks, 0, -1):
+        n = origin[k][n]
+        starts.append(names[n])
+    return starts[::-1]
+
+
+def check_starts(starts: Sequence[str], stages: Mapping[str, nn.Module]) -> list[str]:
+    """Refuse cuts that name no stage; the first stage is added where it is missing.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not a stage of the network.
+    """
+    for name in starts:
+        if name not in stages:
+            raise ConfigError(
+                "learning.cuts", f"no stage is called {name!r}.", f"Stages: {', '.join(stages)}."
+            )
+    first = next(iter(stages))
+    return [first, *[name for name in stages if name in starts and name != first]]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:120]

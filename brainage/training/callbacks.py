@@ -1,0 +1,104 @@
+"""Hooks into the training loop: a base of no-ops, progress and early stopping."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    train_loss, val_loss : float
+        Sum over blocks of the mean loss in training; global loss in validation.
+    val_mae_years : float
+        Mean absolute error of the network's output on the validation scans.
+    block_val_mae_years : tuple of float
+        The same for each block's own head; NaN where a block has none.
+    epoch_seconds, train_seconds_cumulative : float
+        Training time without validation: of this epoch, and of all up to here.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_mae_years: float
+    block_val_mae_years: tuple[float, ...]
+    epoch_seconds: float
+    train_seconds_cumulative: float
+
+    def metrics(self) -> dict[str, float]:
+        """The record under the tracker's metric names."""
+        named = {
+            "train_loss": self.train_loss,
+            "val_loss": self.val_loss,
+            "val_mae_years": self.val_mae_years,
+            "epoch_seconds": self.epoch_seconds,
+            "train_seconds_cumulative": self.train_seconds_cumulative,
+        }
+        for block_index, value in enumerate(self.block_val_mae_years):
+            named[f"block_{block_index}_val_mae_years"] = value
+        return {name: value for name, value in named.items() if math.isfinite(value)}
+
+
+class Callback:
+    """Hooks that do nothing; override what is needed."""
+
+    def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
+        """Training starts, or goes on after `done_epochs`."""
+
+    def on_step_end(self, epoch: int, loss: float) -> None:
+        """One batch is learned."""
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        """One epoch is learned and validated, and its checkpoint is on disk."""
+
+    def on_fit_end(self) -> None:
+        """Training ended, also by an error or an interrupt."""
+
+
+class ProgressBar(Callback):
+    """A line with loss, validation MAE and time left."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._last_mae = "—"
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task(title, total=None)
+        self._last_update = 0.0
+
+    def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
+        """Show the bar."""
+        self._progress.start()
+        total, done = epochs * steps_per_epoch, done_epochs * steps_per_epoch
+        self._progress.update(self._task, total=total, completed=done)
+
+    def on_step_end(self, epoch: int, loss: float) -> None:
+        """Advance the bar; the text changes at most four times a second."""
+        self._progress.advance(self._task)
+        now = time.monotonic()
+        if now - self._last_update > 0.25:
+            self._last_update = now
+            text = f"{self._title}  epoch {epoch}  loss {loss:.3f}  val MAE {self._last_mae}"
+            self._progress.update(self._task, description=text)
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        """Remember the validation error."""
+        self._last_mae = f"{record.val_mae_years:.2f} y"
+
+    def on_fit_end(self) -> None:
+        """Remove the bar."""
+        self._progress.stop()

@@ -1,0 +1,106 @@
+"""One file that holds all a run needs to go on: weights, optimizers, history. No pickle.
+
+Randomness needs no state here: every epoch starts its generators from a seed derived from the
+run's seed and the epoch's number.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.optim import Optimizer
+
+from brainage.errors import CheckpointError
+from brainage.files import atomic_write_bytes
+
+CHECKPOINT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after a finished epoch.
+
+    Attributes
+    ----------
+    tensors : dict of str to torch.Tensor
+        ``model.*``, ``best.*`` and ``optimizer.<block>.<parameter>.<key>``.
+    state : dict
+        Epochs done, history, best epoch: plain JSON.
+    run_hash : str
+        Identifies configuration and data; a checkpoint of another run is refused.
+    """
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    run_hash: str
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors under a prefix, without it."""
+        start = prefix + "."
+        return {k[len(start) :]: v for k, v in self.tensors.items() if k.startswith(start)}
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint in one atomic replacement: it is there whole, or the former one is."""
+    metadata = {
+        "version": CHECKPOINT_VERSION,
+        "run_hash": checkpoint.run_hash,
+        "state": json.dumps(checkpoint.state),
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+    atomic_write_bytes(path, save(tensors, metadata=metadata))
+
+
+def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, of an unknown version, or of another run.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        state = json.loads(metadata["state"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            str(path), "is damaged.", "Delete it and start without --resume."
+        ) from error
+    if metadata.get("version") != CHECKPOINT_VERSION:
+        raise CheckpointError(str(path), f"has unknown version {metadata.get('version')!r}.")
+    if metadata.get("run_hash") != run_hash:
+        raise CheckpointError(
+            str(path),
+            "belongs to a run with other settings or other scans.",
+            "Resume with the same command, or choose another --output.",
+        )
+    return Checkpoint(tensors, state, run_hash)
+
+
+def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """State of all optimizers as flat named tensors."""
+    tensors = {}
+    for block_index, optimizer in enumerate(optimizers):
+        for parameter, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                name = f"optimizer.{block_index}.{parameter}.{key}"
+                tensors[name] = torch.as_tensor(value).clone()
+    return tensors
+
+
+def restore_optimizers(optimizers: list[Optimizer], checkpoint: Checkpoint) -> None:
+    """Put the saved state back; learning rates follow from the step and are not part of it."""
+    for block_index, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in checkpoint.group(f"optimizer.{block_index}").items():
+            parameter, key = name.split(".", 1)
+            state.setdefault(int(parameter), {})[key] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,87 @@
+"""Devices, numeric precision and peak memory."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import psutil
+import torch
+
+from brainage.errors import ConfigError, DeviceMemoryError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn a device name into a device; "auto" takes CUDA where there is one.
+
+    Raises
+    ------
+    ConfigError
+        If the device is unknown or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError("--device", f"{name!r} is not available here.", "Use cpu.") from error
+    return device
+
+
+def build_autocast(
+    precision: str, device: torch.device
+) -> Callable[[], AbstractContextManager[object]]:
+    """Context factory for mixed precision: "auto" is bfloat16 on CUDA and float32 elsewhere."""
+    if precision == "float32" or (precision == "auto" and device.type != "cuda"):
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory_mb`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):  # Linux only; elsewhere the peak of the process remains
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory since the last reset: resident set on CPU, allocated tensors on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+@contextlib.contextmanager
+def explain_memory_errors(batch_size: int, shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn an out-of-memory error into one line that says which settings to lower.
+
+    Raises
+    ------
+    DeviceMemoryError
+        Instead of torch's own error.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(
+            "training",
+            f"out of memory with training.batch_size {batch_size} and preprocessing.shape {shape}.",
+            f"Lower --batch-size to {max(1, batch_size // 2)}, or raise preprocessing.spacing_mm "
+            "and shrink preprocessing.shape.",
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "allocate memory" in text or "out of memory" in text or "not enough memory" in text

@@ -1,0 +1,67 @@
+from itertools import combinations
+
+import pytest
+import torch
+from torch import nn
+
+from brainage.errors import ConfigError
+from brainage.lfnn.blocks import build_stack, check_starts, choose_starts, measure_costs
+from brainage.lfnn.workers import WorkerHead
+
+COSTS = {"a": 9, "b": 1, "c": 4, "d": 4, "e": 2, "f": 7}
+
+
+def dearest(starts: list[str]) -> int:
+    sums = []
+    for name, cost in COSTS.items():
+        if name in starts:
+            sums.append(0)
+        sums[-1] += cost
+    return max(sums)
+
+
+@pytest.mark.parametrize("blocks", range(1, 7))
+def test_cut_makes_the_dearest_block_as_cheap_as_any_cut(blocks):
+    chosen = choose_starts(COSTS, blocks)
+    possible = [["a", *rest] for rest in combinations(list(COSTS)[1:], blocks - 1)]
+    assert len(chosen) == blocks and chosen[0] == "a"
+    assert dearest(chosen) == min(dearest(starts) for starts in possible)
+
+
+def test_more_blocks_than_stages_are_refused():
+    with pytest.raises(ConfigError, match="7 blocks do not fit a network of 6 stages. Use 1 to 6"):
+        choose_starts(COSTS, 7)
+
+
+def test_unknown_cut_is_refused_with_the_stages_names():
+    with pytest.raises(ConfigError, match=r"'x'.*Stages: a, b"):
+        check_starts(["x"], {"a": nn.Identity(), "b": nn.Identity()})
+
+
+def test_cuts_come_in_network_order_and_start_with_the_first_stage():
+    stages = {name: nn.Identity() for name in "abcd"}
+    assert check_starts(["d", "b"], stages) == ["a", "b", "d"]
+
+
+def test_costs_count_the_work_of_each_stage():
+    stages = {"wide": nn.Conv3d(1, 8, 3, padding=1), "thin": nn.Conv3d(8, 1, 1)}
+    costs = measure_costs(stages, (1, 4, 4, 4))
+    assert costs == {"wide": 2 * 64 * 8 * 27, "thin": 2 * 64 * 8}
+
+
+def test_stack_output_is_that_of_the_uncut_network():
+    torch.manual_seed(0)
+    stages = {f"s{n}": nn.Sequential(nn.Conv3d(1, 1, 3), nn.ReLU()) for n in range(3)}
+    uncut = nn.Sequential(*stages.values())
+    stack = build_stack(
+        stages, ["s0", "s2"], (1, 9, 9, 9), lambda index, shape, is_last: WorkerHead(shape, 2)
+    )
+    inputs = torch.randn(4, 1, 9, 9, 9)
+    assert len(stack) == 2
+    torch.testing.assert_close(stack(inputs), stack.read_out(1, uncut(inputs)).squeeze(1))
+
+
+def test_too_small_input_is_refused():
+    stages = {"s": nn.Conv3d(1, 1, 6)}
+    with pytest.raises(ConfigError, match="too small"):
+        build_stack(stages, ["s"], (1, 4, 4, 4), lambda *a: WorkerHead((1,), 2))

@@ -1,0 +1,165 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from brainage.errors import ShapeError
+from brainage.lfnn.losses import (
+    AgeBins,
+    ClassTarget,
+    ScalarAge,
+    follower_loss,
+    global_loss,
+    leader_count,
+    leader_loss,
+    local_loss,
+    select_leaders,
+)
+
+BINS = AgeBins(20.0, 80.0, 31)
+
+
+def random_outputs(samples: int = 5, workers: int = 4, width: int = 31) -> torch.Tensor:
+    return torch.randn(samples, workers, width, generator=torch.Generator().manual_seed(3)).double()
+
+
+def test_class_loss_is_cross_entropy_of_each_worker():
+    outputs, labels = random_outputs(width=10), torch.tensor([1, 0, 9, 3, 3])
+    losses = ClassTarget(10).loss(outputs, labels)
+    for worker in range(4):
+        expected = functional.cross_entropy(outputs[:, worker], labels, reduction="none")
+        torch.testing.assert_close(losses[:, worker], expected)
+
+
+def test_age_bin_loss_is_kl_divergence_from_the_soft_label():
+    outputs, ages = random_outputs(), torch.tensor([20.0, 33.0, 50.5, 79.0, 80.0]).double()
+    losses = BINS.loss(outputs, ages)
+    label = BINS.soft_label(ages)
+    for worker in range(4):
+        log_probability = functional.log_softmax(outputs[:, worker], -1)
+        expected = functional.kl_div(log_probability, label, reduction="none").sum(-1)
+        torch.testing.assert_close(losses[:, worker], expected)
+
+
+def test_age_bin_loss_is_zero_for_the_label_itself():
+    ages = torch.tensor([31.0, 64.0]).double()
+    outputs = BINS.soft_label(ages).log()[:, None, :]
+    assert BINS.loss(outputs, ages).abs().max() < 1e-12
+
+
+def test_soft_label_is_a_distribution_with_the_age_as_its_mean():
+    ages = torch.tensor([40.0, 51.3, 60.0]).double()
+    label = BINS.soft_label(ages)
+    torch.testing.assert_close(label.sum(-1), torch.ones(3).double())
+    mean = (label * BINS.centres(label)).sum(-1)
+    torch.testing.assert_close(mean, ages, atol=0.05, rtol=0)
+
+
+def test_age_bins_predict_the_expected_age():
+    outputs = torch.full((1, 31), -50.0).double()
+    outputs[0, [10, 20]] = 0.0
+    assert BINS.predict(outputs).item() == pytest.approx((40 + 60) / 2)
+
+
+def test_scalar_loss_and_prediction_are_in_the_same_unit():
+    target, outputs = ScalarAge(20.0, 80.0), torch.tensor([[[0.5]], [[-1.0]]])
+    ages = torch.tensor([50.0, 20.0])
+    torch.testing.assert_close(target.predict(outputs[:, 0]), torch.tensor([65.0, 20.0]))
+    torch.testing.assert_close(target.loss(outputs, ages), torch.tensor([[0.5], [0.0]]))
+
+
+@pytest.mark.parametrize("target", [BINS, ScalarAge(20.0, 80.0), ClassTarget(31)])
+def test_column_of_targets_is_refused(target):
+    outputs = torch.zeros(4, 2, target.outputs)
+    with pytest.raises(ShapeError, match=r"expected shape \(4,\), got \(4, 1\)"):
+        target.loss(outputs, torch.zeros(4, 1))
+    with pytest.raises(ShapeError):
+        global_loss(outputs[:, 0], torch.zeros(4, 1), target)
+
+
+@pytest.mark.parametrize(
+    ("workers", "fraction", "expected"),
+    [
+        (8, 1.0, 8),
+        (8, 0.5, 4),
+        (8, 0.51, 5),
+        (8, 0.01, 1),
+        (32, 0.1, 4),
+        (30, 0.1, 3),
+        (7, 1 / 7, 1),
+    ],
+)
+def test_leader_count_is_the_ceiling(workers, fraction, expected):
+    assert leader_count(workers, fraction) == expected
+
+
+def test_leaders_of_a_batch_have_the_smallest_mean_loss():
+    losses = torch.tensor([[1.0, 5.0, 2.0, 9.0], [4.0, 1.0, 1.0, 9.0]])
+    leadership = select_leaders(losses, 0.5)
+    assert leadership.leader_mask.tolist() == [[True, False, True, False]] * 2
+    assert leadership.best.tolist() == [2, 2]
+
+
+def test_leaders_of_a_sample_have_the_smallest_loss_on_it():
+    losses = torch.tensor([[1.0, 5.0, 2.0, 9.0], [4.0, 1.0, 1.5, 9.0]])
+    leadership = select_leaders(losses, 0.25, "per_sample")
+    assert leadership.leader_mask.tolist() == [
+        [True, False, False, False],
+        [False, True, False, False],
+    ]
+    assert leadership.best.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("selection", ["per_batch", "per_sample"])
+def test_ties_go_to_the_lower_index(selection):
+    leadership = select_leaders(torch.ones(3, 64), 0.25, selection)
+    assert leadership.leader_mask[:, :16].all() and not leadership.leader_mask[:, 16:].any()
+    assert leadership.best.tolist() == [0, 0, 0]
+
+
+def test_leader_loss_is_the_mean_over_leaders():
+    losses = torch.tensor([[1.0, 5.0], [3.0, 7.0]])
+    mask = torch.tensor([[True, False], [True, False]])
+    assert leader_loss(losses, mask).item() == 2.0
+
+
+def test_follower_loss_is_the_squared_distance_to_the_best_leader():
+    outputs = random_outputs()
+    leadership = select_leaders(BINS.loss(outputs, torch.full((5,), 50.0)), 0.5)
+    best = int(leadership.best[0])
+    followers = [w for w in range(4) if not leadership.leader_mask[0, w]]
+    expected = sum(((outputs[:, w] - outputs[:, best]) ** 2).sum(-1).mean() for w in followers) / 2
+    torch.testing.assert_close(follower_loss(outputs, leadership), expected)
+
+
+def test_follower_loss_of_probabilities_is_bounded():
+    outputs = random_outputs() * 100
+    leadership = select_leaders(BINS.loss(outputs, torch.full((5,), 50.0)), 0.25)
+    assert 0 < follower_loss(outputs, leadership, "probability") <= 2
+
+
+def test_follower_target_carries_no_gradient():
+    outputs = random_outputs().requires_grad_()
+    leadership = select_leaders(BINS.loss(outputs, torch.full((5,), 50.0)), 0.5)
+    follower_loss(outputs, leadership).backward()
+    best = int(leadership.best[0])
+    assert outputs.grad[:, best].abs().max() == 0
+    followers = ~leadership.leader_mask[0]
+    assert outputs.grad[:, followers].abs().min() > 0
+
+
+def test_without_followers_there_is_no_follower_loss():
+    outputs = random_outputs()
+    loss = local_loss(outputs, torch.full((5,), 50.0).double(), BINS, leader_fraction=1.0)
+    assert loss.follower.item() == 0.0
+    torch.testing.assert_close(loss.total, loss.leader)
+
+
+def test_local_loss_weighs_its_parts():
+    outputs, ages = random_outputs(), torch.full((5,), 50.0).double()
+    loss = local_loss(
+        outputs, ages, BINS, leader_fraction=0.5, leader_weight=2.0, follower_weight=0.5
+    )
+    assert loss.total.item() == pytest.approx(2 * loss.leader.item() + 0.5 * loss.follower.item())
+    assert math.isfinite(loss.total.item())
