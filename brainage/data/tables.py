@@ -1,0 +1,115 @@
+"""CSV and TSV files as text cells, before anybody asks what they mean."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from brainage.errors import CohortError
+
+DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True, eq=False)
+class RawTable:
+    """Rows of a cohort as they were found.
+
+    Attributes
+    ----------
+    source : str
+        File or folder, for messages.
+    folder : Path
+        Where relative paths start.
+    frame : pandas.DataFrame (N, columns)
+        Original columns; every cell is text.
+    notes : pandas.DataFrame (N, 4)
+        `label` (how a message calls the row), `number` (of the row), `problem` (why it cannot
+        be used, or empty) and `surplus` (left out without counting as bad).
+    roles : mapping of str to str
+        Standard name to column where the source itself decides it.
+    decimal_comma : bool
+        Numbers are written as 0,8.
+    """
+
+    source: str
+    folder: Path
+    frame: pd.DataFrame
+    notes: pd.DataFrame
+    roles: Mapping[str, str] = field(default_factory=dict)
+    decimal_comma: bool = False
+
+
+def read_table(path: Path) -> RawTable:
+    """Read a CSV or TSV file; the delimiter is the commonest of ``, ; tab`` in the header.
+
+    Returns
+    -------
+    RawTable
+        Row numbers are line numbers of the file, as a text editor counts them.
+
+    Raises
+    ------
+    CohortError
+        If the file cannot be read, is not UTF-8 text, has no rows, or its header or a row does
+        not fit.
+    """
+    text = _read_text(path)
+    header_line = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(DELIMITERS, key=header_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise CohortError(str(path), f"line {reader.line_num}: {error}.") from error
+    rows = [(number, row) for number, row in rows if any(row)]
+    if len(rows) < 2:
+        raise CohortError(str(path), "the table has no rows.", "Write a header and one row a scan.")
+    header = _name_columns(rows[0][1], path)
+    cells = [_fit(row, len(header), path, number) for number, row in rows[1:]]
+    numbers = [number for number, _ in rows[1:]]
+    notes = pd.DataFrame(
+        {
+            "label": [f"line {number}" for number in numbers],
+            "number": numbers,
+            "problem": "",
+            "surplus": False,
+        }
+    )
+    frame = pd.DataFrame(cells, columns=header, dtype=str)
+    return RawTable(str(path), path.parent, frame, notes, decimal_comma=delimiter == ";")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CohortError(str(path), f"cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})."
+        remedy = (
+            "Save it as CSV in UTF-8; a Latin-1 file is converted by "
+            "`iconv -f latin1 -t utf-8 old.csv > new.csv`."
+        )
+        raise CohortError(str(path), problem, remedy) from error
+
+
+def _name_columns(header: list[str], path: Path) -> list[str]:
+    # A table saved with its row index has a first column without a name.
+    named = [name or f"unnamed_{number}" for number, name in enumerate(header, start=1)]
+    twice = [name for name, count in Counter(named).items() if count > 1]
+    if twice:
+        listed = ", ".join(repr(name) for name in twice)
+        raise CohortError(str(path), f"the header names {listed} more than once.", "Rename them.")
+    return named
+
+
+def _fit(row: list[str], width: int, path: Path, number: int) -> list[str]:
+    """Fill a short row with empty cells; a long one may only have empty cells too many."""
+    if any(row[width:]):
+        problem = f"line {number} has {len(row)} cells, but the header has {width}."
+        raise CohortError(str(path), problem, "Put text that holds the delimiter in quotes.")
+    return row[:width] + [""] * (width - len(row))

@@ -1,0 +1,74 @@
+"""Files that are either whole or absent, and their hashes."""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from brainage.errors import BrainageError
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it.
+
+    Missing parent folders are made; an older file of that name is replaced.
+
+    Raises
+    ------
+    BrainageError
+        If the file cannot be written.
+    """
+    # The temporary file lies beside the target: os.replace is atomic only within a file system.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        remedy = "Check the folder, its permissions and the free disk space."
+        raise BrainageError(str(path), f"cannot be written ({error.strerror}).", remedy) from error
+    finally:
+        _remove(temporary)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text as `atomic_write_bytes` does; line ends stay as they are.
+
+    Raises
+    ------
+    BrainageError
+        If the file cannot be written.
+    """
+    # Names of Linux files need not be UTF-8: their odd bytes come as surrogates and go back so.
+    atomic_write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of data as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content as 64 hexadecimal digits, read in pieces.
+
+    Raises
+    ------
+    BrainageError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BrainageError(str(path), f"cannot be read ({error.strerror}).") from error
+
+
+def _remove(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        # The folder could not be made or was taken away: the first error tells more.
+        return

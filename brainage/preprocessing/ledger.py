@@ -1,0 +1,120 @@
+"""The ledger: one line for every row or scan that did not simply pass."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainage.errors import StoreError
+from brainage.files import atomic_write_text
+from brainage.types import LedgerEntry, Verdict
+
+COLUMNS = ("scan_id", "stage", "verdict", "reason", "seconds")
+_VERDICTS: dict[str, Verdict] = {"ok": "ok", "flagged": "flagged", "failed": "failed"}
+
+
+@dataclass(frozen=True)
+class LedgerSummary:
+    """How many scans came in and what became of them.
+
+    Attributes
+    ----------
+    ok, flagged, failed : int
+        `ok` and `flagged` scans are used, `failed` ones are not.
+    """
+
+    ok: int
+    flagged: int
+    failed: int
+
+    @property
+    def rows_in(self) -> int:
+        """All scans: ok + flagged + failed."""
+        return self.ok + self.flagged + self.failed
+
+    def __str__(self) -> str:
+        parts = f"{self.ok} ok + {self.flagged} flagged + {self.failed} failed"
+        return f"{self.rows_in} in = {parts}"
+
+
+def write_ledger(entries: Iterable[LedgerEntry], path: Path) -> None:
+    """Write the ledger as CSV, whole or not at all.
+
+    Parameters
+    ----------
+    entries : iterable of LedgerEntry
+        Columns scan_id, stage, verdict, reason, seconds; in this order.
+    path : Path
+        File to write; an older one is replaced.
+
+    Raises
+    ------
+    BrainageError
+        If the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        seconds = f"{entry.seconds:.3f}"
+        writer.writerow((entry.scan_id, entry.stage, entry.verdict, entry.reason, seconds))
+    atomic_write_text(path, text.getvalue())
+
+
+def read_ledger(path: Path) -> list[LedgerEntry]:
+    """Read a ledger that `write_ledger` wrote.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read or is no ledger.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"the columns are {','.join(header)!r}")
+        return [_build_entry(row) for row in rows]
+    except OSError as error:
+        raise StoreError(str(path), f"cannot be read ({error.strerror}).") from error
+    except (ValueError, csv.Error) as error:
+        expected = f"is no ledger with the columns {','.join(COLUMNS)}: {error}."
+        raise StoreError(str(path), expected, "Write it anew.") from error
+
+
+def summarise_ledger(entries: Iterable[LedgerEntry]) -> LedgerSummary:
+    """Count the verdicts of a ledger that lists every scan."""
+    counts = Counter(entry.verdict for entry in entries)
+    return LedgerSummary(counts["ok"], counts["flagged"], counts["failed"])
+
+
+def check_complete(entries: Iterable[LedgerEntry], rows_in: int, rows_used: int) -> None:
+    """Check that no scan was lost or counted twice: rows in = rows used + rows failed.
+
+    Entries of used scans (ok, flagged) may be listed or left out.
+
+    Raises
+    ------
+    StoreError
+        With the arithmetic, if the numbers disagree or a scan is listed twice.
+    """
+    entries = list(entries)
+    (scan_id, count), *_ = Counter(e.scan_id for e in entries).most_common(1) or [("", 0)]
+    if count > 1:
+        raise StoreError("ledger", f"scan {scan_id!r} is listed {count} times, expected once.")
+    summary = summarise_ledger(entries)
+    if rows_used + summary.failed != rows_in:
+        total = f"{rows_used} used + {summary.failed} failed = {rows_used + summary.failed}"
+        raise StoreError("ledger", f"rows are lost: {total}, but {rows_in} came in.")
+    if summary.ok + summary.flagged > rows_used:
+        listed = f"{summary.ok} ok + {summary.flagged} flagged"
+        raise StoreError("ledger", f"lists {listed} scans, but only {rows_used} were used.")
+
+
+def _build_entry(row: list[str]) -> LedgerEntry:
+    scan_id, stage, verdict, reason, seconds = row
+    if verdict not in _VERDICTS:
+        raise ValueError(f"the verdict {verdict!r} is unknown")
+    return LedgerEntry(scan_id, stage, _VERDICTS[verdict], reason, float(seconds))

@@ -1,0 +1,16 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of the real data sets; the test is skipped where there is none."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("BRAINAGE_DATA", beside))
+    if not root.is_dir():
+        pytest.skip(f"real data are absent: no folder {root} (set BRAINAGE_DATA)")
+    return root

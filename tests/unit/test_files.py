@@ -1,0 +1,53 @@
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from brainage.errors import BrainageError
+from brainage.files import atomic_write_bytes, atomic_write_text, sha256_bytes, sha256_file
+
+
+def test_text_comes_back_byte_for_byte(tmp_path: Path) -> None:
+    atomic_write_text(tmp_path / "new" / "a.csv", "é\r\nb\n")
+    assert (tmp_path / "new" / "a.csv").read_bytes() == "é\r\nb\n".encode()
+
+
+def test_a_failed_replacement_keeps_the_old_file_and_leaves_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    atomic_write_bytes(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(BrainageError, match="No space left"):
+        atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_below_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BrainageError, match="cannot be written"):
+        atomic_write_bytes(tmp_path / "file" / "a.bin", b"")
+
+
+def test_other_people_may_read_a_written_file(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        atomic_write_bytes(tmp_path / "a.bin", b"")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o644
+
+
+def test_hashes_of_file_and_bytes_agree(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    expected = hashlib.sha256(b"abc").hexdigest()
+    assert sha256_file(tmp_path / "a.bin") == sha256_bytes(b"abc") == expected
+
+
+def test_hash_of_an_absent_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(BrainageError, match=r"gone\.bin: cannot be read"):
+        sha256_file(tmp_path / "gone.bin")
