@@ -27,6 +27,14 @@ def test_a_failed_replacement_keeps_the_old_file_and_leaves_no_rubbish(tmp_path,
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_reader_of_the_old_file_never_sees_the_new_one(tmp_path: Path) -> None:
+    atomic_write_bytes(tmp_path / "a.bin", b"old")
+    with (tmp_path / "a.bin").open("rb") as reader:
+        atomic_write_bytes(tmp_path / "a.bin", b"new")
+        assert reader.read() == b"old"
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+
 def test_writing_below_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(BrainageError, match="cannot be written"):

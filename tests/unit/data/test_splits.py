@@ -140,6 +140,12 @@ def test_every_tenth_of_the_ages_is_tested_alike() -> None:
         assert tenths.tolist() == [4] * 10
 
 
+def test_sites_of_equal_size_are_tested_alike() -> None:
+    cohort = make_cohort([f"s{n:03}" for n in range(200)], [50.0] * 200, ["A", "B"] * 100)
+    for split in [make_split(cohort, SplitConfig()), *make_folds(cohort, 5, SplitConfig())]:
+        assert cohort.table["site"].iloc[split.test].value_counts().tolist() == [20, 20]
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_subjects_are_refused_with_the_arithmetic(count: int) -> None:
     cohort = make_cohort([f"s{n}" for n in range(count)] * 5, [30.0] * 5 * count, ["A"] * 5 * count)
