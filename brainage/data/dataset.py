@@ -1,0 +1,102 @@
+"""Prepared arrays as MONAI datasets and loaders; plain tensors leave them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import DataLoader, Dataset
+from torch import Generator, Tensor
+
+from brainage.errors import ShapeError
+from brainage.types import DoubleArray, FloatArray, HalfArray
+
+
+def build_dataset(
+    arrays: HalfArray,
+    ages: DoubleArray | FloatArray | Sequence[float],
+    scan_ids: Sequence[str],
+    augmentation: Callable[[Tensor], Tensor] | None = None,
+) -> Dataset:
+    """Pair prepared scans with ages.
+
+    Parameters
+    ----------
+    arrays : numpy.ndarray of float16 (N, I, J, K)
+        In memory or memory-mapped; not copied.
+    ages : sequence of float (N,)
+        Ages at scan in years; NaN where unknown.
+    scan_ids : sequence of str (N,)
+        Names, kept as `dataset.scan_ids` for messages about a batch.
+    augmentation : callable, optional
+        From (1, I, J, K) to the same shape, applied anew at each access.
+
+    Returns
+    -------
+    monai.data.Dataset
+        Items ``{"volume": float32 (1, I, J, K), "age_years": float32 (), "index": int64 ()}``.
+
+    Raises
+    ------
+    ShapeError
+        If arrays, ages and ids do not count the same scans.
+    """
+    counts = (len(arrays), len(ages), len(scan_ids))
+    if arrays.ndim != 4 or len(set(counts)) != 1:
+        problem = f"expected arrays (N, I, J, K) with N ages and ids, got {arrays.shape}, {counts}."
+        raise ShapeError("dataset", problem)
+    years = torch.as_tensor(np.asarray(ages, dtype=np.float32))
+
+    def load_item(index: int) -> dict[str, Tensor]:
+        volume = torch.from_numpy(arrays[index].astype(np.float32))[None]
+        return {
+            "volume": volume if augmentation is None else augmentation(volume),
+            "age_years": years[index],
+            "index": torch.tensor(index),
+        }
+
+    dataset = Dataset(range(len(arrays)), transform=load_item)
+    dataset.scan_ids = tuple(scan_ids)
+    return dataset
+
+
+def build_loader(
+    dataset: Dataset,
+    batch_size: int,
+    shuffle: bool,
+    generator: Generator,
+    loader_processes: int = 0,
+) -> DataLoader:
+    """Iterate over a dataset in batches.
+
+    A shuffled (training) loader leaves out its last batch when that would hold a single scan,
+    because batch normalisation cannot be trained on one; every other batch is kept.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        Orders the scans; its state on entry decides, and building the loader does not move it.
+    loader_processes : int
+        0 loads in this process, which is fastest for arrays held in memory.
+
+    Returns
+    -------
+    monai.data.DataLoader
+        Batches ``{"volume": float32 (B, 1, I, J, K), "age_years": float32 (B,),
+        "index": int64 (B,)}``.
+    """
+    # MONAI's loader sets the generator back to its first seed, so that every epoch of a loader
+    # built anew, or of a resumed run, would see one and the same order.
+    state = generator.get_state()
+    arguments: dict[str, Any] = {"persistent_workers": True} if loader_processes else {}
+    loader = DataLoader(
+        dataset,
+        num_workers=loader_processes,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        generator=generator,
+        drop_last=shuffle and len(dataset) > 1 and len(dataset) % batch_size == 1,
+        **arguments,
+    )
+    generator.set_state(state)
+    return loader

@@ -1,0 +1,117 @@
+"""Normalisation and augmentation."""
+
+import numpy as np
+import pytest
+import torch
+
+from brainage.config import AugmentationConfig
+from brainage.data.transforms import CLIP, build_augmentation, normalise_in_brain
+from brainage.errors import PreparationError
+
+OFF = AugmentationConfig(flip_probability=0, affine_probability=0, noise_probability=0)
+
+
+def make_volume() -> torch.Tensor:
+    volume = torch.zeros(1, 10, 12, 14)
+    volume[:, 2:8, 2:10, 2:12] = torch.randn(6, 8, 10, generator=torch.Generator().manual_seed(0))
+    return volume
+
+
+def augment(volume: torch.Tensor, seed: int = 0, **switched_on: float) -> torch.Tensor:
+    change = build_augmentation(OFF.model_copy(update=switched_on), spacing_mm=4.0)
+    assert change is not None
+    torch.manual_seed(seed)
+    return change(volume)
+
+
+def test_the_brain_gets_mean_0_and_deviation_1_and_the_rest_0() -> None:
+    data = np.random.default_rng(0).normal(300, 20, (8, 9, 10)).astype(np.float32)
+    mask = np.zeros(data.shape, bool)
+    mask[2:6, 2:6, 2:6] = True
+    scaled = normalise_in_brain(data, mask, "scan")
+    assert scaled[mask].mean() == pytest.approx(0, abs=1e-5)
+    assert scaled[mask].std(ddof=1) == pytest.approx(1, abs=1e-5)
+    assert not scaled[~mask].any()
+
+
+def test_brightness_and_contrast_of_the_scanner_vanish() -> None:
+    data = np.random.default_rng(0).normal(0, 1, (8, 9, 10)).astype(np.float32)
+    mask = np.ones(data.shape, bool)
+    plain, bright = (normalise_in_brain(scan, mask, "scan") for scan in (data, data * 70 + 500))
+    np.testing.assert_allclose(plain, bright, atol=1e-4)
+
+
+def test_outliers_are_clipped() -> None:
+    data = np.random.default_rng(0).normal(0, 1, (8, 9, 10)).astype(np.float32)
+    data[4, 4, 4] = 1e6
+    assert normalise_in_brain(data, np.ones(data.shape, bool), "scan").max() == CLIP
+
+
+@pytest.mark.parametrize("value", [3.0, np.nan])
+def test_a_brain_without_contrast_is_refused(value: float) -> None:
+    data = np.full((8, 9, 10), value, np.float32)
+    with pytest.raises(PreparationError, match="sub-1: there is no brain with contrast"):
+        normalise_in_brain(data, np.ones(data.shape, bool), "sub-1")
+
+
+def test_nothing_switched_on_gives_no_augmentation() -> None:
+    assert build_augmentation(OFF, spacing_mm=4.0) is None
+
+
+def test_the_flip_mirrors_left_and_right_only() -> None:
+    volume = make_volume()
+    assert torch.equal(augment(volume, flip_probability=1.0), volume.flip(1))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "affine_probability", "bias_probability", "noise_probability", "blur_probability",
+        "motion_probability",
+    ],
+)  # fmt: skip
+def test_every_transform_changes_the_volume_and_follows_the_seed(name: str) -> None:
+    volume = make_volume()
+    first, again, other = (augment(volume, seed, **{name: 1.0}) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, volume)
+    assert torch.isfinite(first).all()
+
+
+def test_the_input_is_left_alone() -> None:
+    volume = make_volume()
+    before = volume.clone()
+    augment(volume, flip_probability=1.0, affine_probability=1.0, noise_probability=1.0)
+    assert torch.equal(volume, before)
+
+
+def test_plain_contiguous_float32_leaves() -> None:
+    changed = augment(make_volume(), flip_probability=1.0, affine_probability=1.0)
+    assert type(changed) is torch.Tensor
+    assert changed.is_contiguous()
+    assert changed.dtype == torch.float32
+
+
+def test_the_background_stays_zero() -> None:
+    volume = make_volume()
+    changed = augment(volume, noise_probability=1.0, bias_probability=1.0, blur_probability=1.0)
+    assert not changed[volume == 0].any()
+
+
+def test_shifts_are_millimetres() -> None:
+    volume = torch.zeros(1, 20, 20, 20)
+    volume[:, 10, 10, 10] = 1
+    config = OFF.model_copy(update={"affine_probability": 1.0, "max_shift_mm": 8.0})
+    still = config.model_copy(update={"max_rotation_degrees": 0.0, "max_scale": 0.0})
+    change = build_augmentation(still, spacing_mm=4.0)
+    assert change is not None
+    furthest = 0.0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        moved = change(volume)[0]
+        place = torch.nonzero(moved).double() - 10
+        weights = moved[moved != 0].double()
+        centre = (place * weights[:, None]).sum(0) / weights.sum()
+        furthest = max(furthest, float(centre.abs().max()))
+    assert 1.5 < furthest <= 2.01
