@@ -99,7 +99,9 @@ def load_bundle(folder: Path) -> Bundle:
         model.load_state_dict(load(content["model.safetensors"]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise BundleError(str(folder), f"does not describe a model of this version ({reason}).") from error
+        raise BundleError(
+            str(folder), f"does not describe a model of this version ({reason})."
+        ) from error
     model.eval()
     return Bundle(model, config, facts, hashes["model.safetensors"])
 
@@ -169,38 +171,50 @@ def build_card(facts: Json) -> str:
     cohort: Json = facts.get("cohort", {})
     metrics: Json = facts.get("metrics", {})
     baselines: Json = metrics.get("baselines", {})
-    low, high = facts["model_age_range_years"]
-    synthetic = "**Trained on synthetic phantoms: its ages mean nothing.**\n\n"
-    return f"""# Model card
+    counts = (f"{cohort.get(f'n_{name}', '?')} {name}" for name in ("train", "validation", "test"))
+    about = {
+        "network": f"{facts['network']}, {facts['blocks']} blocks",
+        "parameters": f"{facts['parameters']:,}",
+        "method": facts["method"],
+        "predicts": _range(facts["model_age_range_years"]),
+        "scans": ", ".join(counts) + "; split by subject",
+        "training ages": _range(cohort.get("train_age_range_years")),
+        "input": "brain-extracted T1 in MNI space",
+        "software": f"brainage {facts['brainage_version']}, commit {facts['git_commit']}",
+    }
+    interval = f"{_number(metrics.get('mae_ci_low'))} to {_number(metrics.get('mae_ci_high'))}"
+    error = {
+        "this model": f"{_number(metrics.get('mae_years'))} (95 % CI {interval})",
+        "linear baseline": _number(baselines.get("linear", {}).get("mae_years")),
+        "constant predictor": _number(baselines.get("constant", {}).get("mae_years")),
+        "mean gap": _number(metrics.get("bias_years")),
+        "r": _number(metrics.get("r")),
+        "scans": str(metrics.get("n", "?")),
+    }
+    lines = ["# Model card", "", "Research use only. Never a diagnosis.", ""]
+    if cohort.get("synthetic"):
+        lines += ["**Trained on synthetic phantoms: its ages mean nothing.**", ""]
+    lines += ["## Model", "", *_markdown_table("", about), ""]
+    lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", error), ""]
+    lines += ["Errors and gaps are raw: no age-bias correction was applied.", "", _LIMITS]
+    return "\n".join(lines)
 
-{synthetic if cohort.get("synthetic") else ""}Research use only. Never a diagnosis.
 
-| | |
-|---|---|
-| network, method | {facts["network"]}, {facts["method"]}, {facts["blocks"]} blocks, {facts["parameters"]:,} parameters |
-| predicts | {low:.1f} to {high:.1f} years |
-| training scans | {cohort.get("n_train", "?")} train, {cohort.get("n_validation", "?")} validation, {cohort.get("n_test", "?")} test; split by subject |
-| training ages | {_range(cohort.get("train_age_range_years"))} |
-| input | brain-extracted T1 in MNI space |
-| software | brainage {facts["brainage_version"]}, commit {facts["git_commit"]} |
+_LIMITS = """## Limits
 
-## Error on the test scans
-
-| | MAE, years | 95 % CI |
-|---|---|---|
-| this model | {_number(metrics.get("mae_years"))} | {_number(metrics.get("mae_ci_low"))} to {_number(metrics.get("mae_ci_high"))} |
-| linear baseline | {_number(baselines.get("linear", {}).get("mae_years"))} | |
-| constant predictor | {_number(baselines.get("constant", {}).get("mae_years"))} | |
-
-Mean gap {_number(metrics.get("bias_years"))} years, r {_number(metrics.get("r"))}, n {metrics.get("n", "?")}.
-The gap is raw: no age-bias correction was applied.
-
-## Limits
-
-- Scanners, sequences and populations other than the training cohort's can shift the prediction by years.
+- Scanners, sequences and populations other than the training cohort's can shift the prediction
+  by years.
 - Ages outside the training range cannot be predicted.
-- Scans that were used for training are recorded as hashes of their ids in `bundle.json`.
+- Scans used in training are recorded as hashes of their ids in `bundle.json`.
 """
+
+
+def _markdown_table(heading: str, rows: Json) -> list[str]:
+    return [
+        f"| | {heading} |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in rows.items()),
+    ]
 
 
 def _range(values: Any) -> str:

@@ -6,7 +6,7 @@ Units are in names: ``_years``, ``_mm``, ``_s``, ``_mb``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ Json = dict[str, Any]
 Record = Mapping[str, Any]
 
 Method = Literal["bp", "lfnn", "lfnn_l", "deep_supervision"]
+METHODS: tuple[str, ...] = get_args(Method)
 Verdict = Literal["ok", "flagged", "failed"]
 
 

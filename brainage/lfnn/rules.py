@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import FollowerSpace, LocalLoss, Selection, Target, global_loss, local_loss
+from brainage.lfnn.losses import (
+    FollowerSpace,
+    LocalLoss,
+    Selection,
+    Target,
+    global_loss,
+    local_loss,
+)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class EpochRecord:
         The same for each block's own head; NaN where a block has none.
     epoch_seconds, train_seconds_cumulative : float
         Training time without validation: of this epoch, and of all up to here.
+    peak_memory_mb : float
+        Largest memory of the run so far.
     """
 
     epoch: int
@@ -32,6 +34,7 @@ class EpochRecord:
     block_val_mae_years: tuple[float, ...]
     epoch_seconds: float
     train_seconds_cumulative: float
+    peak_memory_mb: float
 
     def metrics(self) -> dict[str, float]:
         """The record under the tracker's metric names."""
@@ -41,6 +44,7 @@ class EpochRecord:
             "val_mae_years": self.val_mae_years,
             "epoch_seconds": self.epoch_seconds,
             "train_seconds_cumulative": self.train_seconds_cumulative,
+            "peak_memory_mb": self.peak_memory_mb,
         }
         for block_index, value in enumerate(self.block_val_mae_years):
             named[f"block_{block_index}_val_mae_years"] = value

@@ -25,7 +25,12 @@ from brainage.training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
-from brainage.training.resources import build_autocast, explain_memory_errors
+from brainage.training.resources import (
+    build_autocast,
+    explain_memory_errors,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 
 Batch = dict[str, Tensor]
 
@@ -122,6 +127,7 @@ class Trainer:
         """
         if resume:
             self._restore()
+        reset_peak_memory(self.device)
         epochs = self.training.epochs
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
@@ -141,7 +147,14 @@ class Trainer:
         val_loss, val_mae, block_maes = self._validate(validation_loader)
         before = self.history[-1].train_seconds_cumulative if self.history else 0.0
         record = EpochRecord(
-            epoch, train_loss, val_loss, val_mae, block_maes, seconds, before + seconds
+            epoch,
+            train_loss,
+            val_loss,
+            val_mae,
+            block_maes,
+            epoch_seconds=seconds,
+            train_seconds_cumulative=before + seconds,
+            peak_memory_mb=peak_memory_mb(self.device),
         )
         self.history.append(record)
         if self.best_epoch == 0 or val_mae < self.history[self.best_epoch - 1].val_mae_years:

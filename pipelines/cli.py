@@ -1,0 +1,285 @@
+"""The `brainage` command. Thin: heavy imports stay inside the commands."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from brainage import __version__
+from brainage.types import METHODS
+
+app = typer.Typer(
+    name="brainage",
+    help="How old does this brain look? Research use only, never a diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+CohortOption = Annotated[
+    str, typer.Option("--cohort", help="CSV/TSV table, BIDS folder, or demo (phantoms).")
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", help='Keep rows, for example "CDR != CDR or CDR == 0".'),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="Name a column: age=AgeAtScan. May be repeated."),
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave unusable rows out and list them in the ledger.")
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of prepared scans [default: user cache]."),
+]
+PresetOption = Annotated[str, typer.Option("--preset", help="Settings in configs/brain_age.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML of settings instead of a preset.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting: training.learning_rate=0.002. Repeatable."),
+]
+OutputOption = Annotated[Path, typer.Option("--output", help="Folder to write to.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs to train.")]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Scans a batch.")]
+BlocksOption = Annotated[int | None, typer.Option("--blocks", min=1, help="Number of blocks K.")]
+LeaderOption = Annotated[
+    float | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ.")
+]
+FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in --output.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri", help="MLflow server or sqlite:///…, or off [default: ./mlflow.db]."
+    ),
+]
+ModelOption = Annotated[Path, typer.Option("--model", help="Folder that `train` wrote.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"brainage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+    ] = False,
+) -> None:
+    """How old does this brain look? Research use only, never a diagnosis."""
+
+
+@app.command()
+def train(
+    cohort: CohortOption,
+    output: OutputOption,
+    preset: PresetOption = "cnn3d_light",
+    config: ConfigOption = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help=f"One of {', '.join(METHODS)}.")
+    ] = None,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    skip_bad: SkipBadOption = False,
+    folds: FoldsOption = 1,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the run.")] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    blocks: BlocksOption = None,
+    leader_fraction: LeaderOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
+    cache: CacheOption = None,
+    tracking_uri: TrackingOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Train on a cohort, test on held-out subjects, and write a model with its results."""
+    from pipelines.console import clear_errors
+
+    with clear_errors(debug):
+        from pipelines import train as job
+        from pipelines.settings import resolve_config
+
+        changes = {
+            "learning.method": method,
+            "learning.blocks": blocks,
+            "learning.leader_fraction": leader_fraction,
+            "training.epochs": epochs,
+            "training.batch_size": batch_size,
+            "seed": seed,
+        }
+        job.train(
+            _cohort(cohort, where, column, skip_bad, cache),
+            resolve_config(preset, config, changes, set_ or []),
+            job.TrainOptions(output, folds, resume, overwrite, device, tracking_uri),
+        )
+
+
+@app.command()
+def compare(
+    cohort: CohortOption,
+    output: OutputOption = Path("comparison"),
+    methods: Annotated[
+        str, typer.Option("--methods", help="Methods, separated by commas.")
+    ] = "bp,lfnn_l",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 1,
+    preset: PresetOption = "cnn3d_light",
+    config: ConfigOption = None,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    skip_bad: SkipBadOption = False,
+    folds: FoldsOption = 1,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    blocks: BlocksOption = None,
+    leader_fraction: LeaderOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    device: DeviceOption = "auto",
+    cache: CacheOption = None,
+    tracking_uri: TrackingOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Train several methods on the same folds and seeds, and set them side by side."""
+    from pipelines.console import clear_errors
+
+    with clear_errors(debug):
+        from pipelines import compare as job
+        from pipelines.settings import parse_methods, resolve_config
+        from pipelines.train import TrainOptions
+
+        changes = {
+            "learning.blocks": blocks,
+            "learning.leader_fraction": leader_fraction,
+            "training.epochs": epochs,
+            "training.batch_size": batch_size,
+        }
+        options = TrainOptions(output, folds, resume, overwrite, device, tracking_uri)
+        job.compare(
+            _cohort(cohort, where, column, skip_bad, cache),
+            resolve_config(preset, config, changes, set_ or []),
+            job.CompareOptions(parse_methods(methods), seeds, options),
+        )
+
+
+@app.command()
+def predict(
+    model: ModelOption,
+    scans: Annotated[list[str] | None, typer.Argument(metavar="SCAN...", help="T1 scans.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="Table or BIDS folder instead of scans.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", help="Table to write; the ledger lies beside it.")
+    ] = Path("predictions.csv"),
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    cache: CacheOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Predict the age of scans. Exit code 2 if any scan failed; the others are written."""
+    from pipelines.console import BAD_INPUT, clear_errors, default_cache
+
+    with clear_errors(debug):
+        from pipelines import predict as job
+
+        options = _cohort(cohort, where, column, True, cache) if cohort else None
+        failed = job.predict(scans or [], options, model, output, cache or default_cache())
+        if failed:
+            raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def evaluate(
+    output: OutputOption,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Table with ages and predictions.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="Model to evaluate.")] = None,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="Cohort with ages, for --model.")
+    ] = None,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    skip_bad: SkipBadOption = False,
+    cache: CacheOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write metrics and pictures of predictions, or of a model on scans it has not seen."""
+    from pipelines.console import clear_errors
+
+    with clear_errors(debug):
+        from pipelines import evaluate as job
+
+        options = _cohort(cohort, where, column, skip_bad, cache) if cohort else None
+        job.evaluate(output, predictions=predictions, model=model, cohort_options=options)
+
+
+@app.command()
+def demo(
+    output: OutputOption = Path("demo"),
+    debug: DebugOption = False,
+) -> None:
+    """Make phantoms, compare bp and lfnn_l on them, and predict: everything, in minutes."""
+    from pipelines.console import clear_errors
+
+    with clear_errors(debug):
+        from pipelines import demo as job
+
+        job.demo(output)
+
+
+@app.command()
+def phantoms(
+    output: OutputOption,
+    subjects: Annotated[int, typer.Option("--subjects", min=1, help="People to make.")] = 24,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the cohort.")] = 0,
+    debug: DebugOption = False,
+) -> None:
+    """Write a synthetic cohort with the folder structure of a real one."""
+    from pipelines.console import clear_errors, say
+
+    with clear_errors(debug):
+        from brainage.data.phantom import write_phantom_cohort
+
+        say(f"written to {write_phantom_cohort(output, subjects, seed)}")
+
+
+@app.command()
+def presets() -> None:
+    """List the presets and their networks."""
+    from brainage.config import load_preset, preset_names
+    from pipelines.console import say
+
+    for name in preset_names():
+        config = load_preset(name)
+        grid = "×".join(str(size) for size in config.preprocessing.shape)
+        spacing = config.preprocessing.spacing_mm
+        say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
+
+
+def _cohort(
+    source: str, where: str | None, columns: list[str] | None, skip_bad: bool, cache: Path | None
+) -> Any:
+    from pipelines.cohorts import CohortOptions
+    from pipelines.console import parse_pairs
+
+    return CohortOptions(source, where, parse_pairs(columns or [], "--column"), skip_bad, cache)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,104 @@
+"""From `--cohort` to prepared scans and a ledger, for every command that takes a cohort."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainage.config import PreprocessingConfig
+from brainage.errors import CohortError
+from brainage.types import LedgerEntry
+from pipelines.console import default_cache, scan_progress
+
+if TYPE_CHECKING:
+    from brainage.data.cohort import CohortReading
+    from brainage.training.run import PreparedCohort
+
+DEMO = "demo"
+DEMO_SUBJECTS = 120
+
+
+@dataclass(frozen=True)
+class CohortOptions:
+    """What the command line says of a cohort."""
+
+    source: str
+    where: str | None = None
+    columns: dict[str, str] | None = None
+    skip_bad: bool = False
+    cache: Path | None = None
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of prepared arrays."""
+        return self.cache or default_cache()
+
+
+def read_options(options: CohortOptions, *, require_age: bool = True) -> "CohortReading":
+    """Read the table or folder, or make the demo's phantoms in the cache."""
+    from brainage.data.cohort import read_cohort
+
+    source = options.source
+    if source == DEMO:
+        source = str(make_phantoms(options.cache_dir / "phantoms"))
+    return read_cohort(
+        source,
+        columns=options.columns,
+        where=options.where,
+        skip_bad=options.skip_bad,
+        require_age=require_age,
+    )
+
+
+def make_phantoms(folder: Path, subjects: int = DEMO_SUBJECTS, seed: int = 0) -> Path:
+    """Write the phantom cohort once; returns its table."""
+    from brainage.data.phantom import write_phantom_cohort
+
+    target = folder / f"{subjects}-{seed}"
+    table = target / "cohort.csv"
+    return table if table.exists() else write_phantom_cohort(target, subjects, seed)
+
+
+def prepare_options(
+    options: CohortOptions, settings: PreprocessingConfig
+) -> tuple["PreparedCohort", list[LedgerEntry]]:
+    """Read and prepare a cohort with ages.
+
+    Returns
+    -------
+    PreparedCohort
+        The scans that can be used.
+    list of LedgerEntry
+        One entry for every row that came in.
+
+    Raises
+    ------
+    CohortError
+        If a scan cannot be prepared and `skip_bad` is off, or none is left.
+    """
+    from brainage.preparation import prepare_cohort
+    from brainage.training.run import PreparedCohort
+
+    reading = read_options(options)
+    table = reading.cohort.table
+    with scan_progress("preparing scans") as progress:
+        prepared = prepare_cohort(
+            list(table["path"]),
+            list(table["scan_id"]),
+            settings,
+            options.cache_dir,
+            on_progress=progress,
+        )
+    entries = [*reading.rejected, *prepared.entries]
+    failed = [entry for entry in prepared.entries if entry.verdict == "failed"]
+    if failed and (not options.skip_bad or not len(prepared.kept)):
+        raise _unusable(options.source, failed, len(table))
+    cohort = reading.cohort.select(prepared.kept)
+    return PreparedCohort(cohort, prepared.arrays, options.source == DEMO), entries
+
+
+def _unusable(source: str, failed: list[LedgerEntry], total: int) -> CohortError:
+    listed = [f"  {entry.scan_id}: {entry.reason}" for entry in failed[:20]]
+    more = [f"  and {len(failed) - 20} more"] if len(failed) > 20 else []
+    remedy = "Mend them, or leave them out with --skip-bad."
+    problem = f"{len(failed)} of {total} scans cannot be used. {remedy}"
+    return CohortError(source, "\n".join([problem, *listed, *more]))

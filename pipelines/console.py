@@ -1,0 +1,85 @@
+"""What all commands share on the terminal: output, progress, options and errors."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from brainage.errors import BrainageError, ConfigError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def clear_errors(debug: bool) -> Iterator[None]:
+    """Print a user's error as one line and leave with code 2; an interrupt leaves with 130."""
+    try:
+        yield
+    except BrainageError as error:
+        if debug:
+            raise
+        err.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        err.print("interrupted; nothing finished is lost.", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def scan_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar over scans; yields the function to call with (done, total)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def say(text: str) -> None:
+    """Print a line for the person."""
+    out.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning beside the output."""
+    err.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def default_cache() -> Path:
+    """Folder of prepared arrays: $BRAINAGE_CACHE, or brainage under the user's cache folder."""
+    if folder := os.environ.get("BRAINAGE_CACHE"):
+        return Path(folder)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "brainage"
+
+
+def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:
+    """Turn ["age=AgeAtScan"] into a mapping.
+
+    Raises
+    ------
+    ConfigError
+        If an item is not NAME=VALUE.
+    """
+    parsed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(option, f"expected NAME=VALUE, got {pair!r}.")
+        parsed[name.strip()] = value.strip()
+    return parsed

@@ -1,0 +1,118 @@
+"""`brainage evaluate`: how good predictions are, or a model on a cohort with known ages."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from brainage.bundle import load_bundle
+from brainage.data.splits import hash_ids
+from brainage.errors import CohortError, ConfigError
+from brainage.evaluation.metrics import age_metrics, constant_predictor
+from brainage.preprocessing.ledger import write_ledger
+from brainage.types import Json
+from pipelines.cohorts import CohortOptions, read_options
+from pipelines.console import say, warn
+from pipelines.predict import predict_table
+from pipelines.results import plot_predictions, write_json, write_table
+
+NEEDED = ("scan_id", "age_years", "predicted_age_years")
+
+
+def evaluate(
+    output: Path,
+    *,
+    predictions: Path | None = None,
+    model: Path | None = None,
+    cohort_options: CohortOptions | None = None,
+) -> Json:
+    """Write metrics.json, predictions.csv, subgroups.csv and the pictures.
+
+    With a model, scans that it was trained or validated on are left out and counted: an error on
+    them says nothing.
+
+    Raises
+    ------
+    ConfigError
+        If neither a prediction table nor a model with a cohort is given.
+    CohortError
+        If no scan with known age is left.
+    """
+    if predictions is not None:
+        table, extra = read_predictions(predictions), dict[str, int]()
+    elif model is not None and cohort_options is not None:
+        table, extra = _predict_unseen(model, cohort_options, output)
+    else:
+        raise ConfigError("evaluate", "give --predictions, or --model with --cohort.")
+    known = table[table["age_years"].notna() & table["predicted_age_years"].notna()]
+    if known.empty:
+        raise CohortError("evaluate", "no scan with a known and a predicted age is left.")
+    if len(known) < len(table):
+        warn(f"{len(table) - len(known)} scans without a known age are not evaluated.")
+    metrics = dict(
+        age_metrics(
+            known["age_years"], known["predicted_age_years"], subject_ids=list(known["subject_id"])
+        )
+    )
+    # Without the training ages the constant is that of the evaluated scans: the hardest constant.
+    constant = constant_predictor(known["age_years"], len(known))
+    error = float(abs(constant - known["age_years"]).mean())
+    metrics["baselines"] = {"constant": {"mae_years": error}}
+    metrics |= extra
+    write_table(known, output / "predictions.csv")
+    write_json(metrics, output / "metrics.json")
+    plot_predictions(known, output, seed=0, synthetic=False)
+    say(
+        f"MAE {metrics['mae_years']:.2f} years (95 % CI {metrics['mae_ci_low']:.2f} to "
+        f"{metrics['mae_ci_high']:.2f}, n {metrics['n']}), constant predictor "
+        f"{error:.2f}; written to {output}"
+    )
+    return metrics
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read a prediction table; missing columns for subgroups are filled with blanks.
+
+    Raises
+    ------
+    CohortError
+        If the file is no table or lacks a needed column.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"scan_id": str, "subject_id": str})
+    except (OSError, ValueError) as error:
+        raise CohortError(str(path), "is not a readable CSV table.") from error
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise CohortError(str(path), f"lacks columns {', '.join(missing)}.")
+    for name in ("age_years", "predicted_age_years"):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if (numbers.isna() & table[name].notna()).any():
+            raise CohortError(str(path), f"column {name} holds text that is not a number.")
+        table[name] = numbers
+    if "subject_id" not in table:
+        table["subject_id"] = table["scan_id"]
+    for name in ("sex", "site"):
+        table[name] = table[name].fillna("") if name in table else ""
+    table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
+    return table
+
+
+def _predict_unseen(
+    model: Path, options: CohortOptions, output: Path
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    bundle = load_bundle(model)
+    reading = read_options(options)
+    table = reading.cohort.table
+    hashes = bundle.facts.get("split_id_hashes", {})
+    seen = {*hashes.get("train", []), *hashes.get("validation", [])}
+    unseen = [identity not in seen for identity in hash_ids(table["scan_id"])]
+    n_seen = len(table) - sum(unseen)
+    if n_seen:
+        warn(f"{n_seen} of {len(table)} scans were used in training and are left out.")
+    if not any(unseen):
+        raise CohortError(options.source, "every scan was used in training of this model.")
+    result = predict_table(bundle, table[unseen], options.cache_dir)
+    write_ledger([*reading.rejected, *result.entries], output / "ledger.csv")
+    for entry in result.failed:
+        warn(f"{entry.scan_id}: {entry.reason}")
+    return result.table.drop(columns=["path"]), {"n_seen_in_training": n_seen}

@@ -1,0 +1,66 @@
+"""`brainage predict`: scans and a model in, a table of ages and a ledger out."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from brainage.bundle import Bundle, load_bundle
+from brainage.errors import ConfigError
+from brainage.inference import PREDICTION_COLUMNS, Predictions, predict_scans, scans_table
+from brainage.preprocessing.ledger import write_ledger
+from brainage.types import LedgerEntry
+from pipelines.cohorts import CohortOptions, read_options
+from pipelines.console import say, scan_progress, warn
+from pipelines.results import write_table
+
+
+def predict(
+    scans: list[str], cohort_options: CohortOptions | None, model: Path, output: Path, cache: Path
+) -> int:
+    """Predict every scan; returns the number of scans that failed.
+
+    Writes `output` and, beside it, the ledger (``predictions.csv`` → ``ledger.csv``; another
+    name → ``NAME.ledger.csv``).
+
+    Raises
+    ------
+    ConfigError
+        If there is neither a scan nor a cohort, or both.
+    """
+    if bool(scans) == (cohort_options is not None):
+        raise ConfigError("SCAN", "give either scans or --cohort.")
+    bundle = load_bundle(model)
+    if cohort_options is not None:
+        table, entries = _cohort_table(cohort_options)
+    else:
+        table, entries = scans_table(scans)
+    predictions = predict_table(bundle, table, cache)
+    entries = [*entries, *predictions.entries]
+    columns = [*PREDICTION_COLUMNS]
+    write_table(predictions.table[columns], output)
+    write_ledger(entries, ledger_path(output))
+    failed = [entry for entry in entries if entry.verdict == "failed"]
+    for entry in failed:
+        warn(f"{entry.scan_id}: {entry.reason}")
+    say(f"{len(predictions.table)} predicted, {len(failed)} failed; written to {output}")
+    return len(failed)
+
+
+def predict_table(bundle: Bundle, table: pd.DataFrame, cache: Path) -> Predictions:
+    """Predict a table of scans with a progress bar."""
+    with scan_progress("predicting") as progress:
+        return predict_scans(bundle, table, cache, on_progress=progress)
+
+
+def ledger_path(output: Path) -> Path:
+    """Ledger beside a prediction table."""
+    if output.name == "predictions.csv":
+        return output.with_name("ledger.csv")
+    return output.with_name(f"{output.stem}.ledger.csv")
+
+
+def _cohort_table(options: CohortOptions) -> tuple[pd.DataFrame, list[LedgerEntry]]:
+    # A prediction needs no age, and one bad row must not keep the others from theirs.
+    options = CohortOptions(options.source, options.where, options.columns, True, options.cache)
+    reading = read_options(options, require_age=False)
+    return reading.cohort.table, reading.rejected

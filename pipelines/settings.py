@@ -1,0 +1,52 @@
+"""From preset, file and options to one resolved configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from brainage.config import Config, load_config, load_preset, with_changes
+from brainage.errors import ConfigError
+from brainage.types import METHODS
+from pipelines.console import parse_pairs
+
+
+def resolve_config(
+    preset: str, path: Path | None, changes: dict[str, Any], assignments: list[str]
+) -> Config:
+    """Load the preset or file, then apply options, then --set assignments.
+
+    Raises
+    ------
+    ConfigError
+        If a file, key or value is wrong.
+    """
+    config = load_config(path) if path is not None else load_preset(preset)
+    config = with_changes(config, changes)
+    assigned = {
+        key: _parse_value(key, value) for key, value in parse_pairs(assignments, "--set").items()
+    }
+    return with_changes(config, assigned, "--set")
+
+
+def parse_methods(text: str) -> tuple[str, ...]:
+    """Split a list of methods.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or named twice.
+    """
+    methods = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods or len(set(methods)) < len(methods):
+        came = ", ".join(unknown) or text
+        raise ConfigError("--methods", f"cannot compare {came!r}.", f"Known: {', '.join(METHODS)}.")
+    return methods
+
+
+def _parse_value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("--set", f"{key}: {text!r} is not a value.") from error
