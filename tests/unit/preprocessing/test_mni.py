@@ -14,6 +14,7 @@ from brainage.data.volume import load_volume
 from brainage.errors import BrainageError, PreparationError
 from brainage.preprocessing.mni import (
     TEMPLATE_CENTRE_MM,
+    coarsen,
     find_foreground,
     grid_affine,
     load_template,
@@ -96,6 +97,13 @@ def test_an_almost_empty_image_is_refused(brain: Volume) -> None:
     refused(changed(brain, data), "nearly all voxels equal the background")
 
 
+def test_a_crumb_of_tissue_is_refused() -> None:
+    # Eight voxels of 0.2 mm are less than one block that fine scans are averaged over.
+    data = np.zeros((8, 8, 8), np.float32)
+    data[2:6, 2:6, 2:6] = np.random.default_rng(0).uniform(1, 2, (4, 4, 4))
+    refused(Volume(data, np.diag([0.2, 0.2, 0.2, 1])), "not in MNI space")
+
+
 def test_the_thresholds_are_the_settings(brain: Volume) -> None:
     refused(brain, "not in MNI", SETTINGS.model_copy(update={"min_mask_overlap": 0.999}))
     refused(brain, "T1-weighted", SETTINGS.model_copy(update={"min_template_correlation": 0.99}))
@@ -141,6 +149,17 @@ def test_the_spacing_of_the_scan_hardly_matters() -> None:
         for scan in (load_template(4), load_template(2))
     )
     assert np.corrcoef(coarse.ravel(), fine.ravel())[0, 1] > 0.98
+
+
+def test_coarsening_keeps_positions_and_contents() -> None:
+    fine = load_template(2)
+    scan = find_foreground(Volume(fine.intensity, fine.affine), "template")
+    direct, _ = resample_to_grid(scan, SETTINGS)
+    coarse, _ = resample_to_grid(coarsen(scan, 4.0), SETTINGS)
+    assert coarsen(scan, 4.0).volume.spacing_mm == (4.0, 4.0, 4.0)
+    moved = np.abs(np.roll(direct, 1, axis=0) - direct).mean()
+    assert np.abs(coarse - direct).mean() < 0.25 * moved
+    assert coarsen(scan, 2.0) is scan
 
 
 def test_whole_heads_are_refused(data_root: Path) -> None:
