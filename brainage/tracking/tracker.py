@@ -1,0 +1,347 @@
+"""Log experiments, and keep training when the tracker fails.
+
+Every call becomes an event, a small JSON object. An event goes to the tracker at once; when the
+tracker fails, it goes to `mlflow-pending.jsonl` instead, and so do all later ones of this process,
+so training never waits for a dead server and never stops because of it. `upload_pending` replays
+that file through the same code.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from brainage.errors import TrackingError
+from brainage.files import atomic_write_text
+from brainage.tracking.backend import Backend, Event
+
+EXPERIMENT = "brainage"
+PENDING_FILE = "mlflow-pending.jsonl"
+OFF = ("off", "none")
+# What a bundle consists of. Tables and images stay: they hold ids, ages and scans.
+ARTIFACT_SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".txt")
+PARAMETER_LENGTH, TAG_LENGTH = 6000, 5000
+WITHHELD = "(path withheld)"
+
+Scalar = str | int | float | bool | None
+
+
+def log_warning(message: str) -> None:
+    """Send a warning to the log of this module."""
+    logging.getLogger(__name__).warning(message)
+
+
+def resolve_uri(uri: str | None, folder: Path) -> str | None:
+    """Choose where to log.
+
+    Parameters
+    ----------
+    uri : str, optional
+        ``http(s)://…`` of a server, ``sqlite:///…``, ``off`` or ``none``; absent: the environment
+        variable MLFLOW_TRACKING_URI, else `mlflow.db` in `folder`.
+    folder : pathlib.Path
+        Folder of the default database.
+
+    Returns
+    -------
+    str or None
+        The URI; None when tracking is off.
+
+    Raises
+    ------
+    TrackingError
+        If the URI is of another kind.
+    """
+    default = f"sqlite:///{folder.resolve().as_posix()}/mlflow.db"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    if uri.lower() in OFF:
+        return None
+    parts = urlsplit(uri)
+    if (parts.scheme in ("http", "https") and parts.hostname) or uri.startswith("sqlite:///"):
+        return uri
+    raise TrackingError(
+        "--tracking-uri",
+        f"expected a server or a database, got {shown_uri(uri)!r}.",
+        "Give http://host:port, sqlite:///path/mlflow.db or off.",
+    )
+
+
+def shown_uri(uri: str) -> str:
+    """Write a URI without the user name and password it may carry."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl() if parts.netloc else uri
+
+
+class Tracker:
+    """Where experiments are logged.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Holds `mlflow.db`, `mlartifacts` and the events that could not be sent.
+    uri : str, optional
+        As in `resolve_uri`; ``off`` makes every call do nothing.
+    experiment : str
+        Name of the MLflow experiment.
+    on_warning : callable
+        Receives one line when the tracker fails, once, and one for each event that it refuses.
+
+    Raises
+    ------
+    TrackingError
+        If the URI is not one of a server or a database.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        uri: str | None = None,
+        *,
+        experiment: str = EXPERIMENT,
+        on_warning: Callable[[str], None] = log_warning,
+    ) -> None:
+        self.folder, self.experiment = folder, experiment
+        self.uri = resolve_uri(uri, folder)
+        self._on_warning = on_warning
+        self._backend: Backend | None = None
+        self._failed = False
+
+    @contextmanager
+    def start_run(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, Scalar] | None = None,
+        params: Mapping[str, Any] | None = None,
+        parent: "Run | None" = None,
+        note: str = "",
+    ) -> Iterator["Run"]:
+        """Open a run; it ends FINISHED, FAILED on an exception, KILLED on an interrupt.
+
+        Parameters
+        ----------
+        name : str
+            As `brainage.tracking.run_name` gives it.
+        tags, params : mapping, optional
+            None values are left out.
+        parent : Run, optional
+            Makes this a child run.
+        note : str
+            Markdown shown above the run.
+
+        Yields
+        ------
+        Run
+            Takes metrics, parameters and artifacts.
+        """
+        run = Run(self, uuid4().hex)
+        described = {"mlflow.note.content": note} if note else {}
+        self.record(
+            {
+                "event": "start",
+                "run": run.key,
+                "parent": parent.key if parent else None,
+                "name": name,
+                "tags": _texts(tags or {}, TAG_LENGTH) | described,
+            }
+        )
+        run.log_params(params or {})
+        try:
+            yield run
+        except Exception:
+            self._end(run, "FAILED")
+            raise
+        except BaseException:
+            self._end(run, "KILLED")
+            raise
+        self._end(run, "FINISHED")
+
+    def _end(self, run: "Run", status: str) -> None:
+        self.record({"event": "end", "run": run.key, "status": status})
+
+    def record(self, event: Event) -> None:
+        """Send an event, or keep it for `upload_pending`; never raises an Exception."""
+        if self.uri is None:
+            return
+        event = {**event, "time_ms": time.time_ns() // 1_000_000}
+        if not self._failed:
+            try:
+                if self._backend is None:
+                    self._backend = Backend(self.uri, self.experiment)
+                for path in self._backend.apply(event):
+                    self._on_warning(f"{path}: is gone, not stored in MLflow.")
+                return
+            except TrackingError as refusal:
+                self._on_warning(f"{refusal} It is left out.")
+                return
+            # MLflow wraps few of its failures: database, network and disk errors come as they are.
+            except Exception as error:
+                self._failed = True
+                self._on_warning(
+                    f"MLflow at {shown_uri(self.uri)} failed ({type(error).__name__}); the run "
+                    f"goes on, its events wait in {self.folder / PENDING_FILE}."
+                )
+        self._keep(event)
+
+    def _keep(self, event: Event) -> None:
+        event = self._backend.with_run_ids(event) if self._backend else event
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / PENDING_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:
+            self._on_warning(f"{self.folder / PENDING_FILE}: cannot be written ({error.strerror}).")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run of a tracker.
+
+    Attributes
+    ----------
+    tracker : Tracker
+        Where it is logged.
+    key : str
+        Identifies the run in events; MLflow's own id may not be known yet.
+    """
+
+    tracker: Tracker
+    key: str
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log numbers in one request; None and values that are not finite are left out."""
+        finite = {
+            name: float(value)
+            for name, value in metrics.items()
+            if value is not None and math.isfinite(value)
+        }
+        if finite:
+            self.tracker.record(
+                {"event": "metrics", "run": self.key, "metrics": finite, "step": step}
+            )
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log settings in one request; nested ones as dotted names, None is left out."""
+        texts = _texts(_flat(params), PARAMETER_LENGTH)
+        if texts:
+            self.tracker.record({"event": "params", "run": self.key, "params": texts})
+
+    def set_tags(self, tags: Mapping[str, Scalar]) -> None:
+        """Add or replace tags; None is left out."""
+        texts = _texts(tags, TAG_LENGTH)
+        self.tracker.record({"event": "tags", "run": self.key, "tags": texts})
+
+    def log_artifact_folder(self, folder: Path, name: str = "bundle") -> None:
+        """Store a bundle's files (`ARTIFACT_SUFFIXES`) under a name; no table and no image."""
+        files = [str(path.resolve()) for path in sorted(folder.glob("*")) if _is_artifact(path)]
+        self.tracker.record({"event": "files", "run": self.key, "files": files, "to": name})
+
+    def log_figure(self, path: Path) -> None:
+        """Store one picture; give only pictures that show no single scan's age."""
+        files = [str(path.resolve())]
+        self.tracker.record({"event": "files", "run": self.key, "files": files, "to": "figures"})
+
+
+def upload_pending(
+    folder: Path,
+    uri: str | None = None,
+    *,
+    experiment: str = EXPERIMENT,
+    on_warning: Callable[[str], None] = log_warning,
+) -> int:
+    """Send the events that a tracker could not send.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the tracker.
+    uri, experiment
+        As in `Tracker`; a run that had begun on a server goes on there.
+    on_warning : callable
+        Receives one line for an unreadable event or a file that is gone.
+
+    Returns
+    -------
+    int
+        Number of events sent; the file is removed.
+
+    Raises
+    ------
+    TrackingError
+        If tracking is off, or the tracker fails; what is left stays in the file.
+    """
+    path, target = folder / PENDING_FILE, resolve_uri(uri, folder)
+    if target is None:
+        raise TrackingError("--tracking-uri", "is off.", "Name the server to upload to.")
+    if not path.exists():
+        return 0
+    events, sent, backend = _read_events(path, on_warning), 0, None
+    try:
+        backend = Backend(target, experiment)
+        for event in events:
+            _replay(backend, event, on_warning)
+            sent += 1
+    except Exception as error:
+        left = events[sent:]
+        if backend is not None:
+            left = [backend.with_run_ids(event) for event in left]
+        atomic_write_text(path, "".join(json.dumps(event) + "\n" for event in left))
+        raise TrackingError(
+            shown_uri(target),
+            f"MLflow failed after {sent} of {len(events)} events ({type(error).__name__}).",
+            f"The rest stays in {path}: upload again when the tracker answers.",
+        ) from error
+    path.unlink()
+    return sent
+
+
+def _replay(backend: Backend, event: Event, on_warning: Callable[[str], None]) -> None:
+    try:
+        for file in backend.apply(event):
+            on_warning(f"{file}: is gone, not uploaded.")
+    except TrackingError as refusal:
+        on_warning(f"{refusal} It is left out.")
+
+
+def _read_events(path: Path, on_warning: Callable[[str], None]) -> list[Event]:
+    events = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            # A process that was killed while writing leaves half a line.
+            on_warning(f"{path}: line {number} is not JSON, left out.")
+    return events
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: ``{"a": {"b": 1}}`` to ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _texts(values: Mapping[str, Any], length: int) -> dict[str, str]:
+    """Values as text; a path may name a person, so it stays here."""
+    texts = {name: str(value) for name, value in values.items() if value is not None}
+    return {
+        name: WITHHELD if "/" in text or "\\" in text else text[:length]
+        for name, text in texts.items()
+    }
+
+
+def _is_artifact(path: Path) -> bool:
+    return path.is_file() and path.suffix in ARTIFACT_SUFFIXES
