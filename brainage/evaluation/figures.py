@@ -218,7 +218,7 @@ def plot_training_curves(
     left.set(xlabel="Epoch", ylabel="Loss (mean over the batch)")
     right.set(xlabel="Epoch", ylabel="Validation MAE (years)", ylim=(0, None))
     for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
         if axes.lines:
             axes.legend(frameon=False, ncols=1 + len(axes.lines) // 6)
