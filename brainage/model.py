@@ -100,6 +100,12 @@ def cut(config: Config, stages: dict[str, nn.Module]) -> list[str]:
     return choose_starts(measure_costs(stages, (1, *config.preprocessing.shape)), learning.blocks)
 
 
+def block_count(config: Config) -> int:
+    """Number of blocks K that the network of a configuration is cut into."""
+    shape = config.preprocessing.shape
+    return len(cut(config, build_stages(config.network.name, 1, shape, config.network.arguments)))
+
+
 def parameter_count(model: BlockStack | LocalBlock) -> int:
     """Number of trainable parameters, heads included."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

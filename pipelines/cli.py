@@ -283,3 +283,7 @@ def _cohort(
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

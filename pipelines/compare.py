@@ -19,7 +19,7 @@ from brainage.evaluation.comparison import (
 from brainage.evaluation.figures import plot_comparison
 from brainage.files import atomic_write_text
 from brainage.preprocessing.ledger import write_ledger
-from brainage.tracking import Run, Tracker, run_name
+from brainage.tracking import COMPARISON_NOTE, Run, Tracker, run_name
 from brainage.training.callbacks import ProgressBar
 from brainage.training.resources import choose_device
 from brainage.training.run import (
@@ -40,16 +40,10 @@ from pipelines.train import (
     check_output,
     choose_splits,
     describe_scans,
-    final_metrics,
     fit_baselines,
-    run_tags,
+    tags_of,
+    tracked_results,
     write_run,
-)
-
-NOTE = (
-    "Methods on the same folds, seeds, network and epochs. Select the child runs and press "
-    "**Compare**; in the **Chart** view group by the tag `method`: `val_mae_years` over steps, "
-    "`test_mae_years`, `seconds_per_epoch`, `seconds_to_target`, `peak_memory_mb`."
 )
 
 
@@ -79,8 +73,10 @@ def compare(cohort_options: CohortOptions, config: Config, options: CompareOptio
     job = _Job(prepared, config, options, tracker, device)
     rows: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
-    tags = run_tags(config, prepared, 0) | {"method": None, "seed": None, "fold": None}
-    with tracker.start_run(f"compare {', '.join(options.methods)}", tags=tags, note=NOTE) as parent:
+    tags = tags_of(config, prepared, None) | {"method": None, "seed": None}
+    with tracker.start_run(
+        f"compare {', '.join(options.methods)}", tags=tags, note=COMPARISON_NOTE
+    ) as parent:
         for fold, split in enumerate(splits):
             baselines = fit_baselines(prepared, split, config.seed)
             for seed in range(options.seeds):
@@ -123,14 +119,14 @@ class _Job:
         for method in sorted(self.options.methods, key=lambda name: name != "bp"):
             config = with_changes(self.config, {"learning.method": method, "seed": seed})
             name = run_name(method, seed, fold)
-            tags = run_tags(config, self.prepared, fold)
+            tags = tags_of(config, self.prepared, fold)
             params = config.model_dump(mode="json")
             with self.tracker.start_run(name, tags=tags, params=params, parent=parent) as run:
                 trained, metrics = self._train(config, split, fold, run, baselines)
                 if method == "bp":
                     target = trained.history[-1].val_mae_years
                 reached = _seconds_to(trained, target)
-                run.log_metrics(final_metrics(metrics) | {"seconds_to_target": reached})
+                run.log_metrics(tracked_results(metrics, reached))
             row = {"method": method, "schedule": schedule_of(method), "seed": seed, "fold": fold}
             row |= {key: metrics[key] for key in ("mae_years", "seconds_per_epoch")}
             rows.append(

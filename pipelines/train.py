@@ -18,8 +18,9 @@ from brainage.evaluation.baselines import baseline_metrics, baseline_predictions
 from brainage.evaluation.figures import plot_training_curves
 from brainage.evaluation.metrics import age_metrics
 from brainage.inference import PREDICTION_COLUMNS
+from brainage.model import block_count
 from brainage.preprocessing.ledger import write_ledger
-from brainage.tracking import Run, Tracker, run_name
+from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
 from brainage.training.resources import choose_device
 from brainage.training.run import (
@@ -73,7 +74,7 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
     tables = []
     for fold, split in enumerate(splits):
         folder = options.output if len(splits) == 1 else options.output / f"fold-{fold}"
-        tags = run_tags(config, prepared, fold)
+        tags = tags_of(config, prepared, fold)
         name = run_name(config.learning.method, config.seed, fold)
         with tracker.start_run(name, tags=tags, params=config.model_dump(mode="json")) as run:
             progress = ProgressBar(name)
@@ -88,7 +89,7 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
             )
             baselines = fit_baselines(prepared, split, config.seed)
             table, metrics = write_run(folder, trained, prepared, split, baselines)
-            run.log_metrics(final_metrics(metrics))
+            run.log_metrics(tracked_results(metrics))
             run.log_artifact_folder(folder)
         tables.append(table.assign(fold=fold))
     predictions = pd.concat(tables, ignore_index=True)
@@ -208,30 +209,32 @@ def write_results(
     plot_predictions(table, folder, seed=seed, synthetic=synthetic)
 
 
-def final_metrics(metrics: Json) -> dict[str, float | None]:
-    """Final numbers under the tracker's names."""
-    named = {f"test_{name}": metrics[name] for name in ("mae_years", "rmse_years", "r2", "r")}
-    named |= {f"test_{name}": metrics[name] for name in ("bias_years", "mae_ci_low", "mae_ci_high")}
-    named |= {name: metrics[name] for name in ("seconds_per_epoch", "peak_memory_mb")}
+def tracked_results(metrics: Json, seconds_to_target: float | None = None) -> Json:
+    """Final numbers of a run under the tracker's names."""
+    named: Json = final_metrics(
+        metrics,
+        seconds_per_epoch=metrics["seconds_per_epoch"],
+        seconds_to_target=seconds_to_target,
+        peak_memory_mb=metrics["peak_memory_mb"],
+    )
     for name, values in metrics["baselines"].items():
         named[f"baseline_{name}_test_mae_years"] = values["mae_years"]
     return named
 
 
-def run_tags(config: Config, prepared: PreparedCohort, fold: int) -> dict[str, Any]:
+def tags_of(config: Config, prepared: PreparedCohort, fold: int | None) -> Json:
     """Tags by which runs are grouped in MLflow."""
-    learning = config.learning
-    return {
-        "method": learning.method,
-        "network": config.network.name,
-        "blocks": learning.blocks,
-        "leader_fraction": learning.leader_fraction,
-        "seed": config.seed,
-        "fold": fold,
-        "schedule": schedule_of(learning.method),
-        "cohort_hash": prepared.cohort.content_hash(),
-        "synthetic": prepared.synthetic,
-    }
+    tags: Json = run_tags(
+        method=config.learning.method,
+        network=config.network.name,
+        blocks=block_count(config),
+        leader_fraction=config.learning.leader_fraction,
+        seed=config.seed,
+        cohort_hash=prepared.cohort.content_hash(),
+        schedule=schedule_of(config.learning.method),
+        fold=fold,
+    )
+    return tags | {"synthetic": prepared.synthetic}
 
 
 def describe_scans(prepared: PreparedCohort, splits: list[Split], rows_in: int) -> str:

@@ -1,7 +1,6 @@
 """Prepared arrays as MONAI datasets and loaders; plain tensors leave them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +87,6 @@ def build_loader(
     # MONAI's loader sets the generator back to its first seed, so that every epoch of a loader
     # built anew, or of a resumed run, would see one and the same order.
     state = generator.get_state()
-    arguments: dict[str, Any] = {"persistent_workers": True} if loader_processes else {}
     loader = DataLoader(
         dataset,
         num_workers=loader_processes,
@@ -96,7 +94,6 @@ def build_loader(
         shuffle=shuffle,
         generator=generator,
         drop_last=shuffle and len(dataset) > 1 and len(dataset) % batch_size == 1,
-        **arguments,
     )
     generator.set_state(state)
     return loader

@@ -39,7 +39,8 @@ def build_stages(
         )
     }
     for number in range(1, layers + 1):
-        stages[f"layer{number}"] = TransformerBlock(
-            hidden_size, hidden_size * mlp_ratio, heads, dropout_rate=dropout
-        )
+        layer = TransformerBlock(hidden_size, hidden_size * mlp_ratio, heads, dropout_rate=dropout)
+        # MONAI makes the weights of cross-attention also where it is switched off.
+        layer.cross_attn, layer.norm_cross_attn = nn.Identity(), nn.Identity()
+        stages[f"layer{number}"] = layer
     return stages

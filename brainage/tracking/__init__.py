@@ -7,7 +7,6 @@ module that imports MLflow.
 from brainage.tracking.names import (
     COMPARISON_NOTE,
     FINAL_METRICS,
-    epoch_metrics,
     final_metrics,
     run_name,
     run_tags,
@@ -20,7 +19,6 @@ __all__ = [
     "PENDING_FILE",
     "Run",
     "Tracker",
-    "epoch_metrics",
     "final_metrics",
     "resolve_uri",
     "run_name",

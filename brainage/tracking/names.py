@@ -4,7 +4,6 @@ Per epoch: `train_loss`, `val_loss`, `val_mae_years`, `epoch_seconds` and
 `block_{k}_val_mae_years`. At the end: `FINAL_METRICS`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ FINAL_METRICS = (
     "peak_memory_mb",
 )
 USUAL_SCHEDULES = ("sequential", "end_to_end")
-EPOCH_METRIC = re.compile(r"train_loss|val_loss|epoch_seconds|(block_\d+_)?val_mae_years")
 COMPARISON_NOTE = """\
 Learning methods on the same folds, seeds, network and epochs; one child run for each.
 
@@ -92,27 +90,6 @@ def run_tags(
         "fold": fold,
     }
     return {name: str(value) for name, value in tags.items() if value is not None}
-
-
-def epoch_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """Choose from an epoch's history row what is logged.
-
-    Parameters
-    ----------
-    row : mapping
-        Any history row.
-
-    Returns
-    -------
-    dict of float
-        `train_loss`, `val_loss`, `val_mae_years`, `epoch_seconds`, `block_{k}_val_mae_years`, as
-        far as they are known.
-    """
-    return {
-        name: float(value)
-        for name, value in row.items()
-        if value is not None and EPOCH_METRIC.fullmatch(name)
-    }
 
 
 def final_metrics(

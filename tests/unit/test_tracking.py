@@ -16,7 +16,6 @@ from brainage.tracking import (
     PENDING_FILE,
     Run,
     Tracker,
-    epoch_metrics,
     final_metrics,
     resolve_uri,
     run_name,
@@ -294,11 +293,6 @@ def test_warnings_go_to_the_log_by_default(tmp_path, caplog):
 )
 def test_run_names_read_well(arguments, name):
     assert run_name(*arguments) == name
-
-
-def test_only_the_agreed_metrics_are_chosen_from_a_history_row():
-    row = {"train_loss": 1, "block_12_val_mae_years": 3.0, "val_loss": None, "scan_ids": 5}
-    assert epoch_metrics(row) == {"train_loss": 1.0, "block_12_val_mae_years": 3.0}
 
 
 def test_final_metrics_have_their_agreed_names():

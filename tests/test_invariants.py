@@ -1,0 +1,278 @@
+"""The science: what must hold for the numbers of this project to mean anything."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainage.config import Config, SplitConfig, build_config
+from brainage.data.cohort import Cohort, read_cohort
+from brainage.data.splits import make_folds, make_split
+from brainage.errors import ShapeError
+from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.losses import AgeBins, follower_loss, leader_count, local_loss, select_leaders
+from brainage.lfnn.rules import BLOCK_LOCAL, RULES, StepSettings
+from brainage.model import build_model, build_target
+from brainage.preparation import prepare_cohort, prepare_scan
+from brainage.training.callbacks import Callback, EpochRecord
+from brainage.training.run import PreparedCohort, train_run
+from tests.small import NETWORKS, make_config, random_batch
+
+CPU = torch.device("cpu")
+
+
+def step(config: Config, stack: BlockStack) -> tuple[torch.Tensor, ...]:
+    volumes, ages = random_batch(config)
+    rule_settings = StepSettings(build_target(config.target), config.learning.leader_fraction)
+    return RULES[config.learning.method](stack, volumes, ages, rule_settings).losses
+
+
+def check_isolation(network: str, method: str) -> None:
+    """Another loss in one block must change the gradients of that block and of no other."""
+    config = make_config(network, method=method)
+    plain, changed = build_model(config), build_model(config)
+    step(config, plain)
+    for chosen in range(len(plain)):
+        bias = changed[chosen].head.bias
+        saved = bias.detach().clone()
+        with torch.no_grad():
+            bias.add_(torch.randn_like(bias))
+        changed.zero_grad()
+        step(config, changed)
+        with torch.no_grad():
+            bias.copy_(saved)
+        for index in range(len(plain)):
+            pairs = zip(plain[index].parameters(), changed[index].parameters(), strict=True)
+            same = all(torch.equal(a.grad, b.grad) for a, b in pairs)
+            assert same == (index != chosen), f"loss of block {chosen} reached block {index}"
+
+
+@pytest.mark.parametrize("method", sorted(BLOCK_LOCAL))
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_gradient_crosses_a_block_boundary(network, method):
+    check_isolation(network, method)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_isolation_test_fails_when_the_detach_is_removed(network, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "detach", lambda tensor: tensor)
+    # Autograd itself may object first: the graph of an earlier block is already freed.
+    with pytest.raises((AssertionError, RuntimeError), match=r"reached block|second time"):
+        check_isolation(network, "lfnn_l")
+
+
+@pytest.mark.parametrize("method", sorted(set(RULES) - BLOCK_LOCAL))
+def test_gradients_cross_blocks_where_the_method_says_so(method):
+    config = make_config("cnn3d_light", method=method)
+    plain, changed = build_model(config), build_model(config)
+    with torch.no_grad():
+        changed[len(changed) - 1].head.bias.add_(1.0)
+    for stack in (plain, changed):
+        step(config, stack)
+    first = zip(plain[0].body.parameters(), changed[0].body.parameters(), strict=True)
+    assert not all(torch.equal(a.grad, b.grad) for a, b in first)
+
+
+@given(workers=st.integers(1, 64), percent=st.integers(1, 100), seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_leaders_are_the_ceiling_of_delta_w_and_have_the_smallest_losses(workers, percent, seed):
+    losses = torch.rand(3, workers, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+    leadership = select_leaders(losses, percent / 100, "per_sample")
+    expected = -(-percent * workers // 100)
+    assert leader_count(workers, percent / 100) == expected
+    for row, mask in zip(losses.tolist(), leadership.leader_mask.tolist(), strict=True):
+        ranked = sorted(range(workers), key=lambda worker: (row[worker], worker))
+        assert [w for w in range(workers) if mask[w]] == sorted(ranked[:expected])
+
+
+def test_delta_one_has_no_follower_loss():
+    outputs = torch.randn(4, 8, 11)
+    loss = local_loss(outputs, torch.full((4,), 40.0), AgeBins(20, 60, 11), leader_fraction=1.0)
+    assert loss.follower == 0 and loss.total == loss.leader
+
+
+def test_follower_target_carries_no_gradient():
+    outputs = torch.randn(4, 8, 11, requires_grad=True)
+    losses = AgeBins(20, 60, 11).loss(outputs, torch.full((4,), 40.0))
+    leadership = select_leaders(losses, 0.5)
+    follower_loss(outputs, leadership).backward()
+    assert outputs.grad[:, int(leadership.best[0])].abs().sum() == 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_one_block_one_worker_delta_one_is_backpropagation(network):
+    changes = {"blocks": 1, "workers_per_block": 1, "leader_fraction": 1.0}
+    gradients = []
+    for method in ("bp", "lfnn_l"):
+        config = make_config(network, method=method, **changes)
+        stack = build_model(config)
+        step(config, stack)
+        gradients.append([p.grad for p in stack.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_ages_as_a_column_are_refused():
+    config = make_config("cnn3d_light")
+    volumes, ages = random_batch(config)
+    rule_settings = StepSettings(build_target(config.target))
+    with pytest.raises(ShapeError, match=r"got \(4, 1\)"):
+        RULES["lfnn_l"](build_model(config), volumes, ages[:, None], rule_settings)
+
+
+class KillAfter(Callback):
+    """Stop training as Ctrl-C does."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        if record.epoch == self._epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def prepared(phantom_cohort, tmp_path_factory) -> PreparedCohort:
+    config = make_config("cnn3d_light")
+    cohort = read_cohort(phantom_cohort).cohort
+    scans = prepare_cohort(
+        list(cohort.table["path"]),
+        list(cohort.table["scan_id"]),
+        config.preprocessing,
+        tmp_path_factory.mktemp("cache"),
+    )
+    return PreparedCohort(cohort.select(scans.kept), scans.arrays, synthetic=True)
+
+
+@pytest.mark.parametrize("method", list(RULES))
+def test_training_four_epochs_is_training_two_and_resuming_two(method, prepared, tmp_path):
+    config = make_config("cnn3d_light", method=method, epochs=4)
+    split = make_split(prepared.cohort, config.split)
+    whole = train_run(prepared, split, config, device=CPU)
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_run(
+            prepared, split, config, device=CPU, callbacks=[KillAfter(2)], checkpoint_path=path
+        )
+    torch.manual_seed(99)  # whatever the process did in between must not matter
+    resumed = train_run(prepared, split, config, device=CPU, checkpoint_path=path, resume=True)
+    weights = zip(whole.model.state_dict().items(), resumed.model.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in weights)
+    assert whole.predictions.equals(resumed.predictions)
+    assert [r.train_loss for r in whole.history] == [r.train_loss for r in resumed.history]
+
+
+def random_cohort(rng: np.random.Generator) -> Cohort:
+    import pandas as pd
+
+    subjects = rng.integers(6, 60)
+    owner = np.concatenate([np.arange(subjects), rng.integers(0, subjects, rng.integers(0, 40))])
+    rng.shuffle(owner)
+    table = pd.DataFrame(
+        {
+            "scan_id": [f"scan{n}" for n in range(len(owner))],
+            "subject_id": [f"sub{n}" for n in owner],
+            "session_id": "",
+            "age_years": rng.uniform(5, 95, len(owner)),
+            "sex": "",
+            "site": rng.choice(["a", "b"], len(owner)),
+            "path": "",
+        }
+    )
+    return Cohort(table, "random")
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_no_subject_is_in_two_parts_of_a_split(seed):
+    cohort = random_cohort(np.random.default_rng(seed))
+    subjects = cohort.table["subject_id"].to_numpy()
+    splits = [make_split(cohort, SplitConfig(seed=seed % 7)), *make_folds(cohort, 3, SplitConfig())]
+    for split in splits:
+        parts = [set(subjects[part]) for part in (split.train, split.validation, split.test)]
+        assert not any(a & b for a, b in itertools.combinations(parts, 2))
+        assert sum(len(part) for part in (split.train, split.validation, split.test)) == len(cohort)
+
+
+def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort, tmp_path):
+    config = make_config("cnn3d_light")
+    source = nibabel.load(read_cohort(phantom_cohort).cohort.table["path"].iloc[0])
+    expected = prepare_scan(source.get_filename(), config.preprocessing)
+    turned = tmp_path / "turned.nii"
+    for axes in itertools.permutations(range(3)):
+        for flips in itertools.product((1, -1), repeat=3):
+            orientation = np.array(list(zip(axes, flips, strict=True)), dtype=float)
+            source.as_reoriented(orientation).to_filename(turned)
+            assert np.array_equal(prepare_scan(turned, config.preprocessing), expected)
+
+
+@pytest.mark.parametrize("method", ["bp", "lfnn_l"])
+def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_path):
+    from brainage.config import load_preset, with_changes
+    from brainage.data.phantom import write_phantom_cohort
+    from pipelines.train import fit_baselines
+
+    config = with_changes(load_preset("phantom"), {"learning.method": method})
+    cohort = read_cohort(write_phantom_cohort(tmp_path / "cohort", subjects=80, seed=1)).cohort
+    scans = prepare_cohort(
+        list(cohort.table["path"]),
+        list(cohort.table["scan_id"]),
+        config.preprocessing,
+        tmp_path / "cache",
+    )
+    ready = PreparedCohort(cohort, scans.arrays, synthetic=True)
+    split = make_split(cohort, config.split)
+    table = train_run(ready, split, config, device=CPU).predictions
+    constant = fit_baselines(ready, split, 0)["constant"]
+    error = (table["predicted_age_years"] - table["age_years"]).abs().mean()
+    assert error < 0.5 * np.abs(constant - table["age_years"]).mean()
+
+
+def test_killed_training_resumes_to_the_same_weights(phantom_cohort, tmp_path):
+    """A real kill −9 of the real command, in the middle of an epoch."""
+
+    def command(output: Path, *more: str) -> list[str]:
+        return [
+            sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort),
+            "--preset", "phantom", "--epochs", "5", "--cache", str(tmp_path / "cache"),
+            "--tracking-uri", "off", "--output", str(output), *more,
+        ]  # fmt: skip
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    checkpoint = killed / "training" / "checkpoint.safetensors"
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists() and not (killed / "manifest.json").exists()
+    subprocess.run(command(killed, "--resume"), check=True, capture_output=True)
+    weights = [
+        (folder / "model.safetensors").read_bytes() for folder in (tmp_path / "whole", killed)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_every_preset_builds_a_network_that_answers():
+    from brainage.config import load_preset, preset_names
+
+    assert preset_names()
+    for name in preset_names():
+        config = load_preset(name)
+        content = config.model_dump()
+        content["target"] |= {"low_years": 10.0, "high_years": 90.0}
+        stack = build_model(build_config(content, name))
+        assert len(stack) >= 1
