@@ -1,12 +1,35 @@
 """The `brainage` command. Thin: heavy imports stay inside the commands."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from brainage import __version__
 from brainage.types import METHODS
+from pipelines.options import (
+    BatchOption,
+    BlocksOption,
+    CacheOption,
+    CohortOption,
+    ColumnOption,
+    ConfigOption,
+    DebugOption,
+    DeviceOption,
+    EpochsOption,
+    FoldsOption,
+    LeaderOption,
+    ModelOption,
+    OutputOption,
+    OverwriteOption,
+    PresetOption,
+    ResumeOption,
+    SetOption,
+    SkipBadOption,
+    TrackingOption,
+    WhereOption,
+    build_cohort_options,
+)
 
 app = typer.Typer(
     name="brainage",
@@ -16,52 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-CohortOption = Annotated[
-    str, typer.Option("--cohort", help="CSV/TSV table, BIDS folder, or demo (phantoms).")
-]
-WhereOption = Annotated[
-    str | None,
-    typer.Option("--where", help='Keep rows, for example "CDR != CDR or CDR == 0".'),
-]
-ColumnOption = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="Name a column: age=AgeAtScan. May be repeated."),
-]
-SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave unusable rows out and list them in the ledger.")
-]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Folder of prepared scans [default: user cache]."),
-]
-PresetOption = Annotated[str, typer.Option("--preset", help="Settings in configs/brain_age.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="YAML of settings instead of a preset.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a setting: training.learning_rate=0.002. Repeatable."),
-]
-OutputOption = Annotated[Path, typer.Option("--output", help="Folder to write to.")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs to train.")]
-BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Scans a batch.")]
-BlocksOption = Annotated[int | None, typer.Option("--blocks", min=1, help="Number of blocks K.")]
-LeaderOption = Annotated[
-    float | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ.")
-]
-FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in --output.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tracking-uri", help="MLflow server or sqlite:///…, or off [default: ./mlflow.db]."
-    ),
-]
-ModelOption = Annotated[Path, typer.Option("--model", help="Folder that `train` wrote.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _show_version(value: bool) -> None:
@@ -121,7 +98,7 @@ def train(
             "seed": seed,
         }
         job.train(
-            _cohort(cohort, where, column, skip_bad, cache),
+            build_cohort_options(cohort, where, column, skip_bad, cache),
             resolve_config(preset, config, changes, set_ or []),
             job.TrainOptions(output, folds, resume, overwrite, device, tracking_uri),
         )
@@ -169,7 +146,7 @@ def compare(
         }
         options = TrainOptions(output, folds, resume, overwrite, device, tracking_uri)
         job.compare(
-            _cohort(cohort, where, column, skip_bad, cache),
+            build_cohort_options(cohort, where, column, skip_bad, cache),
             resolve_config(preset, config, changes, set_ or []),
             job.CompareOptions(parse_methods(methods), seeds, options),
         )
@@ -196,7 +173,7 @@ def predict(
     with clear_errors(debug):
         from pipelines import predict as job
 
-        options = _cohort(cohort, where, column, True, cache) if cohort else None
+        options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
         failed = job.predict(scans or [], options, model, output, cache or default_cache())
         if failed:
             raise typer.Exit(BAD_INPUT)
@@ -224,7 +201,7 @@ def evaluate(
     with clear_errors(debug):
         from pipelines import evaluate as job
 
-        options = _cohort(cohort, where, column, skip_bad, cache) if cohort else None
+        options = build_cohort_options(cohort, where, column, skip_bad, cache) if cohort else None
         job.evaluate(output, predictions=predictions, model=model, cohort_options=options)
 
 
@@ -269,15 +246,6 @@ def presets() -> None:
         grid = "×".join(str(size) for size in config.preprocessing.shape)
         spacing = config.preprocessing.spacing_mm
         say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
-
-
-def _cohort(
-    source: str, where: str | None, columns: list[str] | None, skip_bad: bool, cache: Path | None
-) -> Any:
-    from pipelines.cohorts import CohortOptions
-    from pipelines.console import parse_pairs
-
-    return CohortOptions(source, where, parse_pairs(columns or [], "--column"), skip_bad, cache)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def test_all_worker_reads_every_channel():
 
 def test_uneven_channel_groups_are_refused_with_a_number_that_fits():
     with pytest.raises(
-        ConfigError, match="10 channels cannot be dealt evenly to 4 .* Use 2 workers"
+        ConfigError, match=r"10 channels cannot be dealt evenly to 4 .* Use 2 workers"
     ):
         WorkerHead((10, 4, 4, 4), 5, workers=4, reads="own")
 

@@ -1,0 +1,65 @@
+"""Options that several commands share. Light: imported by `brainage --help`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.cohorts import CohortOptions
+
+CohortOption = Annotated[
+    str, typer.Option("--cohort", help="CSV/TSV table, BIDS folder, or demo (phantoms).")
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", help='Keep rows, for example "CDR != CDR or CDR == 0".'),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="Name a column: age=AgeAtScan. May be repeated."),
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave unusable rows out and list them in the ledger.")
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of prepared scans [default: user cache]."),
+]
+PresetOption = Annotated[str, typer.Option("--preset", help="Settings in configs/brain_age.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML of settings instead of a preset.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting: training.learning_rate=0.002. Repeatable."),
+]
+OutputOption = Annotated[Path, typer.Option("--output", help="Folder to write to.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs to train.")]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Scans a batch.")]
+BlocksOption = Annotated[int | None, typer.Option("--blocks", min=1, help="Number of blocks K.")]
+LeaderOption = Annotated[
+    float | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ.")
+]
+FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in --output.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri", help="MLflow server or sqlite:///…, or off [default: ./mlflow.db]."
+    ),
+]
+ModelOption = Annotated[Path, typer.Option("--model", help="Folder that `train` wrote.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def build_cohort_options(
+    source: str, where: str | None, columns: list[str] | None, skip_bad: bool, cache: Path | None
+) -> "CohortOptions":
+    """Collect what the command line says of a cohort."""
+    from pipelines.cohorts import CohortOptions
+    from pipelines.console import parse_pairs
+
+    return CohortOptions(source, where, parse_pairs(columns or [], "--column"), skip_bad, cache)
