@@ -180,6 +180,12 @@ class Config(Settings):
     split: SplitConfig = SplitConfig()
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _check_follower_space(self) -> "Config":
+        if self.target.kind == "scalar" and self.learning.follower_space == "probability":
+            raise ValueError("learning.follower_space: a scalar age has no probabilities")
+        return self
+
 
 def config_folder() -> Path:
     """Folder of the presets: inside an installed package, or the repository's `configs`."""

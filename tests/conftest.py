@@ -4,6 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# One thread: tiny tensors gain nothing from two, and threads that wait for each other on a busy
+# machine can make a test of one second last minutes. Child processes take the variable.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,54 @@
+"""The house rules that a tool can check."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("brainage", "pipelines", "app", "tests")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_layers_hold():
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_400_lines(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize(
+    ("package", "home"),
+    [
+        ("torchio", "brainage/data/transforms.py"),
+        ("mlflow", "brainage/tracking"),
+        ("streamlit", "app"),
+    ],
+)
+def test_a_package_is_imported_in_one_place_only(package, home):
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT))
+        if name.startswith((home, "tests")):
+            continue
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        words = (f"import {package}", f"from {package}")
+        assert not any(line.startswith(words) for line in lines), name
+
+
+def test_nothing_loads_pickles():
+    for path in SOURCES:
+        if path.name != Path(__file__).name:
+            text = path.read_text()
+            assert "import pickle" not in text and "torch.load(" not in text, path
+
+
+def test_help_needs_no_heavy_import():
+    heavy = ("torch", "monai", "pandas", "mlflow", "matplotlib", "sklearn")
+    code = f"import pipelines.cli, sys; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr

@@ -1,0 +1,73 @@
+"""Every YAML that ships is loaded; wrong settings are refused in one line."""
+
+import pytest
+
+from brainage.config import (
+    build_config,
+    config_folder,
+    dump_config,
+    load_config,
+    load_preset,
+    preset_names,
+    with_changes,
+)
+from brainage.errors import ConfigError
+
+FILES = sorted((config_folder() / "brain_age").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_preset_loads_and_survives_writing(path, tmp_path):
+    config = load_config(path)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config))
+    assert load_config(copy) == config
+
+
+def test_the_networks_of_the_project_have_presets():
+    networks = {load_preset(name).network.name for name in preset_names()}
+    assert networks == {"cnn3d_light", "sfcn", "usc_cnn3d", "resnet3d", "vit3d"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.epochs": 0}, "training.epochs"),
+        ({"learning.leader_fraction": 1.5}, "learning.leader_fraction"),
+        ({"learning.leader_fraction": 0.0}, "learning.leader_fraction"),
+        ({"learning.method": "magic"}, "learning.method"),
+        ({"training.nonsense": 1}, "training.nonsense"),
+        ({"nonsense.deep": 1}, "nonsense.deep"),
+        ({"learning.blocks": 2, "learning.cuts": ["conv2"]}, "blocks or cuts"),
+        ({"target.low_years": 50, "target.high_years": 40}, "below high_years"),
+        ({"preprocessing.shape": [2, 2, 2]}, "4 to 512"),
+        ({"target.kind": "scalar", "learning.follower_space": "probability"}, "follower_space"),
+    ],
+)
+def test_wrong_setting_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        with_changes(load_preset("cnn3d_light"), changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="cnn3d_light"):
+        load_preset("nothing")
+
+
+def test_every_wrong_key_is_listed_at_once():
+    with pytest.raises(ConfigError, match=r"training\.epochs.*seed"):
+        build_config({"network": {"name": "sfcn"}, "training": {"epochs": "x"}, "seed": "y"}, "f")
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "just text", "", "- a\n- b"])
+def test_broken_file_is_refused(text, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load_config(path)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
