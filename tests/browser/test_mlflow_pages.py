@@ -1,0 +1,125 @@
+"""MLflow's own pages in a real browser: both methods are there at first sight.
+
+Set BRAINAGE_SCREENSHOTS to a folder to keep what the browser shows.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from brainage.tracking import COMPARISON_NOTE, Tracker, final_metrics, run_name, run_tags
+
+pytestmark = pytest.mark.slow
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Path:
+    """Database of BRAINAGE_MLFLOW_DB, or a small one with two methods and two seeds."""
+    if given := os.environ.get("BRAINAGE_MLFLOW_DB"):
+        return Path(given)
+    folder = tmp_path_factory.mktemp("mlflow")
+    tracker = Tracker(folder, f"sqlite:///{folder}/mlflow.db")
+    with tracker.start_run("compare bp, lfnn_l", note=COMPARISON_NOTE) as parent:
+        for method, start in (("bp", 9.0), ("lfnn_l", 8.0)):
+            for seed in (0, 1):
+                tags = run_tags(
+                    method=method,
+                    network="cnn3d_light",
+                    blocks=4,
+                    leader_fraction=0.5,
+                    seed=seed,
+                    cohort_hash="0" * 8,
+                )
+                name = run_name(method, seed)
+                with tracker.start_run(name, tags=tags, parent=parent) as run:
+                    for epoch in range(1, 6):
+                        run.log_metrics({"val_mae_years": start / epoch + seed}, step=epoch)
+                    scores = {"mae_years": start / 5, "rmse_years": start / 4, "r2": 0.8}
+                    run.log_metrics(final_metrics(scores, seconds_per_epoch=start))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def server(database, tmp_path_factory):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--allowed-hosts", f"127.0.0.1:{port}",
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    folder = tmp_path_factory.mktemp("server")
+    process = subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def page():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as running:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser.new_page(viewport={"width": 1600, "height": 1000})
+        browser.close()
+
+
+def keep(page, name: str) -> None:
+    if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / name))
+
+
+def find_runs(server: str) -> tuple[str, list[str]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("brainage")
+    runs = client.search_runs([experiment.experiment_id], "tags.method != ''")
+    return experiment.experiment_id, [run.info.run_id for run in runs]
+
+
+def test_chart_view_shows_both_methods(server, page):
+    experiment, _ = find_runs(server)
+    page.goto(f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART")
+    page.get_by_text("val_mae_years").first.wait_for(timeout=60_000)
+    page.get_by_text("lfnn_l seed 0").first.wait_for(timeout=60_000)
+    page.get_by_text("bp seed 0").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(5000)
+    keep(page, "mlflow_chart.png")
+
+
+def test_compare_page_shows_both_methods(server, page):
+    experiment, runs = find_runs(server)
+    listed = ",".join(f'"{run}"' for run in runs)
+    page.goto(f'{server}/#/compare-runs?runs=[{listed}]&experiments=["{experiment}"]')
+    page.get_by_text("test_mae_years").first.wait_for(timeout=60_000)
+    page.get_by_text("lfnn_l seed 0").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(5000)
+    keep(page, "mlflow_compare.png")
