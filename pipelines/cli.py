@@ -86,7 +86,6 @@ def train(
     from pipelines.console import clear_errors
 
     with clear_errors(debug):
-        from pipelines import train as job
         from pipelines.settings import resolve_config
 
         changes = {
@@ -97,9 +96,14 @@ def train(
             "training.batch_size": batch_size,
             "seed": seed,
         }
+        settings = resolve_config(preset, config, changes, set_ or [])
+        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache)
+
+        from pipelines import train as job
+
         job.train(
-            build_cohort_options(cohort, where, column, skip_bad, cache),
-            resolve_config(preset, config, changes, set_ or []),
+            cohort_options,
+            settings,
             job.TrainOptions(output, folds, resume, overwrite, device, tracking_uri),
         )
 
@@ -134,9 +138,7 @@ def compare(
     from pipelines.console import clear_errors
 
     with clear_errors(debug):
-        from pipelines import compare as job
         from pipelines.settings import parse_methods, resolve_config
-        from pipelines.train import TrainOptions
 
         changes = {
             "learning.blocks": blocks,
@@ -144,12 +146,15 @@ def compare(
             "training.epochs": epochs,
             "training.batch_size": batch_size,
         }
+        settings = resolve_config(preset, config, changes, set_ or [])
+        chosen = parse_methods(methods)
+        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache)
+
+        from pipelines import compare as job
+        from pipelines.train import TrainOptions
+
         options = TrainOptions(output, folds, resume, overwrite, device, tracking_uri)
-        job.compare(
-            build_cohort_options(cohort, where, column, skip_bad, cache),
-            resolve_config(preset, config, changes, set_ or []),
-            job.CompareOptions(parse_methods(methods), seeds, options),
-        )
+        job.compare(cohort_options, settings, job.CompareOptions(chosen, seeds, options))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """`brainage compare`: methods side by side on the same folds, seeds, network and epochs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from brainage.config import Config, with_changes
 from brainage.data.splits import Split
 from brainage.evaluation.comparison import (
+    COSTS,
     comparison_markdown,
     comparison_table,
     seconds_to_target,
@@ -91,6 +92,7 @@ def compare(cohort_options: CohortOptions, config: Config, options: CompareOptio
         picture = training.output / "comparison.png"
         plot_comparison(summary, picture, runs=runs, synthetic=prepared.synthetic)
         parent.log_figure(picture)
+        log_overview(parent, runs, pd.concat(job.histories))
     say(markdown)
     say(f"written to {training.output}")
     return summary
@@ -103,6 +105,7 @@ class _Job:
     options: CompareOptions
     tracker: Tracker
     device: torch.device
+    histories: list[pd.DataFrame] = field(default_factory=list)
 
     def run_methods(
         self,
@@ -133,6 +136,8 @@ class _Job:
                 row | {"seconds_to_target": reached, "peak_memory_mb": trained.peak_memory_mb}
             )
             tables.append(trained.predictions.assign(method=method, seed=seed, fold=fold))
+            epochs = [{"epoch": record.epoch, **record.metrics()} for record in trained.history]
+            self.histories.append(pd.DataFrame(epochs).assign(method=method))
 
     def _train(
         self, config: Config, split: Split, fold: int, run: Run, baselines: Baselines
@@ -151,6 +156,26 @@ class _Job:
         _, metrics = write_run(folder, trained, self.prepared, split, baselines)
         run.log_artifact_folder(folder)
         return trained, metrics
+
+
+def log_overview(parent: Run, runs: pd.DataFrame, histories: pd.DataFrame) -> None:
+    """Log each method's mean curve and results to the parent run.
+
+    MLflow folds child runs away and draws only what is listed; metrics ``NAME/METHOD`` of the
+    parent make one section a name, so that its chart page shows the methods side by side at once.
+    """
+    curves = histories.groupby(["epoch", "method"])["val_mae_years"].mean()
+    for epoch, values in curves.groupby(level="epoch"):
+        named = {f"val_mae_years/{method}": value for (_, method), value in values.items()}
+        parent.log_metrics(named, step=int(epoch))
+    medians = (
+        runs.groupby("method")[["mae_years", *COSTS]]
+        .median()
+        .rename(columns={"mae_years": "test_mae_years"})
+    )
+    parent.log_metrics(
+        {f"{name}/{method}": row[name] for method, row in medians.iterrows() for name in medians}
+    )
 
 
 def _seconds_to(trained: TrainedRun, target: float | None) -> float | None:

@@ -26,6 +26,9 @@ UPLOAD_ENVIRONMENT = {**DEFAULT_ENVIRONMENT, "MLFLOW_HTTP_REQUEST_TIMEOUT": "120
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 PARAMS_A_REQUEST = 100
 
+# Opens the pages of training runs rather than those of language models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 
 class Backend:
     """A connection to one tracker.
@@ -114,7 +117,7 @@ class Backend:
             if uri.startswith("sqlite:///"):
                 location = (_database_folder(uri) / "mlartifacts").as_uri()
             try:
-                return str(self._client.create_experiment(name, location))
+                return str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
             except Exception:
                 # Another process may have made it in between.
                 found = self._client.get_experiment_by_name(name)
