@@ -5,7 +5,7 @@ Source of all formulas: Cheng, Yin et al., arXiv 2310.07885, unless a line says 
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ class Target(Protocol):
     def outputs(self) -> int:
         """Number of outputs C of one worker."""
 
+    @property
+    def metric(self) -> str:
+        """Name of the score, with its unit."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score is a better one."""
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Score of each sample, for its mean: (B, C) and (B,) to (B,)."""
+
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Loss of each worker on each sample: (B, W, C) and (B,) to (B, W)."""
 
@@ -36,6 +47,8 @@ class ClassTarget:
     """One of C classes, with cross-entropy; predicts the class index."""
 
     outputs: int
+    metric: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of each worker: (B, W, C) and (B,) to (B, W)."""
@@ -47,6 +60,10 @@ class ClassTarget:
     def predict(self, outputs: Tensor) -> Tensor:
         """Index of the likeliest class: (..., C) to (...)."""
         return outputs.argmax(dim=-1)
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """1 where the class is right, else 0: (B, C) and (B,) to (B,)."""
+        return (self.predict(outputs) == target).to(outputs.dtype)
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,8 @@ class AgeBins:
     high_years: float
     outputs: int
     sigma_bins: float = 1.0
+    metric: ClassVar[str] = "mae_years"
+    higher_is_better: ClassVar[bool] = False
 
     def centres(self, like: Tensor) -> Tensor:
         """Bin centres in years (C,), in the type and on the device of `like`."""
@@ -93,6 +112,10 @@ class AgeBins:
         """Expected age in years: (..., C) to (...)."""
         return (functional.softmax(outputs, dim=-1) * self.centres(outputs)).sum(dim=-1)
 
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Absolute error in years: (B, C) and (B,) to (B,)."""
+        return (self.predict(outputs) - target).abs()
+
 
 @dataclass(frozen=True)
 class ScalarAge:
@@ -101,6 +124,8 @@ class ScalarAge:
     low_years: float
     high_years: float
     outputs: int = 1
+    metric: ClassVar[str] = "mae_years"
+    higher_is_better: ClassVar[bool] = False
 
     @property
     def _centre(self) -> float:
@@ -119,6 +144,10 @@ class ScalarAge:
     def predict(self, outputs: Tensor) -> Tensor:
         """Age in years: (..., 1) to (...)."""
         return outputs.squeeze(-1) * self._half_range + self._centre
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Absolute error in years: (B, 1) and (B,) to (B,)."""
+        return (self.predict(outputs) - target).abs()
 
 
 def check_pair(outputs: Tensor, target: Tensor) -> None:
