@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from brainage.lfnn.blocks import BlockStack
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -56,6 +58,9 @@ class EpochRecord:
 
 class Callback:
     """Hooks that do nothing; override what is needed."""
+
+    def on_model(self, model: BlockStack) -> None:
+        """The network that is going to be trained, on its device; look at it, do not touch it."""
 
     def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
         """Training starts, or goes on after `done_epochs`."""

@@ -132,6 +132,7 @@ class Trainer:
         reset_peak_memory(self.device)
         epochs = self.training.epochs
         self._check_turns()
+        self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
             while len(self.history) < epochs and not self._is_stalled():
