@@ -316,7 +316,8 @@ def load_preset(name: str, family: str = "brain_age") -> Config:
     """
     if name not in preset_names(family):
         known = ", ".join(preset_names(family))
-        raise ConfigError("--preset", f"unknown preset {name!r}.", f"Choose one of: {known}.")
+        option = "--preset" if family == "brain_age" else "--network"
+        raise ConfigError(option, f"unknown preset {name!r}.", f"Choose one of: {known}.")
     return load_config(config_folder() / family / f"{name}.yaml")
 
 
