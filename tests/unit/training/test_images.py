@@ -1,5 +1,7 @@
 """Training on images with the shared trainer."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -120,7 +122,7 @@ def test_greedy_trains_one_block_in_each_stretch_of_epochs(data):
             weights.append([torch.cat([p.flatten() for p in b.parameters()]) for b in blocks])
 
     train(data, config, callbacks=[Watch()])
-    for epoch, (before, after) in enumerate(zip(weights, weights[1:], strict=False)):
+    for epoch, (before, after) in enumerate(pairwise(weights)):
         moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
         assert moved == [block == epoch for block in range(3)]
 
