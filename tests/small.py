@@ -1,7 +1,11 @@
 """Tiny networks and batches that many tests share."""
 
+import gzip
+import struct
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from brainage.config import Config, build_config
@@ -67,3 +71,16 @@ def random_batch(config: Config, samples: int = 4) -> tuple[torch.Tensor, torch.
     if config.images is not None:
         return inputs, torch.arange(samples) % 3
     return inputs, 20 + 70 * torch.rand(samples, generator=generator)
+
+
+def write_mnist(root: Path, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> Path:
+    """Write (N, 28, 28) images as training and test part of an idx data set; returns its folder."""
+    folder = root / "mnist"
+    folder.mkdir()
+    for part in ("train", "t10k"):
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            content = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+            content += array.astype(np.uint8).tobytes()
+            path = folder / f"{part}-{name}-ubyte{'.gz' if packed else ''}"
+            path.write_bytes(gzip.compress(content) if packed else content)
+    return folder

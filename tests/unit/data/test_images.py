@@ -1,8 +1,6 @@
 """Image data sets: reading, refusing, splitting, batching."""
 
-import gzip
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +19,14 @@ from brainage.data.images import (
     split_training,
 )
 from brainage.errors import ConfigError, ImageDataError
+from tests.small import write_mnist
 
 RNG = np.random.default_rng(0)
 
 
-def idx(array: np.ndarray) -> bytes:
-    return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
-
-
-def write_mnist(root: Path, packed: bool) -> np.ndarray:
-    folder = root / "mnist"
-    folder.mkdir()
+def make_mnist(root: Path, packed: bool = False) -> np.ndarray:
     images = RNG.integers(0, 256, (6, 28, 28), dtype=np.uint8)
-    for part in ("train", "t10k"):
-        for name, array in (("images-idx3", images), ("labels-idx1", np.arange(6, dtype="u1"))):
-            content = idx(array)
-            path = folder / f"{part}-{name}-ubyte{'.gz' if packed else ''}"
-            path.write_bytes(gzip.compress(content) if packed else content)
+    write_mnist(root, images, np.arange(6), packed)
     return images
 
 
@@ -49,7 +38,7 @@ def jpeg(image: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_files_are_read_as_they_were_written(tmp_path, packed):
-    images = write_mnist(tmp_path, packed)
+    images = make_mnist(tmp_path, packed)
     data = load_images("mnist", tmp_path)
     assert np.array_equal(data.train.load(np.arange(6))[:, 0], images)
     assert data.test.labels.tolist() == [0, 1, 2, 3, 4, 5]
@@ -121,14 +110,14 @@ def test_images_of_a_folder_are_scaled_and_cut_at_the_centre(tmp_path):
 
 
 def break_length(root: Path) -> str:
-    write_mnist(root, packed=False)
+    make_mnist(root)
     path = root / "mnist" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
     return "mnist"
 
 
 def break_gzip(root: Path) -> str:
-    write_mnist(root, packed=True)
+    make_mnist(root, packed=True)
     path = root / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
     return "mnist"
