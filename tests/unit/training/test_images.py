@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from brainage.bundle import load_bundle, save_bundle
+from brainage.bundle import Bundle, load_bundle, save_bundle
 from brainage.config import Config
 from brainage.data.images import DATASETS, ArrayImages, DatasetFacts, ImageData, ImageLoader
-from brainage.errors import TrainingError
+from brainage.errors import BundleError, TrainingError
+from brainage.inference import predict_scans, scans_table
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import RULES
 from brainage.training.callbacks import Callback, EpochRecord
@@ -91,6 +92,13 @@ def test_the_bundle_predicts_as_the_trained_model(data, tmp_path):
     loader = ImageLoader(data.test, np.arange(60), bundle.config.images, 8)
     assert np.array_equal(predict_classes(bundle.model, bundle.config, loader), trained.predicted)
     assert "one of 3 classes" in (tmp_path / "card.md").read_text()
+
+
+def test_a_model_of_images_predicts_no_ages(data, tmp_path):
+    trained = train(data, config_of(training={"epochs": 1}))
+    bundle = Bundle(trained.model, trained.config, {}, "")
+    with pytest.raises(BundleError, match="tells classes of bands, not ages"):
+        predict_scans(bundle, scans_table(["a.nii"])[0], tmp_path)
 
 
 def test_the_epoch_with_the_highest_validation_accuracy_is_kept(data):
