@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -113,7 +114,7 @@ def read_jpeg_arrays(path: Path, size: tuple[int, int], classes: int) -> tuple[P
         raise ImageDataError(str(path), problem, "Offsets are one more than labels, from 0.")
     check_labels(labels, classes, path)
     images = np.empty((len(labels), 3, *size), np.uint8)
-    for index, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for index, (start, end) in enumerate(pairwise(ends)):
         decode = partial(_decode, io.BytesIO(stream[start:end]))
         image = _attempt(path, decode, f"image {index} is damaged")
         if image.shape[1:] != size:
