@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images
+from pipelines import cli_images, cli_study
 from pipelines.options import (
     BatchOption,
     BlocksOption,
@@ -251,6 +251,7 @@ def presets() -> None:
 
 app.command()(cli_images.benchmark)
 app.command()(cli_images.fetch)
+app.command()(cli_study.study)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli_images import DataRootOption
 from pipelines.options import DebugOption, DeviceOption, TrackingOption
 
 
@@ -13,10 +14,7 @@ def study(
     quick: Annotated[
         bool, typer.Option("--quick", help="Reduced budget, in minutes; labelled so.")
     ] = False,
-    data_root: Annotated[
-        Path,
-        typer.Option("--data-root", envvar="BRAINAGE_DATA", help="Folder of the image data sets."),
-    ] = Path("data"),
+    data_root: DataRootOption = None,
     output: Annotated[Path, typer.Option("--output", help="Folder to write to.")] = Path("study"),
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML of this study instead of its own.")
