@@ -16,6 +16,8 @@ from brainage.errors import ShapeError
 Selection = Literal["per_batch", "per_sample"]
 FollowerSpace = Literal["output", "probability"]
 
+_SHORT_AXIS = 16
+
 
 class Target(Protocol):
     """What a network is asked to predict: the width of its outputs, a loss and a read-out."""
@@ -153,9 +155,19 @@ class ScalarAge:
 def class_log_softmax(outputs: Tensor) -> Tensor:
     """Log-softmax over classes: (B, W, C) to (B, W, C).
 
-    Classes go to the middle for it: over a short last axis torch takes ten times as long on a CPU.
+    A few classes go to the middle for it: over a short last axis torch takes ten times as long on
+    a CPU. Age bins stay where they are, since another order of sums would move their last digits.
     """
+    if outputs.shape[-1] > _SHORT_AXIS:
+        return functional.log_softmax(outputs, dim=-1)
     return functional.log_softmax(outputs.transpose(1, 2), dim=1).transpose(1, 2)
+
+
+def class_softmax(outputs: Tensor) -> Tensor:
+    """Softmax over classes: (B, W, C) to (B, W, C), as `class_log_softmax`."""
+    if outputs.shape[-1] > _SHORT_AXIS:
+        return functional.softmax(outputs, dim=-1)
+    return functional.softmax(outputs.transpose(1, 2), dim=1).transpose(1, 2)
 
 
 def check_pair(outputs: Tensor, target: Tensor) -> None:
@@ -236,7 +248,7 @@ def follower_loss(
     with the number of classes or bins.
     """
     if space == "probability":
-        outputs = class_log_softmax(outputs).exp()
+        outputs = class_softmax(outputs)
     followers = (~leadership.leader_mask).to(outputs.dtype)
     samples = torch.arange(outputs.shape[0], device=outputs.device)
     best = outputs[samples, leadership.best].detach()
