@@ -151,9 +151,15 @@ def describe(model: BlockStack, config: Config) -> Json:
         "network": config.network.name,
         "blocks": len(model),
         "parameters": parameter_count(model),
-        "model_age_range_years": [config.target.low_years, config.target.high_years],
         "seed": config.seed,
+        **_predicts(config),
     }
+
+
+def _predicts(config: Config) -> Json:
+    if config.images is None:
+        return {"model_age_range_years": [config.target.low_years, config.target.high_years]}
+    return {"dataset": config.images.dataset, "classes": config.target.classes}
 
 
 def git_commit() -> str:
@@ -168,19 +174,38 @@ def git_commit() -> str:
 
 def build_card(facts: Json) -> str:
     """Model card in Markdown from the facts of the run."""
-    cohort: Json = facts.get("cohort", {})
-    metrics: Json = facts.get("metrics", {})
-    baselines: Json = metrics.get("baselines", {})
-    counts = (f"{cohort.get(f'n_{name}', '?')} {name}" for name in ("train", "validation", "test"))
     about = {
         "network": f"{facts['network']}, {facts['blocks']} blocks",
         "parameters": f"{facts['parameters']:,}",
         "method": facts["method"],
+        "software": f"brainage {facts['brainage_version']}, commit {facts['git_commit']}",
+    }
+    tail = _image_card(facts, about) if "dataset" in facts else _age_card(facts, about)
+    return "\n".join(["# Model card", "", "Research use only. Never a diagnosis.", "", *tail])
+
+
+def _image_card(facts: Json, about: Json) -> list[str]:
+    metrics: Json = facts.get("metrics", {})
+    about |= {"data": str(facts["dataset"]), "predicts": f"one of {facts['classes']} classes"}
+    accuracy = {
+        "this model": _number(metrics.get("test_accuracy"), 4),
+        "training images": str(metrics.get("n_train", "?")),
+        "test images": str(metrics.get("n_test", "?")),
+    }
+    lines = ["## Model", "", *_markdown_table("", about), ""]
+    return [*lines, "## On the test images", "", *_markdown_table("accuracy", accuracy), ""]
+
+
+def _age_card(facts: Json, about: Json) -> list[str]:
+    cohort: Json = facts.get("cohort", {})
+    metrics: Json = facts.get("metrics", {})
+    baselines: Json = metrics.get("baselines", {})
+    counts = (f"{cohort.get(f'n_{name}', '?')} {name}" for name in ("train", "validation", "test"))
+    about |= {
         "predicts": _range(facts["model_age_range_years"]),
         "scans": ", ".join(counts) + "; split by subject",
         "training ages": _range(cohort.get("train_age_range_years")),
         "input": "brain-extracted T1 in MNI space",
-        "software": f"brainage {facts['brainage_version']}, commit {facts['git_commit']}",
     }
     interval = f"{_number(metrics.get('mae_ci_low'))} to {_number(metrics.get('mae_ci_high'))}"
     error = {
@@ -191,13 +216,12 @@ def build_card(facts: Json) -> str:
         "r": _number(metrics.get("r")),
         "scans": str(metrics.get("n", "?")),
     }
-    lines = ["# Model card", "", "Research use only. Never a diagnosis.", ""]
+    lines = []
     if cohort.get("synthetic"):
         lines += ["**Trained on synthetic phantoms: its ages mean nothing.**", ""]
     lines += ["## Model", "", *_markdown_table("", about), ""]
     lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", error), ""]
-    lines += ["Errors and gaps are raw: no age-bias correction was applied.", "", _LIMITS]
-    return "\n".join(lines)
+    return [*lines, "Errors and gaps are raw: no age-bias correction was applied.", "", _LIMITS]
 
 
 _LIMITS = """## Limits
@@ -221,5 +245,5 @@ def _range(values: Any) -> str:
     return f"{values[0]:.0f} to {values[1]:.0f} years" if values else "?"
 
 
-def _number(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, int | float) else "?"
+def _number(value: Any, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "?"

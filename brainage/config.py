@@ -4,12 +4,38 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from brainage.errors import ConfigError
-from brainage.types import Method
+from brainage.types import METHODS
 
-Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+
+def _check_method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}")
+    return name
+
+
+def _check_leader_fraction(value: Any) -> float | str:
+    try:
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = 0.0
+    if value != "auto" and not 0.0 < fraction <= 1.0:
+        raise ValueError("must be above 0 and at most 1, or auto")
+    return "auto" if value == "auto" else fraction
+
+
+Method = Annotated[str, AfterValidator(_check_method)]
+LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leader_fraction)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -64,18 +90,21 @@ class AugmentationConfig(Settings):
 
 
 class TargetConfig(Settings):
-    """How an age becomes a learning target.
+    """How an age or a class becomes a learning target.
 
     Attributes
     ----------
-    kind : {"bins", "scalar"}
-        Gaussian soft label over age bins with KL loss (SFCN, Peng et al. 2021), or the scaled
-        age itself with L1 loss.
+    kind : {"bins", "scalar", "classes"}
+        Gaussian soft label over age bins with KL loss (SFCN, Peng et al. 2021), the scaled
+        age itself with L1 loss, or one of the classes of an image data set with cross-entropy.
+    classes : int, optional
+        Number of classes. Absent: the data set's.
     low_years, high_years : float, optional
         Centres of the first and last bin. Absent: the training ages' range plus `margin_years`.
     """
 
-    kind: Literal["bins", "scalar"] = "bins"
+    kind: Literal["bins", "scalar", "classes"] = "bins"
+    classes: Annotated[int, Field(ge=2)] | None = None
     bins: Annotated[int, Field(ge=2, le=512)] = 41
     low_years: float | None = None
     high_years: float | None = None
@@ -87,6 +116,39 @@ class TargetConfig(Settings):
         if None not in (self.low_years, self.high_years) and self.low_years >= self.high_years:  # type: ignore[operator]
             raise ValueError("low_years must be below high_years")
         return self
+
+
+class ImagesConfig(Settings):
+    """An image data set, how it is augmented, and what is kept for validation.
+
+    What is absent is filled from the data set's facts (`brainage.data.images.DATASETS`).
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the data set.
+    input_shape : tuple of int (3,), optional
+        Channels, height and width.
+    mean, std : tuple of float, optional
+        Of each channel, of values from 0 to 1; they normalise the input.
+    crop_padding : int, optional
+        Pixels of zeros around a training image, of which a random window is cut.
+    flip_probability : float, optional
+        For a left-right flip of a training image.
+    validation_fraction : float
+        Share of the training images that are set aside to choose the epoch.
+    train_limit : int, optional
+        Use only so many training images, class-balanced: a reduced run.
+    """
+
+    dataset: str
+    input_shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_padding: Annotated[int, Field(ge=0, le=64)] | None = None
+    flip_probability: Probability | None = None
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    train_limit: Annotated[int, Field(ge=2)] | None = None
 
 
 class NetworkConfig(Settings):
@@ -102,11 +164,18 @@ class LearningConfig(Settings):
     Attributes
     ----------
     blocks : int, optional
-        Number of blocks K, cut evenly by parameters-times-voxels cost; absent: one per stage.
+        Number of blocks K; absent: one per stage.
+    cut_by : {"time", "memory", "parameters"}
+        What the K blocks share out evenly.
     cuts : tuple of str, optional
         Names of the stages that start a new block, instead of `blocks`.
-    leader_fraction : float
-        δ: the share of a block's workers that lead.
+    head : {"native", "linear", "conv"}
+        What reads a hidden block: its own units are the outputs; a linear layer on pooled
+        features; the same after one convolution. The network's output is always linear.
+    head_token : {"mean", "class"}
+        Of tokens, the mean or the class token is read.
+    leader_fraction : float or "auto"
+        δ: the share of a block's workers that lead; "auto" is found while training.
     follower_weight : float
         λ of the follower loss.
     follower_space : {"output", "probability"}
@@ -115,10 +184,12 @@ class LearningConfig(Settings):
 
     method: Method = "lfnn_l"
     blocks: Annotated[int, Field(ge=1)] | None = None
+    cut_by: Literal["time", "memory", "parameters"] = "time"
     cuts: tuple[str, ...] | None = None
+    head: Literal["native", "linear", "conv"] = "linear"
     workers_per_block: Annotated[int, Field(ge=1, le=1024)] = 8
     worker_reads: Literal["all", "own"] = "all"
-    leader_fraction: Fraction = 0.5
+    leader_fraction: LeaderFraction = 0.5
     leader_weight: Annotated[float, Field(ge=0.0)] = 1.0
     follower_weight: Annotated[float, Field(ge=0.0)] = 1.0
     follower_space: Literal["output", "probability"] = "output"
@@ -126,6 +197,7 @@ class LearningConfig(Settings):
     head_pool: Annotated[int, Field(ge=1, le=8)] = 2
     output_pool: Annotated[int, Field(ge=1, le=8)] = 2
     head_norm: Literal["batch", "layer", "none"] = "batch"
+    head_token: Literal["mean", "class"] = "mean"
     head_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
     @model_validator(mode="after")
@@ -140,15 +212,18 @@ class TrainingConfig(Settings):
 
     Attributes
     ----------
+    optimizer : {"adamw", "sgd"}
+        SGD has Nesterov momentum 0.9.
     patience_epochs : int, optional
-        Stop when the validation MAE has not improved for so many epochs.
+        Stop when the validation score has not improved for so many epochs.
     keep : {"best", "last"}
-        Weights that training ends with: those of the epoch with the smallest validation MAE, or
+        Weights that training ends with: those of the epoch with the best validation score, or
         the last ones.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 30
     batch_size: Annotated[int, Field(ge=1)] = 8
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
@@ -169,8 +244,15 @@ class SplitConfig(Settings):
 
 
 class Config(Settings):
-    """A complete run. `configs/**.yaml` are such files."""
+    """A complete run. `configs/**.yaml` are such files.
 
+    Attributes
+    ----------
+    images : ImagesConfig, optional
+        Present when images are classified; absent when ages are predicted from scans.
+    """
+
+    images: ImagesConfig | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     target: TargetConfig = TargetConfig()
@@ -185,6 +267,32 @@ class Config(Settings):
         if self.target.kind == "scalar" and self.learning.follower_space == "probability":
             raise ValueError("learning.follower_space: a scalar age has no probabilities")
         return self
+
+    @model_validator(mode="after")
+    def _check_task(self) -> "Config":
+        if (self.images is not None) != (self.target.kind == "classes"):
+            raise ValueError("images and target.kind: classes go together")
+        return self
+
+    @property
+    def task(self) -> Literal["brain_age", "images"]:
+        """What is learned."""
+        return "brain_age" if self.images is None else "images"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (1, I, J, K) of a scan, (C, I, J) of an image.
+
+        Raises
+        ------
+        ConfigError
+            If the shape of the images is open.
+        """
+        if self.images is None:
+            return (1, *self.preprocessing.shape)
+        if self.images.input_shape is None:
+            raise ConfigError("images.input_shape", "is open.", "Load the data set first.")
+        return self.images.input_shape
 
 
 def config_folder() -> Path:
@@ -208,7 +316,8 @@ def load_preset(name: str, family: str = "brain_age") -> Config:
     """
     if name not in preset_names(family):
         known = ", ".join(preset_names(family))
-        raise ConfigError("--preset", f"unknown preset {name!r}.", f"Choose one of: {known}.")
+        option = "--preset" if family == "brain_age" else "--network"
+        raise ConfigError(option, f"unknown preset {name!r}.", f"Choose one of: {known}.")
     return load_config(config_folder() / family / f"{name}.yaml")
 
 

@@ -43,6 +43,10 @@ class VolumeError(BrainageError):
     """A scan cannot be read, or is not the kind of scan that is needed."""
 
 
+class ImageDataError(BrainageError):
+    """An image data set is missing, damaged or cannot be fetched."""
+
+
 class PreparationError(BrainageError):
     """A readable scan cannot be brought onto the network's grid."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.bundle import Bundle
+from brainage.errors import BundleError
 from brainage.prediction import predict_ages
 from brainage.preparation import prepare_cohort
 from brainage.types import LedgerEntry
@@ -75,7 +76,14 @@ def predict_scans(
         Folder of prepared arrays.
     on_progress : callable, optional
         Called with (scans done, scans in all).
+
+    Raises
+    ------
+    BundleError
+        If the model was trained on images: it knows no ages.
     """
+    if bundle.config.images is not None:
+        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
     tables, entries = [], []
     for start in range(0, len(scans), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]

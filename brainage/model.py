@@ -7,19 +7,20 @@ from hashlib import sha256
 import torch
 from torch import nn
 
-from brainage.config import Config, TargetConfig
+from brainage.config import Config, LearningConfig, TargetConfig
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import (
     BlockStack,
     LocalBlock,
+    block_shares,
     build_stack,
     check_starts,
-    choose_starts,
-    measure_costs,
+    split,
 )
-from brainage.lfnn.losses import AgeBins, ScalarAge, Target
-from brainage.lfnn.rules import WITHOUT_HIDDEN_HEADS
-from brainage.lfnn.workers import WorkerHead
+from brainage.lfnn.losses import AgeBins, ClassTarget, ScalarAge, Target
+from brainage.lfnn.rules import METHOD_RULES
+from brainage.lfnn.step import AidRequest
+from brainage.lfnn.workers import NativeHead, WorkerHead
 from brainage.networks import build_stages
 
 
@@ -50,8 +51,12 @@ def build_target(target: TargetConfig) -> Target:
     Raises
     ------
     ConfigError
-        If the age range is open.
+        If the age range or the number of classes is open.
     """
+    if target.kind == "classes":
+        if target.classes is None:
+            raise ConfigError("target.classes", "is open.", "Load the data set first.")
+        return ClassTarget(target.classes)
     if target.low_years is None or target.high_years is None:
         raise ConfigError("target.low_years", "the age range is open.", "Give low and high years.")
     if target.kind == "scalar":
@@ -64,30 +69,47 @@ def build_model(config: Config) -> BlockStack:
 
     Bodies and the output head start from the same weights for every method of a seed.
     """
-    learning, shape = config.learning, config.preprocessing.shape
-    target = build_target(config.target)
-    without_hidden = learning.method in WITHOUT_HIDDEN_HEADS
+    learning, outputs = config.learning, build_target(config.target).outputs
+    rule = METHOD_RULES[learning.method]
 
     def build_head(
         block_index: int, feature_shape: tuple[int, ...], is_last: bool
-    ) -> WorkerHead | None:
-        if without_hidden and not is_last:
-            return None
-        with seeded(config.seed, "head", "output" if is_last else str(block_index)):
-            return WorkerHead(
-                feature_shape,
-                target.outputs,
-                workers=1 if is_last else learning.workers_per_block,
-                reads="all" if is_last else learning.worker_reads,
-                pool=learning.output_pool if is_last else learning.head_pool,
-                norm=learning.head_norm,
-                dropout=learning.head_dropout,
-            )
+    ) -> tuple[nn.Module | None, nn.Module | None]:
+        head, aid = None, None
+        if is_last or rule.has_hidden_heads:
+            with seeded(config.seed, "head", "output" if is_last else str(block_index)):
+                head = _build_head(config.learning, feature_shape, outputs, is_last)
+        if not is_last and rule.build_aid is not None:
+            with seeded(config.seed, "aid", block_index):
+                aid = rule.build_aid(AidRequest(feature_shape, outputs, learning.leader_fraction))
+        return head, aid
 
+    stages = _build_stages(config)
+    return build_stack(stages, cut(config, stages), config.input_shape, build_head)
+
+
+def _build_head(
+    learning: LearningConfig, feature_shape: tuple[int, ...], outputs: int, is_last: bool
+) -> nn.Module:
+    if learning.head == "native" and not is_last:
+        return NativeHead(feature_shape, outputs, workers=learning.workers_per_block)
+    return WorkerHead(
+        feature_shape,
+        outputs,
+        workers=1 if is_last else learning.workers_per_block,
+        reads="all" if is_last else learning.worker_reads,
+        pool=learning.output_pool if is_last else learning.head_pool,
+        norm=learning.head_norm,
+        dropout=learning.head_dropout,
+        token=learning.head_token,
+        convolves=learning.head == "conv" and not is_last,
+    )
+
+
+def _build_stages(config: Config) -> dict[str, nn.Module]:
+    channels, *size = config.input_shape
     with seeded(config.seed, "body"):
-        stages = build_stages(config.network.name, 1, shape, config.network.arguments)
-    starts = cut(config, stages)
-    return build_stack(stages, starts, (1, *shape), build_head)
+        return build_stages(config.network.name, channels, tuple(size), config.network.arguments)
 
 
 def cut(config: Config, stages: dict[str, nn.Module]) -> list[str]:
@@ -97,13 +119,18 @@ def cut(config: Config, stages: dict[str, nn.Module]) -> list[str]:
         return check_starts(learning.cuts, stages)
     if learning.blocks is None:
         return list(stages)
-    return choose_starts(measure_costs(stages, (1, *config.preprocessing.shape)), learning.blocks)
+    return split(stages, config.input_shape, blocks=learning.blocks, cut_by=learning.cut_by)
+
+
+def describe_cut(config: Config) -> list[dict[str, str | float]]:
+    """Each block's stages and its share of time, memory and parameters: see `block_shares`."""
+    stages = _build_stages(config)
+    return block_shares(stages, cut(config, stages), config.input_shape)
 
 
 def block_count(config: Config) -> int:
     """Number of blocks K that the network of a configuration is cut into."""
-    shape = config.preprocessing.shape
-    return len(cut(config, build_stages(config.network.name, 1, shape, config.network.arguments)))
+    return len(cut(config, _build_stages(config)))
 
 
 def parameter_count(model: BlockStack | LocalBlock) -> int:

@@ -6,7 +6,9 @@ Units are in names: ``_years``, ``_mm``, ``_s``, ``_mb``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,11 @@ BoolArray = NDArray[np.bool_]
 Json = dict[str, Any]
 Record = Mapping[str, Any]
 
-Method = Literal["bp", "lfnn", "lfnn_l", "deep_supervision"]
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS: tuple[str, ...] = tuple(
+    sorted(m.name for m in iter_modules([str(Path(__file__).parent / "lfnn" / "methods")]))
+)
+"""Names of the learning methods: the modules of `brainage.lfnn.methods`."""
+
 Verdict = Literal["ok", "flagged", "failed"]
 
 

@@ -7,6 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
+from pipelines import cli_images, cli_study
 from pipelines.options import (
     BatchOption,
     BlocksOption,
@@ -251,6 +252,11 @@ def presets() -> None:
         grid = "×".join(str(size) for size in config.preprocessing.shape)
         spacing = config.preprocessing.spacing_mm
         say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
+
+
+app.command()(cli_images.benchmark)
+app.command()(cli_images.fetch)
+app.command()(cli_study.study)
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ class _Job:
             with self.tracker.start_run(name, tags=tags, params=params, parent=parent) as run:
                 trained, metrics = self._train(config, split, fold, run, baselines)
                 if method == "bp":
-                    target = trained.history[-1].val_mae_years
+                    target = trained.history[-1].val_score
                 reached = _seconds_to(trained, target)
                 run.log_metrics(tracked_results(metrics, reached))
             row = {"method": method, "schedule": schedule_of(method), "seed": seed, "fold": fold}

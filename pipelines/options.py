@@ -39,7 +39,7 @@ EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Epoch
 BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Scans a batch.")]
 BlocksOption = Annotated[int | None, typer.Option("--blocks", min=1, help="Number of blocks K.")]
 LeaderOption = Annotated[
-    float | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ.")
+    str | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ, or auto.")
 ]
 FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]

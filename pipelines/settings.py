@@ -12,7 +12,11 @@ from pipelines.console import parse_pairs
 
 
 def resolve_config(
-    preset: str, path: Path | None, changes: dict[str, Any], assignments: list[str]
+    preset: str,
+    path: Path | None,
+    changes: dict[str, Any],
+    assignments: list[str],
+    family: str = "brain_age",
 ) -> Config:
     """Load the preset or file, then apply options, then --set assignments.
 
@@ -21,7 +25,7 @@ def resolve_config(
     ConfigError
         If a file, key or value is wrong.
     """
-    config = load_config(path) if path is not None else load_preset(preset)
+    config = load_config(path) if path is not None else load_preset(preset, family)
     config = with_changes(config, changes)
     assigned = {
         key: _parse_value(key, value) for key, value in parse_pairs(assignments, "--set").items()

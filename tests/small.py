@@ -1,7 +1,11 @@
 """Tiny networks and batches that many tests share."""
 
+import gzip
+import struct
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from brainage.config import Config, build_config
@@ -14,7 +18,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "usc_cnn3d": {"channels": [4, 8, 8], "kernel_size": 2, "dropout": 0.0},
     "resnet3d": {"channels": [4, 8], "units": [1, 2]},
     "vit3d": {"hidden_size": 16, "layers": 3, "heads": 2},
+    "mlp": {"widths": [12, 8]},
+    "vgg": {"width": 0.03},
+    "resnet": {"depth": 8, "width": 4},
+    "vit": {"patch_size": 8, "layers": 2},
 }
+IMAGE_NETWORKS = ("mlp", "vgg", "resnet", "vit")
+IMAGE_SHAPE = (2, 16, 16)
 
 
 def make_config(network: str, *, epochs: int = 2, **learning: Any) -> Config:
@@ -32,9 +42,45 @@ def make_config(network: str, *, epochs: int = 2, **learning: Any) -> Config:
     )
 
 
+def make_image_config(
+    network: str,
+    *,
+    epochs: int = 2,
+    images: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    **learning: Any,
+) -> Config:
+    """Settings of a tiny network for classes, resolved unless `images` names a data set."""
+    facts = {"dataset": "test", "input_shape": IMAGE_SHAPE, "mean": (0.5, 0.5), "std": (0.2, 0.2)}
+    return build_config(
+        {
+            "images": images or facts,
+            "target": {"kind": "classes", "classes": 3},
+            "network": {"name": network, "arguments": ARGUMENTS[network]},
+            "learning": {"workers_per_block": 4, "leader_fraction": 0.5, **learning},
+            "training": {"epochs": epochs, "batch_size": 8, **(training or {})},
+        },
+        "test",
+    )
+
+
 def random_batch(config: Config, samples: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Volumes (B, 1, I, J, K) and ages (B,)."""
+    """Inputs (B, C, ...) and ages or classes (B,)."""
     generator = torch.Generator().manual_seed(5)
-    volumes = torch.randn(samples, 1, *config.preprocessing.shape, generator=generator)
-    ages = 20 + 70 * torch.rand(samples, generator=generator)
-    return volumes, ages
+    inputs = torch.randn(samples, *config.input_shape, generator=generator)
+    if config.images is not None:
+        return inputs, torch.arange(samples) % 3
+    return inputs, 20 + 70 * torch.rand(samples, generator=generator)
+
+
+def write_mnist(root: Path, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> Path:
+    """Write (N, 28, 28) images as training and test part of an idx data set; returns its folder."""
+    folder = root / "mnist"
+    folder.mkdir()
+    for part in ("train", "t10k"):
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            content = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+            content += array.astype(np.uint8).tobytes()
+            path = folder / f"{part}-{name}-ubyte{'.gz' if packed else ''}"
+            path.write_bytes(gzip.compress(content) if packed else content)
+    return folder

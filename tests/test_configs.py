@@ -13,7 +13,7 @@ from brainage.config import (
 )
 from brainage.errors import ConfigError
 
-FILES = sorted((config_folder() / "brain_age").glob("*.yaml"))
+FILES = sorted(config_folder().glob("[bi]*/*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

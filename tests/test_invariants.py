@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -19,56 +20,93 @@ from brainage.config import Config, SplitConfig, build_config
 from brainage.data.cohort import Cohort, read_cohort
 from brainage.data.splits import make_folds, make_split
 from brainage.errors import ShapeError
-from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.lfnn.losses import AgeBins, follower_loss, leader_count, local_loss, select_leaders
-from brainage.lfnn.rules import BLOCK_LOCAL, RULES, StepSettings
-from brainage.model import build_model, build_target
+from brainage.lfnn.rules import BLOCK_LOCAL, METHOD_RULES, RULES, StepSettings
+from brainage.model import block_count, build_model, build_target
 from brainage.preparation import prepare_cohort, prepare_scan
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.run import PreparedCohort, train_run
-from tests.small import NETWORKS, make_config, random_batch
+from tests.small import (
+    IMAGE_NETWORKS,
+    NETWORKS,
+    make_config,
+    make_image_config,
+    random_batch,
+)
 
 CPU = torch.device("cpu")
 
 
-def step(config: Config, stack: BlockStack) -> tuple[torch.Tensor, ...]:
-    volumes, ages = random_batch(config)
-    rule_settings = StepSettings(build_target(config.target), config.learning.leader_fraction)
-    return RULES[config.learning.method](stack, volumes, ages, rule_settings).losses
+def step(config: Config, stack: BlockStack, progress: float = 0.0) -> tuple[torch.Tensor, ...]:
+    inputs, target = random_batch(config)
+    rule_settings = StepSettings(
+        build_target(config.target), config.learning.leader_fraction, progress=progress
+    )
+    return RULES[config.learning.method](stack, inputs, target, rule_settings).losses
 
 
-def check_isolation(network: str, method: str) -> None:
+def same_gradients(one: LocalBlock, other: LocalBlock) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(
+        a.grad is b.grad is None or (None not in (a.grad, b.grad) and torch.equal(a.grad, b.grad))
+        for a, b in pairs
+    )
+
+
+def check_isolation(config: Config) -> None:
     """Another loss in one block must change the gradients of that block and of no other."""
-    config = make_config(network, method=method)
-    plain, changed = build_model(config), build_model(config)
-    step(config, plain)
-    for chosen in range(len(plain)):
-        bias = changed[chosen].head.bias
-        saved = bias.detach().clone()
-        with torch.no_grad():
-            bias.add_(torch.randn_like(bias))
-        changed.zero_grad()
-        step(config, changed)
-        with torch.no_grad():
-            bias.copy_(saved)
-        for index in range(len(plain)):
-            pairs = zip(plain[index].parameters(), changed[index].parameters(), strict=True)
-            same = all(torch.equal(a.grad, b.grad) for a, b in pairs)
-            assert same == (index != chosen), f"loss of block {chosen} reached block {index}"
+    blocks = block_count(config)
+    turns = blocks if METHOD_RULES[config.learning.method].trains_in_turn else 1
+    for turn in range(turns):
+        plain, changed = build_model(config), build_model(config)
+        step(config, plain, turn / turns)
+        for chosen in range(blocks):
+            bias = changed[chosen].head.bias
+            saved = bias.detach().clone()
+            with torch.no_grad():
+                bias.add_(torch.randn_like(bias))
+            changed.zero_grad()
+            step(config, changed, turn / turns)
+            with torch.no_grad():
+                bias.copy_(saved)
+            learns = turns == 1 or chosen == turn
+            for index in range(blocks):
+                same = same_gradients(plain[index], changed[index])
+                expected = not (learns and index == chosen)
+                assert same == expected, f"loss of block {chosen} reached block {index}"
+
+
+def check_isolation_for_all_cuts(make: Callable[..., Config], network: str, **learning) -> None:
+    whole = block_count(make(network, **learning))
+    for blocks in range(1, whole + 1):
+        check_isolation(make(network, blocks=blocks, **learning))
 
 
 @pytest.mark.parametrize("method", sorted(BLOCK_LOCAL))
 @pytest.mark.parametrize("network", NETWORKS)
 def test_no_gradient_crosses_a_block_boundary(network, method):
-    check_isolation(network, method)
+    check_isolation_for_all_cuts(make_config, network, method=method)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("method", sorted(BLOCK_LOCAL))
+@pytest.mark.parametrize("network", IMAGE_NETWORKS)
+def test_no_gradient_crosses_a_block_boundary_on_images(network, method):
+    check_isolation_for_all_cuts(make_image_config, network, method=method)
+
+
+@pytest.mark.parametrize("changes", [{"head": "conv"}, {"leader_fraction": "auto"}])
+def test_no_gradient_crosses_with_other_heads_and_leaders(changes):
+    check_isolation_for_all_cuts(make_image_config, "resnet", method="lfnn_l", **changes)
+
+
+@pytest.mark.parametrize("network", NETWORKS + IMAGE_NETWORKS)
 def test_the_isolation_test_fails_when_the_detach_is_removed(network, monkeypatch):
+    make = make_config if network in NETWORKS else make_image_config
     monkeypatch.setattr(torch.Tensor, "detach", lambda tensor: tensor)
     # Autograd itself may object first: the graph of an earlier block is already freed.
     with pytest.raises((AssertionError, RuntimeError), match=r"reached block|second time"):
-        check_isolation(network, "lfnn_l")
+        check_isolation(make(network, method="lfnn_l"))
 
 
 @pytest.mark.parametrize("method", sorted(set(RULES) - BLOCK_LOCAL))

@@ -33,7 +33,7 @@ def build_dataset(
     Returns
     -------
     monai.data.Dataset
-        Items ``{"volume": float32 (1, I, J, K), "age_years": float32 (), "index": int64 ()}``.
+        Items ``{"inputs": float32 (1, I, J, K), "target": float32 (), "index": int64 ()}``.
 
     Raises
     ------
@@ -49,8 +49,8 @@ def build_dataset(
     def load_item(index: int) -> dict[str, Tensor]:
         volume = torch.from_numpy(arrays[index].astype(np.float32))[None]
         return {
-            "volume": volume if augmentation is None else augmentation(volume),
-            "age_years": years[index],
+            "inputs": volume if augmentation is None else augmentation(volume),
+            "target": years[index],
             "index": torch.tensor(index),
         }
 
@@ -81,7 +81,7 @@ def build_loader(
     Returns
     -------
     monai.data.DataLoader
-        Batches ``{"volume": float32 (B, 1, I, J, K), "age_years": float32 (B,),
+        Batches ``{"inputs": float32 (B, 1, I, J, K), "target": float32 (B,),
         "index": int64 (B,)}``.
     """
     # MONAI's loader sets the generator back to its first seed, so that every epoch of a loader

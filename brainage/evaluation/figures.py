@@ -176,13 +176,13 @@ def plot_training_curves(
     title: str = "Training",
     synthetic: bool = False,
 ) -> Path:
-    """Draw losses and validation MAE over the epochs, for the network and for each block.
+    """Draw losses and validation scores over the epochs, for the network and for each block.
 
     Parameters
     ----------
     history : sequence of mapping
-        One entry an epoch: `epoch`, and where known `train_loss`, `val_loss`, `val_mae_years` and
-        `block_{k}_val_mae_years` (years).
+        One entry an epoch: `epoch`, and where known `train_loss`, `val_loss`, and of `mae_years` or
+        `accuracy` the values `val_…` and `block_{k}_val_…`.
     path, title, synthetic
         As in `plot_predicted_vs_true`.
 
@@ -214,9 +214,12 @@ def plot_training_curves(
         # From light to dark with depth: the order is read without the legend.
         shade = 0.8 - 0.5 * index / max(1, len(blocks) - 1)
         _curve(right, table, name, label=f"block {name.split('_')[1]}", color=str(shade))
-    _curve(right, table, "val_mae_years", label="network", color=ORANGE, linewidth=2)
+    score, label = ("val_mae_years", "Validation MAE (years)")
+    if "val_accuracy" in table:
+        score, label = ("val_accuracy", "Validation accuracy")
+    _curve(right, table, score, label="network", color=ORANGE, linewidth=2)
     left.set(xlabel="Epoch", ylabel="Loss (mean over the batch)")
-    right.set(xlabel="Epoch", ylabel="Validation MAE (years)", ylim=(0, None))
+    right.set(xlabel="Epoch", ylabel=label, ylim=(0, None))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
@@ -352,6 +355,10 @@ def _seed_values(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _training_caption(table: pd.DataFrame) -> str:
     epochs = f"{len(table)} epoch{'s' if len(table) > 1 else ''}"
+    if "val_accuracy" in table:
+        best = table.sort_values("val_accuracy", ascending=False, kind="stable").iloc[0]
+        accuracy, epoch = best["val_accuracy"], int(best["epoch"])
+        return f"{epochs}, best validation accuracy {accuracy:.1%} in epoch {epoch}"
     if "val_mae_years" not in table or table["val_mae_years"].isna().all():
         return epochs
     best = table.sort_values("val_mae_years", kind="stable").iloc[0]

@@ -1,23 +1,37 @@
 """LocalBlock and BlockStack; cutting a network's stages into K blocks of balanced cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainage.errors import ConfigError
-from brainage.lfnn.workers import WorkerHead
 
-BuildHead = Callable[[int, tuple[int, ...], bool], WorkerHead | None]
+BuildHead = Callable[[int, tuple[int, ...], bool], tuple[nn.Module | None, nn.Module | None]]
+CutBy = Literal["time", "memory", "parameters"]
 
 
 class LocalBlock(nn.Module):
-    """A piece of the network and the head that trains it; a block of plain BP has no head."""
+    """A piece of the network and the head that trains it; a block of plain BP has no head.
 
-    def __init__(self, body: nn.Sequential, head: WorkerHead | None) -> None:
+    Parameters
+    ----------
+    body : torch.nn.Sequential
+        Stages of the network.
+    head : torch.nn.Module, optional
+        From the body's features to worker outputs (B, W, C).
+    aid : torch.nn.Module, optional
+        What the method needs here beside the head: see `brainage.lfnn.step.Rule.build_aid`.
+    """
+
+    def __init__(
+        self, body: nn.Sequential, head: nn.Module | None, aid: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.body, self.head = body, head
+        self.body, self.head, self.aid = body, head, aid
 
 
 class BlockStack(nn.Module):
@@ -64,6 +78,16 @@ class BlockStack(nn.Module):
             outputs.append(self.read_out(block_index, features) if has_head else None)
         return outputs
 
+    def to_plain(self) -> "BlockStack":
+        """The network alone, as plain BP has it: no hidden heads, the same weights (not copied)."""
+        last = len(self) - 1
+        return BlockStack(
+            [
+                LocalBlock(self[index].body, self[index].head if index == last else None)
+                for index in range(len(self))
+            ]
+        )
+
 
 def build_stack(
     stages: Mapping[str, nn.Module],
@@ -71,7 +95,7 @@ def build_stack(
     input_shape: tuple[int, ...],
     build_head: BuildHead,
 ) -> BlockStack:
-    """Join stages into blocks and give each the head that `build_head` makes.
+    """Join stages into blocks and give each the head and aid that `build_head` makes.
 
     Parameters
     ----------
@@ -82,19 +106,19 @@ def build_stack(
     input_shape : tuple of int
         Shape of one sample, (C, I, J, K) or (C, I, J).
     build_head : callable
-        From block index, feature shape and whether it is the last block to a head or None.
+        From block index, feature shape and whether it is the last block to the modules that
+        follow `body` in a `LocalBlock`.
     """
     groups: list[list[nn.Module]] = []
     for name, stage in stages.items():
         if not groups or name in starts:
             groups.append([])
         groups[-1].append(stage)
-    blocks, shape = [], input_shape
+    blocks, shape, last = [], input_shape, len(groups) - 1
     for block_index, group in enumerate(groups):
         body = nn.Sequential(*group)
         shape = measure_shape(body, shape)
-        head = build_head(block_index, shape, block_index == len(groups) - 1)
-        blocks.append(LocalBlock(body, head))
+        blocks.append(LocalBlock(body, *build_head(block_index, shape, block_index == last)))
     return BlockStack(blocks)
 
 
@@ -113,7 +137,7 @@ def measure_shape(body: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, .
             features = body(torch.zeros(1, *input_shape))
     except RuntimeError as error:
         raise ConfigError(
-            "preprocessing.shape",
+            "network.name",
             f"an input of shape {input_shape} is too small for the network.",
             f"Use a larger shape, or a network with fewer reductions ({_first_line(error)}).",
         ) from error
@@ -122,20 +146,109 @@ def measure_shape(body: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, .
     return tuple(features.shape[1:])
 
 
-def measure_costs(stages: Mapping[str, nn.Module], input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Floating-point operations of each stage's forward pass on one sample.
+def split(
+    stages: Mapping[str, nn.Module],
+    input_shape: tuple[int, ...],
+    *,
+    blocks: int,
+    cut_by: CutBy = "time",
+) -> list[str]:
+    """Cut a network into K blocks, so that the dearest block is as cheap as possible.
 
-    A count instead of a time, so that the same network is cut the same way on every machine.
+    Parameters
+    ----------
+    stages : mapping of str to torch.nn.Module
+        The network, in order; a stage is never cut.
+    input_shape : tuple of int
+        Shape of one sample.
+    blocks : int
+        K, from 1 to the number of stages.
+    cut_by : {"time", "memory", "parameters"}
+        What is shared out evenly; see `measure_costs`.
+
+    Returns
+    -------
+    list of str
+        Names of the stages that start a block, for `build_stack`.
+
+    Raises
+    ------
+    ConfigError
+        If there are more blocks than stages.
     """
-    costs, sample = {}, torch.zeros(1, *input_shape)
+    return choose_starts(measure_costs(stages, input_shape)[cut_by], blocks)
+
+
+def measure_costs(
+    stages: Mapping[str, nn.Module], input_shape: tuple[int, ...]
+) -> dict[CutBy, dict[str, int]]:
+    """What each stage costs on one sample: counts, the same on every machine.
+
+    Returns
+    -------
+    dict
+        ``time``: floating-point operations of the forward pass; ``memory``: elements that the
+        stage's layers give out, which backpropagation keeps; ``parameters``. Each from stage name
+        to count.
+    """
+    costs: dict[CutBy, dict[str, int]] = {"time": {}, "memory": {}, "parameters": {}}
+    sample = torch.zeros(1, *input_shape)
     for name, stage in stages.items():
         was_training = stage.training
         stage.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, _counted(stage) as kept:
             sample = stage(sample)
         stage.train(was_training)
-        costs[name] = max(1, int(counter.get_total_flops()))
+        costs["time"][name] = max(1, int(counter.get_total_flops()))
+        costs["memory"][name] = max(1, sum(kept))
+        costs["parameters"][name] = sum(p.numel() for p in stage.parameters())
     return costs
+
+
+@contextmanager
+def _counted(stage: nn.Module) -> Iterator[list[int]]:
+    """Collect the sizes of what the leaf modules give out."""
+    sizes: list[int] = []
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    leaves = [module for module in stage.modules() if not list(module.children())]
+    handles = [module.register_forward_hook(count) for module in leaves]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def block_shares(
+    stages: Mapping[str, nn.Module], starts: Sequence[str], input_shape: tuple[int, ...]
+) -> list[dict[str, str | float]]:
+    """Each block's share of the network's time, memory and parameters.
+
+    Returns
+    -------
+    list of dict
+        One row a block: ``block`` (from 0), ``stages`` ("first … last"), ``time``, ``memory``,
+        ``parameters`` (shares that add up to 1).
+    """
+    costs = measure_costs(stages, input_shape)
+    groups: list[list[str]] = []
+    for name in stages:
+        if not groups or name in starts:
+            groups.append([])
+        groups[-1].append(name)
+    rows: list[dict[str, str | float]] = []
+    for block_index, group in enumerate(groups):
+        names = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
+        row: dict[str, str | float] = {"block": block_index, "stages": names}
+        for measure, values in costs.items():
+            total = max(1, sum(values.values()))
+            row[measure] = sum(values[name] for name in group) / total
+        rows.append(row)
+    return rows
 
 
 def choose_starts(costs: Mapping[str, int], blocks: int) -> list[str]:

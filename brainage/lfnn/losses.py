@@ -5,7 +5,7 @@ Source of all formulas: Cheng, Yin et al., arXiv 2310.07885, unless a line says 
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from brainage.errors import ShapeError
 Selection = Literal["per_batch", "per_sample"]
 FollowerSpace = Literal["output", "probability"]
 
+_SHORT_AXIS = 16
+
 
 class Target(Protocol):
     """What a network is asked to predict: the width of its outputs, a loss and a read-out."""
@@ -23,6 +25,17 @@ class Target(Protocol):
     @property
     def outputs(self) -> int:
         """Number of outputs C of one worker."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the score, with its unit."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score is a better one."""
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Score of each sample, for its mean: (B, C) and (B,) to (B,)."""
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Loss of each worker on each sample: (B, W, C) and (B,) to (B, W)."""
@@ -36,17 +49,23 @@ class ClassTarget:
     """One of C classes, with cross-entropy; predicts the class index."""
 
     outputs: int
+    metric: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of each worker: (B, W, C) and (B,) to (B, W)."""
         check_pair(outputs, target)
-        log_probability = functional.log_softmax(outputs, dim=-1)
+        log_probability = class_log_softmax(outputs)
         index = target.long()[:, None, None].expand(-1, outputs.shape[1], 1)
         return -log_probability.gather(-1, index).squeeze(-1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Index of the likeliest class: (..., C) to (...)."""
         return outputs.argmax(dim=-1)
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """1 where the class is right, else 0: (B, C) and (B,) to (B,)."""
+        return (self.predict(outputs) == target).to(outputs.dtype)
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,8 @@ class AgeBins:
     high_years: float
     outputs: int
     sigma_bins: float = 1.0
+    metric: ClassVar[str] = "mae_years"
+    higher_is_better: ClassVar[bool] = False
 
     def centres(self, like: Tensor) -> Tensor:
         """Bin centres in years (C,), in the type and on the device of `like`."""
@@ -86,12 +107,16 @@ class AgeBins:
         """Kullback-Leibler divergence from the soft label: (B, W, C) and (B,) to (B, W)."""
         check_pair(outputs, target)
         label = self.soft_label(target.to(outputs.dtype))[:, None, :]
-        log_probability = functional.log_softmax(outputs, dim=-1)
+        log_probability = class_log_softmax(outputs)
         return (torch.xlogy(label, label) - label * log_probability).sum(dim=-1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Expected age in years: (..., C) to (...)."""
         return (functional.softmax(outputs, dim=-1) * self.centres(outputs)).sum(dim=-1)
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Absolute error in years: (B, C) and (B,) to (B,)."""
+        return (self.predict(outputs) - target).abs()
 
 
 @dataclass(frozen=True)
@@ -101,6 +126,8 @@ class ScalarAge:
     low_years: float
     high_years: float
     outputs: int = 1
+    metric: ClassVar[str] = "mae_years"
+    higher_is_better: ClassVar[bool] = False
 
     @property
     def _centre(self) -> float:
@@ -119,6 +146,28 @@ class ScalarAge:
     def predict(self, outputs: Tensor) -> Tensor:
         """Age in years: (..., 1) to (...)."""
         return outputs.squeeze(-1) * self._half_range + self._centre
+
+    def score(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Absolute error in years: (B, 1) and (B,) to (B,)."""
+        return (self.predict(outputs) - target).abs()
+
+
+def class_log_softmax(outputs: Tensor) -> Tensor:
+    """Log-softmax over classes: (B, W, C) to (B, W, C).
+
+    A few classes go to the middle for it: over a short last axis torch takes ten times as long on
+    a CPU. Age bins stay where they are, since another order of sums would move their last digits.
+    """
+    if outputs.shape[-1] > _SHORT_AXIS:
+        return functional.log_softmax(outputs, dim=-1)
+    return functional.log_softmax(outputs.transpose(1, 2), dim=1).transpose(1, 2)
+
+
+def class_softmax(outputs: Tensor) -> Tensor:
+    """Softmax over classes: (B, W, C) to (B, W, C), as `class_log_softmax`."""
+    if outputs.shape[-1] > _SHORT_AXIS:
+        return functional.softmax(outputs, dim=-1)
+    return functional.softmax(outputs.transpose(1, 2), dim=1).transpose(1, 2)
 
 
 def check_pair(outputs: Tensor, target: Tensor) -> None:
@@ -199,7 +248,7 @@ def follower_loss(
     with the number of classes or bins.
     """
     if space == "probability":
-        outputs = functional.softmax(outputs, dim=-1)
+        outputs = class_softmax(outputs)
     followers = (~leadership.leader_mask).to(outputs.dtype)
     samples = torch.arange(outputs.shape[0], device=outputs.device)
     best = outputs[samples, leadership.best].detach()

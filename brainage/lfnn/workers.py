@@ -1,4 +1,8 @@
-"""WorkerHead: features of a block to the outputs of its workers."""
+"""Heads: features of a block to the outputs of its workers.
+
+``linear`` and ``conv`` are a `WorkerHead`, the second with a convolution before the read-out;
+``native`` is a `NativeHead`, which has no weights.
+"""
 
 import math
 from typing import Literal
@@ -11,6 +15,51 @@ from brainage.errors import ConfigError
 
 WorkerReads = Literal["all", "own"]
 HeadNorm = Literal["batch", "layer", "none"]
+HeadKind = Literal["native", "linear", "conv"]
+HeadToken = Literal["mean", "class"]
+
+
+class NativeHead(nn.Module):
+    """The block's own units are the workers' outputs; nothing is added.
+
+    A fully connected layer of W·C units has W workers of C neurons each (Cheng, Yin et al., arXiv
+    2310.07885: 32 workers of 10 neurons). Of feature maps and tokens the channels' means count.
+
+    Parameters
+    ----------
+    feature_shape : tuple of int
+        Shape of the features without the batch.
+
+    Raises
+    ------
+    ConfigError
+        If the channels are not workers times outputs.
+    """
+
+    def __init__(self, feature_shape: tuple[int, ...], outputs: int, *, workers: int) -> None:
+        super().__init__()
+        self.workers, self.outputs = workers, outputs
+        channels = feature_channels(feature_shape)
+        if channels != workers * outputs:
+            raise ConfigError(
+                "learning.head",
+                f"native needs {workers} workers × {outputs} outputs = {workers * outputs} "
+                f"channels, the block has {channels}.",
+                "Change workers_per_block or the network's width, or use head: linear.",
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Worker outputs (B, W, C) from features (B, W·C, ...) or (B, tokens, W·C)."""
+        if features.ndim == 3:
+            features = features.mean(dim=1)
+        elif features.ndim > 3:
+            features = features.flatten(2).mean(dim=2)
+        return features.unflatten(1, (self.workers, self.outputs))
+
+
+def feature_channels(feature_shape: tuple[int, ...]) -> int:
+    """Channels of features (C,), (tokens, C), (C, I, J) or (C, I, J, K)."""
+    return feature_shape[1] if len(feature_shape) == 2 else feature_shape[0]
 
 
 class WorkerHead(nn.Module):
@@ -29,14 +78,21 @@ class WorkerHead(nn.Module):
     reads : {"all", "own"}
         Each worker reads the whole block, or only its own group of channels.
     pool : int
-        Edge of the pooled grid of spatial features; tokens are averaged.
+        Edge of the pooled grid of spatial features.
+    token : {"mean", "class"}
+        Of tokens, the mean or the first one is read.
+    convolves : bool
+        Put one convolution {3 wide, stride 2 → BatchNorm → ReLU} of the features' width before
+        the pooling, as in Decoupled Greedy Learning (Belilovsky et al. 2020); with ``reads="own"``
+        it is grouped, so that a worker still sees its own channels only.
     norm : {"batch", "layer", "none"}
         Normalisation of the pooled features; "batch" needs batches of two or more.
 
     Raises
     ------
     ConfigError
-        If `reads` is "own" and the channels cannot be dealt evenly to the workers.
+        If `reads` is "own" and the channels cannot be dealt evenly to the workers, or vectors
+        or tokens are to be convolved.
     """
 
     def __init__(
@@ -49,14 +105,20 @@ class WorkerHead(nn.Module):
         pool: int = 2,
         norm: HeadNorm = "batch",
         dropout: float = 0.0,
+        token: HeadToken = "mean",
+        convolves: bool = False,
     ) -> None:
         super().__init__()
-        self.workers, self.outputs, self.reads = workers, outputs, reads
+        self.workers, self.outputs, self.reads, self.token = workers, outputs, reads, token
         self.is_spatial = len(feature_shape) >= 3
-        self.pooled_grid = tuple(min(pool, size) for size in feature_shape[1:])
-        channels = feature_shape[0] if len(feature_shape) != 2 else feature_shape[1]
-        width = channels * (math.prod(self.pooled_grid) if self.is_spatial else 1)
+        channels = feature_channels(feature_shape)
         groups = self._groups(channels)
+        self.convolution: nn.Module = nn.Identity()
+        if convolves:
+            self.convolution = _build_convolution(feature_shape, groups)
+            feature_shape = (channels, *(-(-size // 2) for size in feature_shape[1:]))
+        self.pooled_grid = tuple(min(pool, size) for size in feature_shape[1:])
+        width = channels * (math.prod(self.pooled_grid) if self.is_spatial else 1)
         self.norm = _build_norm(norm, width)
         self.dropout = nn.Dropout(dropout)
         fan_in = width // groups
@@ -78,7 +140,7 @@ class WorkerHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Worker outputs (B, W, C) from features (B, channels, ...) or (B, tokens, channels)."""
-        pooled = self.dropout(self.norm(self.pool(features)))
+        pooled = self.dropout(self.norm(self.pool(self.convolution(features))))
         if self.reads == "all":
             flat = functional.linear(pooled, self.weight.flatten(0, 1), self.bias.flatten())
             return flat.unflatten(1, (self.workers, self.outputs))
@@ -90,13 +152,31 @@ class WorkerHead(nn.Module):
         if self.is_spatial:
             spatial = _adaptive_average(features, self.pooled_grid)
             return spatial.flatten(1)
-        return features.mean(dim=1) if features.ndim == 3 else features
+        if features.ndim == 2:
+            return features
+        return features[:, 0] if self.token == "class" else features.mean(dim=1)
 
 
 def _adaptive_average(features: Tensor, grid: tuple[int, ...]) -> Tensor:
     if len(grid) == 3:
         return functional.adaptive_avg_pool3d(features, (grid[0], grid[1], grid[2]))
     return functional.adaptive_avg_pool2d(features, (grid[0], grid[1]))
+
+
+def _build_convolution(feature_shape: tuple[int, ...], groups: int) -> nn.Module:
+    if len(feature_shape) < 3:
+        raise ConfigError(
+            "learning.head",
+            f"conv needs feature maps, the block gives features of shape {feature_shape}.",
+            "Use head: linear.",
+        )
+    channels, is_volume = feature_shape[0], len(feature_shape) == 4
+    convolution = nn.Conv3d if is_volume else nn.Conv2d
+    return nn.Sequential(
+        convolution(channels, channels, 3, stride=2, padding=1, groups=groups, bias=False),
+        nn.BatchNorm3d(channels) if is_volume else nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
 
 
 def _build_norm(norm: HeadNorm, width: int) -> nn.Module:

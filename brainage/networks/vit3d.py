@@ -1,8 +1,8 @@
-"""A 3-D vision transformer from MONAI's parts; stages are encoder layers, never cut inside."""
+"""A 3-D vision transformer; stages are encoder layers, never cut inside."""
 
-from monai.networks.blocks import TransformerBlock
-from monai.networks.blocks.patchembedding import PatchEmbeddingBlock
 from torch import nn
+
+from brainage.networks._transformer import build_transformer_stages
 
 
 def build_stages(
@@ -23,24 +23,13 @@ def build_stages(
     ValueError
         If the patches do not tile the input, or the heads do not divide the hidden size.
     """
-    if any(size % patch_size for size in input_size):
-        raise ValueError(f"patches of {patch_size} do not tile an input of {input_size}")
-    stages: dict[str, nn.Module] = {
-        "embedding": PatchEmbeddingBlock(
-            in_channels=in_channels,
-            img_size=input_size,
-            patch_size=patch_size,
-            hidden_size=hidden_size,
-            num_heads=heads,
-            proj_type="conv",
-            pos_embed_type="learnable",
-            dropout_rate=dropout,
-            spatial_dims=len(input_size),
-        )
-    }
-    for number in range(1, layers + 1):
-        layer = TransformerBlock(hidden_size, hidden_size * mlp_ratio, heads, dropout_rate=dropout)
-        # MONAI makes the weights of cross-attention also where it is switched off.
-        layer.cross_attn, layer.norm_cross_attn = nn.Identity(), nn.Identity()
-        stages[f"layer{number}"] = layer
-    return stages
+    return build_transformer_stages(
+        in_channels,
+        input_size,
+        patch_size=patch_size,
+        hidden_size=hidden_size,
+        layers=layers,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        dropout=dropout,
+    )

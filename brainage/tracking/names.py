@@ -53,7 +53,7 @@ def run_tags(
     method: str,
     network: str,
     blocks: int,
-    leader_fraction: float,
+    leader_fraction: float | str,
     seed: int,
     cohort_hash: str,
     schedule: str = "sequential",
@@ -67,7 +67,7 @@ def run_tags(
         Learning rule, preset of the network, order of training the blocks.
     blocks : int
         Number of blocks K.
-    leader_fraction : float
+    leader_fraction : float or "auto"
         δ.
     seed, fold : int
         Seed and fold; no tag `fold` for a single split.

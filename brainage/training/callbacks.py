@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from brainage.lfnn.blocks import BlockStack
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -17,9 +19,11 @@ class EpochRecord:
         From 1.
     train_loss, val_loss : float
         Sum over blocks of the mean loss in training; global loss in validation.
-    val_mae_years : float
-        Mean absolute error of the network's output on the validation scans.
-    block_val_mae_years : tuple of float
+    metric : str
+        What the score is: "mae_years" or "accuracy".
+    val_score : float
+        Score of the network's output on the validation samples.
+    block_val_scores : tuple of float
         The same for each block's own head; NaN where a block has none.
     epoch_seconds, train_seconds_cumulative : float
         Training time without validation: of this epoch, and of all up to here.
@@ -30,8 +34,9 @@ class EpochRecord:
     epoch: int
     train_loss: float
     val_loss: float
-    val_mae_years: float
-    block_val_mae_years: tuple[float, ...]
+    metric: str
+    val_score: float
+    block_val_scores: tuple[float, ...]
     epoch_seconds: float
     train_seconds_cumulative: float
     peak_memory_mb: float
@@ -41,18 +46,21 @@ class EpochRecord:
         named = {
             "train_loss": self.train_loss,
             "val_loss": self.val_loss,
-            "val_mae_years": self.val_mae_years,
+            f"val_{self.metric}": self.val_score,
             "epoch_seconds": self.epoch_seconds,
             "train_seconds_cumulative": self.train_seconds_cumulative,
             "peak_memory_mb": self.peak_memory_mb,
         }
-        for block_index, value in enumerate(self.block_val_mae_years):
-            named[f"block_{block_index}_val_mae_years"] = value
+        for block_index, value in enumerate(self.block_val_scores):
+            named[f"block_{block_index}_val_{self.metric}"] = value
         return {name: value for name, value in named.items() if math.isfinite(value)}
 
 
 class Callback:
     """Hooks that do nothing; override what is needed."""
+
+    def on_model(self, model: BlockStack) -> None:
+        """The network that is going to be trained, on its device; look at it, do not touch it."""
 
     def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
         """Training starts, or goes on after `done_epochs`."""
@@ -68,11 +76,11 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """A line with loss, validation MAE and time left."""
+    """A line with loss, validation score and time left."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._last_mae = "—"
+        self._last_score = ""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -96,12 +104,12 @@ class ProgressBar(Callback):
         now = time.monotonic()
         if now - self._last_update > 0.25:
             self._last_update = now
-            text = f"{self._title}  epoch {epoch}  loss {loss:.3f}  val MAE {self._last_mae}"
+            text = f"{self._title}  epoch {epoch}  loss {loss:.3f}{self._last_score}"
             self._progress.update(self._task, description=text)
 
     def on_epoch_end(self, record: EpochRecord) -> None:
-        """Remember the validation error."""
-        self._last_mae = f"{record.val_mae_years:.2f} y"
+        """Remember the validation score."""
+        self._last_score = f"  val {record.metric} {record.val_score:.4g}"
 
     def on_fit_end(self) -> None:
         """Remove the bar."""

@@ -74,9 +74,9 @@ def explain_memory_errors(batch_size: int, shape: tuple[int, ...]) -> Iterator[N
             raise
         raise DeviceMemoryError(
             "training",
-            f"out of memory with training.batch_size {batch_size} and preprocessing.shape {shape}.",
-            f"Lower --batch-size to {max(1, batch_size // 2)}, or raise preprocessing.spacing_mm "
-            "and shrink preprocessing.shape.",
+            f"out of memory with training.batch_size {batch_size} and inputs of {shape}.",
+            f"Lower --batch-size to {max(1, batch_size // 2)}; for scans, raise "
+            "preprocessing.spacing_mm and shrink preprocessing.shape.",
         ) from error
 
 

@@ -17,14 +17,12 @@ from brainage.data.splits import Split, check_disjoint, hash_ids
 from brainage.data.transforms import build_augmentation
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.rules import BLOCK_LOCAL
 from brainage.model import build_model, build_target, resolve_target
 from brainage.prediction import predict_ages
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.trainer import Trainer
 from brainage.types import HalfArray, Json
-
-SCHEDULES = {"lfnn_l": "sequential"}
-"""How a method orders its work; all others go end to end."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def train_run(
     trainer = Trainer(
         build_model(config),
         config,
-        scan_ids=[prepared.scan_ids[i] for i in split.train],
+        names=[prepared.scan_ids[i] for i in split.train],
         shuffle=shuffle,
         device=device,
         callbacks=callbacks,
@@ -114,7 +112,7 @@ def train_run(
     train_set = build_dataset(
         _take(prepared.arrays, split.train),
         prepared.ages[split.train],
-        trainer.scan_ids,
+        trainer.names,
         augmentation,
     )
     validation_set = build_dataset(
@@ -193,7 +191,7 @@ def run_hash(prepared: PreparedCohort, split: Split, config: Config) -> str:
 
 def schedule_of(method: str) -> str:
     """Name of the order in which a method does its work."""
-    return SCHEDULES.get(method, "end_to_end")
+    return "sequential" if method in BLOCK_LOCAL else "end_to_end"
 
 
 def _take(arrays: HalfArray, indices: NDArray[np.int64]) -> HalfArray:

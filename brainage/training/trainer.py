@@ -3,19 +3,19 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from brainage.config import Config
-from brainage.errors import NonFiniteLossError
+from brainage.errors import NonFiniteLossError, TrainingError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
-from brainage.lfnn.rules import RULES, StepResult, StepSettings
+from brainage.lfnn.rules import METHOD_RULES, StepResult, StepSettings
 from brainage.model import build_target, derive_seed
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checkpoint import (
@@ -36,7 +36,7 @@ Batch = dict[str, Tensor]
 
 
 class Loader(Protocol):
-    """Batches {"volume": (B, 1, I, J, K), "age_years": (B,), "index": (B,)}."""
+    """Batches {"inputs": (B, C, ...), "target": (B,), "index": (B,)}."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
@@ -68,8 +68,8 @@ class Trainer:
         Network with the heads that the method needs.
     config : Config
         Resolved settings.
-    scan_ids : sequence of str
-        Names for the loaders' ``index``, for messages only.
+    names : sequence of str
+        Names of the samples for the loaders' ``index``, for messages only.
     shuffle : torch.Generator
         Generator of the training loader's order; seeded anew for each epoch.
     checkpoint_path : pathlib.Path, optional
@@ -83,7 +83,7 @@ class Trainer:
         model: BlockStack,
         config: Config,
         *,
-        scan_ids: Sequence[str],
+        names: Sequence[str],
         shuffle: torch.Generator,
         device: torch.device | None = None,
         callbacks: Sequence[Callback] = (),
@@ -93,10 +93,10 @@ class Trainer:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
         self.config, self.training = config, config.training
-        self.scan_ids, self.shuffle, self.callbacks = scan_ids, shuffle, callbacks
+        self.names, self.shuffle, self.callbacks = names, shuffle, callbacks
         self.checkpoint_path, self.run_hash = checkpoint_path, run_hash
         self.target = build_target(config.target)
-        self.rule = RULES[config.learning.method]
+        self.rule = METHOD_RULES[config.learning.method]
         self.settings = StepSettings(
             target=self.target,
             leader_fraction=config.learning.leader_fraction,
@@ -122,6 +122,8 @@ class Trainer:
             If a loss or gradient is not finite; the weights are those before the batch.
         DeviceMemoryError
             If the device is too small.
+        TrainingError
+            If blocks train in turn and there are fewer epochs than blocks.
         CheckpointError
             If `resume` finds a checkpoint of another run.
         """
@@ -129,6 +131,8 @@ class Trainer:
             self._restore()
         reset_peak_memory(self.device)
         epochs = self.training.epochs
+        self._check_turns()
+        self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
             while len(self.history) < epochs and not self._is_stalled():
@@ -144,20 +148,21 @@ class Trainer:
             start = time.perf_counter()
             train_loss = self._train_epoch(epoch, train_loader)
             seconds = time.perf_counter() - start
-        val_loss, val_mae, block_maes = self._validate(validation_loader)
+        val_loss, scores = self._validate(validation_loader)
         before = self.history[-1].train_seconds_cumulative if self.history else 0.0
         record = EpochRecord(
             epoch,
             train_loss,
             val_loss,
-            val_mae,
-            block_maes,
+            self.target.metric,
+            scores[-1],
+            scores,
             epoch_seconds=seconds,
             train_seconds_cumulative=before + seconds,
             peak_memory_mb=peak_memory_mb(self.device),
         )
         self.history.append(record)
-        if self.best_epoch == 0 or val_mae < self.history[self.best_epoch - 1].val_mae_years:
+        if self._is_best(record):
             self.best_epoch = epoch
             self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
         self._save()
@@ -165,19 +170,20 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, loader: Loader) -> float:
         self.model.train()
+        self.settings = replace(self.settings, progress=(epoch - 1) / self.training.epochs)
         losses = []
         for step, batch in enumerate(loader):
-            self._set_learning_rate((epoch - 1) * len(loader) + step, len(loader))
+            self._set_learning_rate(epoch, step, len(loader))
             losses.append(self._train_step(batch))
             self._call("on_step_end", epoch, losses[-1])
         return sum(losses) / len(losses)
 
     def _train_step(self, batch: Batch) -> float:
-        volumes, ages = batch["volume"].to(self.device), batch["age_years"].to(self.device)
+        inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        with explain_memory_errors(len(ages), tuple(volumes.shape[2:])):
-            result = self.rule(self.model, volumes, ages, self.settings)
+        with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
+            result = self.rule.step(self.model, inputs, target, self.settings)
         self._check_finite(result, batch)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -189,54 +195,92 @@ class Trainer:
         norms = [nn.utils.clip_grad_norm_(block.parameters(), bound) for block in self.model.blocks]
         if all(math.isfinite(float(value)) for value in (*result.losses, *norms)):
             return
-        scans = ", ".join(self.scan_ids[int(i)] for i in batch["index"])
+        names = ", ".join(self.names[int(i)] for i in batch["index"])
         losses = ", ".join(f"{float(loss):g}" for loss in result.losses)
         raise NonFiniteLossError(
             "training",
-            f"loss or gradient is not finite (losses of the blocks: {losses}) on scans {scans}.",
-            "Look at these scans, or lower training.learning_rate. No weight was changed.",
+            f"loss or gradient is not finite (losses of the blocks: {losses}) on {names}.",
+            "Look at these samples, or lower training.learning_rate. No weight was changed.",
         )
 
     @torch.no_grad()
-    def _validate(self, loader: Loader) -> tuple[float, float, tuple[float, ...]]:
+    def _validate(self, loader: Loader) -> tuple[float, tuple[float, ...]]:
+        """Mean global loss, and the score of each block's own head."""
         self.model.eval()
-        losses, errors, count = 0.0, torch.zeros(len(self.model)), 0
+        losses, scores, count = 0.0, torch.zeros(len(self.model)), 0
         for batch in loader:
-            volumes, ages = batch["volume"].to(self.device), batch["age_years"].to(self.device)
+            inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
             with self.settings.autocast():
-                outputs = self.model.block_outputs(volumes)
+                outputs = self.model.block_outputs(inputs)
             for block_index, worker_outputs in enumerate(outputs):
-                errors[block_index] += self._absolute_error(worker_outputs, ages)
+                scores[block_index] += self._score(worker_outputs, target)
             final = outputs[-1]
             assert final is not None
-            losses += float(global_loss(final.float().squeeze(1), ages, self.target)) * len(ages)
-            count += len(ages)
-        maes = tuple(float(error) / count for error in errors)
-        return losses / count, maes[-1], maes
+            loss = global_loss(final.float().squeeze(1), target, self.target)
+            losses += float(loss) * len(target)
+            count += len(target)
+        return losses / count, tuple(float(score) / count for score in scores)
 
-    def _absolute_error(self, outputs: Tensor | None, ages: Tensor) -> float:
+    def _score(self, outputs: Tensor | None, target: Tensor) -> float:
         if outputs is None:
             return math.nan
-        predicted = self.target.predict(outputs.float().mean(dim=1))
-        return float((predicted - ages).abs().sum())
+        return float(self.target.score(outputs.float().mean(dim=1), target).sum())
+
+    def _is_best(self, record: EpochRecord) -> bool:
+        if self.best_epoch == 0:
+            return True
+        best = self.history[self.best_epoch - 1].val_score
+        is_higher, is_lower = record.val_score > best, record.val_score < best
+        return is_higher if self.target.higher_is_better else is_lower
 
     def _build_optimizer(self, block: nn.Module) -> Optimizer:
-        return AdamW(
-            block.parameters(),
-            lr=self.training.learning_rate,
-            weight_decay=self.training.weight_decay,
-        )
+        rate, decay = self.training.learning_rate, self.training.weight_decay
+        # A block may have no weights; an optimizer wants at least one parameter.
+        parameters = list(block.parameters()) or [nn.Parameter(torch.zeros(()))]
+        if self.training.optimizer == "sgd":
+            return SGD(parameters, rate, momentum=0.9, weight_decay=decay, nesterov=True)
+        return AdamW(parameters, lr=rate, weight_decay=decay)
 
-    def _set_learning_rate(self, step: int, steps_per_epoch: int) -> None:
-        """Linear warm-up, then constant or half a cosine to zero: a function of the step alone."""
+    def _set_learning_rate(self, epoch: int, step: int, steps_per_epoch: int) -> None:
+        """Linear warm-up, then constant or half a cosine to zero: a function of the step alone.
+
+        Where blocks train in turn, each turn has its own warm-up and cosine.
+        """
+        first, last = self._turn(epoch)
         warmup = self.training.warmup_epochs * steps_per_epoch
-        total = self.training.epochs * steps_per_epoch
-        factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        if self.training.schedule == "cosine" and step >= warmup:
-            factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        total = (last - first + 1) * steps_per_epoch
+        done = (epoch - first) * steps_per_epoch + step
+        factor = min(1.0, (done + 1) / warmup) if warmup else 1.0
+        if self.training.schedule == "cosine" and done >= warmup:
+            factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, total - warmup)))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.training.learning_rate * factor
+
+    def _turn(self, epoch: int) -> tuple[int, int]:
+        """First and last epoch of the stretch in which the same blocks train."""
+        epochs = self.training.epochs
+        turns = len(self.model) if self.rule.trains_in_turn else 1
+        turn = (epoch - 1) * turns // epochs
+        return -(-turn * epochs // turns) + 1, -(-(turn + 1) * epochs // turns)
+
+    def _check_turns(self) -> None:
+        if not self.rule.trains_in_turn:
+            return
+        method, blocks = self.config.learning.method, len(self.model)
+        if self.training.epochs < blocks:
+            raise TrainingError(
+                "training.epochs",
+                f"{method} trains {blocks} blocks in turn, {self.training.epochs} epochs are "
+                "too few.",
+                f"Use {blocks} or more epochs, or fewer blocks.",
+            )
+        if self.training.patience_epochs is not None:
+            raise TrainingError(
+                "training.patience_epochs",
+                f"{method} trains blocks in turn: the output learns in the last turn only.",
+                "Leave patience_epochs out.",
+            )
 
     def _is_stalled(self) -> bool:
         patience = self.training.patience_epochs
@@ -268,7 +312,7 @@ class Trainer:
         self.best = {name: t.to(self.device) for name, t in checkpoint.group("best").items()}
         self.best_epoch = int(checkpoint.state["best_epoch"])
         self.history = [
-            EpochRecord(**{**row, "block_val_mae_years": tuple(row["block_val_mae_years"])})
+            EpochRecord(**{**row, "block_val_scores": tuple(row["block_val_scores"])})
             for row in checkpoint.state["history"]
         ]
         restore_optimizers(self.optimizers, checkpoint)

@@ -25,8 +25,8 @@ def test_batches_are_plain_tensors_of_the_promised_shapes() -> None:
     assert {
         key: (type(value), value.dtype, tuple(value.shape)) for key, value in batch.items()
     } == {
-        "volume": (torch.Tensor, torch.float32, (3, 1, 4, 5, 6)),
-        "age_years": (torch.Tensor, torch.float32, (3,)),
+        "inputs": (torch.Tensor, torch.float32, (3, 1, 4, 5, 6)),
+        "target": (torch.Tensor, torch.float32, (3,)),
         "index": (torch.Tensor, torch.int64, (3,)),
     }
 
@@ -34,8 +34,8 @@ def test_batches_are_plain_tensors_of_the_promised_shapes() -> None:
 def test_volume_age_and_index_stay_together_when_shuffled() -> None:
     loader = build_loader(make_dataset(), 3, True, torch.Generator().manual_seed(1))
     for batch in loader:
-        assert torch.equal(batch["volume"][:, 0, 0, 0, 0], batch["index"].float())
-        assert torch.equal(batch["age_years"], batch["index"].float() + 20)
+        assert torch.equal(batch["inputs"][:, 0, 0, 0, 0], batch["index"].float())
+        assert torch.equal(batch["target"], batch["index"].float() + 20)
 
 
 def test_the_generator_alone_decides_the_order() -> None:
@@ -80,7 +80,7 @@ def test_one_scan_can_be_trained_on_when_asked() -> None:
 
 def test_augmentation_is_applied_anew_at_each_access() -> None:
     dataset = make_dataset(2, augmentation=lambda volume: volume + torch.rand(1))
-    assert not torch.equal(dataset[0]["volume"], dataset[0]["volume"])
+    assert not torch.equal(dataset[0]["inputs"], dataset[0]["inputs"])
 
 
 def test_loader_processes_give_the_same_batches() -> None:

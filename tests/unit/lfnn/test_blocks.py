@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from brainage.errors import ConfigError
-from brainage.lfnn.blocks import build_stack, check_starts, choose_starts, measure_costs
+from brainage.lfnn.blocks import (
+    block_shares,
+    build_stack,
+    check_starts,
+    choose_starts,
+    measure_costs,
+    split,
+)
 from brainage.lfnn.workers import WorkerHead
 
 COSTS = {"a": 9, "b": 1, "c": 4, "d": 4, "e": 2, "f": 7}
@@ -46,7 +53,9 @@ def test_cuts_come_in_network_order_and_start_with_the_first_stage():
 def test_costs_count_the_work_of_each_stage():
     stages = {"wide": nn.Conv3d(1, 8, 3, padding=1), "thin": nn.Conv3d(8, 1, 1)}
     costs = measure_costs(stages, (1, 4, 4, 4))
-    assert costs == {"wide": 2 * 64 * 8 * 27, "thin": 2 * 64 * 8}
+    assert costs["time"] == {"wide": 2 * 64 * 8 * 27, "thin": 2 * 64 * 8}
+    assert costs["memory"] == {"wide": 64 * 8, "thin": 64}
+    assert costs["parameters"] == {"wide": 8 * 27 + 8, "thin": 8 + 1}
 
 
 def test_stack_output_is_that_of_the_uncut_network():
@@ -54,7 +63,10 @@ def test_stack_output_is_that_of_the_uncut_network():
     stages = {f"s{n}": nn.Sequential(nn.Conv3d(1, 1, 3), nn.ReLU()) for n in range(3)}
     uncut = nn.Sequential(*stages.values())
     stack = build_stack(
-        stages, ["s0", "s2"], (1, 9, 9, 9), lambda index, shape, is_last: WorkerHead(shape, 2)
+        stages,
+        ["s0", "s2"],
+        (1, 9, 9, 9),
+        lambda index, shape, is_last: (WorkerHead(shape, 2), None),
     )
     inputs = torch.randn(4, 1, 9, 9, 9)
     assert len(stack) == 2
@@ -64,4 +76,40 @@ def test_stack_output_is_that_of_the_uncut_network():
 def test_too_small_input_is_refused():
     stages = {"s": nn.Conv3d(1, 1, 6)}
     with pytest.raises(ConfigError, match="too small"):
-        build_stack(stages, ["s"], (1, 4, 4, 4), lambda *a: WorkerHead((1,), 2))
+        build_stack(stages, ["s"], (1, 4, 4, 4), lambda *a: (None, None))
+
+
+def make_stages() -> dict[str, nn.Module]:
+    """The first is dear in time, the first three alike in memory, the last in parameters."""
+    return {
+        "wide": nn.Conv2d(1, 4, 5, padding=2),
+        "thin": nn.Conv2d(4, 4, 1),
+        "pool": nn.Sequential(nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+        "full": nn.Linear(16, 64),
+    }
+
+
+@pytest.mark.parametrize(
+    ("cut_by", "starts"),
+    [("time", ["wide", "thin"]), ("memory", ["wide", "pool"]), ("parameters", ["wide", "full"])],
+)
+def test_the_cut_shares_out_what_is_asked_for(cut_by, starts):
+    assert split(make_stages(), (1, 8, 8), blocks=2, cut_by=cut_by) == starts
+
+
+def test_shares_of_the_blocks_add_up_to_the_network():
+    rows = block_shares(make_stages(), ["wide", "full"], (1, 8, 8))
+    assert [row["stages"] for row in rows] == ["wide … pool", "full"]
+    for measure in ("time", "memory", "parameters"):
+        assert sum(row[measure] for row in rows) == pytest.approx(1.0)
+
+
+def test_plain_network_gives_the_same_output_without_hidden_heads():
+    torch.manual_seed(0)
+    stages = {f"s{n}": nn.Linear(4, 4) for n in range(3)}
+    stack = build_stack(
+        stages, ["s1", "s2"], (4,), lambda i, shape, last: (WorkerHead(shape, 2), nn.Identity())
+    )
+    plain = stack.eval().to_plain()
+    assert [block.head is None for block in plain.blocks] == [True, True, False]
+    assert torch.equal(plain(torch.ones(3, 4)), stack(torch.ones(3, 4)))

@@ -1,13 +1,18 @@
 """Each method against a reference written by hand, and for what it may and may not touch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack, LocalBlock
+from brainage.lfnn.leadership import AdaptiveLeadership, indistinguishable_share
 from brainage.lfnn.losses import ClassTarget
-from brainage.lfnn.rules import RULES, StepSettings
+from brainage.lfnn.methods.greedy import active_block
+from brainage.lfnn.rules import METHOD_RULES, RULES, StepSettings
+from brainage.lfnn.step import AidRequest
 from brainage.lfnn.workers import WorkerHead
 
 TARGET = ClassTarget(3)
@@ -15,13 +20,16 @@ SETTINGS = StepSettings(target=TARGET, leader_fraction=0.5, leader_weight=0.7, f
 LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
 
 
-def make_stack(hidden_heads: bool = True) -> BlockStack:
+def make_stack(method: str = "bp", leader_fraction: float | str = 0.5) -> BlockStack:
     torch.manual_seed(0)
-    blocks = []
+    rule, blocks = METHOD_RULES[method], []
     for index, (fan_in, fan_out) in enumerate([(5, 6), (6, 4), (4, 4)]):
         head = WorkerHead((fan_out,), 3, workers=1 if index == 2 else 4, norm="none")
         body = nn.Sequential(nn.Linear(fan_in, fan_out), nn.Tanh())
-        blocks.append(LocalBlock(body, head if hidden_heads or index == 2 else None))
+        blocks.append(LocalBlock(body, head if rule.has_hidden_heads or index == 2 else None))
+    if rule.build_aid is not None:
+        for block, width in zip(blocks[:-1], (6, 4), strict=True):
+            block.aid = rule.build_aid(AidRequest((width,), 3, leader_fraction))
     return BlockStack(blocks).double()
 
 
@@ -57,34 +65,146 @@ def hidden_loss_by_hand(outputs: torch.Tensor, leaders: int) -> torch.Tensor:
 
 
 def reference_gradients(method: str) -> list[torch.Tensor]:
-    stack = make_stack()
+    stack = make_stack(method)
+    if method == "bp":
+        functional.cross_entropy(stack(make_inputs()), LABELS).backward()
+        return gradients(stack)
     outputs = forward_by_hand(stack, detach=method == "lfnn_l")
     total = functional.cross_entropy(outputs[-1][:, 0], LABELS)
-    if method != "bp":
-        leaders = 4 if method == "deep_supervision" else 2
-        total = total + sum(hidden_loss_by_hand(hidden, leaders) for hidden in outputs[:-1])
+    leaders = 4 if method == "deep_supervision" else 2
+    total = total + sum(hidden_loss_by_hand(hidden, leaders) for hidden in outputs[:-1])
     total.backward()
     return gradients(stack)
 
 
 @pytest.mark.parametrize("method", ["bp", "lfnn", "lfnn_l", "deep_supervision"])
 def test_gradients_equal_the_hand_written_reference(method):
-    stack = make_stack()
-    RULES[method](stack, make_inputs(), LABELS, SETTINGS)
-    for got, expected in zip(gradients(stack), reference_gradients(method), strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-6)
+    check_gradients(method, reference_gradients(method))
 
 
-@pytest.mark.parametrize("method", ["lfnn", "lfnn_l", "deep_supervision"])
+def check_gradients(method: str, expected: list[torch.Tensor], progress: float = 0.0) -> None:
+    stack = make_stack(method)
+    RULES[method](stack, make_inputs(), LABELS, replace(SETTINGS, progress=progress))
+    for got, wanted in zip(gradients(stack), expected, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-6)
+
+
+def features_by_hand(stack: BlockStack) -> list[torch.Tensor]:
+    """Each block's output, from detached input."""
+    features, block_features = make_inputs(), []
+    for block in stack.blocks:
+        linear = block.body[0]
+        features = torch.tanh(features.detach() @ linear.weight.T + linear.bias)
+        block_features.append(features)
+    return block_features
+
+
+def cosines_by_hand(rows: torch.Tensor) -> torch.Tensor:
+    centred = [row - row.mean() for row in rows]
+    return torch.stack(
+        [torch.stack([a @ b / (a.norm() * b.norm()) for b in centred]) for a in centred]
+    )
+
+
+def test_predsim_equals_the_hand_written_reference():
+    stack = make_stack("predsim")
+    outputs, features = forward_by_hand(stack, detach=True), features_by_hand(stack)
+    labels = cosines_by_hand(functional.one_hot(LABELS, 3).double())
+    for index in (0, 1):
+        # `features` and `outputs` come from two graphs; their gradients add up in the weights.
+        similarity = cosines_by_hand(features[index] @ stack[index].aid.weight.T)
+        matching = ((similarity - labels) ** 2).mean()
+        workers = [functional.cross_entropy(outputs[index][:, w], LABELS) for w in range(4)]
+        (0.01 * torch.stack(workers).mean() + 0.99 * matching).backward()
+    functional.cross_entropy(outputs[2][:, 0], LABELS).backward()
+    check_gradients("predsim", gradients(stack))
+
+
+def test_dfa_equals_the_hand_written_reference():
+    stack = make_stack("dfa")
+    features = features_by_hand(stack)
+    output = stack.read_out(2, features[2])[:, 0]
+    functional.cross_entropy(output, LABELS).backward()
+    one_hot = functional.one_hot(LABELS, 3)
+    error = (output.detach().softmax(1) - one_hot) / len(LABELS)
+    for index in (0, 1):
+        (features[index] * (error @ stack[index].aid.weight)).sum().backward()
+    check_gradients("dfa", gradients(stack))
+
+
+@pytest.mark.parametrize(("progress", "active"), [(0.0, 0), (0.34, 1), (0.99, 2)])
+def test_greedy_equals_the_hand_written_reference_and_trains_one_block_only(progress, active):
+    stack = make_stack("greedy")
+    outputs = forward_by_hand(stack, detach=True)[active]
+    workers = [functional.cross_entropy(outputs[:, w], LABELS) for w in range(outputs.shape[1])]
+    weight = 1.0 if active == 2 else SETTINGS.leader_weight
+    (weight * torch.stack(workers).mean()).backward()
+    expected = gradients(stack)
+    check_gradients("greedy", expected, progress)
+    for index, block in enumerate(stack.blocks):
+        assert any(g.abs().sum() > 0 for g in gradients(block)) == (index == active)
+
+
+def test_greedy_shares_the_epochs_out_evenly():
+    turns = [active_block(epoch / 10, 3) for epoch in range(10)]
+    assert turns == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_greedy_freezes_the_batch_statistics_of_earlier_blocks():
+    norm = nn.BatchNorm1d(5)
+    head = WorkerHead((5,), 3, norm="none")
+    blocks = [LocalBlock(nn.Sequential(norm), head), LocalBlock(nn.Sequential(), head)]
+    stack = BlockStack(blocks).double().train()
+    RULES["greedy"](stack, make_inputs(), LABELS, replace(SETTINGS, progress=0.5))
+    assert norm.num_batches_tracked == 0
+
+
+def test_dfa_feedback_is_fixed_and_saved_with_the_model():
+    stack = make_stack("dfa")
+    assert "blocks.0.aid.weight" in stack.state_dict()
+    assert not any("aid" in name for name, _ in stack.named_parameters())
+
+
+def test_dfa_gradients_of_a_block_know_nothing_of_the_blocks_after_it():
+    """Other weights after a block, the same error: the same gradient."""
+    stack, other = make_stack("dfa"), make_stack("dfa")
+    with torch.no_grad():
+        # Opposite signs cancel: the output, and so its error, stays as it was.
+        other[1].body[0].weight.neg_()
+        other[1].body[0].bias.neg_()
+        other[2].body[0].weight.neg_()
+    for each in (stack, other):
+        RULES["dfa"](each, make_inputs(), LABELS, SETTINGS)
+    for a, b in zip(gradients(stack[0]), gradients(other[0]), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_adaptive_leadership_uses_its_own_fraction_and_keeps_it():
+    stack = make_stack("lfnn_l", "auto")
+    adaptive = replace(SETTINGS, leader_fraction="auto")
+    RULES["lfnn_l"](stack, make_inputs(), LABELS, adaptive)
+    assert isinstance(stack[0].aid, AdaptiveLeadership) and stack[2].aid is None
+    hidden = TARGET.loss(forward_by_hand(stack, detach=True)[0], LABELS)
+    expected = 0.99 + 0.01 * indistinguishable_share(hidden)
+    assert float(stack.state_dict()["blocks.0.aid.leader_fraction"]) == pytest.approx(expected)
+
+
+def test_workers_within_one_standard_error_of_the_best_lead():
+    """Differences to the best worker: 0; mean 1, error 1 / √4; mean 1, error 2.3 / √4."""
+    losses = torch.tensor([[1.0, 3.0, 5.0], [1.0, 1.0, 1.0], [1.0, 3.0, 1.0], [1.0, 1.0, 1.0]])
+    assert indistinguishable_share(losses) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("method", ["lfnn", "lfnn_l", "deep_supervision", "predsim"])
 def test_a_step_reports_one_finite_loss_for_each_block(method):
-    result = RULES[method](make_stack(), make_inputs(), LABELS, SETTINGS)
+    result = RULES[method](make_stack(method), make_inputs(), LABELS, SETTINGS)
     assert len(result.losses) == 3
     assert all(torch.isfinite(loss) and not loss.requires_grad for loss in result.losses)
 
 
 @pytest.mark.parametrize("method", list(RULES))
 def test_a_step_moves_no_weight(method):
-    stack = make_stack(hidden_heads=method != "bp")
+    stack = make_stack(method)
     before = [p.clone() for p in stack.parameters()]
     RULES[method](stack, make_inputs(), LABELS, SETTINGS)
     assert all(torch.equal(a, b) for a, b in zip(before, stack.parameters(), strict=True))
@@ -92,12 +212,13 @@ def test_a_step_moves_no_weight(method):
 
 @pytest.mark.parametrize("method", list(RULES))
 def test_a_step_returns_the_networks_output(method):
-    stack = make_stack(hidden_heads=method != "bp")
-    result = RULES[method](stack, make_inputs(), LABELS, SETTINGS)
+    stack = make_stack(method)
+    # The last turn of a method that trains blocks in turn.
+    result = RULES[method](stack, make_inputs(), LABELS, replace(SETTINGS, progress=0.9))
     torch.testing.assert_close(result.output, stack(make_inputs()).detach())
 
 
 def test_bp_trains_bodies_without_hidden_heads():
-    stack = make_stack(hidden_heads=False)
+    stack = make_stack("bp")
     RULES["bp"](stack, make_inputs(), LABELS, SETTINGS)
     assert all(gradient.abs().sum() > 0 for gradient in gradients(stack))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from brainage.errors import ConfigError
-from brainage.lfnn.workers import WorkerHead
+from brainage.lfnn.workers import NativeHead, WorkerHead
 
 
 @pytest.mark.parametrize("shape", [(16, 6, 7, 5), (16, 9, 9), (12, 16), (16,)])
@@ -45,3 +45,40 @@ def test_batch_norm_head_equalises_feature_scales():
     head = WorkerHead((4, 4, 4, 4), 5)
     normalised = head.norm(head.pool(features))
     torch.testing.assert_close(normalised.std(0, correction=0), torch.ones(32), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(12,), (5, 12), (12, 4, 4), (12, 3, 4, 5)])
+def test_native_outputs_are_the_means_of_the_workers_own_channels(shape):
+    head = NativeHead(shape, 3, workers=4)
+    features = torch.randn(2, *shape)
+    channel = features[..., 7] if len(shape) <= 2 else features[:, 7]
+    expected = channel.reshape(2, -1).mean(1)
+    torch.testing.assert_close(head(features)[:, 2, 1], expected)
+    assert not list(head.parameters())
+
+
+def test_native_refuses_a_width_that_is_not_workers_times_outputs():
+    with pytest.raises(ConfigError, match=r"4 workers × 3 outputs = 12 channels, the block has 10"):
+        NativeHead((10,), 3, workers=4)
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 6), (8, 4, 5, 4)])
+def test_convolving_worker_still_reads_only_its_channel_group(shape):
+    head = WorkerHead(shape, 5, workers=4, reads="own", norm="none", convolves=True)
+    features = torch.randn(3, *shape, requires_grad=True)
+    head(features)[:, 1].square().sum().backward()
+    touched = features.grad.flatten(2).abs().amax(dim=(0, 2)) > 0
+    assert touched.tolist() == [False, False, True, True, False, False, False, False]
+
+
+def test_vectors_and_tokens_cannot_be_convolved():
+    with pytest.raises(ConfigError, match="conv needs feature maps"):
+        WorkerHead((5, 8), 3, convolves=True)
+
+
+def test_class_token_is_read_alone():
+    head = WorkerHead((5, 8), 3, norm="none", token="class")
+    features = torch.randn(2, 5, 8, requires_grad=True)
+    head(features).sum().backward()
+    touched = features.grad.abs().amax(dim=(0, 2)) > 0
+    assert touched.tolist() == [True, False, False, False, False]

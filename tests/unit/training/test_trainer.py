@@ -27,12 +27,12 @@ class Batches:
     def __iter__(self):
         for start in range(0, len(self.ages), self.size):
             index = torch.arange(start, start + self.size)
-            yield {"volume": self.volumes[index], "age_years": self.ages[index], "index": index}
+            yield {"inputs": self.volumes[index], "target": self.ages[index], "index": index}
 
 
 def make_trainer(config=None, **more):
     config = config or make_config("cnn3d_light")
-    return Trainer(build_model(config), config, scan_ids=IDS, shuffle=torch.Generator(), **more)
+    return Trainer(build_model(config), config, names=IDS, shuffle=torch.Generator(), **more)
 
 
 def make_batches(trainer):
@@ -77,9 +77,9 @@ def test_early_stopping_watches_the_validation_scans():
     train, validation = make_batches(trainer), make_batches(trainer)
     validation.ages = validation.ages + 1e-3 * torch.arange(8)
     result = trainer.fit(train, validation)
-    best = min(record.val_mae_years for record in result.history)
+    best = min(record.val_score for record in result.history)
     assert len(result.history) == result.kept_epoch + 2 < 30
-    assert result.history[result.kept_epoch - 1].val_mae_years == best
+    assert result.history[result.kept_epoch - 1].val_score == best
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
@@ -90,8 +90,8 @@ def test_the_model_ends_with_the_weights_that_were_asked_for(keep):
     trainer = make_trainer(config)
     batches = make_batches(trainer)
     result = trainer.fit(batches, batches)
-    _, mae, _ = trainer._validate(batches)
-    assert mae == pytest.approx(result.history[result.kept_epoch - 1].val_mae_years, rel=1e-6)
+    _, scores = trainer._validate(batches)
+    assert scores[-1] == pytest.approx(result.history[result.kept_epoch - 1].val_score, rel=1e-6)
     assert keep == "best" or result.kept_epoch == 6
 
 
@@ -100,7 +100,7 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     trainer = make_trainer(config)
     rates = []
     for step in range(100):
-        trainer._set_learning_rate(step, 10)
+        trainer._set_learning_rate(1 + step // 10, step % 10, 10)
         rates.append(trainer.optimizers[-1].param_groups[0]["lr"])
     top = config.training.learning_rate
     assert rates[0] == pytest.approx(top / 20) and max(rates) == pytest.approx(top)
@@ -108,11 +108,25 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert sorted(rates[20:], reverse=True) == rates[20:]
 
 
+def test_each_turn_of_greedy_warms_up_and_falls_to_zero():
+    config = with_changes(
+        make_config("cnn3d_light", method="greedy", epochs=7), {"training.warmup_epochs": 1}
+    )
+    trainer = make_trainer(config)
+    rates = []
+    for step in range(70):
+        trainer._set_learning_rate(1 + step // 10, step % 10, 10)
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    top = config.training.learning_rate
+    assert [rates[step] for step in (0, 30, 50)] == pytest.approx([top / 10] * 3)
+    assert max(rates[step] for step in (29, 49, 69)) < 0.05 * top
+
+
 def test_gradients_are_clipped_for_each_block():
     config = with_changes(make_config("cnn3d_light"), {"training.max_gradient_norm": 1e-3})
     trainer = make_trainer(config)
     volumes, ages = random_batch(config)
-    result = trainer.rule(trainer.model, volumes, ages, trainer.settings)
+    result = trainer.rule.step(trainer.model, volumes, ages, trainer.settings)
     trainer._check_finite(result, {"index": torch.arange(4)})
     for block in trainer.model.blocks:
         norm = torch.cat([p.grad.flatten() for p in block.parameters()]).norm()
@@ -144,15 +158,15 @@ def test_callbacks_see_every_step_and_epoch_and_the_end():
 def test_a_record_holds_the_error_of_every_block():
     trainer = make_trainer()
     record = trainer.fit(make_batches(trainer), make_batches(trainer)).history[-1]
-    assert len(record.block_val_mae_years) == 3
-    assert record.block_val_mae_years[-1] == record.val_mae_years
+    assert len(record.block_val_scores) == 3
+    assert record.block_val_scores[-1] == record.val_score
     assert "block_0_val_mae_years" in record.metrics()
 
 
 def test_blocks_without_heads_have_no_error():
     trainer = make_trainer(make_config("cnn3d_light", method="bp"))
     record = trainer.fit(make_batches(trainer), make_batches(trainer)).history[-1]
-    assert math.isnan(record.block_val_mae_years[0])
+    assert math.isnan(record.block_val_scores[0])
     assert "block_0_val_mae_years" not in record.metrics()
 
 

@@ -1,0 +1,259 @@
+"""Readers of image files: idx, the binary CIFAR version, JPEG arrays, folders of images."""
+
+import gzip
+import io
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from brainage.errors import ImageDataError
+from brainage.files import sha256_bytes
+
+Labels = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+_Result = TypeVar("_Result")
+
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zlib.error)
+
+
+def read_idx(path: Path) -> Pixels:
+    """Read an idx file of unsigned bytes, plain or gzipped.
+
+    Format: two zero bytes, type 8, number of dimensions, sizes as big-endian 32-bit integers, data
+    (http://yann.lecun.com/exdb/mnist).
+
+    Raises
+    ------
+    ImageDataError
+        If the file cannot be read or its size is not what its header says.
+    """
+    content = _attempt(path, lambda: _read_bytes(path), "cannot be read as idx")
+    dimensions = content[3] if len(content) > 3 else 0
+    start = 4 + 4 * dimensions
+    if content[:3] != b"\0\0\x08" or not dimensions or len(content) < start:
+        raise ImageDataError(str(path), "is not an idx file of unsigned bytes.")
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    expected, came = int(np.prod(shape, dtype=np.int64)), len(content) - start
+    if came != expected:
+        problem = f"header says {shape}, {expected} bytes, but {came} follow."
+        raise ImageDataError(str(path), problem, "Fetch it anew.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def read_cifar_binary(
+    paths: Sequence[Path], label_bytes: int, classes: int
+) -> tuple[Pixels, Labels]:
+    """Read files of the binary CIFAR version.
+
+    A record is its label bytes, of which the last counts (CIFAR-100: coarse, fine), and 3072
+    bytes of a 3×32×32 image (https://www.cs.toronto.edu/~kriz/cifar.html).
+
+    Returns
+    -------
+    numpy.ndarray of uint8 (N, 3, 32, 32)
+        Images.
+    numpy.ndarray of int64 (N,)
+        Labels.
+
+    Raises
+    ------
+    ImageDataError
+        If a file is missing, does not consist of whole records or has an impossible label.
+    """
+    parts = []
+    for path in paths:
+        content = _attempt(path, partial(_read_bytes, path), "cannot be read")
+        size = label_bytes + 3072
+        if not content or len(content) % size:
+            problem = f"{len(content)} bytes are not whole records of {size}."
+            raise ImageDataError(str(path), problem, "Fetch it anew.")
+        records = np.frombuffer(content, np.uint8).reshape(-1, size)
+        check_labels(records[:, label_bytes - 1], classes, path)
+        parts.append(records)
+    records = np.concatenate(parts)
+    images = records[:, label_bytes:].reshape(-1, 3, 32, 32)
+    return images, records[:, label_bytes - 1].astype(np.int64)
+
+
+def read_jpeg_arrays(path: Path, size: tuple[int, int], classes: int) -> tuple[Pixels, Labels]:
+    """Read an .npz of concatenated JPEG bytes (`jpeg`), their `offsets` and `labels`.
+
+    Returns
+    -------
+    numpy.ndarray of uint8 (N, 3, I, J)
+        Images.
+    numpy.ndarray of int64 (N,)
+        Labels.
+
+    Raises
+    ------
+    ImageDataError
+        If an array is missing or they do not fit together, or an image is damaged.
+    """
+
+    def load() -> dict[str, NDArray[np.generic]]:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("jpeg", "offsets", "labels")}
+
+    arrays = _attempt(path, load, "does not hold the arrays jpeg, offsets and labels")
+    stream, labels = arrays["jpeg"].tobytes(), arrays["labels"].astype(np.int64)
+    ends = arrays["offsets"].astype(np.int64).tolist()
+    if len(ends) != len(labels) + 1 or ends[0] != 0 or ends[-1] != len(stream):
+        problem = f"{len(labels)} labels, {len(ends)} offsets and {len(stream)} bytes do not fit."
+        raise ImageDataError(str(path), problem, "Offsets are one more than labels, from 0.")
+    check_labels(labels, classes, path)
+    images = np.empty((len(labels), 3, *size), np.uint8)
+    for index, (start, end) in enumerate(pairwise(ends)):
+        decode = partial(_decode, io.BytesIO(stream[start:end]))
+        image = _attempt(path, decode, f"image {index} is damaged")
+        if image.shape[1:] != size:
+            raise ImageDataError(str(path), f"image {index} is {image.shape[1:]}, not {size}.")
+        images[index] = image
+    return images, labels
+
+
+def check_labels(labels: NDArray[np.generic], classes: int, path: Path) -> None:
+    """Refuse labels outside 0 … classes − 1.
+
+    Raises
+    ------
+    ImageDataError
+        With the first wrong label.
+    """
+    wrong = np.flatnonzero((labels.astype(np.int64) < 0) | (labels.astype(np.int64) >= classes))
+    if wrong.size:
+        problem = f"label {labels[wrong[0]]} of image {wrong[0]} is not in 0 to {classes - 1}."
+        raise ImageDataError(str(path), problem)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImages:
+    """Images that stay on disk and are decoded when a batch asks for them.
+
+    Attributes
+    ----------
+    paths : tuple of pathlib.Path (N,)
+        Image files.
+    labels : numpy.ndarray of int64 (N,)
+        Classes.
+    size : tuple of int (2,)
+        Height and width that an image is brought to: shorter edge scaled, centre cut out.
+    threads : int
+        Decoders at work at once.
+    """
+
+    paths: tuple[Path, ...]
+    labels: Labels
+    size: tuple[int, int]
+    threads: int = 4
+
+    def load(self, indices: NDArray[np.int64]) -> Pixels:
+        """Images (B, 3, I, J).
+
+        Raises
+        ------
+        ImageDataError
+            If a file is damaged.
+        """
+        with ThreadPoolExecutor(self.threads) as pool:
+            return np.stack(list(pool.map(self._load_one, indices.tolist())))
+
+    def content_hash(self) -> str:
+        """SHA-256 over the names, file sizes and labels: reading all pixels would take hours."""
+        rows = (
+            f"{path.parent.name}/{path.name} {path.stat().st_size} {label}"
+            for path, label in zip(self.paths, self.labels.tolist(), strict=True)
+        )
+        return sha256_bytes("\n".join(rows).encode("utf-8", "surrogateescape"))
+
+    def _load_one(self, index: int) -> Pixels:
+        path = self.paths[index]
+        return _attempt(path, lambda: _decode(path, self.size), "is not a readable image")
+
+
+def list_class_folders(folder: Path, size: tuple[int, int], classes: int) -> FolderImages:
+    """Images in one folder a class, at any depth below it; classes in order of their names.
+
+    Raises
+    ------
+    ImageDataError
+        If there are not as many folders as classes, or one holds no image.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if len(names) != classes:
+        raise ImageDataError(str(folder), f"expected {classes} class folders, got {len(names)}.")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise ImageDataError(str(folder / name), "holds no images.")
+        paths += found
+        labels += [label] * len(found)
+    return FolderImages(tuple(paths), np.array(labels, np.int64), size)
+
+
+def list_annotated(
+    folder: Path, annotations: Path, names: Sequence[str], size: tuple[int, int]
+) -> FolderImages:
+    """Images in one folder whose classes stand in a table (Tiny-ImageNet's validation part).
+
+    Raises
+    ------
+    ImageDataError
+        If the table cannot be read, or names an unknown class or a missing image.
+    """
+    lines = _attempt(annotations, lambda: annotations.read_text().splitlines(), "cannot be read")
+    numbers = {name: label for label, name in enumerate(names)}
+    paths, labels = [], []
+    for number, line in enumerate(lines, start=1):
+        image, _, rest = line.partition("\t")
+        label, path = numbers.get(rest.split("\t")[0]), folder / image
+        if label is None or not path.is_file():
+            problem = f"line {number} names an unknown class or a missing image: {line[:80]!r}."
+            raise ImageDataError(str(annotations), problem)
+        paths.append(path)
+        labels.append(label)
+    return FolderImages(tuple(paths), np.array(labels, np.int64), size)
+
+
+def _decode(source: Path | io.BytesIO, size: tuple[int, int] | None = None) -> Pixels:
+    with Image.open(source) as opened:
+        image = opened.convert("RGB")
+    if size is not None:
+        image = _fit(image, size)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    scale = max(height / image.height, width / image.width)
+    if scale != 1.0:
+        wanted = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+        image = image.resize(wanted, Image.Resampling.BILINEAR)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _read_bytes(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+def _attempt(path: Path, read: Callable[[], _Result], problem: str) -> _Result:
+    try:
+        return read()
+    except _READ_ERRORS as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ImageDataError(str(path), f"{problem} ({reason}).") from error

@@ -1,0 +1,123 @@
+"""One training run on images: a method and a seed on a data set; the same for all commands."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from brainage.config import Config, dump_config
+from brainage.data.image_files import Labels
+from brainage.data.images import ImageData, ImageLoader, resolve_images, split_training
+from brainage.files import sha256_bytes
+from brainage.lfnn.blocks import BlockStack
+from brainage.model import build_model, build_target
+from brainage.training.callbacks import Callback, EpochRecord
+from brainage.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class TrainedImages:
+    """Result of `train_images`.
+
+    Attributes
+    ----------
+    model : BlockStack
+        With the kept weights.
+    config : Config
+        With the data set's facts filled in.
+    predicted, labels : numpy.ndarray of int64 (N,)
+        Classes of the test images, as predicted and as they are.
+    n_train, n_validation : int
+        Images that trained, and that chose the epoch.
+    seconds_per_epoch, peak_memory_mb : float
+        Median training time of an epoch, and the largest memory of the run.
+    """
+
+    model: BlockStack
+    config: Config
+    history: tuple[EpochRecord, ...]
+    kept_epoch: int
+    predicted: Labels
+    labels: Labels
+    n_train: int
+    n_validation: int
+    seconds_per_epoch: float
+    peak_memory_mb: float
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of the test images whose class is right."""
+        return float((self.predicted == self.labels).mean())
+
+
+def train_images(
+    data: ImageData,
+    config: Config,
+    *,
+    device: torch.device,
+    callbacks: Sequence[Callback] = (),
+    checkpoint_path: Path | None = None,
+    resume: bool = False,
+) -> TrainedImages:
+    """Train on the training images but for a validation part, and predict the test images.
+
+    Raises
+    ------
+    ConfigError
+        If the settings name no known data set, or do not fit the network.
+    TrainingError
+        As `Trainer.fit` does.
+    """
+    config = resolve_images(config)
+    images, batch_size = config.images, config.training.batch_size
+    assert images is not None
+    train, validation = split_training(data.train.labels, images, config.split.seed)
+    shuffle = torch.Generator()
+    trainer = Trainer(
+        build_model(config),
+        config,
+        names=[f"image {position}" for position in train],
+        shuffle=shuffle,
+        device=device,
+        callbacks=callbacks,
+        checkpoint_path=checkpoint_path,
+        run_hash=_run_hash(data, config),
+    )
+    result = trainer.fit(
+        ImageLoader(data.train, train, images, batch_size, shuffle),
+        ImageLoader(data.train, validation, images, batch_size),
+        resume=resume,
+    )
+    everyone = np.arange(len(data.test.labels))
+    test_loader = ImageLoader(data.test, everyone, images, batch_size)
+    return TrainedImages(
+        model=trainer.model,
+        config=config,
+        history=result.history,
+        kept_epoch=result.kept_epoch,
+        predicted=predict_classes(trainer.model, config, test_loader),
+        labels=data.test.labels,
+        n_train=len(train),
+        n_validation=len(validation),
+        seconds_per_epoch=float(np.median([record.epoch_seconds for record in result.history])),
+        peak_memory_mb=max(record.peak_memory_mb for record in result.history),
+    )
+
+
+@torch.no_grad()
+def predict_classes(model: BlockStack, config: Config, loader: ImageLoader) -> Labels:
+    """Predicted classes (N,) of a loader's images, in evaluation mode."""
+    device, target = next(model.parameters()).device, build_target(config.target)
+    was_training = model.training
+    model.eval()
+    predicted = [target.predict(model(batch["inputs"].to(device))).cpu() for batch in loader]
+    model.train(was_training)
+    return torch.cat(predicted).numpy()
+
+
+def _run_hash(data: ImageData, config: Config) -> str:
+    parts = [dump_config(config), data.train.content_hash(), data.test.content_hash()]
+    return sha256_bytes(json.dumps(parts).encode())

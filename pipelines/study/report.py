@@ -1,0 +1,108 @@
+"""From runs to a table: mean and interval over seeds, with the seed's numbers beside ours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from pipelines.study.reference import Row
+
+LEVEL = 0.95
+REDUCED = "reduced budget"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study gave.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        A row for each combination of `axes`: mean over seeds of each of `metrics`,
+        `<metric>_half_width` of its 95 % interval, `<metric>_seed` where the seed reports one.
+    curves : pandas.DataFrame
+        Rows of all curves, with the axes and the seed of their run; may be empty.
+    """
+
+    table: pd.DataFrame
+    axes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    curves: pd.DataFrame
+
+
+def summarise(runs: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Mean and 95 % Student interval of each metric over seeds.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        One row a run: axes, `seed` and metrics.
+    axes : sequence of str
+        What tells the table's rows apart; kept in the order in which they first come.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Axes, `seeds`, and for each metric its mean and `<metric>_half_width`, NaN for one seed.
+    """
+    grouped = runs.groupby(list(axes), sort=False, dropna=False)
+    table = grouped[list(metrics)].mean()
+    counts = grouped.size()
+    quantile = stats.t.ppf(0.5 + LEVEL / 2, np.maximum(counts - 1, 1))
+    for metric in metrics:
+        half = quantile * grouped[metric].std(ddof=1) / np.sqrt(counts)
+        table[f"{metric}_half_width"] = half
+    table.insert(0, "seeds", counts)
+    return table.reset_index()
+
+
+def beside_seed(
+    table: pd.DataFrame, reference: Sequence[Row], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Add `<metric>_seed` where the seed reports a number for the same axis values, else NaN.
+
+    A single row without axes stands beside every row of ours; rows with axes that our table does
+    not have stand nowhere.
+    """
+    numbers = pd.DataFrame(list(reference))
+    known = [metric for metric in metrics if metric in numbers]
+    axes = [name for name in numbers if name not in known]
+    numbers = numbers.rename(columns={metric: f"{metric}_seed" for metric in known})
+    if not axes and len(numbers) == 1:
+        return table.merge(numbers, how="cross")
+    if not axes or not set(axes) <= set(table):
+        return table
+    return table.merge(numbers, how="left", on=axes)
+
+
+def to_markdown(results: Results, *, title: str, notes: Sequence[str]) -> str:
+    """Write the table for people: ours as mean ± half-width, the seed's number beside it."""
+    table = results.table
+    shown = pd.DataFrame({axis.replace("_", " "): table[axis].map(_plain) for axis in results.axes})
+    for metric in results.metrics:
+        name = metric.replace("_", " ")
+        halves = table[f"{metric}_half_width"]
+        shown[name] = [_measured(m, h) for m, h in zip(table[metric], halves, strict=True)]
+        if f"{metric}_seed" in table and table[f"{metric}_seed"].notna().any():
+            shown[f"{name}, seed's"] = table[f"{metric}_seed"].map(_plain)
+    shown["seeds"] = table["seeds"].map(str)
+    lines = [" | ".join(row) for row in [list(shown.columns), *shown.to_numpy().tolist()]]
+    lines.insert(1, " | ".join("---" for _ in shown.columns))
+    body = "\n".join(f"| {line} |" for line in lines)
+    return "\n\n".join([f"## {title}", *notes, body]) + "\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return "—" if np.isnan(value) else f"{value:g}"
+    return str(value)
+
+
+def _measured(mean: float, half: float) -> str:
+    if np.isnan(mean):
+        return "—"
+    digits = 2 if abs(mean) >= 1 else 3
+    interval = "" if np.isnan(half) else f" ± {half:.{digits}f}"
+    return f"{mean:.{digits}f}{interval}"

@@ -1,0 +1,111 @@
+"""A study runs its plan once, watches its workers, and writes table and picture."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from brainage.errors import BrainageError
+from pipelines.study.engine import StudyOptions, load_module, run_study
+from pipelines.study.plan import build_cases, load_study, study_names
+
+SIZES = {"train": 200, "t10k": 60}
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder mnist of noise with a bright row that tells the class."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    (root / "mnist").mkdir()
+    for part, count in SIZES.items():
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        images[np.arange(count), 2 * labels + 3] = 255
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+            path = root / "mnist" / f"{part}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(header + array.tobytes(), 1))
+    return root
+
+
+def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
+    """The study's own settings, on the fake digits, with a budget of a second."""
+    content = yaml.safe_load(Path(f"configs/study/{name}.yaml").read_text(encoding="utf-8"))
+    run = content["runs"]["mnist"]
+    run["training"] = {"epochs": 2, "batch_size": 50, "learning_rate": 0.005}
+    run["network"] = {"name": "mlp", "arguments": {"widths": [40, 40]}}
+    run["learning"] = {"workers_per_block": 4, "leader_fraction": 0.5, "head_norm": "none"}
+    fraction = "auto" if name == "fig_s11" else 0.5
+    plan = {"method": ["lfnn_l"], "leader_fraction": [fraction], "follower_weight": [1.0]}
+    content |= {"runs": {"mnist": run}, "plan": [plan], "seeds": [0, 1], "quick": {}}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return StudyOptions(folder, data_root, config=path, device="cpu", tracking_uri="off")
+
+
+@pytest.mark.parametrize("name", ["s1", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11"])
+def test_a_study_writes_table_csv_and_picture(name: str, tmp_path: Path, data_root: Path) -> None:
+    options = small_study(name, tmp_path, data_root)
+    results = run_study(name, options)
+    metrics = load_module(name).metrics
+    table = pd.read_csv(tmp_path / f"{name}.csv")
+    assert table["seeds"].tolist() == [2]
+    assert np.isfinite(results.table[[metrics[0], f"{metrics[0]}_half_width"]]).all(axis=None)
+    assert (tmp_path / f"{name}.md").read_text(encoding="utf-8").startswith(f"## {name}: ")
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
+    options = small_study("s9", tmp_path, data_root)
+    run_study("s9", options)
+    records = sorted((tmp_path / "runs" / "s9").iterdir())
+    record = json.loads(records[0].read_text())
+    record["metrics"]["error_percent"] = 123.0
+    records[0].write_text(json.dumps(record))
+    records[1].write_text("{")
+    table = run_study("s9", options).table
+    again = json.loads(records[1].read_text())["metrics"]["error_percent"]
+    assert table["error_percent"].tolist() == pytest.approx([(123.0 + again) / 2])
+
+
+def test_activity_is_watched_for_both_roles(tmp_path: Path, data_root: Path) -> None:
+    options = small_study("fig_s4", tmp_path, data_root)
+    assert options.config is not None
+    content = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    content["runs"]["mnist"]["training"] |= {"epochs": 6}
+    options.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    curves = run_study("fig_s4", options).curves
+    assert set(curves["line"]) == {
+        f"layer {n}, {r}" for n in (1, 2) for r in ("leaders", "followers")
+    }
+    assert set(curves["step"]) == {20} and (curves["value"] > 0).all()
+
+
+def test_a_reduced_budget_says_so_everywhere(tmp_path: Path, data_root: Path) -> None:
+    options = small_study("s8", tmp_path, data_root)
+    assert options.config is not None
+    content = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    content["quick"] = {"seeds": [0], "changes": {"training.epochs": 1}}
+    options.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    run_study("s8", StudyOptions(tmp_path, data_root, True, options.config, "cpu", "off"))
+    text = (tmp_path / "s8.md").read_text(encoding="utf-8")
+    assert "(reduced budget)" in text and "reduced budget: 1 runs, seeds 0, 1 epochs" in text
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_study_has_a_module_and_a_plan(name: str) -> None:
+    study = load_study(name)
+    assert load_module(name).metrics
+    assert build_cases(study, quick=True) and build_cases(study, quick=False)
+
+
+def test_data_that_are_not_there_are_named(tmp_path: Path, data_root: Path) -> None:
+    options = small_study("s9", tmp_path, data_root)
+    with pytest.raises(BrainageError, match="no such folder"):
+        run_study("s9", StudyOptions(tmp_path / "o", tmp_path, False, options.config))

@@ -1,0 +1,145 @@
+"""Training on images with the shared trainer."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from brainage.bundle import Bundle, load_bundle, save_bundle
+from brainage.config import Config
+from brainage.data.images import DATASETS, ArrayImages, DatasetFacts, ImageData, ImageLoader
+from brainage.errors import BundleError, TrainingError
+from brainage.inference import predict_scans, scans_table
+from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.rules import RULES
+from brainage.training.callbacks import Callback, EpochRecord
+from brainage.training.images import TrainedImages, predict_classes, train_images
+from tests.small import make_image_config
+
+CPU = torch.device("cpu")
+SHAPE = (2, 16, 16)
+
+
+def make_part(count: int, seed: int) -> ArrayImages:
+    """Three classes: noise that is brighter at the top, in the middle or at the bottom."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 100, (count, *SHAPE))
+    for image, label in zip(images, labels, strict=True):
+        image[:, 5 * label : 5 * label + 5] += 120
+    return ArrayImages(images.astype(np.uint8), labels)
+
+
+@pytest.fixture
+def data(monkeypatch) -> ImageData:
+    parts = ImageData(make_part(120, 0), make_part(60, 1))
+    facts = DatasetFacts(lambda *_: parts, 3, SHAPE, (0.35, 0.35), (0.25, 0.25), 1, 0.5)
+    monkeypatch.setitem(DATASETS, "bands", facts)
+    return parts
+
+
+def config_of(method: str = "lfnn_l", network: str = "mlp", **changes) -> Config:
+    training = {"epochs": 6, "learning_rate": 0.01, **changes.pop("training", {})}
+    images = {"dataset": "bands", **changes.pop("images", {})}
+    return make_image_config(network, images=images, training=training, method=method, **changes)
+
+
+def train(data: ImageData, config: Config, **more) -> TrainedImages:
+    return train_images(data, config, device=CPU, **more)
+
+
+@pytest.mark.parametrize("method", list(RULES))
+def test_every_method_learns_to_tell_classes_apart(data, method):
+    trained = train(data, config_of(method))
+    assert trained.test_accuracy > 0.8
+    assert trained.n_train + trained.n_validation == 120
+
+
+class KillAfter(Callback):
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        if record.epoch == self._epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("changes", [{}, {"leader_fraction": "auto"}, {"method": "greedy"}])
+def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, changes):
+    config = config_of(**changes)
+    whole = train(data, config)
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        train(data, config, callbacks=[KillAfter(3)], checkpoint_path=path)
+    torch.manual_seed(7)
+    resumed = train(data, config, checkpoint_path=path, resume=True)
+    one, other = whole.model.state_dict(), resumed.model.state_dict()
+    assert list(one) == list(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_adaptive_leadership_moves_from_its_start(data):
+    trained = train(data, config_of(leader_fraction="auto"))
+    fraction = float(trained.model.state_dict()["blocks.0.aid.leader_fraction"])
+    assert 0.0 < fraction < 1.0
+
+
+def test_the_bundle_predicts_as_the_trained_model(data, tmp_path):
+    trained = train(data, config_of("dfa", "resnet"))
+    save_bundle(tmp_path, trained.model, trained.config, {"metrics": {"test_accuracy": 0.5}})
+    bundle = load_bundle(tmp_path)
+    loader = ImageLoader(data.test, np.arange(60), bundle.config.images, 8)
+    assert np.array_equal(predict_classes(bundle.model, bundle.config, loader), trained.predicted)
+    assert "one of 3 classes" in (tmp_path / "card.md").read_text()
+
+
+def test_a_model_of_images_predicts_no_ages(data, tmp_path):
+    trained = train(data, config_of(training={"epochs": 1}))
+    bundle = Bundle(trained.model, trained.config, {}, "")
+    with pytest.raises(BundleError, match="tells classes of bands, not ages"):
+        predict_scans(bundle, scans_table(["a.nii"])[0], tmp_path)
+
+
+def test_the_epoch_with_the_highest_validation_accuracy_is_kept(data):
+    trained = train(data, config_of())
+    scores = [record.val_score for record in trained.history]
+    assert trained.kept_epoch == scores.index(max(scores)) + 1
+    assert "val_accuracy" in trained.history[0].metrics()
+
+
+def test_a_limited_run_trains_on_so_many_images(data):
+    trained = train(data, config_of(images={"train_limit": 30}, training={"epochs": 1}))
+    assert trained.n_train == 30
+
+
+def test_greedy_trains_one_block_in_each_stretch_of_epochs(data):
+    config = config_of("greedy", training={"epochs": 3})
+    weights: list[list[torch.Tensor]] = []
+
+    class Watch(Callback):
+        def on_model(self, model: BlockStack) -> None:
+            self.model = model
+            self.note()
+
+        def on_epoch_end(self, record: EpochRecord) -> None:
+            self.note()
+
+        def note(self) -> None:
+            blocks = self.model.blocks
+            weights.append([torch.cat([p.flatten() for p in b.parameters()]) for b in blocks])
+
+    train(data, config, callbacks=[Watch()])
+    for epoch, (before, after) in enumerate(pairwise(weights)):
+        moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+        assert moved == [block == epoch for block in range(3)]
+
+
+def test_greedy_with_fewer_epochs_than_blocks_is_refused(data):
+    with pytest.raises(TrainingError, match="3 blocks in turn, 2 epochs"):
+        train(data, config_of("greedy", training={"epochs": 2}))
+
+
+def test_sgd_trains(data):
+    trained = train(data, config_of(training={"optimizer": "sgd", "learning_rate": 0.05}))
+    assert trained.test_accuracy > 0.8
