@@ -19,6 +19,7 @@ from pipelines.options import (
     EpochsOption,
     FoldsOption,
     LeaderOption,
+    LevelOption,
     ModelOption,
     OutputOption,
     OverwriteOption,
@@ -164,6 +165,7 @@ def predict(
     ] = Path("predictions.csv"),
     where: WhereOption = None,
     column: ColumnOption = None,
+    level: LevelOption = 0.9,
     cache: CacheOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -174,7 +176,7 @@ def predict(
         from pipelines import predict as job
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        failed = job.predict(scans or [], options, model, output, cache or default_cache())
+        failed = job.predict(scans or [], options, model, output, cache or default_cache(), level)
         if failed:
             raise typer.Exit(BAD_INPUT)
 

@@ -41,6 +41,9 @@ BlocksOption = Annotated[int | None, typer.Option("--blocks", min=1, help="Numbe
 LeaderOption = Annotated[
     float | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ.")
 ]
+LevelOption = Annotated[
+    float, typer.Option("--level", help="Share of ages that the intervals shall hold.")
+]
 FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in --output.")]

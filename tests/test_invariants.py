@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainage.config import Config, SplitConfig, build_config
+from brainage.config import Config, SplitConfig, build_config, with_changes
 from brainage.data.cohort import Cohort, read_cohort
 from brainage.data.splits import make_folds, make_split
 from brainage.errors import ShapeError
@@ -153,9 +153,10 @@ def prepared(phantom_cohort, tmp_path_factory) -> PreparedCohort:
     return PreparedCohort(cohort.select(scans.kept), scans.arrays, synthetic=True)
 
 
+@pytest.mark.parametrize("extras", [{}, {"training.ema_decay": 0.9, "training.mixup_alpha": 0.4}])
 @pytest.mark.parametrize("method", list(RULES))
-def test_training_four_epochs_is_training_two_and_resuming_two(method, prepared, tmp_path):
-    config = make_config("cnn3d_light", method=method, epochs=4)
+def test_training_four_epochs_is_training_two_and_resuming_two(method, extras, prepared, tmp_path):
+    config = with_changes(make_config("cnn3d_light", method=method, epochs=4), extras)
     split = make_split(prepared.cohort, config.split)
     whole = train_run(prepared, split, config, device=CPU)
     path = tmp_path / "checkpoint.safetensors"
@@ -217,7 +218,7 @@ def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort,
 
 @pytest.mark.parametrize("method", ["bp", "lfnn_l"])
 def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_path):
-    from brainage.config import load_preset, with_changes
+    from brainage.config import load_preset
     from brainage.data.phantom import write_phantom_cohort
     from pipelines.train import fit_baselines
 

@@ -93,6 +93,12 @@ class AgeBins:
         """Expected age in years: (..., C) to (...)."""
         return (functional.softmax(outputs, dim=-1) * self.centres(outputs)).sum(dim=-1)
 
+    def spread(self, outputs: Tensor) -> Tensor:
+        """Standard deviation of the predicted distribution in years: (..., C) to (...)."""
+        probability, centres = functional.softmax(outputs, dim=-1), self.centres(outputs)
+        deviation = centres - (probability * centres).sum(dim=-1, keepdim=True)
+        return (probability * deviation.square()).sum(dim=-1).sqrt()
+
 
 @dataclass(frozen=True)
 class ScalarAge:
