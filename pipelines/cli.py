@@ -8,6 +8,7 @@ import typer
 from brainage import __version__
 from brainage.types import METHODS
 from pipelines.options import (
+    BaselinesOption,
     BatchOption,
     BlocksOption,
     CacheOption,
@@ -19,11 +20,13 @@ from pipelines.options import (
     EpochsOption,
     FoldsOption,
     LeaderOption,
+    LeakageOption,
     LevelOption,
     ModelOption,
     OutputOption,
     OverwriteOption,
     PresetOption,
+    RepeatsOption,
     ResumeOption,
     SetOption,
     SkipBadOption,
@@ -70,6 +73,9 @@ def train(
     column: ColumnOption = None,
     skip_bad: SkipBadOption = False,
     folds: FoldsOption = 1,
+    repeats: RepeatsOption = 1,
+    baselines: BaselinesOption = "constant,linear",
+    check_leakage: LeakageOption = "linear",
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the run.")] = None,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
@@ -88,7 +94,7 @@ def train(
 
     with clear_errors(debug):
         from pipelines import train as job
-        from pipelines.settings import resolve_config
+        from pipelines.settings import parse_baselines, resolve_config
 
         changes = {
             "learning.method": method,
@@ -101,7 +107,17 @@ def train(
         job.train(
             build_cohort_options(cohort, where, column, skip_bad, cache),
             resolve_config(preset, config, changes, set_ or []),
-            job.TrainOptions(output, folds, resume, overwrite, device, tracking_uri),
+            job.TrainOptions(
+                output,
+                folds,
+                resume,
+                overwrite,
+                device,
+                tracking_uri,
+                repeats,
+                parse_baselines(baselines),
+                check_leakage,
+            ),
         )
 
 

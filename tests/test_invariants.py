@@ -233,7 +233,7 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     ready = PreparedCohort(cohort, scans.arrays, synthetic=True)
     split = make_split(cohort, config.split)
     table = train_run(ready, split, config, device=CPU).predictions
-    constant = fit_baselines(ready, split, 0)["constant"]
+    constant = fit_baselines(ready, split, config)["constant"]
     error = (table["predicted_age_years"] - table["age_years"]).abs().mean()
     assert error < 0.5 * np.abs(constant - table["age_years"]).mean()
 
