@@ -7,6 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
+from pipelines import cli_science
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -210,6 +211,14 @@ def evaluate(
     where: WhereOption = None,
     column: ColumnOption = None,
     skip_bad: SkipBadOption = False,
+    level: LevelOption = 0.9,
+    correct_bias: Annotated[
+        str | None,
+        typer.Option("--correct-bias", help="Add a corrected gap: beheshti, de_lange or cole."),
+    ] = None,
+    controls: Annotated[
+        str | None, typer.Option("--controls", help="Filter of scans to fit the correction on.")
+    ] = None,
     cache: CacheOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -220,7 +229,15 @@ def evaluate(
         from pipelines import evaluate as job
 
         options = build_cohort_options(cohort, where, column, skip_bad, cache) if cohort else None
-        job.evaluate(output, predictions=predictions, model=model, cohort_options=options)
+        correction = job.parse_correction(correct_bias, controls)
+        job.evaluate(
+            output,
+            predictions=predictions,
+            model=model,
+            cohort_options=options,
+            level=level,
+            correction=correction,
+        )
 
 
 @app.command()
@@ -264,6 +281,12 @@ def presets() -> None:
         grid = "×".join(str(size) for size in config.preprocessing.shape)
         spacing = config.preprocessing.spacing_mm
         say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
+
+
+app.command()(cli_science.groups)
+app.command()(cli_science.reliability)
+app.command()(cli_science.calibrate)
+app.command()(cli_science.explain)
 
 
 def main() -> None:
