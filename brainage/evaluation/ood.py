@@ -69,7 +69,7 @@ class OutOfDistribution:
                 "pool": np.array([self.grid.pool]),
                 "mask": self.grid.mask.astype(np.uint8),
                 "mean": self.mean,
-                "components": self.components.astype(np.float16),
+                "components": np.ascontiguousarray(self.components, dtype=np.float16),
                 "variances": self.variances,
                 "scales": self.scales,
                 "quantiles": self.quantiles,
@@ -121,23 +121,29 @@ def fit_ood(arrays: Scans, subject_ids: Sequence[str], seed: int = 0) -> OutOfDi
         problem = "no voxel differs between the training scans."
         raise CohortError("out-of-distribution score", problem)
     features = grid.features(arrays)
+    # One number of directions for all fits: T² grows with it.
+    count = max(1, min(MAX_COMPONENTS, len(features) // 6, features.shape[1]))
     held = np.empty((len(features), 2))
     folds = GroupKFold(min(FOLDS, people), shuffle=True, random_state=seed)
     for train, test in folds.split(features, groups=subjects):
-        held[test] = _parts(features[test], *_fit_pca(features[train], seed))
+        held[test] = _parts(features[test], *_fit_pca(features[train], count, seed))
     scales = np.maximum(np.median(held, axis=0), 1e-12).astype(np.float32)
     quantiles = np.percentile((held / scales).sum(axis=1), np.linspace(0, 100, 101))
-    return OutOfDistribution(grid, *_fit_pca(features, seed), scales, quantiles.astype(np.float32))
+    return OutOfDistribution(grid, *_fit_pca(features, count, seed), scales, quantiles.astype(np.float32))
 
 
-def _fit_pca(features: FloatArray, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _fit_pca(
+    features: FloatArray, count: int, seed: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     from sklearn.decomposition import PCA
 
-    count = max(1, min(MAX_COMPONENTS, len(features) // 5, features.shape[1]))
     pca = PCA(count, svd_solver="randomized", random_state=seed).fit(features)
     variances = np.maximum(pca.explained_variance_, 1e-12)
-    return tuple(  # type: ignore[return-value]
-        np.asarray(values, dtype=np.float32) for values in (pca.mean_, pca.components_, variances)
+    # Contiguous, since safetensors writes the memory as it lies.
+    return (
+        np.ascontiguousarray(pca.mean_, dtype=np.float32),
+        np.ascontiguousarray(pca.components_, dtype=np.float32),
+        np.ascontiguousarray(variances, dtype=np.float32),
     )
 
 

@@ -70,7 +70,7 @@ def load_regions(settings: PreprocessingConfig) -> Regions:
     affine = grid_affine(settings)
     world = (affine[:3, :3] @ index).T + affine[:3, 3]
     seeds, seed_names = _load_seeds()
-    nearest = spatial.KDTree(seeds).query(world)[1]
+    nearest = np.asarray(spatial.KDTree(seeds).query(world)[1])
     sides = np.where(world[:, 0] < 0, "left", "right")
     cortex = [f"{side} {seed_names[n]}" for side, n in zip(sides, nearest, strict=True)]
     named = np.array(cortex, dtype=object).reshape(settings.shape)
