@@ -128,8 +128,9 @@ def fit_ood(arrays: Scans, subject_ids: Sequence[str], seed: int = 0) -> OutOfDi
     for train, test in folds.split(features, groups=subjects):
         held[test] = _parts(features[test], *_fit_pca(features[train], count, seed))
     scales = np.maximum(np.median(held, axis=0), 1e-12).astype(np.float32)
-    quantiles = np.percentile((held / scales).sum(axis=1), np.linspace(0, 100, 101))
-    return OutOfDistribution(grid, *_fit_pca(features, count, seed), scales, quantiles.astype(np.float32))
+    distance = (held / scales).sum(axis=1)
+    quantiles = np.percentile(distance, np.linspace(0, 100, 101)).astype(np.float32)
+    return OutOfDistribution(grid, *_fit_pca(features, count, seed), scales, quantiles)
 
 
 def _fit_pca(

@@ -33,12 +33,12 @@ def test_icc_2_1_of_shrout_and_fleiss_is_0_29_with_the_published_interval():
 def test_perfect_repetition_has_icc_1_and_an_offset_lowers_it():
     values = np.array([[30.0, 30.0], [50.0, 50.0], [70.0, 70.0]])
     assert intraclass_correlation(values).icc == 1.0
-    assert intraclass_correlation(values + [0.0, 15.0]).icc < 0.95
+    assert intraclass_correlation(values + np.array([0.0, 15.0])).icc < 0.95
 
 
 def test_smallest_detectable_change_and_limits_of_agreement():
     first = np.array([30.0, 50.0, 70.0, 60.0])
-    second = first + [1.0, -1.0, 3.0, 1.0]
+    second = first + np.array([1.0, -1.0, 3.0, 1.0])
     result = measure_reliability(np.stack([first, second], axis=1), "predicted_age_years")
     within = np.sqrt(np.mean([0.5, 0.5, 4.5, 0.5]))
     assert result.within_sd == pytest.approx(within)
