@@ -1,116 +1,262 @@
 """A trained model on disk: weights, settings, facts, card, and a manifest that guards them all.
 
 A bundle is a folder with exactly these files beside whatever else the run left there:
-``model.safetensors``, ``config.yaml``, ``bundle.json``, ``card.md``, ``manifest.json``.
+``model.safetensors``, ``config.yaml``, ``bundle.json``, ``card.md``, ``manifest.json``, and where
+known ``ood.safetensors``. An ensemble has no weights of its own: its manifest lists member bundles
+in subfolders with the hashes of their manifests, so that no file of a member can change unseen.
 Nothing in it can run code, and nothing in it names a scan, a person or an age.
 """
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from brainage import __version__
+from brainage.card import build_card
 from brainage.config import Config, dump_config, load_config
 from brainage.errors import BundleError, ConfigError
+from brainage.evaluation.conformal import Calibration, calibration_from_json
+from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
 from brainage.files import atomic_write_bytes, atomic_write_text, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import Target
 from brainage.model import build_model, build_target, parameter_count
-from brainage.types import Json
+from brainage.prediction import AgeDistribution, mix_distributions, predict_distribution
+from brainage.types import HalfArray, Json
 
 BUNDLE_VERSION = "1"
-BUNDLE_FILES = ("model.safetensors", "config.yaml", "bundle.json", "card.md")
+WEIGHTS, OOD = "model.safetensors", "ood.safetensors"
+SHARED_FILES = ("config.yaml", "bundle.json", "card.md")
+BUNDLE_FILES = (WEIGHTS, *SHARED_FILES)
 _RECORDED_PACKAGES = ("torch", "monai", "nibabel", "torchio", "numpy", "scikit-learn", "nilearn")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model ready to predict.
+    """A model, or an ensemble of models, ready to predict.
 
     Attributes
     ----------
     model : BlockStack
-        In evaluation mode, on the CPU.
+        In evaluation mode, on the CPU; of an ensemble the first member's.
     config : Config
-        Resolved settings it was trained with.
+        Resolved settings it was trained with; of an ensemble the first member's.
     facts : dict
         Content of ``bundle.json``: versions, cohort facts, hashed split ids, metrics.
     weights_sha256 : str
         Identity of the weights.
+    members : tuple of Bundle
+        The networks of an ensemble; empty for a single model.
+    ood : OutOfDistribution, optional
+        What the training scans looked like.
     """
 
     model: BlockStack
     config: Config
     facts: Json
     weights_sha256: str
+    members: tuple["Bundle", ...] = ()
+    ood: OutOfDistribution | None = None
 
     @property
     def target(self) -> Target:
         """Read-out of the network's outputs."""
         return build_target(self.config.target)
 
+    @property
+    def networks(self) -> tuple["Bundle", ...]:
+        """The members of an ensemble, or the model alone."""
+        return self.members or (self,)
 
-def save_bundle(folder: Path, model: BlockStack, config: Config, facts: Json) -> None:
+    @property
+    def calibration(self) -> Calibration | None:
+        """What intervals are made of; None in bundles from before intervals."""
+        values = self.facts.get("calibration")
+        return None if values is None else calibration_from_json(values)
+
+    def predict(self, arrays: HalfArray, batch_size: int = 8) -> AgeDistribution:
+        """Predicted ages and their spread of prepared scans (N, I, J, K).
+
+        The members' distributions are averaged; a site's offset (`brainage calibrate`) is
+        subtracted. No chronological age enters.
+        """
+        mixed = mix_distributions(
+            [
+                predict_distribution(
+                    item.model, item.target, arrays, batch_size, item.config.inference.average_heads
+                )
+                for item in self.networks
+            ]
+        )
+        offset = self.calibration.offset_years if self.calibration else 0.0
+        return AgeDistribution(mixed.predicted_age_years - offset, mixed.spread_years)
+
+
+def save_bundle(
+    folder: Path,
+    model: BlockStack,
+    config: Config,
+    facts: Json,
+    ood: OutOfDistribution | None = None,
+) -> None:
     """Write a bundle; until its manifest is in place the folder is refused by `load_bundle`.
 
     Parameters
     ----------
     facts : dict
-        ``cohort``, ``split_id_hashes``, ``metrics`` and the like; versions are added here.
+        ``cohort``, ``split_id_hashes``, ``metrics``, ``calibration`` and the like; versions are
+        added here.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    complete = describe(model, config) | facts
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = {
-        "model.safetensors": save(weights),
-        "config.yaml": dump_config(config).encode(),
-        "bundle.json": (json.dumps(complete, indent=2, sort_keys=True) + "\n").encode(),
-        "card.md": build_card(complete).encode(),
-    }
-    for name, data in content.items():
-        atomic_write_bytes(folder / name, data)
-    manifest = {
-        "bundle_version": BUNDLE_VERSION,
-        "sha256": {name: sha256_bytes(data) for name, data in content.items()},
-    }
-    atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    complete = describe([model], config) | facts
+    _write(folder, {WEIGHTS: save(weights)}, config, complete, ood, {})
+
+
+def save_ensemble(
+    folder: Path, names: Sequence[str], facts: Json, ood: OutOfDistribution | None = None
+) -> None:
+    """Make bundles in subfolders of `folder` the members of an ensemble.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Subfolders with finished bundles.
+    facts : dict
+        As in `save_bundle`, of the ensemble.
+
+    Raises
+    ------
+    BundleError
+        If there are no members, one is damaged, or they prepare scans differently.
+    """
+    members = {name: load_bundle(folder / name) for name in names}
+    _check_members(folder, list(members.values()))
+    config = next(iter(members.values())).config
+    complete = describe([member.model for member in members.values()], config) | facts
+    hashes = {name: sha256_bytes((folder / name / "manifest.json").read_bytes()) for name in names}
+    _write(folder, {}, config, complete, ood, hashes)
+
+
+def copy_bundle(bundle: Bundle, folder: Path, changes: Json) -> None:
+    """Write a bundle anew, with some facts changed and all else as it was."""
+    facts = bundle.facts | changes
+    if not bundle.members:
+        save_bundle(folder, bundle.model, bundle.config, facts, bundle.ood)
+        return
+    names = [f"member-{number}" for number in range(len(bundle.members))]
+    for name, member in zip(names, bundle.members, strict=True):
+        save_bundle(folder / name, member.model, member.config, member.facts, member.ood)
+    save_ensemble(folder, names, facts, bundle.ood)
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Load a bundle after checking every file against the manifest.
+    """Load a bundle or an ensemble after checking every file against the manifest.
 
     Raises
     ------
     BundleError
         If a file is missing, changed, or of an unknown version.
     """
-    content, hashes = _read_checked(folder)
+    manifest = _read_manifest(folder)
+    if manifest.get("members"):
+        return _load_ensemble(folder, manifest)
+    content = _read_checked(folder, manifest, BUNDLE_FILES)
     try:
         config = load_config(folder / "config.yaml")
         facts = json.loads(content["bundle.json"])
         model = build_model(config)
-        model.load_state_dict(load(content["model.safetensors"]))
+        model.load_state_dict(load(content[WEIGHTS]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(
             str(folder), f"does not describe a model of this version ({reason})."
         ) from error
     model.eval()
-    return Bundle(model, config, facts, hashes["model.safetensors"])
+    return Bundle(model, config, facts, manifest["sha256"][WEIGHTS], ood=_read_ood(content))
 
 
-def _read_checked(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+def _load_ensemble(folder: Path, manifest: Json) -> Bundle:
+    content = _read_checked(folder, manifest, SHARED_FILES)
+    members = []
+    for name, expected in manifest["members"].items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise BundleError(str(folder), f"lists a member outside itself: {name!r}.")
+        try:
+            found = sha256_bytes((folder / name / "manifest.json").read_bytes())
+        except OSError as error:
+            raise BundleError(str(folder / name), "is a member that is missing.") from error
+        if found != expected:
+            raise BundleError(
+                str(folder / name),
+                "differs from the ensemble's manifest: it was changed after training.",
+                "Restore the folder or train anew.",
+            )
+        members.append(load_bundle(folder / name))
+    _check_members(folder, members)
+    try:
+        facts = json.loads(content["bundle.json"])
+    except ValueError as error:
+        raise BundleError(str(folder / "bundle.json"), "is not JSON.") from error
+    identity = sha256_bytes("".join(member.weights_sha256 for member in members).encode())
+    first = members[0]
+    ood = _read_ood(content)
+    return Bundle(first.model, first.config, facts, identity, tuple(members), ood)
+
+
+def _check_members(folder: Path, members: Sequence[Bundle]) -> None:
+    if not members:
+        raise BundleError(str(folder), "is an ensemble without members.")
+    if any(item.config.preprocessing != members[0].config.preprocessing for item in members):
+        raise BundleError(str(folder), "has members that prepare scans differently.")
+
+
+def _write(
+    folder: Path,
+    weights: Mapping[str, bytes],
+    config: Config,
+    facts: Json,
+    ood: OutOfDistribution | None,
+    members: Mapping[str, str],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    content = {
+        **weights,
+        "config.yaml": dump_config(config).encode(),
+        "bundle.json": (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode(),
+        "card.md": build_card(facts).encode(),
+    }
+    if ood is not None:
+        content[OOD] = ood.to_bytes()
+    for name, data in content.items():
+        atomic_write_bytes(folder / name, data)
+    manifest: Json = {
+        "bundle_version": BUNDLE_VERSION,
+        "sha256": {name: sha256_bytes(data) for name, data in content.items()},
+    }
+    if members:
+        manifest["members"] = dict(members)
+    atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _read_ood(content: Mapping[str, bytes]) -> OutOfDistribution | None:
+    return ood_from_bytes(content[OOD]) if OOD in content else None
+
+
+def _read_manifest(folder: Path) -> Json:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version, hashes = manifest["bundle_version"], dict(manifest["sha256"])
+        version = manifest["bundle_version"]
+        dict(manifest["sha256"]), dict(manifest.get("members", {}))
     except FileNotFoundError as error:
         raise BundleError(
             str(folder),
@@ -125,8 +271,14 @@ def _read_checked(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
             f"has bundle version {version!r}, this program reads {BUNDLE_VERSION!r}.",
             "Use the brainage that wrote it, or train anew.",
         )
+    checked: Json = manifest
+    return checked
+
+
+def _read_checked(folder: Path, manifest: Json, needed: Sequence[str]) -> dict[str, bytes]:
+    hashes: Mapping[str, Any] = manifest["sha256"]
     content = {}
-    for name in BUNDLE_FILES:
+    for name in (*needed, *([OOD] if OOD in hashes else [])):
         try:
             content[name] = (folder / name).read_bytes()
         except OSError as error:
@@ -137,11 +289,11 @@ def _read_checked(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
                 "differs from the manifest: it was changed or damaged after training.",
                 "Restore the file or train anew.",
             )
-    return content, hashes
+    return content
 
 
-def describe(model: BlockStack, config: Config) -> Json:
-    """Facts about the model and the software that made it."""
+def describe(models: Sequence[BlockStack], config: Config) -> Json:
+    """Facts about the model, or an ensemble's models, and the software that made them."""
     return {
         "bundle_version": BUNDLE_VERSION,
         "brainage_version": __version__,
@@ -149,8 +301,9 @@ def describe(model: BlockStack, config: Config) -> Json:
         "packages": {name: metadata.version(name) for name in _RECORDED_PACKAGES},
         "method": config.learning.method,
         "network": config.network.name,
-        "blocks": len(model),
-        "parameters": parameter_count(model),
+        "blocks": len(models[0]),
+        "members": len(models),
+        "parameters": sum(parameter_count(model) for model in models),
         "seed": config.seed,
         **_predicts(config),
     }
@@ -170,80 +323,3 @@ def git_commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return result.stdout.strip()
-
-
-def build_card(facts: Json) -> str:
-    """Model card in Markdown from the facts of the run."""
-    about = {
-        "network": f"{facts['network']}, {facts['blocks']} blocks",
-        "parameters": f"{facts['parameters']:,}",
-        "method": facts["method"],
-        "software": f"brainage {facts['brainage_version']}, commit {facts['git_commit']}",
-    }
-    tail = _image_card(facts, about) if "dataset" in facts else _age_card(facts, about)
-    return "\n".join(["# Model card", "", "Research use only. Never a diagnosis.", "", *tail])
-
-
-def _image_card(facts: Json, about: Json) -> list[str]:
-    metrics: Json = facts.get("metrics", {})
-    about |= {"data": str(facts["dataset"]), "predicts": f"one of {facts['classes']} classes"}
-    accuracy = {
-        "this model": _number(metrics.get("test_accuracy"), 4),
-        "training images": str(metrics.get("n_train", "?")),
-        "test images": str(metrics.get("n_test", "?")),
-    }
-    lines = ["## Model", "", *_markdown_table("", about), ""]
-    return [*lines, "## On the test images", "", *_markdown_table("accuracy", accuracy), ""]
-
-
-def _age_card(facts: Json, about: Json) -> list[str]:
-    cohort: Json = facts.get("cohort", {})
-    metrics: Json = facts.get("metrics", {})
-    baselines: Json = metrics.get("baselines", {})
-    counts = (f"{cohort.get(f'n_{name}', '?')} {name}" for name in ("train", "validation", "test"))
-    about |= {
-        "predicts": _range(facts["model_age_range_years"]),
-        "scans": ", ".join(counts) + "; split by subject",
-        "training ages": _range(cohort.get("train_age_range_years")),
-        "input": "brain-extracted T1 in MNI space",
-    }
-    interval = f"{_number(metrics.get('mae_ci_low'))} to {_number(metrics.get('mae_ci_high'))}"
-    error = {
-        "this model": f"{_number(metrics.get('mae_years'))} (95 % CI {interval})",
-        "linear baseline": _number(baselines.get("linear", {}).get("mae_years")),
-        "constant predictor": _number(baselines.get("constant", {}).get("mae_years")),
-        "mean gap": _number(metrics.get("bias_years")),
-        "r": _number(metrics.get("r")),
-        "scans": str(metrics.get("n", "?")),
-    }
-    lines = []
-    if cohort.get("synthetic"):
-        lines += ["**Trained on synthetic phantoms: its ages mean nothing.**", ""]
-    lines += ["## Model", "", *_markdown_table("", about), ""]
-    lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", error), ""]
-    return [*lines, "Errors and gaps are raw: no age-bias correction was applied.", "", _LIMITS]
-
-
-_LIMITS = """## Limits
-
-- Scanners, sequences and populations other than the training cohort's can shift the prediction
-  by years.
-- Ages outside the training range cannot be predicted.
-- Scans used in training are recorded as hashes of their ids in `bundle.json`.
-"""
-
-
-def _markdown_table(heading: str, rows: Json) -> list[str]:
-    return [
-        f"| | {heading} |",
-        "|---|---|",
-        *(f"| {key} | {value} |" for key, value in rows.items()),
-    ]
-
-
-def _range(values: Any) -> str:
-    return f"{values[0]:.0f} to {values[1]:.0f} years" if values else "?"
-
-
-def _number(value: Any, digits: int = 2) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "?"

@@ -219,6 +219,11 @@ class TrainingConfig(Settings):
     keep : {"best", "last"}
         Weights that training ends with: those of the epoch with the best validation score, or
         the last ones.
+    ema_decay : float, optional
+        Validate and keep the exponential moving average of the weights with this decay a step.
+    mixup_alpha : float
+        Mix scans and ages of a batch in pairs, shares drawn from Beta(α, α) (Zhang et al. 2018,
+        arXiv 1710.09412); 0 switches it off.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 30
@@ -233,6 +238,8 @@ class TrainingConfig(Settings):
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
     loader_processes: Annotated[int, Field(ge=0)] = 0
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    mixup_alpha: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
 
 
 class SplitConfig(Settings):
@@ -241,6 +248,25 @@ class SplitConfig(Settings):
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.12
     seed: int = 0
+
+
+class InferenceConfig(Settings):
+    """How a trained network is read.
+
+    Attributes
+    ----------
+    average_heads : {"none", "all"}
+        Read the network's output, or average the predictions of all blocks' heads.
+    interval : {"absolute", "normalised"}
+        Intervals of one width in each band of predicted age, or wider where the distribution
+        over age bins is (see `brainage.evaluation.conformal`).
+    min_band_scans : int
+        Bands of predicted age are joined until each calibrates on so many people.
+    """
+
+    average_heads: Literal["none", "all"] = "none"
+    interval: Literal["absolute", "normalised"] = "absolute"
+    min_band_scans: Annotated[int, Field(ge=1)] = 40
 
 
 class Config(Settings):
@@ -260,6 +286,7 @@ class Config(Settings):
     learning: LearningConfig = LearningConfig()
     training: TrainingConfig = TrainingConfig()
     split: SplitConfig = SplitConfig()
+    inference: InferenceConfig = InferenceConfig()
     seed: int = 0
 
     @model_validator(mode="after")
@@ -272,6 +299,8 @@ class Config(Settings):
     def _check_task(self) -> "Config":
         if (self.images is not None) != (self.target.kind == "classes"):
             raise ValueError("images and target.kind: classes go together")
+        if self.images is not None and self.training.mixup_alpha > 0:
+            raise ValueError("training.mixup_alpha: classes cannot be averaged as ages can")
         return self
 
     @property

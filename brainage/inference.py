@@ -9,11 +9,12 @@ import pandas as pd
 
 from brainage.bundle import Bundle
 from brainage.errors import BundleError
-from brainage.prediction import predict_ages
+from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS, predict_intervals
 from brainage.preparation import prepare_cohort
-from brainage.types import LedgerEntry
+from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
+ADDED_COLUMNS = (*INTERVAL_COLUMNS, "spread_years", "ood_percentile")
 _CHUNK = 64
 
 
@@ -25,7 +26,9 @@ class Predictions:
     ----------
     table : pandas.DataFrame
         The input's columns with predicted_age_years and brain_age_gap_years, one row a scan
-        that could be used; the file columns of `PREDICTION_COLUMNS` come first.
+        that could be used; `PREDICTION_COLUMNS` and `ADDED_COLUMNS` come first. Intervals are NaN
+        where the bundle has no calibration or too few people in it for the level, percentiles
+        where it does not know its training scans.
     entries : list of LedgerEntry
         One for every input, used or not.
     """
@@ -64,6 +67,7 @@ def predict_scans(
     scans: pd.DataFrame,
     cache_dir: Path,
     *,
+    level: float = DEFAULT_LEVEL,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Prepare and predict scans; a scan that cannot be used is an entry, not an error.
@@ -74,6 +78,8 @@ def predict_scans(
         `scan_id`, `path`, `age_years` (NaN where unknown) and any other columns.
     cache_dir : pathlib.Path
         Folder of prepared arrays.
+    level : float
+        Share of ages that the intervals shall hold.
     on_progress : callable, optional
         Called with (scans done, scans in all).
 
@@ -85,7 +91,7 @@ def predict_scans(
     if bundle.config.images is not None:
         raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
     tables, entries = [], []
-    for start in range(0, len(scans), _CHUNK):  # bounded memory for cohorts of any size
+    for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]
         prepared = prepare_cohort(
             list(chunk["path"]),
@@ -95,13 +101,41 @@ def predict_scans(
             on_progress=_shifted(on_progress, start, len(scans)),
         )
         used = chunk.iloc[prepared.kept].copy()
-        used["predicted_age_years"] = predict_ages(bundle.model, bundle.target, prepared.arrays)
-        used["brain_age_gap_years"] = used["predicted_age_years"] - used["age_years"]
-        tables.append(used)
+        tables.append(used.assign(**predict_columns(bundle, prepared.arrays, level)))
         entries.extend(prepared.entries)
-    table = pd.concat(tables, ignore_index=True) if tables else scans.iloc[:0]
-    others = [name for name in table.columns if name not in PREDICTION_COLUMNS]
-    return Predictions(table[[*PREDICTION_COLUMNS, *others]], entries)
+    table = pd.concat(tables, ignore_index=True)
+    table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
+    first = [*PREDICTION_COLUMNS, *ADDED_COLUMNS]
+    return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
+
+
+def predict_columns(
+    bundle: Bundle, arrays: HalfArray, level: float = DEFAULT_LEVEL
+) -> dict[str, DoubleArray]:
+    """Predicted age, spread, interval and out-of-distribution percentile of prepared scans.
+
+    No chronological age enters.
+
+    Parameters
+    ----------
+    arrays : numpy.ndarray of float16 (N, I, J, K)
+
+    Returns
+    -------
+    dict of numpy.ndarray of float64 (N,)
+        `predicted_age_years` and `ADDED_COLUMNS`.
+    """
+    result = bundle.predict(arrays)
+    columns = dict.fromkeys(ADDED_COLUMNS, np.full(len(arrays), np.nan))
+    columns["spread_years"] = result.spread_years
+    if bundle.calibration is not None:
+        bounds = predict_intervals(
+            bundle.calibration, result.predicted_age_years, result.spread_years, level
+        )
+        columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
+    if bundle.ood is not None:
+        columns["ood_percentile"] = bundle.ood.percentile(arrays)
+    return {"predicted_age_years": result.predicted_age_years, **columns}
 
 
 def _shifted(

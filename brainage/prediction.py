@@ -1,12 +1,35 @@
 """From prepared arrays to ages: what training, inference and the app share."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import Target
-from brainage.types import HalfArray
+from brainage.lfnn.losses import AgeBins, Target
+from brainage.types import DoubleArray, HalfArray
+
+AverageHeads = Literal["none", "all"]
+
+
+@dataclass(frozen=True)
+class AgeDistribution:
+    """What is predicted of each of N scans.
+
+    Attributes
+    ----------
+    predicted_age_years : numpy.ndarray of float64 (N,)
+        Mean of the predicted distribution.
+    spread_years : numpy.ndarray of float64 (N,)
+        Its standard deviation; 0 where a network predicts one number.
+    """
+
+    predicted_age_years: DoubleArray
+    spread_years: DoubleArray
 
 
 @torch.no_grad()
@@ -18,13 +41,73 @@ def predict_ages(
     Scans go through one by one in effect: batch statistics are frozen, so that a prediction
     does not depend on its neighbours.
     """
+    predicted = [
+        target.predict(model(volumes)).cpu().double().numpy()
+        for volumes in _batches(model, arrays, batch_size)
+    ]
+    return np.concatenate(predicted) if predicted else np.zeros(0)
+
+
+@torch.no_grad()
+def predict_distribution(
+    model: BlockStack,
+    target: Target,
+    arrays: HalfArray,
+    batch_size: int = 8,
+    average_heads: AverageHeads = "none",
+) -> AgeDistribution:
+    """Mean and standard deviation of the predicted ages of prepared scans (N, I, J, K).
+
+    Parameters
+    ----------
+    average_heads : {"none", "all"}
+        Read the network's output, or the equal mixture of what all blocks' heads predict.
+    """
+    parts: list[AgeDistribution] = []
+    for volumes in _batches(model, arrays, batch_size):
+        if average_heads == "none":
+            parts.append(_read(target, model(volumes)))
+            continue
+        outputs = [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]
+        parts.append(mix_distributions([_read(target, item) for item in outputs]))
+    if not parts:
+        return AgeDistribution(np.zeros(0), np.zeros(0))
+    return AgeDistribution(
+        np.concatenate([part.predicted_age_years for part in parts]),
+        np.concatenate([part.spread_years for part in parts]),
+    )
+
+
+def mix_distributions(parts: Sequence[AgeDistribution]) -> AgeDistribution:
+    """Mean and standard deviation of the equal mixture of several distributions.
+
+    The variance of a mixture is the mean of the variances plus the variance of the means, so
+    that members who disagree widen it; their bins need not be the same.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    means = np.stack([part.predicted_age_years for part in parts])
+    spreads = np.stack([part.spread_years for part in parts])
+    return AgeDistribution(
+        means.mean(axis=0), np.sqrt((spreads**2).mean(axis=0) + means.var(axis=0))
+    )
+
+
+def _read(target: Target, outputs: Tensor) -> AgeDistribution:
+    predicted = target.predict(outputs).cpu().double().numpy()
+    if not isinstance(target, AgeBins):
+        return AgeDistribution(predicted, np.zeros_like(predicted))
+    return AgeDistribution(predicted, target.spread(outputs).cpu().double().numpy())
+
+
+def _batches(model: BlockStack, arrays: HalfArray, batch_size: int) -> Iterator[Tensor]:
+    """Batches (B, 1, I, J, K) on the model's device, the model in evaluation mode meanwhile."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    predicted = []
-    for start in range(0, len(arrays), batch_size):
-        batch = np.ascontiguousarray(arrays[start : start + batch_size], dtype=np.float32)
-        volumes = torch.from_numpy(batch)[:, None].to(device)
-        predicted.append(target.predict(model(volumes)).cpu().double().numpy())
-    model.train(was_training)
-    return np.concatenate(predicted) if predicted else np.zeros(0)
+    try:
+        for start in range(0, len(arrays), batch_size):
+            batch = np.ascontiguousarray(arrays[start : start + batch_size], dtype=np.float32)
+            yield torch.from_numpy(batch)[:, None].to(device)
+    finally:
+        model.train(was_training)

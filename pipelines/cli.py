@@ -7,8 +7,9 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_study
+from pipelines import cli_images, cli_science, cli_study
 from pipelines.options import (
+    BaselinesOption,
     BatchOption,
     BlocksOption,
     CacheOption,
@@ -20,10 +21,13 @@ from pipelines.options import (
     EpochsOption,
     FoldsOption,
     LeaderOption,
+    LeakageOption,
+    LevelOption,
     ModelOption,
     OutputOption,
     OverwriteOption,
     PresetOption,
+    RepeatsOption,
     ResumeOption,
     SetOption,
     SkipBadOption,
@@ -70,6 +74,9 @@ def train(
     column: ColumnOption = None,
     skip_bad: SkipBadOption = False,
     folds: FoldsOption = 1,
+    repeats: RepeatsOption = 1,
+    baselines: BaselinesOption = "constant,linear",
+    check_leakage: LeakageOption = "linear",
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the run.")] = None,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
@@ -87,7 +94,7 @@ def train(
     from pipelines.console import clear_errors
 
     with clear_errors(debug):
-        from pipelines.settings import resolve_config
+        from pipelines.settings import parse_baselines, resolve_config
 
         changes = {
             "learning.method": method,
@@ -98,6 +105,7 @@ def train(
             "seed": seed,
         }
         settings = resolve_config(preset, config, changes, set_ or [])
+        chosen = parse_baselines(baselines)
         cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache)
 
         from pipelines import train as job
@@ -105,7 +113,17 @@ def train(
         job.train(
             cohort_options,
             settings,
-            job.TrainOptions(output, folds, resume, overwrite, device, tracking_uri),
+            job.TrainOptions(
+                output,
+                folds,
+                resume,
+                overwrite,
+                device,
+                tracking_uri,
+                repeats,
+                chosen,
+                check_leakage,
+            ),
         )
 
 
@@ -170,6 +188,7 @@ def predict(
     ] = Path("predictions.csv"),
     where: WhereOption = None,
     column: ColumnOption = None,
+    level: LevelOption = 0.9,
     cache: CacheOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -180,7 +199,7 @@ def predict(
         from pipelines import predict as job
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        failed = job.predict(scans or [], options, model, output, cache or default_cache())
+        failed = job.predict(scans or [], options, model, output, cache or default_cache(), level)
         if failed:
             raise typer.Exit(BAD_INPUT)
 
@@ -198,6 +217,14 @@ def evaluate(
     where: WhereOption = None,
     column: ColumnOption = None,
     skip_bad: SkipBadOption = False,
+    level: LevelOption = 0.9,
+    correct_bias: Annotated[
+        str | None,
+        typer.Option("--correct-bias", help="Add a corrected gap: beheshti, de_lange or cole."),
+    ] = None,
+    controls: Annotated[
+        str | None, typer.Option("--controls", help="Filter of scans to fit the correction on.")
+    ] = None,
     cache: CacheOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -208,7 +235,15 @@ def evaluate(
         from pipelines import evaluate as job
 
         options = build_cohort_options(cohort, where, column, skip_bad, cache) if cohort else None
-        job.evaluate(output, predictions=predictions, model=model, cohort_options=options)
+        correction = job.parse_correction(correct_bias, controls)
+        job.evaluate(
+            output,
+            predictions=predictions,
+            model=model,
+            cohort_options=options,
+            level=level,
+            correction=correction,
+        )
 
 
 @app.command()
@@ -257,6 +292,10 @@ def presets() -> None:
 app.command()(cli_images.benchmark)
 app.command()(cli_images.fetch)
 app.command()(cli_study.study)
+app.command()(cli_science.groups)
+app.command()(cli_science.reliability)
+app.command()(cli_science.calibrate)
+app.command()(cli_science.explain)
 
 
 def main() -> None:

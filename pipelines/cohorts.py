@@ -73,8 +73,9 @@ def prepare_options(
     Raises
     ------
     CohortError
-        If a scan cannot be prepared and `skip_bad` is off, or none is left.
+        If a scan cannot be prepared or is a duplicate and `skip_bad` is off, or none is left.
     """
+    from brainage.data.duplicates import find_duplicates, refuse_duplicates
     from brainage.preparation import prepare_cohort
     from brainage.training.run import PreparedCohort
 
@@ -93,7 +94,13 @@ def prepare_options(
     if failed and (not options.skip_bad or not len(prepared.kept)):
         raise _unusable(options.source, failed, len(table))
     cohort = reading.cohort.select(prepared.kept)
-    return PreparedCohort(cohort, prepared.arrays, options.source == DEMO), entries
+    unique, duplicates = find_duplicates(prepared.arrays, cohort.table)
+    if duplicates and (not options.skip_bad or not unique.any()):
+        refuse_duplicates(duplicates, options.source)
+    dropped = {entry.scan_id: entry for entry in duplicates}
+    entries = [dropped.get(entry.scan_id, entry) for entry in entries]
+    arrays = prepared.arrays if unique.all() else prepared.arrays[unique]
+    return PreparedCohort(cohort.select(unique), arrays, options.source == DEMO), entries
 
 
 def _unusable(source: str, failed: list[LedgerEntry], total: int) -> CohortError:

@@ -32,6 +32,7 @@ from brainage.training.run import (
 from brainage.types import Json
 from pipelines.cohorts import CohortOptions, prepare_options
 from pipelines.console import say, warn
+from pipelines.crossval import plan_runs
 from pipelines.results import write_table
 from pipelines.train import (
     CHECKPOINT,
@@ -39,7 +40,6 @@ from pipelines.train import (
     LogEpochs,
     TrainOptions,
     check_output,
-    choose_splits,
     describe_scans,
     fit_baselines,
     tags_of,
@@ -67,7 +67,7 @@ def compare(cohort_options: CohortOptions, config: Config, options: CompareOptio
     check_output(training)
     device = choose_device(training.device)
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    splits = choose_splits(prepared, config, training.folds)
+    splits = [run.split for run in plan_runs(prepared, config, training.folds, 1)]
     write_ledger(entries, training.output / "ledger.csv")
     say(describe_scans(prepared, splits, len(entries)))
     tracker = Tracker(Path.cwd(), training.tracking_uri, on_warning=warn)
@@ -79,7 +79,7 @@ def compare(cohort_options: CohortOptions, config: Config, options: CompareOptio
         f"compare {', '.join(options.methods)}", tags=tags, note=COMPARISON_NOTE
     ) as parent:
         for fold, split in enumerate(splits):
-            baselines = fit_baselines(prepared, split, config.seed)
+            baselines = fit_baselines(prepared, split, config)
             for seed in range(options.seeds):
                 job.run_methods(parent, seed, fold, split, baselines, rows, tables)
         runs, predictions = comparison_table(rows), pd.concat(tables, ignore_index=True)

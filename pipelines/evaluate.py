@@ -1,19 +1,42 @@
 """`brainage evaluate`: how good predictions are, or a model on a cohort with known ages."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pandas as pd
 
-from brainage.bundle import load_bundle
+from brainage.bundle import Bundle, load_bundle
 from brainage.data.splits import hash_ids
+from brainage.data.where import select_rows
 from brainage.errors import CohortError, ConfigError
+from brainage.evaluation.age_bias import (
+    CORRECTIONS,
+    Correction,
+    bias_report,
+    correct_out_of_fold,
+    subject_folds,
+)
+from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.metrics import age_metrics, constant_predictor
+from brainage.evaluation.out_of_fold import records
+from brainage.evaluation.science_figures import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import Json
+from brainage.types import BoolArray, Json
 from pipelines.cohorts import CohortOptions, read_options
 from pipelines.console import say, warn
 from pipelines.predict import predict_table
-from pipelines.results import plot_predictions, write_json, write_table
+from pipelines.results import coverage_of, plot_predictions, write_json, write_table
+
+
+@dataclass(frozen=True)
+class BiasCorrection:
+    """How the corrected gap is made, and a filter for the controls it is fitted on."""
+
+    method: Correction
+    controls: str | None = None
+
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
 
@@ -24,8 +47,10 @@ def evaluate(
     predictions: Path | None = None,
     model: Path | None = None,
     cohort_options: CohortOptions | None = None,
+    level: float = DEFAULT_LEVEL,
+    correction: BiasCorrection | None = None,
 ) -> Json:
-    """Write metrics.json, predictions.csv, subgroups.csv and the pictures.
+    """Write metrics.json, predictions.csv, subgroups.csv, coverage.csv and the pictures.
 
     With a model, scans that it was trained or validated on are left out and counted: an error on
     them says nothing.
@@ -40,7 +65,7 @@ def evaluate(
     if predictions is not None:
         table, extra = read_predictions(predictions), dict[str, int]()
     elif model is not None and cohort_options is not None:
-        table, extra = _predict_unseen(model, cohort_options, output)
+        table, extra = _predict_unseen(model, cohort_options, output, level)
     else:
         raise ConfigError("evaluate", "give --predictions, or --model with --cohort.")
     known = table[table["age_years"].notna() & table["predicted_age_years"].notna()]
@@ -58,6 +83,13 @@ def evaluate(
     error = float(abs(constant - known["age_years"]).mean())
     metrics["baselines"] = {"constant": {"mae_years": error}}
     metrics |= extra
+    coverage = coverage_of(known)
+    if len(coverage):
+        write_table(coverage, output / "coverage.csv")
+        plot_coverage(coverage, level, output / "coverage.png")
+        metrics["intervals"] = records(coverage)[0]
+    if correction is not None:
+        known, metrics["bias_correction"] = _correct(known, correction)
     write_table(known, output / "predictions.csv")
     write_json(metrics, output / "metrics.json")
     plot_predictions(known, output, seed=0, synthetic=False)
@@ -67,6 +99,38 @@ def evaluate(
         f"{error:.2f}; written to {output}"
     )
     return metrics
+
+
+def parse_correction(method: str | None, controls: str | None) -> BiasCorrection | None:
+    """Check what the command line says of the correction.
+
+    Raises
+    ------
+    ConfigError
+        If the method is unknown, or there are controls but no method.
+    """
+    if method is None:
+        if controls is not None:
+            raise ConfigError("--controls", "has no meaning without --correct-bias.")
+        return None
+    for known in get_args(Correction):
+        if known == method:
+            return BiasCorrection(known, controls)
+    listed = ", ".join(CORRECTIONS)
+    raise ConfigError("--correct-bias", f"unknown method {method!r}.", f"Known: {listed}.")
+
+
+def _correct(table: pd.DataFrame, correction: BiasCorrection) -> tuple[pd.DataFrame, Json]:
+    controls = np.ones(len(table), dtype=bool)
+    if correction.controls is not None:
+        controls = select_rows(table, correction.controls)
+    # Folds of the training, or people dealt anew: either way nobody corrects themselves.
+    folds = table["fold"] if "fold" in table else subject_folds(list(table["subject_id"]))
+    corrected = correct_out_of_fold(table, correction.method, controls, np.asarray(folds, float))
+    report = bias_report(corrected, correction.method, controls)
+    if report["warning"]:
+        warn(report["warning"])
+    return corrected, report
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -97,21 +161,28 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return table
 
 
+def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
+    """Scans that the model was neither trained nor validated on; says how many were."""
+    hashes = bundle.facts.get("split_id_hashes", {})
+    seen = {*hashes.get("train", []), *hashes.get("validation", [])}
+    unseen = np.array([identity not in seen for identity in hash_ids(table["scan_id"])], bool)
+    if not unseen.all():
+        count = int((~unseen).sum())
+        warn(f"{count} of {len(table)} scans were used in training and are left out.")
+    return unseen
+
+
 def _predict_unseen(
-    model: Path, options: CohortOptions, output: Path
+    model: Path, options: CohortOptions, output: Path, level: float
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     bundle = load_bundle(model)
     reading = read_options(options)
     table = reading.cohort.table
-    hashes = bundle.facts.get("split_id_hashes", {})
-    seen = {*hashes.get("train", []), *hashes.get("validation", [])}
-    unseen = [identity not in seen for identity in hash_ids(table["scan_id"])]
-    n_seen = len(table) - sum(unseen)
-    if n_seen:
-        warn(f"{n_seen} of {len(table)} scans were used in training and are left out.")
-    if not any(unseen):
+    unseen = unseen_rows(bundle, table)
+    n_seen = len(table) - int(unseen.sum())
+    if not unseen.any():
         raise CohortError(options.source, "every scan was used in training of this model.")
-    result = predict_table(bundle, table[unseen], options.cache_dir)
+    result = predict_table(bundle, table[unseen], options.cache_dir, level)
     write_ledger([*reading.rejected, *result.entries], output / "ledger.csv")
     for entry in result.failed:
         warn(f"{entry.scan_id}: {entry.reason}")

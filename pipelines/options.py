@@ -41,7 +41,23 @@ BlocksOption = Annotated[int | None, typer.Option("--blocks", min=1, help="Numbe
 LeaderOption = Annotated[
     str | None, typer.Option("--leader-fraction", help="Share of workers that lead, δ, or auto.")
 ]
+LevelOption = Annotated[
+    float, typer.Option("--level", help="Share of ages that the intervals shall hold.")
+]
 FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
+RepeatsOption = Annotated[
+    int, typer.Option("--repeats", min=1, help="Repeat the folds with other splits and seeds.")
+]
+BaselinesOption = Annotated[
+    str,
+    typer.Option(
+        "--baselines", help="constant, linear, gaussian_process, svr, volumes; or all, by commas."
+    ),
+]
+LeakageOption = Annotated[
+    str,
+    typer.Option("--check-leakage", help="Learn permuted ages: none, linear, or network too."),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in --output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]

@@ -6,16 +6,31 @@ import pandas as pd
 
 from brainage.bundle import Bundle, load_bundle
 from brainage.errors import ConfigError
-from brainage.inference import PREDICTION_COLUMNS, Predictions, predict_scans, scans_table
+from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.ood import FLAG_PERCENTILE
+from brainage.inference import (
+    ADDED_COLUMNS,
+    PREDICTION_COLUMNS,
+    Predictions,
+    predict_scans,
+    scans_table,
+)
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
 from pipelines.cohorts import CohortOptions, read_options
 from pipelines.console import say, scan_progress, warn
 from pipelines.results import write_table
 
+PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
+
 
 def predict(
-    scans: list[str], cohort_options: CohortOptions | None, model: Path, output: Path, cache: Path
+    scans: list[str],
+    cohort_options: CohortOptions | None,
+    model: Path,
+    output: Path,
+    cache: Path,
+    level: float = DEFAULT_LEVEL,
 ) -> int:
     """Predict every scan; returns the number of scans that failed.
 
@@ -29,27 +44,58 @@ def predict(
     """
     if bool(scans) == (cohort_options is not None):
         raise ConfigError("SCAN", "give either scans or --cohort.")
+    check_level(level)
     bundle = load_bundle(model)
     if cohort_options is not None:
         table, entries = _cohort_table(cohort_options)
     else:
         table, entries = scans_table(scans)
-    predictions = predict_table(bundle, table, cache)
+    predictions = predict_table(bundle, table, cache, level)
     entries = [*entries, *predictions.entries]
-    columns = [*PREDICTION_COLUMNS]
-    write_table(predictions.table[columns], output)
+    people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
+    write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
     write_ledger(entries, ledger_path(output))
     failed = [entry for entry in entries if entry.verdict == "failed"]
     for entry in failed:
         warn(f"{entry.scan_id}: {entry.reason}")
+    warn_about(bundle, predictions.table, level)
     say(f"{len(predictions.table)} predicted, {len(failed)} failed; written to {output}")
     return len(failed)
 
 
-def predict_table(bundle: Bundle, table: pd.DataFrame, cache: Path) -> Predictions:
+def predict_table(
+    bundle: Bundle, table: pd.DataFrame, cache: Path, level: float = DEFAULT_LEVEL
+) -> Predictions:
     """Predict a table of scans with a progress bar."""
     with scan_progress("predicting") as progress:
-        return predict_scans(bundle, table, cache, on_progress=progress)
+        return predict_scans(bundle, table, cache, level=level, on_progress=progress)
+
+
+def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:
+    """Say why intervals are empty, and how many scans are unlike the training scans."""
+    missing = int(table["interval_low_years"].isna().sum())
+    if bundle.calibration is None:
+        warn("the model has no calibration: the interval columns are empty.")
+    elif missing:
+        n = bundle.calibration.n
+        warn(f"{missing} intervals are empty: {n} calibration scans are too few for {level:g}.")
+    if bundle.ood is None:
+        warn("the model does not know its training scans: ood_percentile is empty.")
+    unlike = int((table["ood_percentile"] >= FLAG_PERCENTILE).sum())
+    if unlike:
+        warn(f"{unlike} scans are unlike those that the model was trained on (ood_percentile).")
+
+
+def check_level(level: float) -> None:
+    """Refuse a level that is no share.
+
+    Raises
+    ------
+    ConfigError
+        If it is not between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise ConfigError("--level", f"expected a level between 0 and 1, got {level:g}.")
 
 
 def ledger_path(output: Path) -> Path:

@@ -49,6 +49,23 @@ def parse_methods(text: str) -> tuple[str, ...]:
     return methods
 
 
+def parse_baselines(text: str) -> tuple[str, ...]:
+    """Split a list of baselines; `all` is every one.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown.
+    """
+    from brainage.evaluation.baselines import BASELINES, check_names
+
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if "all" in names:
+        return BASELINES
+    check_names(names)
+    return tuple(dict.fromkeys(names))
+
+
 def _parse_value(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)

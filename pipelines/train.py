@@ -1,25 +1,31 @@
 """`brainage train`: a cohort in, a tested model out."""
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from brainage.bundle import save_bundle
 from brainage.config import Config
-from brainage.data.splits import Split, make_folds, make_split
+from brainage.data.splits import Split
 from brainage.errors import TrainingError
-from brainage.evaluation.baselines import baseline_metrics, baseline_predictions
+from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
+from brainage.evaluation.conformal import (
+    INTERVAL_COLUMNS,
+    Calibration,
+    fit_calibration,
+    predict_intervals,
+)
+from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.figures import plot_training_curves
-from brainage.evaluation.metrics import age_metrics
-from brainage.inference import PREDICTION_COLUMNS
+from brainage.evaluation.out_of_fold import baseline_column
 from brainage.model import block_count
 from brainage.preprocessing.ledger import write_ledger
+from brainage.preprocessing.priors import load_tissue_maps
 from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
 from brainage.training.resources import choose_device
@@ -33,7 +39,14 @@ from brainage.training.run import (
 from brainage.types import Json
 from pipelines.cohorts import CohortOptions, prepare_options
 from pipelines.console import say, warn
-from pipelines.results import plot_predictions, write_json, write_table
+from pipelines.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
+from pipelines.results import (
+    fit_ood_where_possible,
+    quality_facts,
+    score,
+    write_results,
+    write_table,
+)
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 Baselines = dict[str, NDArray[np.float64]]
@@ -49,6 +62,9 @@ class TrainOptions:
     overwrite: bool = False
     device: str = "auto"
     tracking_uri: str | None = None
+    repeats: int = 1
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
+    check_leakage: str = "none"
 
 
 class LogEpochs(Callback):
@@ -63,41 +79,60 @@ class LogEpochs(Callback):
 
 
 def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
-    """Train on every fold, test, compare with the baselines, write bundle, tables and pictures."""
+    """Train on every fold, test, compare with the baselines, write bundle, tables and pictures.
+
+    Folds also become members of one ensemble in the output folder.
+    """
     check_output(options)
+    check_names(options.baselines)
     device = choose_device(options.device)
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    splits = choose_splits(prepared, config, options.folds)
+    planned = plan_runs(prepared, config, options.folds, options.repeats)
     write_ledger(entries, options.output / "ledger.csv")
-    say(describe_scans(prepared, splits, len(entries)))
+    say(describe_scans(prepared, [run.split for run in planned], len(entries)))
+    leakage = check_leakage(options.check_leakage, prepared, planned, device)
     tracker = Tracker(Path.cwd(), options.tracking_uri, on_warning=warn)
-    tables = []
-    for fold, split in enumerate(splits):
-        folder = options.output if len(splits) == 1 else options.output / f"fold-{fold}"
-        tags = tags_of(config, prepared, fold)
-        name = run_name(config.learning.method, config.seed, fold)
-        with tracker.start_run(name, tags=tags, params=config.model_dump(mode="json")) as run:
-            progress = ProgressBar(name)
-            trained = train_run(
-                prepared,
-                split,
-                config,
-                device=device,
-                callbacks=[progress, LogEpochs(run)],
-                checkpoint_path=folder / CHECKPOINT,
-                resume=options.resume,
-            )
-            baselines = fit_baselines(prepared, split, config.seed)
-            table, metrics = write_run(folder, trained, prepared, split, baselines)
-            run.log_metrics(tracked_results(metrics))
-            run.log_artifact_folder(folder)
-        tables.append(table.assign(fold=fold))
-    predictions = pd.concat(tables, ignore_index=True)
-    if len(splits) > 1:
-        write_results(options.output, predictions, config.seed, prepared.synthetic)
+    job = _TrainJob(prepared, options, tracker, device)
+    tables = [job.train(run, leakage) for run in planned]
+    predictions = tables[0]
+    if len(planned) > 1:
+        predictions = finish_folds(options.output, tables, planned, prepared, leakage)
     metrics = score(predictions, config.seed)
     say(summarise(metrics, options.output))
     return metrics
+
+
+@dataclass(frozen=True)
+class _TrainJob:
+    prepared: PreparedCohort
+    options: TrainOptions
+    tracker: Tracker
+    device: torch.device
+
+    def train(self, planned: PlannedRun, leakage: Json) -> pd.DataFrame:
+        """Train, test and write one run; its test predictions with fold and repeat."""
+        config, folder = planned.config, self.options.output / planned.name
+        tags = tags_of(config, self.prepared, planned.fold)
+        name = run_name(config.learning.method, config.seed, planned.fold)
+        params = config.model_dump(mode="json")
+        with self.tracker.start_run(name, tags=tags, params=params) as run:
+            trained = train_run(
+                self.prepared,
+                planned.split,
+                config,
+                device=self.device,
+                callbacks=[ProgressBar(name), LogEpochs(run)],
+                checkpoint_path=folder / CHECKPOINT,
+                resume=self.options.resume,
+            )
+            names = self.options.baselines
+            baselines = fit_baselines(self.prepared, planned.split, config, names)
+            table, metrics = write_run(
+                folder, trained, self.prepared, planned.split, baselines, leakage
+            )
+            run.log_metrics(tracked_results(metrics))
+            run.log_artifact_folder(folder)
+        return table.assign(repeat=planned.repeat, fold=planned.fold)
 
 
 def write_run(
@@ -106,19 +141,42 @@ def write_run(
     prepared: PreparedCohort,
     split: Split,
     baselines: Baselines,
+    leakage: Json | None = None,
 ) -> tuple[pd.DataFrame, Json]:
-    """Write a trained run: bundle, predictions, metrics, history and pictures."""
+    """Write a trained run: bundle, predictions with intervals, metrics, history and pictures."""
     seed, synthetic = trained.config.seed, prepared.synthetic
-    named = {f"{name}_predicted_age_years": values for name, values in baselines.items()}
+    named = {baseline_column(name): values for name, values in baselines.items()}
+    calibration = calibrate_on(trained.validation, trained.config)
     table = trained.predictions.assign(**named)
+    bounds = predict_intervals(calibration, table["predicted_age_years"], table["spread_years"])
+    table = table.assign(**dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True)))
     metrics = score(table, seed) | costs(trained)
-    facts = describe_cohort(prepared, split) | {"metrics": metrics}
-    save_bundle(folder, trained.model, trained.config, facts)
-    write_results(folder, table, seed, synthetic, costs(trained))
+    facts = describe_cohort(prepared, split) | {
+        "metrics": metrics,
+        "calibration": calibration.to_json(),
+        "leakage": leakage or {},
+        **quality_facts(table, seed),
+    }
+    people = prepared.cohort.select(split.train).table
+    ood = fit_ood_where_possible(prepared.arrays[split.train], people, seed)
+    save_bundle(folder, trained.model, trained.config, facts, ood)
+    write_results(folder, table, seed, synthetic, costs(trained) | {"leakage": leakage or {}})
     history = [{"epoch": record.epoch, **record.metrics()} for record in trained.history]
     write_table(pd.DataFrame(history), folder / "history.csv")
     plot_training_curves(history, folder / "training_curves.png", synthetic=synthetic)
     return table, metrics
+
+
+def calibrate_on(table: pd.DataFrame, config: Config) -> Calibration:
+    """Calibration from predictions of scans that no weight was fitted to."""
+    return fit_calibration(
+        table["age_years"],
+        table["predicted_age_years"],
+        table["spread_years"],
+        subject_ids=list(table["subject_id"]),
+        kind=config.inference.interval,
+        min_band_scans=config.inference.min_band_scans,
+    )
 
 
 def check_output(options: TrainOptions) -> None:
@@ -132,7 +190,7 @@ def check_output(options: TrainOptions) -> None:
     used = [
         path
         for name in ("manifest.json", str(CHECKPOINT))
-        for path in (options.output / name, *options.output.glob(f"fold-*/{name}"))
+        for path in (options.output / name, *options.output.glob(f"*fold-*/{name}"))
         if path.exists()
     ]
     if not used or options.resume:
@@ -148,41 +206,26 @@ def check_output(options: TrainOptions) -> None:
     shutil.rmtree(options.output / CHECKPOINT.parent, ignore_errors=True)
 
 
-def choose_splits(prepared: PreparedCohort, config: Config, folds: int) -> list[Split]:
-    """One split, or as many as there are folds."""
-    if folds == 1:
-        return [make_split(prepared.cohort, config.split)]
-    return make_folds(prepared.cohort, folds, config.split)
-
-
-def fit_baselines(prepared: PreparedCohort, split: Split, seed: int) -> Baselines:
-    """Predict the test scans with the constant and the linear model of the training scans."""
+def fit_baselines(
+    prepared: PreparedCohort,
+    split: Split,
+    config: Config,
+    names: tuple[str, ...] = DEFAULT_BASELINES,
+) -> Baselines:
+    """Predict the test scans with the chosen models of the training scans."""
+    priors = None
+    if "volumes" in names:
+        maps = load_tissue_maps(config.preprocessing)
+        priors = TissuePriors(*maps, config.preprocessing.spacing_mm)
     return baseline_predictions(
         prepared.arrays[split.train],
         prepared.ages[split.train],
         prepared.arrays[split.test],
+        names=names,
         train_subject_ids=list(prepared.cohort.table["subject_id"].iloc[split.train]),
-        seed=seed,
+        priors=priors,
+        seed=config.seed,
     )
-
-
-def score(table: pd.DataFrame, seed: int) -> Json:
-    """Metrics of the network with those of the baselines below `baselines`."""
-    subjects = list(table["subject_id"])
-    metrics: dict[str, Any] = dict(
-        age_metrics(
-            table["age_years"], table["predicted_age_years"], subject_ids=subjects, seed=seed
-        )
-    )
-    baselines: Baselines = {
-        name: table[f"{name}_predicted_age_years"].to_numpy(np.float64)
-        for name in ("constant", "linear")
-        if f"{name}_predicted_age_years" in table
-    }
-    metrics["baselines"] = baseline_metrics(
-        table["age_years"], baselines, subject_ids=subjects, seed=seed
-    )
-    return metrics
 
 
 def costs(trained: TrainedRun) -> Json:
@@ -193,20 +236,6 @@ def costs(trained: TrainedRun) -> Json:
         "epochs": len(trained.history),
         "kept_epoch": trained.kept_epoch,
     }
-
-
-def write_results(
-    folder: Path,
-    table: pd.DataFrame,
-    seed: int,
-    synthetic: bool,
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Write predictions.csv, metrics.json, the subgroup table and the pictures."""
-    columns = [*PREDICTION_COLUMNS, *(name for name in table if name not in PREDICTION_COLUMNS)]
-    write_table(table[columns], folder / "predictions.csv")
-    write_json(score(table, seed) | dict(extra or {}), folder / "metrics.json")
-    plot_predictions(table, folder, seed=seed, synthetic=synthetic)
 
 
 def tracked_results(metrics: Json, seconds_to_target: float | None = None) -> Json:
@@ -249,11 +278,11 @@ def describe_scans(prepared: PreparedCohort, splits: list[Split], rows_in: int) 
 
 def summarise(metrics: Json, output: Path) -> str:
     """Say in a few lines how good the model is."""
-    baselines = metrics["baselines"]
+    listed = "".join(
+        f"; {name} {values['mae_years']:.2f}" for name, values in metrics["baselines"].items()
+    )
     return (
         f"test MAE {metrics['mae_years']:.2f} years "
-        f"(95 % CI {metrics['mae_ci_low']:.2f} to {metrics['mae_ci_high']:.2f}, n {metrics['n']}); "
-        f"linear baseline {baselines['linear']['mae_years']:.2f}, "
-        f"constant predictor {baselines['constant']['mae_years']:.2f}\n"
-        f"written to {output}"
+        f"(95 % CI {metrics['mae_ci_low']:.2f} to {metrics['mae_ci_high']:.2f}, n {metrics['n']})"
+        f"{listed}\nwritten to {output}"
     )

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainage.config import Config, SplitConfig, build_config
+from brainage.config import Config, SplitConfig, build_config, with_changes
 from brainage.data.cohort import Cohort, read_cohort
 from brainage.data.splits import make_folds, make_split
 from brainage.errors import ShapeError
@@ -191,9 +191,10 @@ def prepared(phantom_cohort, tmp_path_factory) -> PreparedCohort:
     return PreparedCohort(cohort.select(scans.kept), scans.arrays, synthetic=True)
 
 
+@pytest.mark.parametrize("extras", [{}, {"training.ema_decay": 0.9, "training.mixup_alpha": 0.4}])
 @pytest.mark.parametrize("method", list(RULES))
-def test_training_four_epochs_is_training_two_and_resuming_two(method, prepared, tmp_path):
-    config = make_config("cnn3d_light", method=method, epochs=4)
+def test_training_four_epochs_is_training_two_and_resuming_two(method, extras, prepared, tmp_path):
+    config = with_changes(make_config("cnn3d_light", method=method, epochs=4), extras)
     split = make_split(prepared.cohort, config.split)
     whole = train_run(prepared, split, config, device=CPU)
     path = tmp_path / "checkpoint.safetensors"
@@ -255,7 +256,7 @@ def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort,
 
 @pytest.mark.parametrize("method", ["bp", "lfnn_l"])
 def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_path):
-    from brainage.config import load_preset, with_changes
+    from brainage.config import load_preset
     from brainage.data.phantom import write_phantom_cohort
     from pipelines.train import fit_baselines
 
@@ -270,7 +271,7 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     ready = PreparedCohort(cohort, scans.arrays, synthetic=True)
     split = make_split(cohort, config.split)
     table = train_run(ready, split, config, device=CPU).predictions
-    constant = fit_baselines(ready, split, 0)["constant"]
+    constant = fit_baselines(ready, split, config)["constant"]
     error = (table["predicted_age_years"] - table["age_years"]).abs().mean()
     assert error < 0.5 * np.abs(constant - table["age_years"]).mean()
 

@@ -1,50 +1,56 @@
-"""What a trained network has to beat: the constant predictor, and a linear model of the voxels.
+"""What a trained network has to beat: models that need minutes of one core, on the same arrays.
 
-The linear baseline is PCA followed by ridge regression on the very arrays that the network sees,
-the classical workflow of Cole et al. 2017 (doi:10.1016/j.neuroimage.2017.07.059) in its linear
-form. Its penalty is chosen by cross-validation inside the training set alone.
+`constant` is the training ages' median. `linear` is PCA and ridge regression of the prepared
+voxels, the classical workflow of Cole et al. 2017 (doi:10.1016/j.neuroimage.2017.07.059) in its
+linear form; `gaussian_process` is its regression with a linear and an RBF kernel; `svr` is
+support vector regression of the same components (Franke et al. 2010,
+doi:10.1016/j.neuroimage.2010.01.005, used its relative, the RVM); `volumes` is ridge regression of
+grey matter, white matter and fluid volumes. All choices are made by cross-validation inside the
+training set alone.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainage.errors import CohortError, ShapeError
+from brainage.errors import CohortError, ConfigError, ShapeError
+from brainage.evaluation.features import Scans, TissuePriors, VoxelGrid, fit_grid, tissue_volumes
 from brainage.evaluation.metrics import Number, age_metrics, constant_predictor
-from brainage.types import BoolArray, DoubleArray, FloatArray, HalfArray
+from brainage.types import DoubleArray, FloatArray
+
+DEFAULT_BASELINES = ("constant", "linear")
+BASELINES = (*DEFAULT_BASELINES, "gaussian_process", "svr", "volumes")
 
 MAX_COMPONENTS = 500
 MAX_FEATURES = 40_000
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(0, 7, 15))
 INNER_FOLDS = 5
 
+# From subjects of the training scans, number of components, of features, and seed to an unfitted
+# pipeline.
+_BuildPipeline = Callable[[Any, int, int, int], Any]
+
 
 @dataclass(frozen=True)
-class LinearBaseline:
-    """A fitted linear model of prepared voxels.
+class VoxelBaseline:
+    """A fitted model of prepared voxels.
 
     Attributes
     ----------
-    shape : tuple of int (3,)
-        Voxels (I, J, K) of the arrays that it was fitted on.
-    pool : int
-        Edge of the cubes of voxels that are averaged into one feature.
-    mask : numpy.ndarray of bool (F,)
-        Features that vary between training scans.
+    grid : VoxelGrid
+        How scans become features.
     pipeline : sklearn.pipeline.Pipeline
-        PCA, then ridge regression.
+        PCA, then a regression.
     """
 
-    shape: tuple[int, ...]
-    pool: int
-    mask: BoolArray
+    grid: VoxelGrid
     pipeline: Any
 
-    def predict(self, arrays: Sequence[HalfArray] | HalfArray) -> DoubleArray:
+    def predict(self, arrays: Scans) -> DoubleArray:
         """Predict ages.
 
         Parameters
@@ -64,17 +70,17 @@ class LinearBaseline:
         """
         if len(arrays) == 0:
             return np.empty(0)
-        features = _features(arrays, self.shape, self.pool, self.mask)
+        features = self.grid.features(arrays)
         return np.asarray(self.pipeline.predict(features), dtype=np.float64)
 
 
 def fit_linear_baseline(
-    train_arrays: Sequence[HalfArray] | HalfArray,
+    train_arrays: Scans,
     train_ages: ArrayLike,
     *,
     subject_ids: Sequence[str] | None = None,
     seed: int = 0,
-) -> LinearBaseline:
+) -> VoxelBaseline:
     """Fit PCA and ridge regression to the training scans' voxels.
 
     Fine grids are averaged over cubes of 2, 3, … voxels until at most 40,000 features remain
@@ -95,7 +101,7 @@ def fit_linear_baseline(
 
     Returns
     -------
-    LinearBaseline
+    VoxelBaseline
         With ``predict(arrays) -> (N,)``.
 
     Raises
@@ -105,36 +111,21 @@ def fit_linear_baseline(
     CohortError
         If there are fewer than two subjects, or no voxel varies.
     """
-    ages = np.asarray(train_ages, dtype=np.float64)
-    subjects = np.arange(len(ages)) if subject_ids is None else np.asarray(subject_ids, dtype=str)
-    if ages.shape != (len(train_arrays),) or subjects.shape != ages.shape:
-        raise ShapeError(
-            "linear baseline",
-            f"expected ages and subjects ({len(train_arrays)},), got {ages.shape} and "
-            f"{subjects.shape}.",
-        )
-    people = np.unique(subjects).size
-    if people < 2:
-        raise CohortError("linear baseline", f"needs at least 2 training subjects, got {people}.")
-    shape = tuple(train_arrays[0].shape)
-    pool = _pool_edge(shape)
-    mask = _varying(train_arrays, shape, pool)
-    if not mask.any():
-        raise CohortError("linear baseline", "no voxel differs between the training scans.")
-    features = _features(train_arrays, shape, pool, mask)
-    pipeline = _pipeline(min(MAX_COMPONENTS, len(ages) - 1, int(mask.sum())), subjects, seed)
-    return LinearBaseline(shape, pool, mask, pipeline.fit(features, ages))
+    ages, subjects = _check_training(train_arrays, train_ages, subject_ids)
+    return _fit_voxels(train_arrays, ages, subjects, seed, _ridge)
 
 
 def baseline_predictions(
-    train_arrays: Sequence[HalfArray] | HalfArray,
+    train_arrays: Scans,
     train_ages: ArrayLike,
-    test_arrays: Sequence[HalfArray] | HalfArray,
+    test_arrays: Scans,
     *,
+    names: Sequence[str] = DEFAULT_BASELINES,
     train_subject_ids: Sequence[str] | None = None,
+    priors: TissuePriors | None = None,
     seed: int = 0,
 ) -> dict[str, DoubleArray]:
-    """Predict the test scans' ages with both baselines.
+    """Predict the test scans' ages with the chosen baselines.
 
     Parameters
     ----------
@@ -142,26 +133,56 @@ def baseline_predictions(
         Prepared scans; no subject may be in both.
     train_ages : array_like (N,)
         Ages of the training scans, in years.
+    names : sequence of str
+        Of `BASELINES`.
     train_subject_ids : sequence of str (N,), optional
         As `subject_ids` of `fit_linear_baseline`.
+    priors : TissuePriors, optional
+        The template's tissue maps, needed by `volumes`.
     seed : int
-        Seed of the linear model.
+        Seed of the models.
 
     Returns
     -------
     dict
-        `constant` and `linear`: numpy.ndarray of float64 (N,), years.
+        For each name numpy.ndarray of float64 (N,), years.
 
     Raises
     ------
+    ConfigError
+        If a name is unknown, or `volumes` lacks its priors.
     ShapeError, CohortError
         As `fit_linear_baseline`.
     """
-    linear = fit_linear_baseline(train_arrays, train_ages, subject_ids=train_subject_ids, seed=seed)
-    return {
-        "constant": constant_predictor(train_ages, len(test_arrays)),
-        "linear": linear.predict(test_arrays),
-    }
+    check_names(names)
+    ages, subjects = _check_training(train_arrays, train_ages, train_subject_ids)
+    predictions = {}
+    for name in names:
+        if name == "constant":
+            predictions[name] = constant_predictor(ages, len(test_arrays))
+        elif name == "volumes":
+            if priors is None:
+                raise ConfigError("--baselines", "volumes needs the template's tissue maps.")
+            model = _volume_ridge(subjects, seed).fit(tissue_volumes(train_arrays, priors), ages)
+            predictions[name] = _predict_volumes(model, test_arrays, priors)
+        else:
+            fitted = _fit_voxels(train_arrays, ages, subjects, seed, _PIPELINES[name])
+            predictions[name] = fitted.predict(test_arrays)
+    return predictions
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse unknown baselines.
+
+    Raises
+    ------
+    ConfigError
+        Naming the unknown ones and all that are known.
+    """
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        known = ", ".join(BASELINES)
+        raise ConfigError("--baselines", f"unknown {', '.join(unknown)}.", f"Known: {known}, all.")
 
 
 def baseline_metrics(
@@ -200,56 +221,121 @@ def baseline_metrics(
     }
 
 
-def _pipeline(components: int, subjects: Any, seed: int) -> Any:
-    # scikit-learn takes a second to import; the rest of the package does not need it.
-    from sklearn.decomposition import PCA
+def _check_training(
+    train_arrays: Scans, train_ages: ArrayLike, subject_ids: Sequence[str] | None
+) -> tuple[DoubleArray, Any]:
+    ages = np.asarray(train_ages, dtype=np.float64)
+    subjects = np.arange(len(ages)) if subject_ids is None else np.asarray(subject_ids, dtype=str)
+    if ages.shape != (len(train_arrays),) or subjects.shape != ages.shape:
+        raise ShapeError(
+            "linear baseline",
+            f"expected ages and subjects ({len(train_arrays)},), got {ages.shape} and "
+            f"{subjects.shape}.",
+        )
+    people = np.unique(subjects).size
+    if people < 2:
+        raise CohortError("linear baseline", f"needs at least 2 training subjects, got {people}.")
+    return ages, subjects
+
+
+def _fit_voxels(
+    arrays: Scans, ages: DoubleArray, subjects: Any, seed: int, build: _BuildPipeline
+) -> VoxelBaseline:
+    grid = fit_grid(arrays, MAX_FEATURES)
+    if not grid.mask.any():
+        raise CohortError("linear baseline", "no voxel differs between the training scans.")
+    features: FloatArray = grid.features(arrays)
+    components = min(MAX_COMPONENTS, len(ages) - 1, int(grid.mask.sum()))
+    pipeline = build(subjects, components, features.shape[1], seed)
+    with warnings.catch_warnings():
+        # A kernel that the data do not need ends at the bound of its size; that is no failure.
+        warnings.filterwarnings("ignore", message=".*close to the specified.*bound")
+        return VoxelBaseline(grid, pipeline.fit(features, ages))
+
+
+# scikit-learn takes a second to import; the rest of the package does not need it.
+
+
+def _ridge(subjects: Any, components: int, features: int, seed: int) -> Any:
     from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
 
-    folds = GroupKFold(min(INNER_FOLDS, np.unique(subjects).size), shuffle=True, random_state=seed)
-    splits = list(folds.split(subjects, groups=subjects))
-    solver = "full" if components < 20 else "randomized"
+    search = RidgeCV(PENALTIES, cv=_inner_folds(subjects, seed), scoring=_SCORING)
+    return make_pipeline(_components(components, seed), search)
+
+
+def _gaussian_process(subjects: Any, components: int, features: int, seed: int) -> Any:
+    """Kernel and noise from the marginal likelihood, so that no inner folds are needed."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+    from sklearn.pipeline import make_pipeline
+
+    linear = ConstantKernel(1.0, (1e-3, 1e3)) * DotProduct(0.1, (1e-3, 1e1))
+    nonlinear = ConstantKernel(1.0, (1e-3, 1e3)) * RBF(1.0, (1e-1, 1e2))
+    kernel = linear + nonlinear + WhiteKernel(0.1, (1e-4, 1e1))
+    regression = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
+    return make_pipeline(_components(components, seed), _scaler(features), regression)
+
+
+def _svr(subjects: Any, components: int, features: int, seed: int) -> Any:
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import SVR
+
+    # Gamma and C as multiples of the data's scale: features of length about 1, ages in decades.
+    grid = {"C": [30.0, 300.0, 3000.0], "gamma": [0.03, 0.3], "epsilon": [1.0]}
+    search = GridSearchCV(SVR(), grid, cv=_inner_folds(subjects, seed), scoring=_SCORING)
+    return make_pipeline(_components(components, seed), _scaler(features), search)
+
+
+def _volume_ridge(subjects: Any, seed: int) -> Any:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    search = RidgeCV(
+        tuple(np.logspace(-3, 3, 13)), cv=_inner_folds(subjects, seed), scoring=_SCORING
+    )
+    # Squares, since tissue is lost faster late in life.
     return make_pipeline(
-        PCA(components, svd_solver=solver, random_state=seed),
-        RidgeCV(PENALTIES, cv=splits, scoring="neg_mean_absolute_error"),
+        StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(), search
     )
 
 
-def _pool_edge(shape: tuple[int, ...]) -> int:
-    edge = 1
-    while prod(ceil(side / edge) for side in shape) > MAX_FEATURES:
-        edge += 1
-    return edge
+def _predict_volumes(model: Any, arrays: Scans, priors: TissuePriors) -> DoubleArray:
+    if len(arrays) == 0:
+        return np.empty(0)
+    return np.asarray(model.predict(tissue_volumes(arrays, priors)), dtype=np.float64)
 
 
-def _pooled(array: HalfArray, shape: tuple[int, ...], edge: int) -> FloatArray:
-    """Average cubes of `edge` voxels: (I, J, K) to (F,)."""
-    if array.shape != shape:
-        raise ShapeError("linear baseline", f"expected a scan of shape {shape}, got {array.shape}.")
-    voxels = np.asarray(array, dtype=np.float32)
-    if edge == 1:
-        return voxels.ravel()
-    voxels = np.pad(voxels, [(0, -side % edge) for side in shape])
-    i, j, k = (side // edge for side in voxels.shape)
-    pooled: FloatArray = voxels.reshape(i, edge, j, edge, k, edge).mean(axis=(1, 3, 5))
-    return pooled.ravel()
+def _scaler(features: int) -> Any:
+    """Divide by the root of the features' number: kernels of about 1, whatever the grid."""
+    from sklearn.preprocessing import FunctionTransformer
+
+    return FunctionTransformer(_divide, kw_args={"divisor": np.sqrt(features)})
 
 
-def _varying(
-    arrays: Sequence[HalfArray] | HalfArray, shape: tuple[int, ...], edge: int
-) -> BoolArray:
-    first = _pooled(arrays[0], shape, edge)
-    varying = np.zeros(first.size, dtype=bool)
-    for index in range(1, len(arrays)):
-        varying |= _pooled(arrays[index], shape, edge) != first
-    return varying
+def _divide(values: FloatArray, divisor: float) -> FloatArray:
+    return values / np.float32(divisor)
 
 
-def _features(
-    arrays: Sequence[HalfArray] | HalfArray, shape: tuple[int, ...], edge: int, mask: BoolArray
-) -> FloatArray:
-    features = np.empty((len(arrays), int(mask.sum())), dtype=np.float32)
-    for index in range(len(arrays)):
-        features[index] = _pooled(arrays[index], shape, edge)[mask]
-    return features
+def _components(components: int, seed: int) -> Any:
+    from sklearn.decomposition import PCA
+
+    solver = "full" if components < 20 else "randomized"
+    return PCA(components, svd_solver=solver, random_state=seed)
+
+
+def _inner_folds(subjects: Any, seed: int) -> list[Any]:
+    from sklearn.model_selection import GroupKFold
+
+    folds = GroupKFold(min(INNER_FOLDS, np.unique(subjects).size), shuffle=True, random_state=seed)
+    return list(folds.split(subjects, groups=subjects))
+
+
+_SCORING = "neg_mean_absolute_error"
+_PIPELINES: dict[str, _BuildPipeline] = {
+    "linear": _ridge,
+    "gaussian_process": _gaussian_process,
+    "svr": _svr,
+}

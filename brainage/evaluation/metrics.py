@@ -4,8 +4,7 @@ Confidence intervals resample subjects, not scans: two scans of one person are n
 (cluster bootstrap, Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -137,8 +136,20 @@ def subgroup_metrics(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 200
         If the table lacks an age column.
     """
     check_columns(table, ("age_years", "predicted_age_years"), "prediction table")
+    return pd.DataFrame(
+        [
+            {"group": group, "value": value, **_group_row(part, seed, bootstrap)}
+            for group, value, part in iterate_subgroups(table)
+        ]
+    )
+
+
+def iterate_subgroups(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Parts of a prediction table by sex, age band and site, as (group, value, rows).
+
+    A missing value is "unknown"; a grouping that the table lacks has no parts.
+    """
     table = table.assign(age_band=age_bands(table["age_years"]))
-    rows: list[dict[str, Any]] = []
     for group in SUBGROUPS:
         if group not in table or table[group].isna().all():
             continue
@@ -147,8 +158,7 @@ def subgroup_metrics(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 200
         for value in names:
             part = table[labels == value]
             if len(part):
-                rows.append({"group": group, "value": value, **_group_row(part, seed, bootstrap)})
-    return pd.DataFrame(rows)
+                yield group, value, part
 
 
 def age_bands(age_years: ArrayLike) -> NDArray[np.str_]:

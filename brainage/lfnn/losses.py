@@ -118,6 +118,12 @@ class AgeBins:
         """Absolute error in years: (B, C) and (B,) to (B,)."""
         return (self.predict(outputs) - target).abs()
 
+    def spread(self, outputs: Tensor) -> Tensor:
+        """Standard deviation of the predicted distribution in years: (..., C) to (...)."""
+        probability, centres = functional.softmax(outputs, dim=-1), self.centres(outputs)
+        deviation = centres - (probability * centres).sum(dim=-1, keepdim=True)
+        return (probability * deviation.square()).sum(dim=-1).sqrt()
+
 
 @dataclass(frozen=True)
 class ScalarAge:

@@ -19,7 +19,7 @@ from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import BLOCK_LOCAL
 from brainage.model import build_model, build_target, resolve_target
-from brainage.prediction import predict_ages
+from brainage.prediction import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.trainer import Trainer
 from brainage.types import HalfArray, Json
@@ -66,7 +66,9 @@ class TrainedRun:
         With the age range resolved.
     predictions : pandas.DataFrame
         Test scans: scan_id, subject_id, sex, site, age_years, predicted_age_years,
-        brain_age_gap_years.
+        brain_age_gap_years, spread_years.
+    validation : pandas.DataFrame
+        The same of the validation scans, which chose the epoch at most.
     seconds_per_epoch, peak_memory_mb : float
         Median training time of an epoch, and the largest memory of the run.
     """
@@ -76,6 +78,7 @@ class TrainedRun:
     history: tuple[EpochRecord, ...]
     kept_epoch: int
     predictions: pd.DataFrame
+    validation: pd.DataFrame
     seconds_per_epoch: float
     peak_memory_mb: float
 
@@ -125,28 +128,39 @@ def train_run(
         build_loader(validation_set, batch_size, False, torch.Generator()),
         resume=resume,
     )
-    predicted = predict_ages(
-        trainer.model, build_target(config.target), _take(prepared.arrays, split.test), batch_size
-    )
+
+    def predict_part(part: NDArray[np.int64]) -> pd.DataFrame:
+        predicted = predict_distribution(
+            trainer.model,
+            build_target(config.target),
+            _take(prepared.arrays, part),
+            batch_size,
+            config.inference.average_heads,
+        )
+        return build_prediction_table(prepared.cohort.select(part).table, predicted)
+
     return TrainedRun(
         model=trainer.model,
         config=config,
         history=result.history,
         kept_epoch=result.kept_epoch,
-        predictions=build_prediction_table(prepared.cohort.select(split.test).table, predicted),
+        predictions=predict_part(split.test),
+        validation=predict_part(split.validation),
         seconds_per_epoch=float(np.median([record.epoch_seconds for record in result.history])),
         peak_memory_mb=max(record.peak_memory_mb for record in result.history),
     )
 
 
-def build_prediction_table(table: pd.DataFrame, predicted: NDArray[np.float64]) -> pd.DataFrame:
+def build_prediction_table(table: pd.DataFrame, predicted: AgeDistribution) -> pd.DataFrame:
     """Predictions beside what is known of the scans; the gap is predicted minus chronological."""
+    ages = table["age_years"].to_numpy(np.float64)
     return pd.DataFrame(
         {
             "scan_id": table["scan_id"].to_numpy(),
-            "age_years": table["age_years"].to_numpy(np.float64),
-            "predicted_age_years": predicted,
-            "brain_age_gap_years": predicted - table["age_years"].to_numpy(np.float64),
+            "age_years": ages,
+            "predicted_age_years": predicted.predicted_age_years,
+            "brain_age_gap_years": predicted.predicted_age_years - ages,
+            "spread_years": predicted.spread_years,
             "subject_id": table["subject_id"].to_numpy(),
             "sex": table["sex"].to_numpy(),
             "site": table["site"].to_numpy(),
@@ -170,6 +184,7 @@ def describe_cohort(prepared: PreparedCohort, split: Split) -> Json:
             ],
             "n_train_female": int((sexes == "F").sum()),
             "n_train_male": int((sexes == "M").sum()),
+            "sites": sorted({name for name in prepared.cohort.table["site"] if name}),
         },
         "split_id_hashes": {
             name: hash_ids([ids[i] for i in indices]) for name, indices in parts.items()

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from brainage.config import Config
 from brainage.errors import NonFiniteLossError, TrainingError
@@ -107,6 +108,7 @@ class Trainer:
             autocast=build_autocast(self.training.precision, self.device),
         )
         self.optimizers = [self._build_optimizer(block) for block in model.blocks]
+        self.averaged = self._build_average()
         self.history: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
@@ -164,7 +166,7 @@ class Trainer:
         self.history.append(record)
         if self._is_best(record):
             self.best_epoch = epoch
-            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.best = {name: value.clone() for name, value in self.judged.state_dict().items()}
         self._save()
         self._call("on_epoch_end", record)
 
@@ -180,6 +182,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> float:
         inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
+        inputs, target = mix_batch(inputs, target, self.training.mixup_alpha)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
@@ -187,6 +190,8 @@ class Trainer:
         self._check_finite(result, batch)
         for optimizer in self.optimizers:
             optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         return float(sum(result.losses))
 
     def _check_finite(self, result: StepResult, batch: Batch) -> None:
@@ -206,12 +211,12 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, loader: Loader) -> tuple[float, tuple[float, ...]]:
         """Mean global loss, and the score of each block's own head."""
-        self.model.eval()
+        self.judged.eval()
         losses, scores, count = 0.0, torch.zeros(len(self.model)), 0
         for batch in loader:
             inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
             with self.settings.autocast():
-                outputs = self.model.block_outputs(inputs)
+                outputs = self.judged.block_outputs(inputs)
             for block_index, worker_outputs in enumerate(outputs):
                 scores[block_index] += self._score(worker_outputs, target)
             final = outputs[-1]
@@ -232,6 +237,22 @@ class Trainer:
         best = self.history[self.best_epoch - 1].val_score
         is_higher, is_lower = record.val_score > best, record.val_score < best
         return is_higher if self.target.higher_is_better else is_lower
+
+    @property
+    def judged(self) -> BlockStack:
+        """The network that is validated and kept: the averaged weights where there are any."""
+        if self.averaged is None:
+            return self.model
+        module = self.averaged.module
+        assert isinstance(module, BlockStack)
+        return module
+
+    def _build_average(self) -> AveragedModel | None:
+        decay = self.training.ema_decay
+        if decay is None:
+            return None
+        averaging = get_ema_multi_avg_fn(decay)
+        return AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
 
     def _build_optimizer(self, block: nn.Module) -> Optimizer:
         rate, decay = self.training.learning_rate, self.training.weight_decay
@@ -290,6 +311,8 @@ class Trainer:
         if self.training.keep == "best":
             self.model.load_state_dict(self.best)
             return FitResult(tuple(self.history), self.best_epoch)
+        if self.averaged is not None:
+            self.model.load_state_dict(self.judged.state_dict())
         return FitResult(tuple(self.history), len(self.history))
 
     def _save(self) -> None:
@@ -298,6 +321,8 @@ class Trainer:
         tensors = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v.cpu() for k, v in self.best.items()}
         tensors |= optimizer_tensors(self.optimizers)
+        if self.averaged is not None:
+            tensors |= {f"averaged.{k}": v.cpu() for k, v in self.averaged.state_dict().items()}
         state = {
             "history": [asdict(record) for record in self.history],
             "best_epoch": self.best_epoch,
@@ -309,6 +334,8 @@ class Trainer:
             return
         checkpoint = load_checkpoint(self.checkpoint_path, self.run_hash)
         self.model.load_state_dict(checkpoint.group("model"))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(checkpoint.group("averaged"))
         self.best = {name: t.to(self.device) for name, t in checkpoint.group("best").items()}
         self.best_epoch = int(checkpoint.state["best_epoch"])
         self.history = [
@@ -320,3 +347,24 @@ class Trainer:
     def _call(self, hook: str, *arguments: object) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(*arguments)
+
+
+def mix_batch(volumes: Tensor, ages: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Mix every scan and its age with another of the batch (mixup; Zhang et al. 2018).
+
+    One share λ ~ Beta(α, α) a batch, λ ≥ ½, from torch's global generator, which is seeded anew
+    for every epoch; α = 0 changes nothing and draws nothing.
+
+    Parameters
+    ----------
+    volumes : torch.Tensor (B, 1, I, J, K)
+    ages : torch.Tensor (B,)
+        Years.
+    """
+    if alpha == 0:
+        return volumes, ages
+    drawn = torch.distributions.Beta(alpha, alpha).sample()
+    share = float(torch.maximum(drawn, 1 - drawn))
+    other = torch.randperm(len(ages)).to(ages.device)
+    mixed_ages = share * ages + (1 - share) * ages[other]
+    return share * volumes + (1 - share) * volumes[other], mixed_ages

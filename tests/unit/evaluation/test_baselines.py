@@ -48,7 +48,7 @@ def test_linear_beats_constant_by_half_where_voxels_follow_age(data):
 
 def test_voxels_that_never_vary_are_left_out(data):
     baseline = fit_linear_baseline(data["train_arrays"], data["train_ages"])
-    assert baseline.mask.sum() == 5 * 7 * 5
+    assert baseline.grid.mask.sum() == 5 * 7 * 5
 
 
 def test_same_seed_gives_the_same_prediction(data):
@@ -68,8 +68,8 @@ def test_ages_of_the_test_scans_are_not_asked_for(data):
 def test_fine_grids_are_averaged_until_they_fit():
     ages = np.linspace(20, 90, 8)
     baseline = fit_linear_baseline(brains(ages, 0, (41, 40, 39)), ages)
-    assert baseline.pool == 2
-    assert baseline.mask.size == 21 * 20 * 20 <= MAX_FEATURES
+    assert baseline.grid.pool == 2
+    assert baseline.grid.mask.size == 21 * 20 * 20 <= MAX_FEATURES
 
 
 @pytest.fixture

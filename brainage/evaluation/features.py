@@ -1,0 +1,139 @@
+"""Prepared scans as rows of numbers: averaged voxels, and tissue volumes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+
+from brainage.errors import ShapeError
+from brainage.types import BoolArray, DoubleArray, FloatArray, HalfArray
+
+Scans = Sequence[HalfArray] | HalfArray
+
+_EM_ROUNDS = 10
+_MIN_DEVIATION = 0.05
+
+
+@dataclass(frozen=True)
+class TissuePriors:
+    """Share of each tissue in each voxel of the network's grid, from the template.
+
+    Attributes
+    ----------
+    grey, white, fluid : numpy.ndarray of float32 (I, J, K)
+        They sum to 1 inside the template's brain and to 0 outside.
+    spacing_mm : float
+        Edge of a voxel.
+    """
+
+    grey: FloatArray
+    white: FloatArray
+    fluid: FloatArray
+    spacing_mm: float
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """How scans become rows of voxels.
+
+    Attributes
+    ----------
+    shape : tuple of int (3,)
+        Voxels (I, J, K) of the arrays.
+    pool : int
+        Edge of the cubes of voxels that are averaged into one feature.
+    mask : numpy.ndarray of bool (F,)
+        Features that vary between the scans it was made for.
+    """
+
+    shape: tuple[int, ...]
+    pool: int
+    mask: BoolArray
+
+    def features(self, arrays: Scans) -> FloatArray:
+        """Features (N, F) of N prepared scans.
+
+        Raises
+        ------
+        ShapeError
+            If a scan has another grid.
+        """
+        features = np.empty((len(arrays), int(self.mask.sum())), dtype=np.float32)
+        for index in range(len(arrays)):
+            features[index] = pool_voxels(arrays[index], self.shape, self.pool)[self.mask]
+        return features
+
+
+def fit_grid(arrays: Scans, max_features: int) -> VoxelGrid:
+    """Average cubes of 1, 2, 3, … voxels until few enough features remain; drop constant ones."""
+    shape = tuple(arrays[0].shape)
+    edge = 1
+    while prod(ceil(side / edge) for side in shape) > max_features:
+        edge += 1
+    first = pool_voxels(arrays[0], shape, edge)
+    varying = np.zeros(first.size, dtype=bool)
+    for index in range(1, len(arrays)):
+        varying |= pool_voxels(arrays[index], shape, edge) != first
+    return VoxelGrid(shape, edge, varying)
+
+
+def pool_voxels(array: HalfArray, shape: tuple[int, ...], edge: int) -> FloatArray:
+    """Average cubes of `edge` voxels: (I, J, K) to (F,).
+
+    Raises
+    ------
+    ShapeError
+        If the scan has another shape.
+    """
+    if array.shape != shape:
+        raise ShapeError("linear baseline", f"expected a scan of shape {shape}, got {array.shape}.")
+    voxels = np.asarray(array, dtype=np.float32)
+    if edge == 1:
+        return voxels.ravel()
+    voxels = np.pad(voxels, [(0, -side % edge) for side in shape])
+    i, j, k = (side // edge for side in voxels.shape)
+    pooled: FloatArray = voxels.reshape(i, edge, j, edge, k, edge).mean(axis=(1, 3, 5))
+    return pooled.ravel()
+
+
+def tissue_volumes(arrays: Scans, priors: TissuePriors) -> DoubleArray:
+    """Volumes of grey matter, white matter and fluid in litres, (N, 3).
+
+    A mixture of three Gaussians whose mixing weights are the template's tissue maps, fitted to
+    each scan by expectation-maximisation (Van Leemput et al. 1999, doi:10.1109/42.811270, without
+    the bias field). No age enters.
+
+    Raises
+    ------
+    ShapeError
+        If a scan has another grid than the priors.
+    """
+    maps = np.stack([priors.grey, priors.white, priors.fluid]).astype(np.float64)
+    litres = priors.spacing_mm**3 / 1e6
+    volumes = np.empty((len(arrays), 3))
+    for index in range(len(arrays)):
+        array = np.asarray(arrays[index], dtype=np.float64)
+        if array.shape != priors.grey.shape:
+            raise ShapeError(
+                "tissue volumes", f"expected shape {priors.grey.shape}, got {array.shape}."
+            )
+        brain = (array != 0) & (maps.sum(axis=0) > 0)
+        volumes[index] = _share_tissue(array[brain], maps[:, brain]).sum(axis=1) * litres
+    return volumes
+
+
+def _share_tissue(values: DoubleArray, weights: DoubleArray) -> DoubleArray:
+    """Posterior share (3, V) of each tissue in each voxel."""
+    # A floor, so that tissue may lie where the template has none.
+    weights = (weights + 0.02) / (weights + 0.02).sum(axis=0)
+    shares = weights
+    for _ in range(_EM_ROUNDS):
+        total = shares.sum(axis=1)
+        means = shares @ values / total
+        variances = (shares * (values - means[:, None]) ** 2).sum(axis=1) / total
+        deviations = np.sqrt(variances).clip(_MIN_DEVIATION)[:, None]
+        density = np.exp(-0.5 * ((values - means[:, None]) / deviations) ** 2) / deviations
+        joint = weights * density + 1e-12
+        shares = joint / joint.sum(axis=0)
+    return shares

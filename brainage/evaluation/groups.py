@@ -1,0 +1,203 @@
+"""Do groups differ in their brain-age gap, beyond age, sex and site; does a person's gap change."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from brainage.errors import CohortError
+from brainage.evaluation.metrics import check_columns
+from brainage.types import BoolArray, DoubleArray
+
+MIN_GROUP = 3
+
+
+@dataclass(frozen=True)
+class GroupEffect:
+    """Difference of cases from controls in one measure, one row of the table.
+
+    Attributes
+    ----------
+    measure : str
+        Column that is compared.
+    n_cases, n_controls : int
+        People.
+    difference : float
+        Adjusted mean of cases minus controls, in the measure's unit, with its 95 % interval
+        `ci_low`, `ci_high` and two-sided `p` from HC3 errors (MacKinnon & White 1985,
+        doi:10.1016/0304-4076(85)90158-7).
+    d : float
+        The difference in residual standard deviations with its 95 % interval `d_ci_low`,
+        `d_ci_high` (Hedges & Olkin 1985, large-sample variance).
+    auc : float
+        Probability that a case's age-adjusted value exceeds a control's, with its 95 % interval
+        `auc_ci_low`, `auc_ci_high` (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+        Below ½ where cases have the lower values.
+    covariates : str
+        What the model adjusts for.
+    """
+
+    measure: str
+    n_cases: int
+    n_controls: int
+    difference: float
+    ci_low: float
+    ci_high: float
+    p: float
+    d: float
+    d_ci_low: float
+    d_ci_high: float
+    auc: float
+    auc_ci_low: float
+    auc_ci_high: float
+    covariates: str
+
+
+def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEffect:
+    """Fit measure ~ group + age + age² + sex + site by ordinary least squares, HC3 errors.
+
+    Covariates that do not vary, or repeat the group, are left out. For the AUC, age, sex and site
+    are adjusted for by
+    the line through the *controls* alone, so that the disease does not explain itself away.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame (N rows)
+        `age_years`, the measure, and where known `sex` and `site`; one row a person.
+    measure : str
+        Column of numbers.
+    cases : numpy.ndarray of bool (N,)
+        Who is a case; all others are controls.
+
+    Raises
+    ------
+    CohortError
+        If a column is missing, no number, or a group has fewer than 3 people.
+    """
+    import statsmodels.api as sm
+
+    check_columns(table, ("age_years", measure), "groups")
+    values = pd.to_numeric(table[measure], errors="coerce").to_numpy(np.float64)
+    known = np.isfinite(values) & table["age_years"].notna().to_numpy()
+    values, group, rows = values[known], cases[known], table[known]
+    n_cases, n_controls = int(group.sum()), int((~group).sum())
+    if min(n_cases, n_controls) < MIN_GROUP:
+        problem = f"{measure}: {n_cases} cases and {n_controls} controls with known values."
+        raise CohortError("groups", problem, f"At least {MIN_GROUP} of each are needed.")
+    design, names = _covariates(rows, group)
+    if len(values) <= design.shape[1] + 2:
+        problem = f"{measure}: {len(values)} people cannot carry {design.shape[1] + 2} terms."
+        raise CohortError("groups", problem)
+    full = np.column_stack([np.ones(len(values)), group, design])
+    fit = sm.OLS(values, full).fit(cov_type="HC3")
+    low, high = (float(bound) for bound in fit.conf_int()[1])
+    d = float(fit.params[1] / np.sqrt(fit.scale))
+    # Hedges & Olkin 1985, chapter 5, equation 8.
+    error = float(np.sqrt(1 / n_cases + 1 / n_controls + d**2 / (2 * (n_cases + n_controls))))
+    adjusted = _adjust_by_controls(values, group, design)
+    auc, auc_low, auc_high = auc_interval(adjusted[group], adjusted[~group])
+    return GroupEffect(
+        measure=measure,
+        n_cases=n_cases,
+        n_controls=n_controls,
+        difference=float(fit.params[1]),
+        ci_low=low,
+        ci_high=high,
+        p=float(fit.pvalues[1]),
+        d=d,
+        d_ci_low=d - 1.96 * error,
+        d_ci_high=d + 1.96 * error,
+        auc=auc,
+        auc_ci_low=auc_low,
+        auc_ci_high=auc_high,
+        covariates=", ".join(names),
+    )
+
+
+def effect_table(effects: Sequence[GroupEffect]) -> pd.DataFrame:
+    """One row a measure."""
+    return pd.DataFrame([asdict(effect) for effect in effects])
+
+
+def auc_interval(cases: ArrayLike, controls: ArrayLike) -> tuple[float, float, float]:
+    """Area under the ROC curve with its 95 % interval (Hanley & McNeil 1982), clipped to [0, 1]."""
+    above, below = np.asarray(cases, np.float64), np.asarray(controls, np.float64)
+    statistic = stats.mannwhitneyu(above, below).statistic
+    auc = float(statistic) / (above.size * below.size)
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (above.size - 1) * (q1 - auc**2) + (below.size - 1) * (q2 - auc**2)
+    half = 1.96 * float(np.sqrt(max(variance, 0) / (above.size * below.size)))
+    return auc, max(0.0, auc - half), min(1.0, auc + half)
+
+
+def yearly_change(table: pd.DataFrame, within_sd_years: float | None = None) -> pd.DataFrame:
+    """Change of the gap per year of people who were scanned at several ages.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `subject_id`, `age_years`, `brain_age_gap_years`.
+    within_sd_years : float, optional
+        Within-subject standard deviation of the gap, from `brainage reliability`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a person with two ages or more: `subject_id`, `n_scans`, `years` between the first
+        and last scan, `gap_change_per_year` (least-squares slope); with `within_sd_years` also
+        `smallest_detectable_per_year`, 1.96 · SD / √Σ(age − mean age)², which for two scans is
+        1.96 · √2 · SD / years, and whether the change `exceeds` it.
+
+    Raises
+    ------
+    CohortError
+        If a column is missing.
+    """
+    check_columns(table, ("subject_id", "age_years", "brain_age_gap_years"), "longitudinal")
+    known = table.dropna(subset=["age_years", "brain_age_gap_years"])
+    rows: list[dict[str, Any]] = []
+    for subject, part in known.groupby("subject_id", sort=True):
+        age = part["age_years"].to_numpy(np.float64)
+        if np.ptp(age) == 0:
+            continue
+        centred = age - age.mean()
+        scatter = float(centred @ centred)
+        slope = float(centred @ part["brain_age_gap_years"].to_numpy(np.float64)) / scatter
+        row = {"subject_id": subject, "n_scans": len(part), "years": float(np.ptp(age))}
+        row["gap_change_per_year"] = slope
+        if within_sd_years is not None:
+            limit = 1.96 * within_sd_years / np.sqrt(scatter)
+            row |= {"smallest_detectable_per_year": limit, "exceeds": abs(slope) > limit}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _covariates(rows: pd.DataFrame, group: BoolArray) -> tuple[DoubleArray, list[str]]:
+    """Centred age and age², and indicators of sex and site, without what adds nothing."""
+    decades = (rows["age_years"].to_numpy(np.float64) - rows["age_years"].mean()) / 10
+    blocks = {"age": decades[:, None], "age²": decades[:, None] ** 2}
+    for name in ("sex", "site"):
+        if name in rows:
+            labels = rows[name].fillna("").astype(str)
+            blocks[name] = pd.get_dummies(labels, drop_first=True, dtype=float).to_numpy()
+    base = np.column_stack([np.ones(len(rows)), group])
+    design, names = np.empty((len(rows), 0)), []
+    for name, block in blocks.items():
+        for column in block.T:
+            # A column that group and earlier ones determine would leave the fit undefined.
+            wider = np.column_stack([base, design, column])
+            if np.linalg.matrix_rank(wider) == wider.shape[1]:
+                design = np.column_stack([design, column])
+                names.append(name)
+    return design, list(dict.fromkeys(names))
+
+
+def _adjust_by_controls(values: DoubleArray, group: BoolArray, design: DoubleArray) -> DoubleArray:
+    full = np.column_stack([np.ones(len(values)), design])
+    weights = np.linalg.lstsq(full[~group], values[~group], rcond=None)[0]
+    adjusted: DoubleArray = values - full @ weights
+    return adjusted

@@ -1,0 +1,158 @@
+"""How unlike the training scans a scan is, without looking at its age.
+
+Distance in the space of the training scans' voxels: Mahalanobis distance along the first principal
+components (Hotelling's T²) plus the squared residual outside them (Q, or SPE; Jackson & Mudholkar
+1979, doi:10.1080/00401706.1979.10489779), each divided by its median over held-out training scans.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from brainage.errors import BundleError, CohortError
+from brainage.evaluation.features import Scans, VoxelGrid, fit_grid
+from brainage.types import DoubleArray, FloatArray
+
+MAX_FEATURES = 12_000
+MAX_COMPONENTS = 20
+FOLDS = 5
+FLAG_PERCENTILE = 99.0
+
+
+@dataclass(frozen=True)
+class OutOfDistribution:
+    """Centre and directions of the training cohort's voxels.
+
+    Attributes
+    ----------
+    grid : VoxelGrid
+        How scans become features.
+    mean : numpy.ndarray of float32 (F,)
+    components : numpy.ndarray of float32 (P, F)
+        Orthonormal principal directions.
+    variances : numpy.ndarray of float32 (P,)
+    scales : numpy.ndarray of float32 (2,)
+        Medians of T² and Q over held-out training scans.
+    quantiles : numpy.ndarray of float32 (101,)
+        Percentiles 0 to 100 of the held-out distances.
+    """
+
+    grid: VoxelGrid
+    mean: FloatArray
+    components: FloatArray
+    variances: FloatArray
+    scales: FloatArray
+    quantiles: FloatArray
+
+    def percentile(self, arrays: Scans) -> DoubleArray:
+        """Share of held-out training scans that lie nearer, in percent (N,).
+
+        Raises
+        ------
+        ShapeError
+            If a scan has another grid than the training scans.
+        """
+        if len(arrays) == 0:
+            return np.zeros(0)
+        parts = _parts(self.grid.features(arrays), self.mean, self.components, self.variances)
+        distance = (parts / self.scales).sum(axis=1)
+        return np.interp(distance, self.quantiles, np.linspace(0, 100, self.quantiles.size))
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file; directions in float16."""
+        return save(
+            {
+                "shape": np.array(self.grid.shape),
+                "pool": np.array([self.grid.pool]),
+                "mask": self.grid.mask.astype(np.uint8),
+                "mean": self.mean,
+                "components": np.ascontiguousarray(self.components, dtype=np.float16),
+                "variances": self.variances,
+                "scales": self.scales,
+                "quantiles": self.quantiles,
+            }
+        )
+
+
+def ood_from_bytes(data: bytes) -> OutOfDistribution:
+    """Rebuild from a safetensors file.
+
+    Raises
+    ------
+    BundleError
+        If the file is not of this kind.
+    """
+    try:
+        tensors = load(data)
+        shape = tuple(int(side) for side in tensors["shape"])
+        grid = VoxelGrid(shape, int(tensors["pool"][0]), tensors["mask"].astype(bool))
+        names = ("mean", "components", "variances", "scales", "quantiles")
+        return OutOfDistribution(grid, *(tensors[name].astype(np.float32) for name in names))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BundleError("ood.safetensors", "is not readable.") from error
+
+
+def fit_ood(arrays: Scans, subject_ids: Sequence[str], seed: int = 0) -> OutOfDistribution:
+    """Describe the training scans, and how far held-out ones of them lie.
+
+    Parameters
+    ----------
+    arrays : numpy.ndarray of float16 (N, I, J, K)
+        Prepared training scans.
+    subject_ids : sequence of str (N,)
+        A person's scans are held out together.
+
+    Raises
+    ------
+    CohortError
+        If there are fewer than 4 subjects, or no voxel varies.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    subjects = np.asarray(subject_ids, dtype=str)
+    people = np.unique(subjects).size
+    if people < 4:
+        raise CohortError("out-of-distribution score", f"needs at least 4 subjects, got {people}.")
+    grid = fit_grid(arrays, MAX_FEATURES)
+    if not grid.mask.any():
+        problem = "no voxel differs between the training scans."
+        raise CohortError("out-of-distribution score", problem)
+    features = grid.features(arrays)
+    # One number of directions for all fits: T² grows with it.
+    count = max(1, min(MAX_COMPONENTS, len(features) // 6, features.shape[1]))
+    held = np.empty((len(features), 2))
+    folds = GroupKFold(min(FOLDS, people), shuffle=True, random_state=seed)
+    for train, test in folds.split(features, groups=subjects):
+        held[test] = _parts(features[test], *_fit_pca(features[train], count, seed))
+    scales = np.maximum(np.median(held, axis=0), 1e-12).astype(np.float32)
+    distance = (held / scales).sum(axis=1)
+    quantiles = np.percentile(distance, np.linspace(0, 100, 101)).astype(np.float32)
+    return OutOfDistribution(grid, *_fit_pca(features, count, seed), scales, quantiles)
+
+
+def _fit_pca(
+    features: FloatArray, count: int, seed: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    from sklearn.decomposition import PCA
+
+    pca = PCA(count, svd_solver="randomized", random_state=seed).fit(features)
+    variances = np.maximum(pca.explained_variance_, 1e-12)
+    # Contiguous, since safetensors writes the memory as it lies.
+    return (
+        np.ascontiguousarray(pca.mean_, dtype=np.float32),
+        np.ascontiguousarray(pca.components_, dtype=np.float32),
+        np.ascontiguousarray(variances, dtype=np.float32),
+    )
+
+
+def _parts(
+    features: FloatArray, mean: FloatArray, components: FloatArray, variances: FloatArray
+) -> DoubleArray:
+    """T² and Q of each scan, (N, 2)."""
+    centred = (features - mean).astype(np.float64)
+    projected = centred @ components.T.astype(np.float64)
+    residual = (centred**2).sum(axis=1) - (projected**2).sum(axis=1)
+    return np.stack([(projected**2 / variances).sum(axis=1), residual.clip(0)], axis=1)

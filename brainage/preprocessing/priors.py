@@ -1,0 +1,49 @@
+"""The template's tissue maps on the network's grid."""
+
+import numpy as np
+from nilearn.datasets import (
+    load_mni152_brain_mask,
+    load_mni152_gm_template,
+    load_mni152_wm_template,
+)
+from scipy import ndimage
+
+from brainage.config import PreprocessingConfig
+from brainage.preprocessing.mni import grid_affine
+from brainage.types import DoubleArray, FloatArray
+
+_SOURCE_MM = 2
+
+
+def load_tissue_maps(settings: PreprocessingConfig) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Share of grey matter, white matter and fluid in each voxel of the network's grid.
+
+    From the maps of the MNI ICBM152 template (Fonov et al. 2011,
+    doi:10.1016/j.neuroimage.2010.07.033) that nilearn carries; fluid is the rest of the brain mask.
+
+    Returns
+    -------
+    tuple of numpy.ndarray of float32, each of the settings' shape
+        They sum to 1 inside the template's brain and to 0 outside.
+    """
+    image = load_mni152_brain_mask(resolution=_SOURCE_MM)
+    mask = _onto_grid(np.asarray(image.dataobj, np.float32), image.affine, settings) >= 0.5
+    maps = [
+        _onto_grid(load(resolution=_SOURCE_MM).get_fdata(dtype=np.float32), image.affine, settings)
+        for load in (load_mni152_gm_template, load_mni152_wm_template)
+    ]
+    grey, white = (np.where(mask, tissue.clip(0, 1), 0) for tissue in maps)
+    total = np.maximum(grey + white, 1)
+    grey, white = grey / total, white / total
+    fluid = np.where(mask, 1 - grey - white, 0)
+    return grey.astype(np.float32), white.astype(np.float32), fluid.astype(np.float32)
+
+
+def _onto_grid(data: FloatArray, affine: DoubleArray, settings: PreprocessingConfig) -> FloatArray:
+    sigma = max(settings.spacing_mm / _SOURCE_MM - 1, 0) / (2 * np.sqrt(2 * np.log(2)))
+    index = np.linalg.inv(affine) @ grid_affine(settings)
+    smooth = ndimage.gaussian_filter(data, sigma, mode="constant")
+    moved: FloatArray = ndimage.affine_transform(
+        smooth, index[:3, :3], index[:3, 3], settings.shape, order=1
+    )
+    return moved

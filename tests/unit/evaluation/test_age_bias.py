@@ -1,0 +1,104 @@
+"""Corrections of the age bias, and the trap in them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainage.errors import CohortError, ConfigError
+from brainage.evaluation.age_bias import (
+    AgeBias,
+    bias_report,
+    correct_gap,
+    correct_out_of_fold,
+    fit_age_bias,
+    subject_folds,
+)
+
+
+def predictions(n: int = 200, slope: float = 0.6, noise: float = 4.0) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    age = random.uniform(20, 90, n)
+    predicted = 55 + slope * (age - 55) + random.normal(0, noise, n)
+    return pd.DataFrame(
+        {
+            "subject_id": [str(i) for i in range(n)],
+            "age_years": age,
+            "predicted_age_years": predicted,
+        }
+    )
+
+
+def everyone(table: pd.DataFrame) -> np.ndarray:
+    return np.ones(len(table), dtype=bool)
+
+
+@pytest.mark.parametrize("method", ["beheshti", "de_lange", "cole"])
+def test_corrected_gap_of_controls_does_not_follow_age(method):
+    table = predictions()
+    corrected = correct_out_of_fold(table, method, everyone(table), np.arange(200) % 5)
+    report = bias_report(corrected, method, everyone(table))
+    assert report["raw_slope"] < -0.3 and abs(report["corrected_slope"]) < 0.03
+    assert report["warning"] == ""
+
+
+def test_each_method_is_its_published_formula():
+    bias = AgeBias(slope=0.6, intercept=22.0)
+    age, predicted = np.array([30.0, 70.0]), np.array([45.0, 60.0])
+    # Beheshti: offset = α·age + β fitted to the gap, so α = 0.6 - 1.
+    beheshti = (predicted - age) - ((0.6 - 1) * age + 22.0)
+    de_lange = predicted + (age - (0.6 * age + 22.0)) - age
+    cole = (predicted - 22.0) / 0.6 - age
+    for method, expected in (("beheshti", beheshti), ("de_lange", de_lange), ("cole", cole)):
+        np.testing.assert_allclose(correct_gap(bias, age, predicted, method), expected)
+
+
+def test_correction_is_fitted_on_controls_of_other_folds_alone():
+    table = predictions()
+    folds, controls = np.arange(200) % 5, np.arange(200) % 2 == 0
+    before = correct_out_of_fold(table, "beheshti", controls, folds)
+    column = "brain_age_gap_corrected_years"
+    patients = table.assign(
+        predicted_age_years=table["predicted_age_years"] + np.where(controls, 0, 30)
+    )
+    after = correct_out_of_fold(patients, "beheshti", controls, folds)
+    np.testing.assert_array_equal(before[column][controls], after[column][controls])
+    own = table.assign(
+        predicted_age_years=table["predicted_age_years"] + np.where(folds == 0, 30, 0)
+    )
+    moved = correct_out_of_fold(own, "beheshti", controls, folds)
+    np.testing.assert_allclose(moved[column][folds == 0], before[column][folds == 0] + 30)
+
+
+def test_predictions_are_left_as_they_are():
+    table = predictions()
+    corrected = correct_out_of_fold(table, "cole", everyone(table), np.arange(200) % 5)
+    pd.testing.assert_frame_equal(corrected[list(table.columns)], table)
+
+
+def test_useless_model_looks_fine_after_correction_and_is_called_useless():
+    table = predictions(slope=0.0, noise=2.0)
+    corrected = correct_out_of_fold(table, "beheshti", everyone(table), np.arange(200) % 5)
+    gap = corrected["brain_age_gap_corrected_years"]
+    raw = (table["predicted_age_years"] - table["age_years"]).abs().mean()
+    assert raw > 15 and gap.abs().mean() < 2  # the trap: "MAE 1.6 years"
+    report = bias_report(corrected, "beheshti", everyone(table))
+    assert "means nothing" in report["warning"]
+    assert not any("corrected_mae" in key or "corrected_r" in key for key in report)
+
+
+def test_coles_line_of_a_useless_model_is_refused():
+    with pytest.raises(CohortError, match="nothing to invert"):
+        correct_gap(AgeBias(0.0, 55.0), [30.0], [55.0], "cole")
+
+
+def test_too_few_controls_and_unknown_methods_are_refused():
+    with pytest.raises(CohortError, match="at least 10 controls"):
+        fit_age_bias([30.0, 40.0], [30.0, 40.0])
+    with pytest.raises(ConfigError, match="unknown method"):
+        correct_gap(AgeBias(1.0, 0.0), [30.0], [30.0], "best")
+
+
+def test_a_persons_scans_share_a_fold():
+    ids = [str(n // 2) for n in range(40)]
+    folds = subject_folds(ids)
+    assert (folds[::2] == folds[1::2]).all() and len(set(folds)) == 5

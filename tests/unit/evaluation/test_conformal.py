@@ -1,0 +1,142 @@
+"""Intervals hold what they promise, at every sample size."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainage.errors import BundleError, ConfigError, ShapeError
+from brainage.evaluation.conformal import (
+    Calibration,
+    calibration_from_json,
+    choose_edges,
+    conformal_quantile,
+    coverage_table,
+    fit_calibration,
+    out_of_fold_intervals,
+    predict_intervals,
+    recalibrate,
+)
+
+
+def cohort(n: int, seed: int, noise: float = 5.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ages, predictions, spreads; old people are predicted worse and the spread says so."""
+    random = np.random.default_rng(seed)
+    age = random.uniform(20, 90, n)
+    spread = noise * (0.5 + (age - 20) / 70)
+    return age, age + random.normal(0, spread), spread
+
+
+@given(n=st.integers(1, 60), percent=st.integers(1, 99))
+@settings(max_examples=80, deadline=None)
+def test_quantile_is_the_score_of_rank_ceil_n_plus_1_times_level(n, percent):
+    rank = -(-(n + 1) * percent // 100)
+    expected = float(rank) if rank <= n else math.inf
+    assert conformal_quantile([float(s) for s in range(1, n + 1)], percent / 100) == expected
+
+
+@pytest.mark.parametrize("kind", ["absolute", "normalised"])
+def test_intervals_cover_new_scans_at_their_level(kind):
+    hits = []
+    for seed in range(40):
+        calibration = fit_calibration(*cohort(49, seed), kind=kind, min_band_scans=10**6)
+        age, predicted, spread = cohort(200, 1000 + seed)
+        low, high = predict_intervals(calibration, predicted, spread, 0.9).T
+        hits.append(np.mean((low <= age) & (age <= high)))
+    assert 0.885 < np.mean(hits) < 0.92
+
+
+def test_bands_are_of_predicted_age_and_have_their_own_width():
+    age, predicted, spread = cohort(600, 0)
+    calibration = fit_calibration(age, predicted, spread, min_band_scans=40)
+    assert len(calibration.scores) > 3 and all(len(band) >= 40 for band in calibration.scores)
+    low, high = predict_intervals(calibration, [25.0, 85.0], [5.0, 5.0], 0.9).T
+    assert (high - low)[0] < 0.8 * (high - low)[1]
+
+
+def test_few_scans_form_one_band():
+    assert choose_edges(np.linspace(20, 90, 30), 40) == ()
+
+
+def test_normalised_intervals_widen_with_the_spread():
+    calibration = fit_calibration(*cohort(100, 0), kind="normalised", min_band_scans=1000)
+    low, high = predict_intervals(calibration, [50.0, 50.0], [2.0, 8.0], 0.9).T
+    assert (high - low)[1] == pytest.approx(4 * (high - low)[0])
+
+
+def test_interval_is_empty_where_the_scans_are_too_few_for_the_level():
+    calibration = fit_calibration(*cohort(8, 0))
+    assert np.isnan(predict_intervals(calibration, [50.0], [5.0], 0.9)).all()
+    assert np.isfinite(predict_intervals(calibration, [50.0], [5.0], 0.8)).all()
+
+
+def test_a_person_counts_once():
+    age, predicted, spread = cohort(20, 0)
+    twice = fit_calibration(
+        *(np.repeat(values, 2) for values in (age, predicted, spread)),
+        subject_ids=[str(n) for n in np.repeat(np.arange(20), 2)],
+    )
+    assert twice.n == 20
+
+
+def test_calibration_survives_json():
+    calibration = fit_calibration(*cohort(200, 0), min_band_scans=40)
+    back = calibration_from_json(json.loads(json.dumps(calibration.to_json())))
+    bounds = [predict_intervals(c, [30.0, 70.0], [5.0, 5.0]) for c in (calibration, back)]
+    np.testing.assert_allclose(*bounds, atol=1e-3)
+
+
+def test_damaged_calibration_is_refused():
+    values = Calibration("absolute", (50.0,), ((1.0,), (2.0,)), "validation").to_json()
+    with pytest.raises(BundleError, match="number of bands"):
+        calibration_from_json(values | {"edges_years": []})
+    with pytest.raises(BundleError, match="not readable"):
+        calibration_from_json({"kind": "absolute"})
+
+
+def test_wrong_level_or_lengths_are_refused():
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        conformal_quantile([1.0], 90)
+    with pytest.raises(ShapeError, match="four arrays"):
+        fit_calibration([1.0, 2.0], [1.0], [1.0])
+
+
+def test_a_folds_own_residuals_do_not_widen_its_intervals():
+    age, predicted, spread = cohort(100, 0)
+    folds = np.arange(100) % 5
+    table = pd.DataFrame({"age_years": age, "predicted_age_years": predicted})
+    table = table.assign(spread_years=spread, subject_id=[str(n) for n in range(100)])
+    before = out_of_fold_intervals(table, folds)
+    spoiled = table.assign(age_years=np.where(folds == 0, age + 500, age))
+    after = out_of_fold_intervals(spoiled, folds)
+    same = before["interval_low_years"] == after["interval_low_years"]
+    assert same[folds == 0].all() and not same[folds != 0].any()
+
+
+def test_recalibration_removes_a_sites_offset_and_leaves_each_control_out():
+    age, predicted, spread = cohort(25, 3)
+    fitted = recalibrate("absolute", age, predicted + 7, spread, "25 own controls")
+    gap = predicted + 7 - age
+    assert fitted.offset_years == pytest.approx(gap.mean())
+    others = np.array([np.delete(gap, n).mean() for n in range(25)])
+    np.testing.assert_allclose(fitted.scores[0], np.sort(np.abs(gap - others)))
+
+
+def test_coverage_is_told_by_band_sex_and_site():
+    age, predicted, spread = cohort(120, 0)
+    table = pd.DataFrame({"age_years": age, "predicted_age_years": predicted})
+    table = table.assign(
+        spread_years=spread,
+        subject_id=[str(n) for n in range(120)],
+        sex=np.where(np.arange(120) % 2, "F", "M"),
+        site="a",
+    )
+    coverage = coverage_table(out_of_fold_intervals(table, np.arange(120) % 4))
+    assert set(coverage["group"]) == {"all", "sex", "age_band", "site"}
+    overall = coverage.iloc[0]
+    assert overall["coverage_ci_low"] < overall["coverage"] < overall["coverage_ci_high"]
+    assert 0.8 < overall["coverage"] < 0.98 and overall["n"] == 120
