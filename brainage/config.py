@@ -11,6 +11,7 @@ from brainage.types import Method
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
 class Settings(BaseModel):
@@ -29,17 +30,40 @@ class PreprocessingConfig(Settings):
     shape : tuple of int (3,)
         Voxels of the grid along i, j, k, centred on the template's brain.
     min_mask_overlap : float
-        Smallest Dice overlap of the scan's brain with the MNI152 brain mask. The default lies
-        under all 267 OASIS-1 scans (0.81 to 0.96).
+        Dice overlap with the MNI152 brain mask from which an extracted brain counts as lying in
+        MNI space already; below it, it is registered. The default lies under all 267 OASIS-1
+        scans (0.81 to 0.96).
     min_template_correlation : float
-        Smallest Pearson correlation with the MNI152 T1 template inside the brain. The default
-        lies under all 267 OASIS-1 scans (0.02 to 0.68, 99 % above 0.27) and above T2 contrast.
+        Smallest Pearson correlation with the MNI152 T1 template inside the brain: below it, a
+        scan fails. The default lies under all 267 OASIS-1 scans (0.02 to 0.68, 99 % above 0.27)
+        and above T2 contrast.
+    working_spacing_mm : float
+        Grid on which the brain of a whole head is found.
+    head_height_mm : float
+        What is kept of a head, from its top downwards.
+    bias_spacing_mm, bias_iterations : float, int
+        Shrunken grid of N4 and its iterations at each of two levels.
+    erosions_mm : tuple of float
+        Erosions that are tried to cut the brain from skull and face.
+    mask_slack_mm : float
+        How far the brain's mask may lie outside the template's; inside, twice as far.
+    restart_below_correlation, restart_degrees : float, tuple of float
+        Below this correlation of the extracted brain, registration starts again from poses
+        turned by these angles about each axis.
     """
 
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
     min_mask_overlap: Probability = 0.80
-    min_template_correlation: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0
+    min_template_correlation: Correlation = 0.0
+    working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
+    head_height_mm: Annotated[float, Field(ge=120.0, le=400.0)] = 200.0
+    bias_spacing_mm: Annotated[float, Field(ge=2.0, le=16.0)] = 8.0
+    bias_iterations: Annotated[int, Field(ge=1, le=200)] = 20
+    erosions_mm: Annotated[tuple[float, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    mask_slack_mm: Annotated[float, Field(ge=0.0, le=20.0)] = 4.0
+    restart_below_correlation: Correlation = 0.93
+    restart_degrees: tuple[float, ...] = (30.0, 60.0)
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":
