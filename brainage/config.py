@@ -42,7 +42,7 @@ class PreprocessingConfig(Settings):
     head_height_mm : float
         What is kept of a head, from its top downwards.
     bias_spacing_mm, bias_iterations : float, int
-        Shrunken grid of N4 and its iterations at each of two levels.
+        Shrunken grid of N4 and its iterations at each level.
     erosions_mm : tuple of float
         Erosions that are tried to cut the brain from skull and face.
     mask_slack_mm : float
@@ -50,6 +50,8 @@ class PreprocessingConfig(Settings):
     restart_below_correlation, restart_degrees : float, tuple of float
         Below this correlation of the extracted brain, registration starts again from poses
         turned by these angles about each axis.
+    series : str, optional
+        Series to take from DICOM input, by number or by text that its description holds.
     """
 
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
@@ -59,11 +61,12 @@ class PreprocessingConfig(Settings):
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
     head_height_mm: Annotated[float, Field(ge=120.0, le=400.0)] = 200.0
     bias_spacing_mm: Annotated[float, Field(ge=2.0, le=16.0)] = 8.0
-    bias_iterations: Annotated[int, Field(ge=1, le=200)] = 20
+    bias_iterations: Annotated[int, Field(ge=1, le=200)] = 30
     erosions_mm: Annotated[tuple[float, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     mask_slack_mm: Annotated[float, Field(ge=0.0, le=20.0)] = 4.0
     restart_below_correlation: Correlation = 0.93
     restart_degrees: tuple[float, ...] = (30.0, 60.0)
+    series: str | None = None
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
+from brainage.data.scans import open_scan, source_files
 from brainage.data.transforms import normalise_in_brain
-from brainage.data.volume import load_volume, scan_files
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import atomic_write_bytes, sha256_file
 from brainage.preprocessing.pipeline import Processed, process_volume
@@ -92,7 +92,8 @@ def prepare_scan(
         If no brain is found, or the quality gate fails the scan.
     """
     where = name if name is not None else str(path)
-    return normalise(process_volume(load_volume(path, where), settings, where), where)
+    volume = open_scan(path, where, series=settings.series)
+    return normalise(process_volume(volume, settings, where), where)
 
 
 def normalise(processed: Processed, where: str) -> PreparedScan:
@@ -123,7 +124,7 @@ def settings_hash(settings: PreprocessingConfig) -> str:
 
 
 def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | None = None) -> str:
-    """SHA-256 of all bytes of a scan (both files of a pair) and of its settings.
+    """SHA-256 of all bytes of a scan (both files of a pair, a whole folder) and of its settings.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | No
         If a file is missing or cannot be read.
     """
     digest = hashlib.sha256(settings_hash(settings).encode())
-    for file in scan_files(path, name):
+    for file in source_files(path, name):
         try:
             digest.update(sha256_file(file).encode())
         except BrainageError as error:
