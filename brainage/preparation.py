@@ -9,7 +9,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from brainage.config import PreprocessingConfig
 from brainage.data.scans import open_scan, source_files
 from brainage.data.transforms import normalise_in_brain
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
+from brainage.extraction import Extraction, find_derivative, load_mask
 from brainage.files import atomic_write_bytes, sha256_file
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.quality import limits_hash
@@ -29,6 +30,8 @@ PREPARATION_VERSION = 2
 
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
+
+OWN = Extraction()
 
 _DIGEST_BYTES = 32
 _LOOK = "Look at the scan; give another one, or a brain mask."
@@ -79,8 +82,32 @@ class PreparedScan:
     measures: dict[str, float]
 
 
+def process_scan(
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+    extraction: Extraction = OWN,
+) -> Processed:
+    """Read one scan, find its brain or take the mask that is given, and judge the result.
+
+    Raises
+    ------
+    VolumeError
+        If the scan or its mask cannot be read.
+    PreparationError
+        If no brain is found. A brain that is not trusted has the verdict `failed`.
+    """
+    where = name if name is not None else str(path)
+    volume = open_scan(path, where, series=settings.series)
+    mask = load_mask(path, volume, extraction, where)
+    return process_volume(volume, settings, where, mask=mask)
+
+
 def prepare_scan(
-    path: str | Path, settings: PreprocessingConfig, name: str | None = None
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+    extraction: Extraction = OWN,
 ) -> PreparedScan:
     """Read, process, check and normalise one scan, without any cache.
 
@@ -92,8 +119,9 @@ def prepare_scan(
         If no brain is found, or the quality gate fails the scan.
     """
     where = name if name is not None else str(path)
-    volume = open_scan(path, where, series=settings.series)
-    return normalise(process_volume(volume, settings, where), where)
+    scan = normalise(process_scan(path, settings, name, extraction), where)
+    label = find_derivative(path).label
+    return replace(scan, recognised=f"{scan.recognised} ({label})") if label else scan
 
 
 def normalise(processed: Processed, where: str) -> PreparedScan:
@@ -123,8 +151,13 @@ def settings_hash(settings: PreprocessingConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | None = None) -> str:
-    """SHA-256 of all bytes of a scan (both files of a pair, a whole folder) and of its settings.
+def content_hash(
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+    extraction: Extraction = OWN,
+) -> str:
+    """SHA-256 of all bytes of a scan (a pair, a whole folder), its mask and its settings.
 
     Raises
     ------
@@ -132,6 +165,7 @@ def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | No
         If a file is missing or cannot be read.
     """
     digest = hashlib.sha256(settings_hash(settings).encode())
+    digest.update(extraction.content_hash(path).encode())
     for file in source_files(path, name):
         try:
             digest.update(sha256_file(file).encode())
@@ -196,6 +230,7 @@ def prepare_cohort(
     settings: PreprocessingConfig,
     cache_dir: Path,
     *,
+    extraction: Extraction = OWN,
     on_progress: Callable[[int, int], None] | None = None,
     memory_bound_bytes: int = MEMORY_BOUND_BYTES,
 ) -> PreparedScans:
@@ -207,6 +242,8 @@ def prepare_cohort(
         Scans and their names in the ledger.
     cache_dir : pathlib.Path
         Folder of a `PreparedStore`, made when missing.
+    extraction : Extraction
+        A given mask or command in place of our way to the brain.
     on_progress : callable, optional
         Called with (scans done, scans in all) after each scan.
     memory_bound_bytes : int
@@ -221,7 +258,7 @@ def prepare_cohort(
     entries: list[LedgerEntry] = []
     keys: dict[int, str] = {}
     for index, (path, scan_id) in enumerate(zip(paths, scan_ids, strict=True)):
-        key, entry = _prepare_into(store, path, scan_id, settings)
+        key, entry = _prepare_into(store, path, scan_id, settings, extraction)
         entries.append(entry)
         if key is not None:
             keys[index] = key
@@ -232,7 +269,11 @@ def prepare_cohort(
 
 
 def load_or_prepare(
-    store: PreparedStore, path: str | Path, settings: PreprocessingConfig, name: str | None = None
+    store: PreparedStore,
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+    extraction: Extraction = OWN,
 ) -> tuple[str, PreparedScan]:
     """Content hash and prepared scan, computed and stored if the store lacks it.
 
@@ -243,16 +284,20 @@ def load_or_prepare(
     StoreError
         If the folder cannot be written.
     """
-    key = content_hash(path, settings, name)
+    key = content_hash(path, settings, name, extraction)
     scan = store.load(key, settings.shape)
     if scan is None:
-        scan = prepare_scan(path, settings, name)
+        scan = prepare_scan(path, settings, name, extraction)
         store.save(key, scan)
     return key, scan
 
 
 def _prepare_into(
-    store: PreparedStore, path: str, scan_id: str, settings: PreprocessingConfig
+    store: PreparedStore,
+    path: str,
+    scan_id: str,
+    settings: PreprocessingConfig,
+    extraction: Extraction,
 ) -> tuple[str | None, LedgerEntry]:
     start = time.perf_counter()
 
@@ -260,7 +305,7 @@ def _prepare_into(
         return LedgerEntry(scan_id, stage, verdict, reason, time.perf_counter() - start)
 
     try:
-        key, scan = load_or_prepare(store, path, settings, scan_id)
+        key, scan = load_or_prepare(store, path, settings, scan_id, extraction)
     except VolumeError as error:
         return None, entry("read", "failed", error.reason)
     except PreparationError as error:

@@ -4,6 +4,7 @@ N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) and Otsu's thresholds (O
 doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ MIN_LITRES, MAX_LITRES = 0.4, 3.0
 # Depth in mm above which more depth does not make a component more central.
 _DEPTH_CAP_MM = 20.0
 _OTSU_BINS = 128
+_BIAS_LEVELS = 3
+_MAX_LOG_BIAS = 1.5
 
 
 @dataclass(frozen=True)
@@ -90,60 +93,85 @@ def crop_neck(head: Volume, height_mm: float, where: str) -> Volume:
     return Volume(np.ascontiguousarray(head.data[:, :, start:]), affine)
 
 
-def estimate_bias(head: Volume, settings: PreprocessingConfig) -> Volume:
+def estimate_bias(
+    head: Volume, settings: PreprocessingConfig, mask: BoolArray | None = None
+) -> Volume:
     """Estimate the coil's bias field by N4 on a shrunken grid.
+
+    Parameters
+    ----------
+    head : Volume
+        On the working grid.
+    mask : numpy.ndarray of bool (I, J, K), optional
+        Brain. Without one, everything brighter than Otsu's threshold is used, and one level of
+        detail less: fat and muscle would bend a finer field.
 
     Returns
     -------
     Volume
-        Field (I, J, K) on the head's grid, 1 on average over the head; divide by it.
+        Field (I, J, K) on the head's grid, 1 on average over the mask or head; divide by it.
     """
     image = sitk.GetImageFromArray(head.data)
-    image.SetSpacing(head.spacing_mm[::-1])
-    factors = [max(1, round(settings.bias_spacing_mm / size)) for size in head.spacing_mm[::-1]]
-    small = sitk.Shrink(image, factors)
-    mask = sitk.OtsuThreshold(small, 0, 1, 200)
+    factor = max(1, round(settings.bias_spacing_mm / head.spacing_mm[0]))
+    small = sitk.Shrink(image, [factor] * 3)
+    if mask is None:
+        used = sitk.OtsuThreshold(small, 0, 1, 200)
+    else:
+        used = sitk.Shrink(sitk.GetImageFromArray(mask.astype(np.uint8)), [factor] * 3)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
     # The sum over threads would depend on their number.
     correction.SetNumberOfThreads(1)
-    correction.SetMaximumNumberOfIterations([settings.bias_iterations] * 2)
-    correction.Execute(small, mask)
+    levels = _BIAS_LEVELS if mask is not None else _BIAS_LEVELS - 1
+    correction.SetMaximumNumberOfIterations([settings.bias_iterations] * levels)
+    correction.Execute(small, used)
     field = sitk.GetArrayFromImage(correction.GetLogBiasFieldAsImage(image)).astype(np.float32)
-    field -= field[head.data > AIR_SHARE].mean()
-    return Volume(np.exp(field), head.affine)
+    field -= field[head.data > AIR_SHARE if mask is None else mask].mean()
+    # Splines run away where nothing held them.
+    return Volume(np.exp(field.clip(-_MAX_LOG_BIAS, _MAX_LOG_BIAS)), head.affine)
 
 
-def find_brains(head: Volume, settings: PreprocessingConfig, where: str) -> list[BrainCandidate]:
-    """Candidates for the brain, one for each erosion that leaves one.
+def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BrainCandidate]:
+    """Candidates for the brain, one for each erosion that leaves something of a brain's volume.
 
     Tissue is what is brighter than the second of three Otsu thresholds. Eroding it cuts the
     brain from the scalp; the deepest component is kept, dilated back and its holes filled. Which
     erosion is right differs between heads: registration chooses (`register_candidates`).
-
-    Raises
-    ------
-    PreparationError
-        If no erosion leaves anything like a brain.
     """
     spacing_mm = head.spacing_mm[0]
     depth_mm = ndimage.distance_transform_edt(head.data > tissue_threshold(head.data)) * spacing_mm
     found = []
-    for erosion_mm in settings.erosions_mm:
+    for erosion_mm in erosions_mm:
         labels, count = ndimage.label(depth_mm > erosion_mm)
         if count == 0:
             break
         weight = ndimage.sum_labels(depth_mm.clip(0, _DEPTH_CAP_MM), labels, range(1, count + 1))
         core = labels == 1 + int(np.argmax(weight))
-        distance_mm = ndimage.distance_transform_edt(~core) * spacing_mm
         # 2 mm more than was eroded takes in the fluid around the cortex.
-        mask = ndimage.binary_fill_holes(distance_mm <= erosion_mm + 2)
+        mask = _grow(core, erosion_mm + 2, spacing_mm)
         litres = float(mask.sum() * spacing_mm**3 / 1e6)
         if MIN_LITRES <= litres <= MAX_LITRES:
             found.append(BrainCandidate(mask, erosion_mm, litres))
-    if not found:
-        problem = f"no component of {MIN_LITRES} to {MAX_LITRES} L looks like a brain."
-        raise PreparationError(where, problem, "Give a T1-weighted head, or a mask (--mask).")
     return found
+
+
+def _grow(core: BoolArray, reach_mm: float, spacing_mm: float) -> BoolArray:
+    """Dilate by a distance and fill the holes, looking only at the box where that happens."""
+    margin = int(np.ceil(reach_mm / spacing_mm)) + 1
+    box = tuple(
+        slice(max(0, side.start - margin), side.stop + margin)
+        for side in ndimage.find_objects(core.astype(np.int8))[0]
+    )
+    mask = np.zeros_like(core)
+    near = ndimage.distance_transform_edt(~core[box]) * spacing_mm <= reach_mm
+    mask[box] = _fill_holes(near)
+    return mask
+
+
+def _fill_holes(mask: BoolArray) -> BoolArray:
+    """Fill what the outside cannot reach; a labelling is much faster than SciPy's dilations."""
+    labels, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    filled: BoolArray = (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return filled
 
 
 def tissue_threshold(data: FloatArray) -> float:
@@ -173,4 +201,4 @@ def refine_mask(
     outside_mm = ndimage.distance_transform_edt(~template_mask) * spacing_mm
     inside_mm = ndimage.distance_transform_edt(template_mask) * spacing_mm
     mask = (inside_mm > 2 * slack_mm) | (candidate & (outside_mm <= slack_mm))
-    return np.asarray(ndimage.binary_fill_holes(mask))
+    return _fill_holes(mask)

@@ -11,6 +11,8 @@ import numpy as np
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.preprocessing.head import (
+    MAX_LITRES,
+    MIN_LITRES,
     crop_neck,
     estimate_bias,
     find_brains,
@@ -29,7 +31,7 @@ from brainage.preprocessing.mni import (
     mask_overlap,
     resample_volume,
 )
-from brainage.preprocessing.registration import Alignment, register_candidates
+from brainage.preprocessing.registration import Alignment, register_candidates, register_finely
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 Kind = Literal["raw head", "masked head", "extracted brain", "mni brain"]
@@ -117,8 +119,7 @@ def locate_brain(
             foreground = find_foreground(volume, where)
         in_mni = None
         if mask is not None or is_brain_extracted(foreground):
-            finest_mm = min(CHECK_SPACING_MM, settings.spacing_mm) / 2
-            coarse = coarsen(foreground, finest_mm)
+            coarse = coarsen(foreground, _finest_mm(settings))
             in_mni = mask_overlap(coarse) >= settings.min_mask_overlap
     if in_mni is None:
         return _register_head(volume, settings, where, clock)
@@ -151,17 +152,19 @@ def _register_extracted(
         working = to_working_grid(foreground.volume, settings.working_spacing_mm)
         inside = resample_volume(mask, working.affine, working.data.shape) >= 0.5
     with clock.step("bias field"):
-        bias = estimate_bias(working, settings)
+        bias = estimate_bias(working, settings, inside)
         head = Volume(working.data / bias.data, working.affine)
     with clock.step("registration"):
         _, alignment = register_candidates(head, [inside], settings)
-    source = coarsen_volume(foreground.volume, settings.spacing_mm / 2)
+        alignment = register_finely(head, inside, alignment)
+    source = coarsen_volume(foreground.volume, _finest_mm(settings))
     return Located(kind, source, mask, alignment.to_mni, bias, alignment, head)
 
 
 def _register_head(
     volume: Volume, settings: PreprocessingConfig, where: str, clock: Clock
 ) -> Located:
+    """Find the brain twice: roughly, then with the bias field that the rough brain reveals."""
     with clock.step("working grid"):
         scaled = scale_brightness(volume, where)
         working = to_working_grid(scaled, settings.working_spacing_mm)
@@ -170,13 +173,32 @@ def _register_head(
         bias = estimate_bias(working, settings)
         head = Volume(working.data / bias.data, working.affine)
     with clock.step("brain mask"):
-        candidates = find_brains(head, settings, where)
+        candidates = find_brains(head, settings.erosions_mm)
+    if not candidates:
+        problem = f"nothing of {MIN_LITRES} to {MAX_LITRES} L in it looks like a brain."
+        raise PreparationError(where, problem, "Give a T1-weighted head, or a brain mask.")
     with clock.step("registration"):
-        best, alignment = register_candidates(head, [c.mask for c in candidates], settings)
-    with clock.step("refine mask"):
-        mask = _refine(candidates[best].mask, head, alignment, settings)
-    source = coarsen_volume(scaled, min(CHECK_SPACING_MM, settings.spacing_mm) / 2)
-    return Located("raw head", source, mask, alignment.to_mni, bias, alignment, head)
+        best, rough = register_candidates(head, [found.mask for found in candidates], settings)
+    with clock.step("bias field"):
+        brain = _refine(candidates[best].mask, head, rough, settings)
+        bias = estimate_bias(working, settings, brain.data > 0)
+        head = Volume(working.data / bias.data, working.affine)
+    with clock.step("brain mask"):
+        again = find_brains(head, [candidates[best].erosion_mm])
+    with clock.step("registration"):
+        masks = [found.mask for found in (candidates[best], *again)]
+        alignments = [register_finely(head, mask, rough) for mask in masks]
+        mask, alignment = max(
+            zip(masks, alignments, strict=True), key=lambda pair: pair[1].correlation
+        )
+    with clock.step("brain mask"):
+        brain = _refine(mask, head, alignment, settings)
+    source = coarsen_volume(scaled, _finest_mm(settings))
+    return Located("raw head", source, brain, alignment.to_mni, bias, alignment, head)
+
+
+def _finest_mm(settings: PreprocessingConfig) -> float:
+    return min(CHECK_SPACING_MM, settings.spacing_mm) / 2
 
 
 def _refine(

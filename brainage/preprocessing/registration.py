@@ -9,6 +9,7 @@ starting from several poses.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -54,14 +55,12 @@ class Alignment:
     @property
     def to_mni(self) -> DoubleArray:
         """The scan's world coordinates in mm to MNI coordinates in mm (4, 4)."""
-        inverse: DoubleArray = np.linalg.inv(self.to_scan)
-        return inverse
+        return np.linalg.inv(self.to_scan).astype(np.float64)
 
     @property
     def scales(self) -> DoubleArray:
         """Singular values of the way from scan to template, largest first (3,)."""
-        values: DoubleArray = np.linalg.svd(self.to_mni[:3, :3], compute_uv=False)
-        return values
+        return np.linalg.svd(self.to_mni[:3, :3], compute_uv=False).astype(np.float64)
 
 
 def build_matrix(parameters: DoubleArray) -> DoubleArray:
@@ -84,7 +83,7 @@ def build_matrix(parameters: DoubleArray) -> DoubleArray:
 def register_candidates(
     volume: Volume, masks: Sequence[BoolArray], settings: PreprocessingConfig
 ) -> tuple[int, Alignment]:
-    """Register every candidate brain coarsely, and the best one finely.
+    """Register every candidate brain coarsely.
 
     Parameters
     ----------
@@ -110,8 +109,12 @@ def register_candidates(
         for index in ranked:
             tried += [(index, _register_coarsely(coarse[index], turn)) for turn in _poses(settings)]
         best, found[best] = max(tried, key=lambda pair: pair[1].correlation)
-    fine = _reduce(volume, masks[best], FINE_MM)
-    return best, _fit(fine, found[best].parameters, FINE_MM)
+    return best, found[best]
+
+
+def register_finely(volume: Volume, mask: BoolArray, start: Alignment) -> Alignment:
+    """Improve an alignment on a finer grid."""
+    return _fit(_reduce(volume, mask, FINE_MM), start.parameters, FINE_MM)
 
 
 def _poses(settings: PreprocessingConfig) -> DoubleArray:
@@ -147,9 +150,10 @@ def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
     template = load_template(spacing_mm)
     reach = ndimage.distance_transform_edt(~template.mask) * spacing_mm <= MARGIN_MM[spacing_mm]
     target, points = _sample_template(template, reach)
-    inverse = np.linalg.inv(brain.affine)
+    inverse = np.linalg.inv(brain.affine).astype(np.float64)
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(brain.data)]
-    cost = partial(_cost, target, points, [brain.data, *slopes], inverse)
+    # SciPy's types know no cost that returns its gradient beside it.
+    cost: Any = partial(_cost, target, points, [brain.data, *slopes], inverse)
     options = {"maxiter": 60, "ftol": 1e-7}
     result = minimize(cost, start, jac=True, method="L-BFGS-B", options=options)
     correlation = 1 - (result.fun - _prior(result.x)[0])
