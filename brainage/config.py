@@ -1,5 +1,6 @@
 """Frozen settings: YAML in, resolved YAML out. Unknown keys are errors."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,6 +68,12 @@ class PreprocessingConfig(Settings):
     restart_below_correlation: Correlation = 0.93
     restart_degrees: tuple[float, ...] = (30.0, 60.0)
     series: str | None = None
+
+    def with_spacing(self, spacing_mm: float) -> "PreprocessingConfig":
+        """The same field of view on a grid of another spacing."""
+        shape = tuple(math.ceil(side * self.spacing_mm / spacing_mm - 1e-6) for side in self.shape)
+        changes = {"spacing_mm": spacing_mm, "shape": shape}
+        return PreprocessingConfig.model_validate({**self.model_dump(), **changes})
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":

@@ -7,6 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
+from pipelines import cli_raw
 from pipelines.options import (
     BatchOption,
     BlocksOption,
@@ -246,6 +247,9 @@ def presets() -> None:
         grid = "×".join(str(size) for size in config.preprocessing.shape)
         spacing = config.preprocessing.spacing_mm
         say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
+
+
+app.command()(cli_raw.prepare)
 
 
 def main() -> None:
