@@ -250,6 +250,7 @@ def presets() -> None:
 
 
 app.command()(cli_raw.prepare)
+app.command()(cli_raw.fetch_cohort)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands on raw scans: `prepare`."""
+"""Commands on raw scans: `prepare` and `fetch-cohort`."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,9 @@ def prepare(
     ] = "",
     brain_extraction_command: Annotated[
         str,
-        typer.Option("--brain-extraction-command", help="Own tool: 'hd-bet -i {input} -o {output}'"),
+        typer.Option(
+            "--brain-extraction-command", help="Own tool: 'hd-bet -i {input} -o {output}'"
+        ),
     ] = "",
     series: SeriesOption = None,
     age_from_dicom: Annotated[
@@ -98,3 +100,23 @@ def prepare(
         )
         if failed and not skip_bad:
             raise typer.Exit(BAD_INPUT)
+
+
+def fetch_cohort(
+    name: Annotated[str, typer.Argument(help="ixi or oasis1.")],
+    output: OutputOption,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Accept the size and the terms shown.")
+    ] = False,
+    base_url: Annotated[
+        str, typer.Option("--base-url", help="Take the files from here instead.")
+    ] = "",
+    debug: DebugOption = False,
+) -> None:
+    """Download a public cohort with ages, and lay it out as BIDS. Goes on where it stopped."""
+    from pipelines.console import clear_errors
+
+    with clear_errors(debug):
+        from pipelines import fetch_cohorts as job
+
+        job.fetch(name, output, accepted=yes, base_url=base_url)
