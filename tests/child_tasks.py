@@ -37,3 +37,15 @@ def slow(argument: dict[str, Any]) -> dict[str, Any]:
         stream.write(f"{os.getppid()}\n")
     time.sleep(argument["seconds"])
     return {"value": argument["value"]}
+
+
+def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
+    """The real task with a lenient gate, which says who runs it and leaves time to be killed."""
+    from brainage.derivatives import derive_task
+    from brainage.preprocessing import pipeline
+
+    pipeline.judge = lambda *_: ("ok", ())
+    with Path(argument["store"], "workers").open("a") as stream:
+        stream.write(f"{os.getppid()}\n")
+    time.sleep(0.3)
+    return derive_task(argument)
