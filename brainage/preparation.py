@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
+from brainage.data.extraction import load_mask
+from brainage.data.recognise import find_derivative
 from brainage.data.scans import open_scan, source_files
 from brainage.data.transforms import normalise_in_brain
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
-from brainage.extraction import Extraction, find_derivative, load_mask
 from brainage.files import atomic_write_bytes, sha256_file
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.quality import limits_hash
@@ -30,8 +31,6 @@ PREPARATION_VERSION = 2
 
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
-
-OWN = Extraction()
 
 _DIGEST_BYTES = 32
 _LOOK = "Look at the scan; give another one, or a brain mask."
@@ -86,9 +85,8 @@ def process_scan(
     path: str | Path,
     settings: PreprocessingConfig,
     name: str | None = None,
-    extraction: Extraction = OWN,
 ) -> Processed:
-    """Read one scan, find its brain or take the mask that is given, and judge the result.
+    """Read one scan, find its brain or take a derivative's own mask, and judge the result.
 
     Raises
     ------
@@ -99,7 +97,8 @@ def process_scan(
     """
     where = name if name is not None else str(path)
     volume = open_scan(path, where, series=settings.series)
-    mask = load_mask(path, volume, extraction, where)
+    beside = find_derivative(path).mask
+    mask = None if beside is None else load_mask(beside, f"{where}: {beside.name}")
     return process_volume(volume, settings, where, mask=mask)
 
 
@@ -107,7 +106,6 @@ def prepare_scan(
     path: str | Path,
     settings: PreprocessingConfig,
     name: str | None = None,
-    extraction: Extraction = OWN,
 ) -> PreparedScan:
     """Read, process, check and normalise one scan, without any cache.
 
@@ -119,7 +117,7 @@ def prepare_scan(
         If no brain is found, or the quality gate fails the scan.
     """
     where = name if name is not None else str(path)
-    scan = normalise(process_scan(path, settings, name, extraction), where)
+    scan = normalise(process_scan(path, settings, name), where)
     label = find_derivative(path).label
     return replace(scan, recognised=f"{scan.recognised} ({label})") if label else scan
 
@@ -155,7 +153,6 @@ def content_hash(
     path: str | Path,
     settings: PreprocessingConfig,
     name: str | None = None,
-    extraction: Extraction = OWN,
 ) -> str:
     """SHA-256 of all bytes of a scan (a pair, a whole folder), its mask and its settings.
 
@@ -165,8 +162,8 @@ def content_hash(
         If a file is missing or cannot be read.
     """
     digest = hashlib.sha256(settings_hash(settings).encode())
-    digest.update(extraction.content_hash(path).encode())
-    for file in source_files(path, name):
+    beside = find_derivative(path).mask
+    for file in (*source_files(path, name), *([] if beside is None else [beside])):
         try:
             digest.update(sha256_file(file).encode())
         except BrainageError as error:
@@ -230,7 +227,6 @@ def prepare_cohort(
     settings: PreprocessingConfig,
     cache_dir: Path,
     *,
-    extraction: Extraction = OWN,
     on_progress: Callable[[int, int], None] | None = None,
     memory_bound_bytes: int = MEMORY_BOUND_BYTES,
 ) -> PreparedScans:
@@ -242,8 +238,6 @@ def prepare_cohort(
         Scans and their names in the ledger.
     cache_dir : pathlib.Path
         Folder of a `PreparedStore`, made when missing.
-    extraction : Extraction
-        A given mask or command in place of our way to the brain.
     on_progress : callable, optional
         Called with (scans done, scans in all) after each scan.
     memory_bound_bytes : int
@@ -258,7 +252,7 @@ def prepare_cohort(
     entries: list[LedgerEntry] = []
     keys: dict[int, str] = {}
     for index, (path, scan_id) in enumerate(zip(paths, scan_ids, strict=True)):
-        key, entry = _prepare_into(store, path, scan_id, settings, extraction)
+        key, entry = _prepare_into(store, path, scan_id, settings)
         entries.append(entry)
         if key is not None:
             keys[index] = key
@@ -273,7 +267,6 @@ def load_or_prepare(
     path: str | Path,
     settings: PreprocessingConfig,
     name: str | None = None,
-    extraction: Extraction = OWN,
 ) -> tuple[str, PreparedScan]:
     """Content hash and prepared scan, computed and stored if the store lacks it.
 
@@ -284,10 +277,10 @@ def load_or_prepare(
     StoreError
         If the folder cannot be written.
     """
-    key = content_hash(path, settings, name, extraction)
+    key = content_hash(path, settings, name)
     scan = store.load(key, settings.shape)
     if scan is None:
-        scan = prepare_scan(path, settings, name, extraction)
+        scan = prepare_scan(path, settings, name)
         store.save(key, scan)
     return key, scan
 
@@ -297,7 +290,6 @@ def _prepare_into(
     path: str,
     scan_id: str,
     settings: PreprocessingConfig,
-    extraction: Extraction,
 ) -> tuple[str | None, LedgerEntry]:
     start = time.perf_counter()
 
@@ -305,7 +297,7 @@ def _prepare_into(
         return LedgerEntry(scan_id, stage, verdict, reason, time.perf_counter() - start)
 
     try:
-        key, scan = load_or_prepare(store, path, settings, scan_id, extraction)
+        key, scan = load_or_prepare(store, path, settings, scan_id)
     except VolumeError as error:
         return None, entry("read", "failed", error.reason)
     except PreparationError as error:

@@ -27,8 +27,8 @@ from brainage.preprocessing.mni import (
     coarsen_volume,
     find_foreground,
     is_brain_extracted,
+    is_in_mni_space,
     load_template,
-    mask_overlap,
     resample_volume,
 )
 from brainage.preprocessing.registration import Alignment, register_candidates, register_finely
@@ -120,7 +120,7 @@ def locate_brain(
         in_mni = None
         if mask is not None or is_brain_extracted(foreground):
             coarse = coarsen(foreground, _finest_mm(settings))
-            in_mni = mask_overlap(coarse) >= settings.min_mask_overlap
+            in_mni = is_in_mni_space(coarse, settings.min_mask_overlap)
     if in_mni is None:
         return _register_head(volume, settings, where, clock)
     kind: Kind = "masked head" if mask is not None else "extracted brain"

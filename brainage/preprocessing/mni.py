@@ -29,6 +29,9 @@ FOREGROUND_SHARE = 0.05
 # Whole heads of IXI: 3.3 L and more. A brain cropped to its box touches little of the border.
 MAX_BRAIN_LITRES = 2.6
 MAX_BORDER_SHARE = 0.25
+# Brains brought to MNI space by an affine are larger than life: OASIS-1's have 1.69 L and more.
+# A smaller brain that happens to overlap the template lies where the scanner saw it.
+MIN_MNI_LITRES = 1.65
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,11 @@ def coarsen_volume(source: Volume, spacing_mm: float) -> Volume:
     return Volume(avg_pool3d(torch.from_numpy(source.data)[None], factors)[0].numpy(), affine)
 
 
-def mask_overlap(foreground: Foreground) -> float:
-    """Dice overlap (Dice 1945) of the scan's foreground with the template's brain, as they lie."""
+def is_in_mni_space(foreground: Foreground, min_overlap: float) -> bool:
+    """Whether an extracted brain has the template's size and, as it lies, its place."""
     template = load_template()
     _, mask = resample(foreground, template.affine, template.mask.shape)
-    return dice(mask, template.mask)
+    return foreground.litres >= MIN_MNI_LITRES and dice(mask, template.mask) >= min_overlap
 
 
 def dice(first: BoolArray, second: BoolArray) -> float:

@@ -60,9 +60,10 @@ DECISIVE = (
     "grey_over_fluid",
 )
 # A scan fails where a decisive measure is this many times as far from the median as its limit.
-FAIL_FACTOR = 2.0
-# Robust standard deviations between the median of the reference and a limit.
-LIMIT_DEVIATIONS = 5.0
+FAIL_FACTOR = 3.0
+# A limit lies this many times as far from the reference's median as the percentile does that
+# leaves out 2.5 % of the reference: three standard deviations, if a measure is normal.
+LIMIT_FACTOR, LIMIT_PERCENTILE = 1.5, 2.5
 # A slice thicker than the grid on which registration ends holds no detail of that grid; no
 # cohort can tell this limit.
 MAX_SLICE_MM = 4.0
@@ -241,23 +242,20 @@ def judge(
 def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Limits from the measures of a reference cohort, all of one kind.
 
-    Median ± `LIMIT_DEVIATIONS` robust standard deviations (1.4826 times the median absolute
-    deviation; Leys et al. 2013, doi:10.1016/j.jesp.2013.03.013), on the sides that `MEANING`
-    calls bad. A measure that is the same for more than half of the cohort (mostly 0) has no
-    such deviation: its limit is the cohort's extreme.
+    On each side that `MEANING` calls bad, `LIMIT_FACTOR` times as far from the median as the
+    percentile of that side: unlike a number of standard deviations this follows skewed measures,
+    and unlike an extreme it does not hang on one scan.
     """
     limits: dict[str, dict[str, float]] = {}
-    for name in measures[0]:
-        values = np.array([scan[name] for scan in measures if name in scan])
+    for name in dict.fromkeys(name for scan in measures for name in scan):
+        values = [scan[name] for scan in measures if name in scan]
         median = float(np.median(values))
-        distances = np.abs(values - median)
-        reach = LIMIT_DEVIATIONS * 1.4826 * float(np.median(distances)) or float(distances.max())
-        bad = MEANING[name][0]
+        sides = {"low": LIMIT_PERCENTILE, "high": 100 - LIMIT_PERCENTILE}
         limits[name] = {"median": median}
-        if bad in ("low", "both"):
-            limits[name]["low"] = median - reach
-        if bad in ("high", "both"):
-            limits[name]["high"] = median + reach
+        for side, percentile in sides.items():
+            if MEANING[name][0] in (side, "both"):
+                reach = float(np.percentile(values, percentile)) - median
+                limits[name][side] = median + LIMIT_FACTOR * reach
     limits["slice_mm"] = {"high": MAX_SLICE_MM}
     return limits
 

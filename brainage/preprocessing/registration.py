@@ -9,7 +9,6 @@ starting from several poses.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -152,10 +151,10 @@ def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
     target, points = _sample_template(template, reach)
     inverse = np.linalg.inv(brain.affine).astype(np.float64)
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(brain.data)]
-    # SciPy's types know no cost that returns its gradient beside it.
-    cost: Any = partial(_cost, target, points, [brain.data, *slopes], inverse)
-    options = {"maxiter": 60, "ftol": 1e-7}
-    result = minimize(cost, start, jac=True, method="L-BFGS-B", options=options)
+    cost = partial(_cost, target, points, [brain.data, *slopes], inverse)
+    result = minimize(
+        cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
+    )
     correlation = 1 - (result.fun - _prior(result.x)[0])
     return Alignment(np.asarray(result.x, dtype=np.float64), float(correlation))
 

@@ -16,15 +16,22 @@ from scipy.spatial.transform import Rotation
 from brainage.config import PreprocessingConfig
 from brainage.data.volume import load_volume
 from brainage.preprocessing.locate import Clock, locate_brain
-from brainage.preprocessing.quality import FAIL_FACTOR, LIMIT_DEVIATIONS, derive_limits, measure
+from brainage.preprocessing.quality import (
+    FAIL_FACTOR,
+    LIMIT_FACTOR,
+    LIMIT_PERCENTILE,
+    derive_limits,
+    measure,
+)
 from brainage.types import DoubleArray, Volume
 from pipelines.console import say
 
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 MAX_TURN_DEGREES, MAX_SHIFT_MM = 20.0, 30.0
 RULE = (
-    f"median ± {LIMIT_DEVIATIONS:g} robust standard deviations (1.4826 MAD) of the reference, on "
-    f"the bad side; failed beyond {FAIL_FACTOR:g} times that distance for decisive measures"
+    f"{LIMIT_FACTOR:g} times as far from the reference's median as the percentile that leaves out "
+    f"{LIMIT_PERCENTILE:g} % on the bad side; decisive measures fail a scan {FAIL_FACTOR:g} times "
+    "as far out as the limit"
 )
 
 
@@ -36,34 +43,46 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th scan")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for group, name, volume, mask in read_reference(arguments.data, arguments.every):
-        located = locate_brain(volume, mask, SETTINGS, name, Clock())
-        rows.append({"group": group, "scan": name, **measure(located, volume)})
-        say(f"{group}: {name}")
-        pd.DataFrame(rows).to_csv(arguments.output / "measures.csv", index=False)
+    table = arguments.output / "measures.csv"
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+    done = {(row["group"], row["scan"]) for row in rows}
+    for group, path, pose in list_reference(arguments.data, arguments.every):
+        if (group, path.name) in done:
+            continue
+        rows.append({"group": group, "scan": path.name, **measure_reference(group, path, pose)})
+        say(f"{group}: {path.name}")
+        pd.DataFrame(rows).to_csv(table, index=False)
     write_limits(pd.DataFrame(rows), arguments.output / "limits.json")
 
 
-def read_reference(data: Path, every: int) -> Iterator[tuple[str, str, Volume, Volume | None]]:
-    """Group, name, scan and perhaps mask of every reference scan.
+def list_reference(data: Path, every: int) -> Iterator[tuple[str, Path, DoubleArray | None]]:
+    """Group, file and perhaps pose of every reference scan.
 
-    Whole heads are IXI's. Brains in MNI space are OASIS-1's. Extracted brains elsewhere are every
-    eighth of those, turned and shifted at random by their affine, and every second head of IXI
-    with the mask that was found.
+    Brains in MNI space are OASIS-1's, whole heads IXI's. Extracted brains elsewhere are every
+    eighth of the former, turned and shifted at random by their affine, and every second of the
+    latter with the mask that was found.
     """
-    for index, path in enumerate(sorted(data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))[::every]):
-        volume = load_volume(path)
-        yield "raw head", path.name, volume, None
-        if index % 2 == 0:
-            located = locate_brain(volume, None, SETTINGS, path.name, Clock())
-            yield "extracted brain", path.name, volume, located.mask
-    for index, path in enumerate(sorted(data.glob("oasis1/t1/*.nii.gz"))[::every]):
-        volume = load_volume(path)
-        yield "mni brain", path.name, volume, None
-        if index % 8 == 0:
-            moved = random_pose(np.random.default_rng([index, 1])) @ volume.affine
-            yield "extracted brain", path.name, Volume(volume.data, moved), None
+    brains = sorted(data.glob("oasis1/t1/*.nii.gz"))[::every]
+    heads = sorted(data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))[::every]
+    for path in brains:
+        yield "mni brain", path, None
+    for path in heads:
+        yield "raw head", path, None
+    for index, path in enumerate(brains[::8]):
+        yield "extracted brain", path, random_pose(np.random.default_rng([index, 1]))
+    for path in heads[::2]:
+        yield "extracted brain", path, None
+
+
+def measure_reference(group: str, path: Path, pose: DoubleArray | None) -> dict[str, float]:
+    """Measures of a reference scan, moved to a pose or stripped by its own mask first."""
+    volume = load_volume(path)
+    if pose is not None:
+        volume = Volume(volume.data, pose @ volume.affine)
+    located = locate_brain(volume, None, SETTINGS, path.name, Clock())
+    if group == "extracted brain" and pose is None:
+        located = locate_brain(volume, located.mask, SETTINGS, path.name, Clock())
+    return measure(located, volume)
 
 
 def random_pose(rng: np.random.Generator) -> DoubleArray:
@@ -79,8 +98,8 @@ def write_limits(table: pd.DataFrame, path: Path) -> None:
     """Derive the limits of each group and write them, four digits each."""
     limits, counts = {}, {}
     for group, part in table.groupby("group"):
-        columns = part.drop(columns=["group", "scan"]).dropna(axis=1, how="all")
-        derived = derive_limits(columns.to_dict("records"))
+        columns = part.drop(columns=["group", "scan"])
+        derived = derive_limits([row.dropna().to_dict() for _, row in columns.iterrows()])
         counts[group] = len(part)
         limits[group] = {
             name: {side: float(f"{value:.4g}") for side, value in limit.items()}
