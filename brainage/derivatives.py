@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
 from brainage.data.extraction import extract_brain, load_mask
+from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan, read_scan, source_files
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import atomic_write_bytes, sha256_bytes, sha256_file
@@ -52,7 +53,7 @@ class ScanRequest:
     settings : dict
         A `PreprocessingConfig`.
     mask : str
-        Brain mask of the scan, or empty.
+        Brain mask of the scan, or empty: that of a derivative beside it, if there is one.
     command : str
         Brain extraction command, or empty.
     age_from_dicom : bool
@@ -204,14 +205,13 @@ def request_key(request: ScanRequest, settings: PreprocessingConfig) -> str:
 
 
 def _find_mask(request: ScanRequest, volume: Volume) -> Volume | None:
-    if request.mask:
-        return load_mask(request.mask, f"{request.scan_id}: brain mask")
-    return extract_brain(volume, request.command, request.scan_id) if request.command else None
+    if not request.mask and request.command:
+        return extract_brain(volume, request.command, request.scan_id)
+    mask = request.mask or find_derivative(request.path).mask
+    return load_mask(mask, f"{request.scan_id}: brain mask") if mask else None
 
 
-def _keep_failure(
-    store: DerivativeStore, key: str, stage: str, error: BrainageError
-) -> ScanRecord:
+def _keep_failure(store: DerivativeStore, key: str, stage: str, error: BrainageError) -> ScanRecord:
     record = ScanRecord(key, stage, "failed", error.reason, "", None, {}, {})
     if key:
         store.save(record, {})
@@ -239,7 +239,7 @@ def _describe(
     return {
         "SkullStripped": True,
         "SpatialReference": SPACE,
-        "Recognised": processed.recognised,
+        "Recognised": " ".join((processed.recognised, find_derivative(request.path).label)).strip(),
         "Source": scan.note or "image file",
         "BrainMask": "given" if request.mask else request.command or "brainage",
         "Verdict": processed.verdict,
@@ -283,7 +283,7 @@ def place_file(source: Path, target: Path) -> None:
         temporary.replace(target)
     except OSError as error:
         problem = f"cannot be written ({error.strerror})."
-        raise StoreError(str(target), problem, "Check the folder and the free disk space.") from error
+        raise StoreError(str(target), problem, "Check the folder and the free disk.") from error
     finally:
         # Replacing a file by a link to itself leaves both names.
         temporary.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from pipelines.options import (
     OverwriteOption,
     PresetOption,
     ResumeOption,
+    SeriesOption,
     SetOption,
     SkipBadOption,
     TrackingOption,
@@ -156,13 +157,17 @@ def compare(
 @app.command()
 def predict(
     model: ModelOption,
-    scans: Annotated[list[str] | None, typer.Argument(metavar="SCAN...", help="T1 scans.")] = None,
+    scans: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SCAN...", help="T1 scans: files, DICOM folders or zips."),
+    ] = None,
     cohort: Annotated[
         str | None, typer.Option("--cohort", help="Table or BIDS folder instead of scans.")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", help="Table to write; the ledger lies beside it.")
     ] = Path("predictions.csv"),
+    series: SeriesOption = None,
     where: WhereOption = None,
     column: ColumnOption = None,
     cache: CacheOption = None,
@@ -175,7 +180,9 @@ def predict(
         from pipelines import predict as job
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        failed = job.predict(scans or [], options, model, output, cache or default_cache())
+        failed = job.predict(
+            scans or [], options, model, output, cache or default_cache(), series=series
+        )
         if failed:
             raise typer.Exit(BAD_INPUT)
 

@@ -14,6 +14,7 @@ from pipelines.options import (
     DebugOption,
     OutputOption,
     PresetOption,
+    SeriesOption,
     SetOption,
     SkipBadOption,
     WhereOption,
@@ -21,10 +22,6 @@ from pipelines.options import (
 )
 
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Scans at a time.")]
-SeriesOption = Annotated[
-    str | None,
-    typer.Option("--series", help="DICOM series to take: its number, or text of its description."),
-]
 
 
 def prepare(

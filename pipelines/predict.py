@@ -1,10 +1,12 @@
 """`brainage predict`: scans and a model in, a table of ages and a ledger out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from brainage.bundle import Bundle, load_bundle
+from brainage.config import with_changes
 from brainage.errors import ConfigError
 from brainage.inference import PREDICTION_COLUMNS, Predictions, predict_scans, scans_table
 from brainage.preprocessing.ledger import write_ledger
@@ -15,9 +17,17 @@ from pipelines.results import write_table
 
 
 def predict(
-    scans: list[str], cohort_options: CohortOptions | None, model: Path, output: Path, cache: Path
+    scans: list[str],
+    cohort_options: CohortOptions | None,
+    model: Path,
+    output: Path,
+    cache: Path,
+    *,
+    series: str | None = None,
 ) -> int:
     """Predict every scan; returns the number of scans that failed.
+
+    `series` chooses among the series of DICOM scans, by number or text of the description.
 
     Writes `output` and, beside it, the ledger (``predictions.csv`` → ``ledger.csv``; another
     name → ``NAME.ledger.csv``).
@@ -30,6 +40,9 @@ def predict(
     if bool(scans) == (cohort_options is not None):
         raise ConfigError("SCAN", "give either scans or --cohort.")
     bundle = load_bundle(model)
+    if series is not None:
+        config = with_changes(bundle.config, {"preprocessing.series": series})
+        bundle = replace(bundle, config=config)
     if cohort_options is not None:
         table, entries = _cohort_table(cohort_options)
     else:

@@ -124,7 +124,8 @@ def build_requests(
 ) -> list[ScanRequest]:
     """One request for each scan of a cohort, in its order."""
     table = reading.cohort.table
-    masks = find_masks(table, options.mask)
+    source = Path(reading.cohort.source)
+    masks = find_masks(table, options.mask, source if source.is_dir() else source.parent)
     return [
         ScanRequest(
             scan_id=scan_id,
@@ -139,8 +140,8 @@ def build_requests(
     ]
 
 
-def find_masks(table: pd.DataFrame, mask: str) -> list[str]:
-    """Mask file of each scan, or empty: from --mask, else from a derivative data set's own.
+def find_masks(table: pd.DataFrame, mask: str, folder: Path) -> list[str]:
+    """Mask file of each scan, or empty; names in a column start at the table's folder.
 
     Raises
     ------
@@ -148,17 +149,17 @@ def find_masks(table: pd.DataFrame, mask: str) -> list[str]:
         If --mask is neither a column nor a path.
     """
     if not mask:
-        own = table.get("derivative_mask", pd.Series("", index=table.index))
-        return [cell if isinstance(cell, str) else "" for cell in own]
+        return [""] * len(table)
     if mask in table:
-        return [cell if isinstance(cell, str) else "" for cell in table[mask]]
+        cells = [cell if isinstance(cell, str) else "" for cell in table[mask]]
+        return [str(folder.absolute() / cell) if cell else "" for cell in cells]
     if "{" not in mask and (len(table) > 1 or not Path(mask).exists()):
         columns = ", ".join(table.columns)
         problem = f"{mask!r} is neither a column of the table nor a path that names {{scan_id}}."
         raise ConfigError("--mask", problem, f"Columns: {columns}.")
     try:
         fields = table[["scan_id", "subject_id", "session_id"]].to_dict("records")
-        return [mask.format(**row) for row in fields]
+        return [str(Path(mask.format(**row)).absolute()) for row in fields]
     except (KeyError, ValueError, IndexError) as error:
         problem = f"{mask!r} holds an unknown field."
         remedy = "Use {scan_id}, {subject_id}, {session_id}."

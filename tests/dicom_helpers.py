@@ -96,3 +96,11 @@ def zip_files(path: Path, files: list[Path]) -> Path:
         for file in files:
             archive.write(file, f"study/{file.name}")
     return path
+
+
+def make_zip(path: Path, entries: dict[str, bytes]) -> Path:
+    """Zip of named contents."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in entries.items():
+            made.writestr(name, content)
+    return path

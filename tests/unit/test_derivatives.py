@@ -108,6 +108,14 @@ def test_a_brain_extraction_command_gives_the_mask(request_, counted):
     assert record.provenance["BrainMask"] == "cp {input} {output}"
 
 
+def test_a_derivative_brings_its_own_mask(request_, tmp_path):
+    scan, mask = (tmp_path / f"sub-1_desc-{end}.nii.gz" for end in ("preproc_T1w", "brain_mask"))
+    for copy in (scan, mask):
+        copy.write_bytes(Path(request_.path).read_bytes())
+    record = derive_scan(replace(request_, path=str(scan)))
+    assert record.provenance["Recognised"] == "masked head fMRIPrep/sMRIPrep derivative"
+
+
 def test_a_brain_extraction_command_that_fails_is_a_reason(request_):
     record = derive_scan(replace(request_, command="false {input} {output}"))
     assert record.reason.startswith("the brain extraction failed (exit status 1).")

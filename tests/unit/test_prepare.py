@@ -10,14 +10,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import brainage.derivatives as derivatives
 from brainage.config import PreprocessingConfig
 from brainage.data.cohort import read_cohort
+from brainage.data.volume import load_volume
 from brainage.derivatives import derive_task
 from brainage.errors import CohortError, ConfigError
+from brainage.preparation import prepare_scan
 from brainage.preprocessing.ledger import read_ledger
 from brainage.running.engines import Engine
 from brainage.running.parent import Limits, Outcome
@@ -25,7 +28,7 @@ from pipelines import prepare as job
 from pipelines.cohorts import CohortOptions
 from pipelines.prepare import PrepareOptions, find_masks, prepare
 from pipelines.prepare_layout import name_scans
-from tests.dicom_helpers import SECRETS, make_head, write_series, zip_files
+from tests.dicom_helpers import SECRETS, make_head, make_zip, write_series, zip_files
 
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
 LIMITS = Limits(seconds=120.0)
@@ -125,14 +128,11 @@ def test_a_folder_with_something_else_is_left_alone(here, cohort, tmp_path):
         run(cohort, tmp_path / "out")
 
 
-def test_a_zip_a_missing_slice_a_traversal_and_a_bomb_are_each_one_clear_line(here, tmp_path):
+def test_a_zip_a_missing_slice_a_traversal_and_a_bomb_are_each_one_clear_line(
+    here, phantom_cohort, tmp_path
+):
     """The patient's name stays out of everything that is written, also out of file names."""
-    from brainage.data.phantom import write_phantom_cohort
-    from brainage.data.volume import load_volume
-    from tests.unit.data.test_archive import make_zip
-
-    phantom = write_phantom_cohort(tmp_path / "phantom", 1, 3)
-    head = load_volume(phantom.parent / pd.read_csv(phantom)["path"][0])
+    head = load_volume(read_cohort(phantom_cohort).cohort.table["path"].iloc[0])
     whole = write_series(tmp_path / "dicom" / "a", head, number=2)
     other = write_series(tmp_path / "dicom" / "b", make_head(), number=4, description="t2_tse")
     gap = write_series(tmp_path / "gap", head, skip=(20,))
@@ -224,7 +224,7 @@ def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     command = [
         sys.executable, "-m", "pipelines.cli", "prepare", "--cohort", str(phantom_cohort),
         "--output", str(tmp_path / "out"), "--cache", str(cache), "--spacing-mm", "8",
-        "--where", "age_years < 40", "--skip-bad",
+        "--where", "age_years < 28", "--skip-bad",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -237,21 +237,23 @@ def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
     entries = read_ledger(tmp_path / "out" / "ledger.csv")
-    assert len(entries) == len(pd.read_csv(phantom_cohort).query("age_years < 40")) > len(finished)
+    assert len(entries) == len(pd.read_csv(phantom_cohort).query("age_years < 28")) > len(finished)
 
 
-def test_masks_come_from_a_column_a_pattern_or_the_derivative_itself():
+def test_masks_come_from_a_column_or_a_pattern():
     table = pd.DataFrame(
         {"scan_id": ["a", "b"], "subject_id": ["s", "t"], "session_id": "", "m": ["1.nii", None]}
     )
-    assert find_masks(table, "m") == ["1.nii", ""]
-    assert find_masks(table, "masks/{subject_id}.nii") == ["masks/s.nii", "masks/t.nii"]
-    assert find_masks(table, "") == ["", ""]
-    assert find_masks(table.assign(derivative_mask=["x", ""]), "") == ["x", ""]
+    assert find_masks(table, "m", Path("/data")) == ["/data/1.nii", ""]
+    assert find_masks(table, "/masks/{subject_id}.nii", Path("/data")) == [
+        "/masks/s.nii",
+        "/masks/t.nii",
+    ]
+    assert find_masks(table, "", Path("/data")) == ["", ""]
     with pytest.raises(ConfigError, match="neither a column"):
-        find_masks(table, "mask.nii")
+        find_masks(table, "mask.nii", Path("/data"))
     with pytest.raises(ConfigError, match="unknown field"):
-        find_masks(table, "{path}.nii")
+        find_masks(table, "{path}.nii", Path("/data"))
 
 
 def test_names_of_different_scans_never_meet():
@@ -269,6 +271,15 @@ def test_names_of_different_scans_never_meet():
     ]
     assert stems[6] == "sub-01/ses-23/anat/sub-01_ses-23"
     assert len({stem.lower() for stem in stems}) == 7 and all(stem.isascii() for stem in stems)
+
+
+def test_a_scan_gives_the_same_array_as_nifti_and_as_a_zip_of_dicom(phantom_cohort, tmp_path):
+    path = read_cohort(phantom_cohort).cohort.table["path"].iloc[0]
+    files = write_series(tmp_path / "dicom", load_volume(path))
+    expected = prepare_scan(path, SETTINGS).array.astype(np.float32)
+    for scan in (tmp_path / "dicom", zip_files(tmp_path / "scan.zip", files)):
+        got = prepare_scan(scan, SETTINGS).array.astype(np.float32)
+        assert np.abs(got - expected).max() <= 0.005 * np.ptp(expected)
 
 
 def test_a_cohort_without_any_usable_row_is_one_line(tmp_path):

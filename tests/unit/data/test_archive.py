@@ -12,6 +12,7 @@ import pytest
 import brainage.data.archive as archive
 from brainage.data.archive import unpack_zip
 from brainage.errors import VolumeError
+from tests.dicom_helpers import make_zip
 
 
 @pytest.fixture
@@ -19,13 +20,6 @@ def target(tmp_path: Path) -> Path:
     folder = tmp_path / "deep" / "target"
     folder.mkdir(parents=True)
     return folder
-
-
-def make_zip(path: Path, entries: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        for name, content in entries.items():
-            made.writestr(name, content)
-    return path
 
 
 def files_below(folder: Path) -> set[str]:
