@@ -69,9 +69,11 @@ class PreprocessingConfig(Settings):
     restart_degrees: tuple[float, ...] = (30.0, 60.0)
     series: str | None = None
 
-    def with_spacing(self, spacing_mm: float) -> "PreprocessingConfig":
-        """The same field of view on a grid of another spacing."""
-        shape = tuple(math.ceil(side * self.spacing_mm / spacing_mm - 1e-6) for side in self.shape)
+    def on_grid(
+        self, spacing_mm: float, field_mm: tuple[float, float, float]
+    ) -> "PreprocessingConfig":
+        """The same settings on a grid of another spacing that covers a field of view in mm."""
+        shape = tuple(math.ceil(side / spacing_mm - 1e-6) for side in field_mm)
         changes = {"spacing_mm": spacing_mm, "shape": shape}
         return PreprocessingConfig.model_validate({**self.model_dump(), **changes})
 

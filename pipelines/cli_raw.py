@@ -86,7 +86,7 @@ def prepare(
         threads = max(1, (os.cpu_count() or 1) // jobs) if kind != "dask" else 1
         failed = job.prepare(
             build_cohort_options(cohort, where, column, skip_bad, cache),
-            settings.with_spacing(spacing_mm),
+            settings.on_grid(spacing_mm, job.FIELD_MM),
             job.PrepareOptions(
                 Path(output),
                 Engine(kind, jobs, scheduler, Limits(memory_mb, timeout_s, threads)),

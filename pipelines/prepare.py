@@ -46,6 +46,8 @@ from pipelines.prepare_layout import (
 )
 from pipelines.results import write_table
 
+# The template's brain takes 144 x 180 x 154 mm; room around it, so that no other brain is cut.
+FIELD_MM = (192.0, 224.0, 192.0)
 # Of the source, not of what is written: they would mislead a reader of the new table.
 _SOURCE_COLUMNS = ["derivative_mask"]
 

@@ -110,8 +110,27 @@ def test_a_second_run_redoes_nothing_and_a_changed_setting_everything(here, coho
     run(cohort, tmp_path / "out")
     assert len(here) == 3
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == first
-    run(cohort, tmp_path / "out", settings=SETTINGS.with_spacing(10.0))
+    run(cohort, tmp_path / "out", settings=SETTINGS.on_grid(10.0, (160.0, 192.0, 160.0)))
     assert len(here) == 6
+
+
+def test_an_interrupted_run_loses_only_what_was_in_flight(here, cohort, tmp_path, monkeypatch):
+    run_here = job.run_tasks
+
+    def stop_at_third(task, arguments, engine):
+        for position, outcome in run_here(task, arguments, engine):
+            if position == 2:
+                raise KeyboardInterrupt
+            yield position, outcome
+
+    monkeypatch.setattr(job, "run_tasks", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(cohort, tmp_path / "out")
+    assert not (tmp_path / "out" / "ledger.csv").exists()
+    here.clear()
+    monkeypatch.setattr(job, "run_tasks", run_here)
+    assert run(cohort, tmp_path / "out") == 1
+    assert here == []  # the third was finished, though its outcome was never heard
 
 
 def test_scans_that_left_the_cohort_leave_the_output(here, cohort, tmp_path):
@@ -218,6 +237,7 @@ def contents(output: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     """A real kill -9 of the real command."""
     cache = tmp_path / "cache"
