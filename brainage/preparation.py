@@ -9,27 +9,31 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
+from brainage.data.extraction import load_mask
+from brainage.data.recognise import find_derivative
+from brainage.data.scans import open_scan, source_files
 from brainage.data.transforms import normalise_in_brain
-from brainage.data.volume import load_volume, scan_files
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import atomic_write_bytes, sha256_file
-from brainage.preprocessing.mni import prepare_volume
-from brainage.types import HalfArray, LedgerEntry
+from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.preprocessing.quality import limits_hash
+from brainage.types import HalfArray, LedgerEntry, Verdict
 
 # Raise whenever the same file and settings would give another array.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
 
 _DIGEST_BYTES = 32
+_LOOK = "Look at the scan; give another one, or a brain mask."
 _OTHER_CACHE = "Free disk space or choose another cache folder."
 
 
@@ -52,36 +56,105 @@ class PreparedScans:
     entries: list[LedgerEntry]
 
 
-def prepare_scan(
-    path: str | Path, settings: PreprocessingConfig, name: str | None = None
-) -> HalfArray:
-    """Read, check, resample and normalise one scan, without any cache.
+@dataclass(frozen=True)
+class PreparedScan:
+    """One scan as the network sees it, with the quality gate's word on it.
 
-    Returns
-    -------
-    numpy.ndarray of float16, of the settings' shape
+    Attributes
+    ----------
+    array : numpy.ndarray of float16, of the settings' shape
         Standard deviations of the brain's intensities; 0 outside the brain.
+    recognised : str
+        What the scan was taken for.
+    verdict : {"ok", "flagged"}
+        Failed scans have no array.
+    reasons : tuple of str
+        Why it was flagged.
+    measures : dict of str to float
+        Named values of the quality gate.
+    """
+
+    array: HalfArray
+    recognised: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    measures: dict[str, float]
+
+
+def process_scan(
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+) -> Processed:
+    """Read one scan, find its brain or take a derivative's own mask, and judge the result.
+
+    Raises
+    ------
+    VolumeError
+        If the scan or its mask cannot be read.
+    PreparationError
+        If no brain is found. A brain that is not trusted has the verdict `failed`.
+    """
+    where = name if name is not None else str(path)
+    volume = open_scan(path, where, series=settings.series)
+    beside = find_derivative(path).mask
+    mask = None if beside is None else load_mask(beside, f"{where}: {beside.name}")
+    return process_volume(volume, settings, where, mask=mask)
+
+
+def prepare_scan(
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+) -> PreparedScan:
+    """Read, process, check and normalise one scan, without any cache.
 
     Raises
     ------
     VolumeError
         If the scan cannot be read.
     PreparationError
-        If it is not a brain-extracted T1 scan in MNI space.
+        If no brain is found, or the quality gate fails the scan.
     """
     where = name if name is not None else str(path)
-    data, mask = prepare_volume(load_volume(path, where), settings, where)
-    return normalise_in_brain(data, mask, where).astype(np.float16)
+    scan = normalise(process_scan(path, settings, name), where)
+    label = find_derivative(path).label
+    return replace(scan, recognised=f"{scan.recognised} ({label})") if label else scan
+
+
+def normalise(processed: Processed, where: str) -> PreparedScan:
+    """Array of a processed scan.
+
+    Raises
+    ------
+    PreparationError
+        If the quality gate failed it, or its brain has no contrast.
+    """
+    if processed.verdict == "failed":
+        problem = f"is no usable T1 scan ({processed.recognised}): {'; '.join(processed.reasons)}."
+        raise PreparationError(where, problem, _LOOK)
+    array = normalise_in_brain(processed.image.data, processed.mask, where).astype(np.float16)
+    return PreparedScan(
+        array, processed.recognised, processed.verdict, processed.reasons, processed.measures
+    )
 
 
 def settings_hash(settings: PreprocessingConfig) -> str:
-    """SHA-256 of the settings and `PREPARATION_VERSION`: equal hash, equal preparation."""
-    content = {"version": PREPARATION_VERSION, "settings": settings.model_dump(mode="json")}
+    """SHA-256 of settings, quality limits and `PREPARATION_VERSION`: equal hash, equal result."""
+    content = {
+        "version": PREPARATION_VERSION,
+        "limits": limits_hash(),
+        "settings": settings.model_dump(mode="json"),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | None = None) -> str:
-    """SHA-256 of all bytes of a scan (both files of a pair) and of its settings.
+def content_hash(
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+) -> str:
+    """SHA-256 of all bytes of a scan (a pair, a whole folder), its mask and its settings.
 
     Raises
     ------
@@ -89,7 +162,8 @@ def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | No
         If a file is missing or cannot be read.
     """
     digest = hashlib.sha256(settings_hash(settings).encode())
-    for file in scan_files(path, name):
+    beside = find_derivative(path).mask
+    for file in (*source_files(path, name), *([] if beside is None else [beside])):
         try:
             digest.update(sha256_file(file).encode())
         except BrainageError as error:
@@ -102,8 +176,9 @@ def content_hash(path: str | Path, settings: PreprocessingConfig, name: str | No
 class PreparedStore:
     """A folder of prepared arrays, one file a scan, named by content hash.
 
-    Each file is a .npy array followed by the SHA-256 of its bytes. Files appear whole or not at
-    all, so that several runs may share a folder and a kill loses nothing finished.
+    Each file is a .npy array, then JSON with the quality gate's word on it, then the SHA-256 of
+    both. Files appear whole or not at all, so that several runs may share a folder and a kill
+    loses nothing finished.
     """
 
     folder: Path
@@ -112,8 +187,8 @@ class PreparedStore:
         """Where the array of a content hash lies."""
         return self.folder / key[:2] / f"{key}.npy"
 
-    def load(self, key: str, shape: tuple[int, int, int]) -> HalfArray | None:
-        """Array of a content hash; None where it is missing, damaged or of another shape."""
+    def load(self, key: str, shape: tuple[int, int, int]) -> PreparedScan | None:
+        """Scan of a content hash; None where it is missing, damaged or of another shape."""
         try:
             stored = self.path(key).read_bytes()
         except OSError:
@@ -121,20 +196,25 @@ class PreparedStore:
         payload, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() != digest:
             return None
-        array = np.load(io.BytesIO(payload), allow_pickle=False)
-        return array if array.shape == shape and array.dtype == np.float16 else None
+        stream = io.BytesIO(payload)
+        array = np.load(stream, allow_pickle=False)
+        if array.shape != shape or array.dtype != np.float16:
+            return None
+        record = json.loads(stream.read())
+        return PreparedScan(array, **{**record, "reasons": tuple(record["reasons"])})
 
-    def save(self, key: str, array: HalfArray) -> None:
-        """Store an array under its content hash.
+    def save(self, key: str, scan: PreparedScan) -> None:
+        """Store a scan under its content hash.
 
         Raises
         ------
         StoreError
             If the folder cannot be written.
         """
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-        payload = buffer.getvalue()
+        stream = io.BytesIO()
+        np.save(stream, np.ascontiguousarray(scan.array), allow_pickle=False)
+        record = {f.name: getattr(scan, f.name) for f in fields(scan) if f.name != "array"}
+        payload = stream.getvalue() + json.dumps(record).encode()
         try:
             atomic_write_bytes(self.path(key), payload + hashlib.sha256(payload).digest())
         except BrainageError as error:
@@ -183,9 +263,12 @@ def prepare_cohort(
 
 
 def load_or_prepare(
-    store: PreparedStore, path: str | Path, settings: PreprocessingConfig, name: str | None = None
-) -> tuple[str, HalfArray]:
-    """Content hash and prepared array of a scan, computed and stored if the store lacks it.
+    store: PreparedStore,
+    path: str | Path,
+    settings: PreprocessingConfig,
+    name: str | None = None,
+) -> tuple[str, PreparedScan]:
+    """Content hash and prepared scan, computed and stored if the store lacks it.
 
     Raises
     ------
@@ -195,31 +278,31 @@ def load_or_prepare(
         If the folder cannot be written.
     """
     key = content_hash(path, settings, name)
-    array = store.load(key, settings.shape)
-    if array is None:
-        array = prepare_scan(path, settings, name)
-        store.save(key, array)
-    return key, array
+    scan = store.load(key, settings.shape)
+    if scan is None:
+        scan = prepare_scan(path, settings, name)
+        store.save(key, scan)
+    return key, scan
 
 
 def _prepare_into(
-    store: PreparedStore, path: str, scan_id: str, settings: PreprocessingConfig
+    store: PreparedStore,
+    path: str,
+    scan_id: str,
+    settings: PreprocessingConfig,
 ) -> tuple[str | None, LedgerEntry]:
     start = time.perf_counter()
 
-    def entry(stage: str, error: BrainageError | None = None) -> LedgerEntry:
-        seconds = time.perf_counter() - start
-        if error is None:
-            return LedgerEntry(scan_id, stage, "ok", "", seconds)
-        return LedgerEntry(scan_id, stage, "failed", error.reason, seconds)
+    def entry(stage: str, verdict: Verdict, reason: str) -> LedgerEntry:
+        return LedgerEntry(scan_id, stage, verdict, reason, time.perf_counter() - start)
 
     try:
-        key, _ = load_or_prepare(store, path, settings, scan_id)
+        key, scan = load_or_prepare(store, path, settings, scan_id)
     except VolumeError as error:
-        return None, entry("read", error)
+        return None, entry("read", "failed", error.reason)
     except PreparationError as error:
-        return None, entry("prepare", error)
-    return key, entry("prepare")
+        return None, entry("prepare", "failed", error.reason)
+    return key, entry("prepare", scan.verdict, "; ".join(scan.reasons))
 
 
 def _gather(
@@ -230,10 +313,10 @@ def _gather(
     fits = 2 * int(np.prod(full)) <= memory_bound_bytes
     arrays = np.empty(full, np.float16) if fits else _open_map(store.folder, keys, full)
     for row, key in enumerate(keys):
-        array = store.load(key, shape)
-        if array is None:
+        scan = store.load(key, shape)
+        if scan is None:
             raise StoreError(str(store.path(key)), "vanished while in use.", "Prepare again.")
-        arrays[row] = array
+        arrays[row] = scan.array
     return arrays
 
 

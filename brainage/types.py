@@ -52,10 +52,20 @@ class Volume:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What became of one input row or scan."""
+    """What became of one input row or scan.
+
+    Attributes
+    ----------
+    path_hash : str
+        Hash of where the source lies: tells sources apart in a ledger that names no folder.
+    versions : str
+        Programs that touched it.
+    """
 
     scan_id: str
     stage: str
     verdict: Verdict
     reason: str = ""
     seconds: float = 0.0
+    path_hash: str = ""
+    versions: str = ""

@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_science, cli_study
+from pipelines import cli_images, cli_raw, cli_science, cli_study
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -29,6 +29,7 @@ from pipelines.options import (
     PresetOption,
     RepeatsOption,
     ResumeOption,
+    SeriesOption,
     SetOption,
     SkipBadOption,
     TrackingOption,
@@ -179,13 +180,17 @@ def compare(
 @app.command()
 def predict(
     model: ModelOption,
-    scans: Annotated[list[str] | None, typer.Argument(metavar="SCAN...", help="T1 scans.")] = None,
+    scans: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SCAN...", help="T1 scans: files, DICOM folders or zips."),
+    ] = None,
     cohort: Annotated[
         str | None, typer.Option("--cohort", help="Table or BIDS folder instead of scans.")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", help="Table to write; the ledger lies beside it.")
     ] = Path("predictions.csv"),
+    series: SeriesOption = None,
     where: WhereOption = None,
     column: ColumnOption = None,
     level: LevelOption = 0.9,
@@ -199,7 +204,9 @@ def predict(
         from pipelines import predict as job
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        failed = job.predict(scans or [], options, model, output, cache or default_cache(), level)
+        failed = job.predict(
+            scans or [], options, model, output, cache or default_cache(), level, series=series
+        )
         if failed:
             raise typer.Exit(BAD_INPUT)
 
@@ -296,6 +303,7 @@ app.command()(cli_science.groups)
 app.command()(cli_science.reliability)
 app.command()(cli_science.calibrate)
 app.command()(cli_science.explain)
+app.command()(cli_raw.prepare)
 
 
 def main() -> None:

@@ -97,12 +97,26 @@ def benchmark(
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Data set to download.")],
     data_root: DataRootOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of a cohort [default: its name].")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Accept the size and the terms of a cohort.")
+    ] = False,
+    base_url: Annotated[
+        str, typer.Option("--base-url", help="Take a cohort's files from here instead.")
+    ] = "",
     debug: DebugOption = False,
 ) -> None:
-    """Download an image data set from its public source, check it and unpack it."""
+    """Download a public data set: images, or the cohorts ixi and oasis1 as BIDS. Can go on."""
     from pipelines.console import clear_errors
 
     with clear_errors(debug):
-        from pipelines import benchmark as job
+        if name in ("ixi", "oasis1"):
+            from pipelines import fetch_cohorts
 
-        job.fetch(name, data_root)
+            fetch_cohorts.fetch(name, output or Path(name), accepted=yes, base_url=base_url)
+            return
+        from pipelines import benchmark
+
+        benchmark.fetch(name, data_root)

@@ -30,6 +30,10 @@ PresetOption = Annotated[str, typer.Option("--preset", help="Settings in configs
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML of settings instead of a preset.")
 ]
+SeriesOption = Annotated[
+    str | None,
+    typer.Option("--series", help="DICOM series to take: its number, or text of its description."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting: training.learning_rate=0.002. Repeatable."),

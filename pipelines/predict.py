@@ -1,10 +1,12 @@
 """`brainage predict`: scans and a model in, a table of ages and a ledger out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from brainage.bundle import Bundle, load_bundle
+from brainage.config import with_changes
 from brainage.errors import ConfigError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
@@ -31,8 +33,12 @@ def predict(
     output: Path,
     cache: Path,
     level: float = DEFAULT_LEVEL,
+    *,
+    series: str | None = None,
 ) -> int:
     """Predict every scan; returns the number of scans that failed.
+
+    `series` chooses among the series of DICOM scans, by number or text of the description.
 
     Writes `output` and, beside it, the ledger (``predictions.csv`` → ``ledger.csv``; another
     name → ``NAME.ledger.csv``).
@@ -46,6 +52,9 @@ def predict(
         raise ConfigError("SCAN", "give either scans or --cohort.")
     check_level(level)
     bundle = load_bundle(model)
+    if series is not None:
+        config = with_changes(bundle.config, {"preprocessing.series": series})
+        bundle = replace(bundle, config=config)
     if cohort_options is not None:
         table, entries = _cohort_table(cohort_options)
     else:

@@ -238,7 +238,7 @@ def _find_problems(
     given = list(raw.notes["problem"])
     counted = kept & (raw.notes["problem"] == "").to_numpy()
     duplicates = _find_duplicates(raw.frame, standard["scan_id"], counted)
-    is_file = {path: _is_file(path) for path in set(standard.loc[counted, "path"])}
+    exists = {path: _exists(path) for path in set(standard.loc[counted, "path"])}
     rows = zip(
         standard["scan_id"],
         standard["subject_id"],
@@ -257,7 +257,7 @@ def _find_problems(
             duplicate,
             age_problem or unknown_age,
             "" if path else "names no file",
-            "" if not path or is_file.get(path) else f"no such file: {path}",
+            "" if not path or exists.get(path) else f"no such file: {path}",
         ]
         found = ", ".join(clause for clause in clauses if clause)
         problems.append(found if counted[position] else given[position])
@@ -282,11 +282,12 @@ def _find_duplicates(frame: pd.DataFrame, scan_ids: pd.Series, counted: BoolArra
     return clauses.tolist()
 
 
-def _is_file(path: str) -> bool:
+def _exists(path: str) -> bool:
     try:
-        return Path(path).is_file()
+        # A scan may be a folder of DICOM files.
+        return Path(path).exists()
     except OSError:
-        # A name that the file system refuses (too long) is no file either.
+        # A name that the file system refuses (too long) does not exist.
         return False
 
 

@@ -4,14 +4,14 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from brainage.errors import StoreError
 from brainage.files import atomic_write_text
 from brainage.types import LedgerEntry, Verdict
 
-COLUMNS = ("scan_id", "stage", "verdict", "reason", "seconds")
+COLUMNS = tuple(field.name for field in fields(LedgerEntry))
 _VERDICTS: dict[str, Verdict] = {"ok": "ok", "flagged": "flagged", "failed": "failed"}
 
 
@@ -45,7 +45,7 @@ def write_ledger(entries: Iterable[LedgerEntry], path: Path) -> None:
     Parameters
     ----------
     entries : iterable of LedgerEntry
-        Columns scan_id, stage, verdict, reason, seconds; in this order.
+        Columns scan_id, stage, verdict, reason, seconds, path_hash, versions; in this order.
     path : Path
         File to write; an older one is replaced.
 
@@ -58,8 +58,7 @@ def write_ledger(entries: Iterable[LedgerEntry], path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:
-        seconds = f"{entry.seconds:.3f}"
-        writer.writerow((entry.scan_id, entry.stage, entry.verdict, entry.reason, seconds))
+        writer.writerow(astuple(replace(entry, seconds=round(entry.seconds, 3))))
     atomic_write_text(path, text.getvalue())
 
 
@@ -114,7 +113,9 @@ def check_complete(entries: Iterable[LedgerEntry], rows_in: int, rows_used: int)
 
 
 def _build_entry(row: list[str]) -> LedgerEntry:
-    scan_id, stage, verdict, reason, seconds = row
+    scan_id, stage, verdict, reason, seconds, path_hash, versions = row
     if verdict not in _VERDICTS:
         raise ValueError(f"the verdict {verdict!r} is unknown")
-    return LedgerEntry(scan_id, stage, _VERDICTS[verdict], reason, float(seconds))
+    return LedgerEntry(
+        scan_id, stage, _VERDICTS[verdict], reason, float(seconds), path_hash, versions
+    )

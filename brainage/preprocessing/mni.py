@@ -1,4 +1,4 @@
-"""From a scan in MNI space to the network's grid.
+"""The MNI152 template, what counts as foreground, and the way onto a grid.
 
 The reference is the MNI ICBM152 nonlinear symmetric 2009a template (Fonov et al. 2011,
 doi:10.1016/j.neuroimage.2010.07.033) with its brain mask, which nilearn carries offline.
@@ -29,10 +29,9 @@ FOREGROUND_SHARE = 0.05
 # Whole heads of IXI: 3.3 L and more. A brain cropped to its box touches little of the border.
 MAX_BRAIN_LITRES = 2.6
 MAX_BORDER_SHARE = 0.25
-
-_HOW_TO_MEND = (
-    "Raw heads are not accepted yet: extract the brain and register it to MNI152 space first."
-)
+# Brains brought to MNI space by an affine are larger than life: OASIS-1's have 1.69 L and more.
+# A smaller brain that happens to overlap the template lies where the scanner saw it.
+MIN_MNI_LITRES = 1.65
 
 
 @dataclass(frozen=True)
@@ -88,40 +87,6 @@ def load_template(spacing_mm: int = CHECK_SPACING_MM) -> Template:
     return Template(intensity, np.asarray(mask.dataobj) > 0.5, np.asarray(image.affine))
 
 
-def prepare_volume(
-    volume: Volume, settings: PreprocessingConfig, where: str
-) -> tuple[FloatArray, BoolArray]:
-    """Bring a scan onto the network's grid by the route that suits it.
-
-    There is one route so far, for scans already brain-extracted and in MNI space. The route of
-    raw heads branches off here, before the checks.
-
-    Parameters
-    ----------
-    volume : Volume
-        Scan (I, J, K), RAS+.
-    where : str
-        Scan named in errors.
-
-    Returns
-    -------
-    data : numpy.ndarray of float32, of the settings' shape
-        Intensities, background 0, not yet normalised.
-    mask : numpy.ndarray of bool, of the settings' shape
-        The scan's brain.
-
-    Raises
-    ------
-    PreparationError
-        If the scan is not brain-extracted, not in MNI space or not T1-weighted.
-    """
-    foreground = find_foreground(volume, where)
-    check_brain_extracted(foreground, where)
-    foreground = coarsen(foreground, min(CHECK_SPACING_MM, settings.spacing_mm) / 2)
-    check_mni_space(foreground, settings, where)
-    return resample_to_grid(foreground, settings)
-
-
 def find_foreground(volume: Volume, where: str) -> Foreground:
     """Tell a scan from its background, taken as the median over the volume's six faces.
 
@@ -151,79 +116,47 @@ def find_foreground(volume: Volume, where: str) -> Foreground:
     )
 
 
-def check_brain_extracted(foreground: Foreground, where: str) -> None:
-    """Check that the foreground has a brain's size and that something empty surrounds it.
-
-    Raises
-    ------
-    PreparationError
-        If it is a whole head, or has no uniform background.
-    """
-    if foreground.border_share > MAX_BORDER_SHARE:
-        problem = (
-            "is not brain-extracted: expected a uniform background, "
-            f"but {foreground.border_share:.0%} of the border voxels differ from it."
-        )
-        raise PreparationError(where, problem, _HOW_TO_MEND)
-    if foreground.litres > MAX_BRAIN_LITRES:
-        problem = (
-            f"is not brain-extracted: expected at most {MAX_BRAIN_LITRES} L of brain, "
-            f"got {foreground.litres:.2f} L (skull, face or neck)."
-        )
-        raise PreparationError(where, problem, _HOW_TO_MEND)
+def is_brain_extracted(foreground: Foreground) -> bool:
+    """Whether the foreground has a brain's size and something empty surrounds it."""
+    return foreground.border_share <= MAX_BORDER_SHARE and foreground.litres <= MAX_BRAIN_LITRES
 
 
 def coarsen(foreground: Foreground, spacing_mm: float) -> Foreground:
+    """Coarsen a foreground's volume and mask; see `coarsen_volume`."""
+    source = foreground.volume
+    volume = coarsen_volume(source, spacing_mm)
+    if volume is source:
+        return foreground
+    share = Volume(foreground.mask.astype(np.float32), source.affine)
+    return replace(foreground, volume=volume, mask=coarsen_volume(share, spacing_mm).data >= 0.5)
+
+
+def coarsen_volume(source: Volume, spacing_mm: float) -> Volume:
     """Average blocks of voxels, as many along each axis as fit into `spacing_mm`.
 
     At twice the finest grid's resolution nothing that the grid can hold is lost, and a scan of
     1 mm costs an eighth of the smoothing that follows. Scans as coarse already stay as they are.
     """
-    source = foreground.volume
     sizes = zip(source.spacing_mm, source.data.shape, strict=True)
     factors = [min(side, max(1, int(spacing_mm / size + 1e-3))) for size, side in sizes]
     if max(factors) == 1:
-        return foreground
-
-    def average(values: FloatArray) -> FloatArray:
-        return avg_pool3d(torch.from_numpy(values)[None], factors)[0].numpy()
-
+        return source
     affine = source.affine @ np.diag([*factors, 1.0])
     # The centre of a block's first voxel is not the centre of the block.
     affine[:3, 3] += source.affine[:3, :3] @ (np.array(factors) - 1) / 2
-    mask = average(foreground.mask.astype(np.float32)) >= 0.5
-    return replace(foreground, volume=Volume(average(source.data), affine), mask=mask)
+    return Volume(avg_pool3d(torch.from_numpy(source.data)[None], factors)[0].numpy(), affine)
 
 
-def check_mni_space(foreground: Foreground, settings: PreprocessingConfig, where: str) -> None:
-    """Check place and contrast of the scan's brain against the MNI152 template.
-
-    Place is the Dice overlap of the brain masks (Dice 1945); contrast is Pearson's correlation
-    of intensities inside both. Left and right cannot be told apart by either.
-
-    Raises
-    ------
-    PreparationError
-        If the overlap is below `settings.min_mask_overlap`, or the correlation below
-        `settings.min_template_correlation`.
-    """
+def is_in_mni_space(foreground: Foreground, min_overlap: float) -> bool:
+    """Whether an extracted brain has the template's size and, as it lies, its place."""
     template = load_template()
-    data, mask = _resample(foreground, template.affine, template.mask.shape)
-    common = mask & template.mask
-    overlap = 2 * common.sum() / (mask.sum() + template.mask.sum())
-    if overlap < settings.min_mask_overlap:
-        problem = (
-            f"is not in MNI space: its brain overlaps the template's with Dice {overlap:.2f}, "
-            f"at least {settings.min_mask_overlap:.2f} is needed."
-        )
-        raise PreparationError(where, problem, "Register it to MNI152 space first.")
-    correlation = float(np.corrcoef(data[common], template.intensity[common])[0, 1])
-    if not correlation >= settings.min_template_correlation:
-        problem = (
-            f"does not look T1-weighted: correlation with the template is {correlation:.2f}, "
-            f"at least {settings.min_template_correlation:.2f} is needed."
-        )
-        raise PreparationError(where, problem, "Give a T1-weighted scan.")
+    _, mask = resample(foreground, template.affine, template.mask.shape)
+    return foreground.litres >= MIN_MNI_LITRES and dice(mask, template.mask) >= min_overlap
+
+
+def dice(first: BoolArray, second: BoolArray) -> float:
+    """Dice overlap of two masks, 0 to 1 (Dice 1945, doi:10.2307/1932409)."""
+    return float(2 * (first & second).sum() / max(first.sum() + second.sum(), 1))
 
 
 def grid_affine(settings: PreprocessingConfig) -> DoubleArray:
@@ -240,24 +173,33 @@ def grid_affine(settings: PreprocessingConfig) -> DoubleArray:
     return affine
 
 
-def resample_to_grid(
-    foreground: Foreground, settings: PreprocessingConfig
+def resample(
+    foreground: Foreground, affine: DoubleArray, shape: tuple[int, ...]
 ) -> tuple[FloatArray, BoolArray]:
-    """Smooth against aliasing and interpolate linearly onto the network's grid.
+    """Bring a scan and its mask onto another grid.
 
     Returns
     -------
-    data : numpy.ndarray of float32, of the settings' shape
-    mask : numpy.ndarray of bool, of the settings' shape
+    data : numpy.ndarray of float32, of `shape`
+    mask : numpy.ndarray of bool, of `shape`
         Where at least half of a grid voxel is the scan's brain.
     """
-    return _resample(foreground, grid_affine(settings), settings.shape)
-
-
-def _resample(
-    foreground: Foreground, affine: DoubleArray, shape: tuple[int, ...]
-) -> tuple[FloatArray, BoolArray]:
     source = foreground.volume
+    mask = Volume(foreground.mask.astype(np.float32), source.affine)
+    return resample_volume(source, affine, shape), resample_volume(mask, affine, shape) >= 0.5
+
+
+def resample_volume(source: Volume, affine: DoubleArray, shape: tuple[int, ...]) -> FloatArray:
+    """Smooth against aliasing and interpolate linearly onto another grid; 0 outside the source.
+
+    Parameters
+    ----------
+    source : Volume
+    affine : numpy.ndarray of float64 (4, 4)
+        Index of the new grid to the source's world coordinates in mm.
+    shape : tuple of int (3,)
+        Voxels of the new grid.
+    """
     # Orientations of one image differ by float32 rounding of the affine; 1e-4 voxel hides that,
     # so that all of them give the same bits.
     index = np.round(np.linalg.inv(source.affine) @ affine, 4)
@@ -266,13 +208,10 @@ def _resample(
     # spacing, in source voxels (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81).
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / (2 * np.sqrt(2 * np.log(2)))
     window, start = _crop(index, shape, source.data.shape, sigma)
-
-    def onto_grid(values: FloatArray) -> FloatArray:
-        smooth = ndimage.gaussian_filter(values[window], sigma, mode="constant", truncate=3.0)
-        offset = index[:3, 3] - start
-        return ndimage.affine_transform(smooth, index[:3, :3], offset, shape, order=1)
-
-    return onto_grid(source.data), onto_grid(foreground.mask.astype(np.float32)) >= 0.5
+    smooth = ndimage.gaussian_filter(source.data[window], sigma, mode="constant", truncate=3.0)
+    offset = index[:3, 3] - start
+    moved: FloatArray = ndimage.affine_transform(smooth, index[:3, :3], offset, shape, order=1)
+    return moved
 
 
 def _crop(

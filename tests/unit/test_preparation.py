@@ -11,6 +11,7 @@ import brainage.preparation as preparation
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
 from brainage.preparation import (
+    PreparedScan,
     PreparedScans,
     PreparedStore,
     content_hash,
@@ -19,6 +20,7 @@ from brainage.preparation import (
     prepare_scan,
     settings_hash,
 )
+from tests.heads import FAST, build_head
 
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
 OTHER = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 21))
@@ -48,7 +50,7 @@ def prepare(paths: list[str], cache: Path, **options: object) -> PreparedScans:
 
 
 def test_a_prepared_scan_is_normalised_half_precision(scans: list[str]) -> None:
-    array = prepare_scan(scans[0], SETTINGS)
+    array = prepare_scan(scans[0], SETTINGS).array
     brain = array[array != 0].astype(np.float64)
     assert array.dtype == np.float16
     assert array.shape == SETTINGS.shape
@@ -62,7 +64,7 @@ def test_a_second_run_takes_everything_from_the_cache(
     first, again = prepare(scans, tmp_path), prepare(scans, tmp_path)
     assert counted == ["scan-0", "scan-1", "scan-2", "scan-3"]
     np.testing.assert_array_equal(first.arrays, again.arrays)
-    np.testing.assert_array_equal(first.arrays[1], prepare_scan(scans[1], SETTINGS))
+    np.testing.assert_array_equal(first.arrays[1], prepare_scan(scans[1], SETTINGS).array)
 
 
 def test_a_changed_file_is_prepared_anew(scans: list[str], tmp_path: Path) -> None:
@@ -72,19 +74,34 @@ def test_a_changed_file_is_prepared_anew(scans: list[str], tmp_path: Path) -> No
     _, old = load_or_prepare(store, path, SETTINGS)
     path.write_bytes(Path(scans[1]).read_bytes())
     _, new = load_or_prepare(store, path, SETTINGS)
-    np.testing.assert_array_equal(new, prepare_scan(scans[1], SETTINGS))
-    assert not np.array_equal(old, new)
+    np.testing.assert_array_equal(new.array, prepare_scan(scans[1], SETTINGS).array)
+    assert not np.array_equal(old.array, new.array)
 
 
 def test_every_setting_and_the_version_change_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"spacing_mm": 7.0, "shape": (20, 24, 21), "min_mask_overlap": 0.5}
-    changes["min_template_correlation"] = 0.1
+    changes = {
+        "spacing_mm": 7.0,
+        "shape": (20, 24, 21),
+        "min_mask_overlap": 0.5,
+        "min_template_correlation": 0.1,
+        "working_spacing_mm": 3.0,
+        "head_height_mm": 150.0,
+        "bias_spacing_mm": 4.0,
+        "bias_iterations": 5,
+        "erosions_mm": (3.0,),
+        "mask_slack_mm": 1.0,
+        "restart_below_correlation": 0.5,
+        "restart_degrees": (),
+        "series": "T1",
+    }
     assert changes.keys() == PreprocessingConfig.model_fields.keys()
     hashes = {settings_hash(SETTINGS.model_copy(update={key: changes[key]})) for key in changes}
     hashes.add(settings_hash(SETTINGS))
+    monkeypatch.setattr(preparation, "limits_hash", lambda: "other limits")
+    hashes.add(settings_hash(SETTINGS))
     monkeypatch.setattr(preparation, "PREPARATION_VERSION", -1)
     hashes.add(settings_hash(SETTINGS))
-    assert len(hashes) == 6
+    assert len(hashes) == len(changes) + 3
 
 
 def test_both_files_of_a_pair_count(tmp_path: Path) -> None:
@@ -111,8 +128,11 @@ def test_a_damaged_entry_is_rebuilt_never_served(
 
 def test_an_entry_of_another_shape_is_not_served(tmp_path: Path) -> None:
     store = PreparedStore(tmp_path)
-    store.save("ab" * 32, np.zeros(OTHER.shape, np.float16))
-    assert store.load("ab" * 32, OTHER.shape) is not None
+    scan = PreparedScan(np.zeros(OTHER.shape, np.float16), "mni brain", "flagged", ("dim",), {})
+    store.save("ab" * 32, scan)
+    found = store.load("ab" * 32, OTHER.shape)
+    assert found is not None
+    assert (found.verdict, found.reasons) == ("flagged", ("dim",))
     assert store.load("ab" * 32, SETTINGS.shape) is None
 
 
@@ -129,9 +149,9 @@ def test_failing_scans_are_entries_with_stage_and_reason(scans: list[str], tmp_p
         ("scan-3", "prepare", "ok"),
     ]
     assert "there is no file none.nii" in prepared.entries[1].reason
-    assert "not brain-extracted" in prepared.entries[2].reason
+    assert "no slice holds more than 20 cm² of head" in prepared.entries[2].reason
     assert prepared.kept.tolist() == [0, 3]
-    np.testing.assert_array_equal(prepared.arrays[1], prepare_scan(scans[1], SETTINGS))
+    np.testing.assert_array_equal(prepared.arrays[1], prepare_scan(scans[1], SETTINGS).array)
 
 
 def test_a_cohort_of_failures_gives_no_arrays(tmp_path: Path) -> None:
@@ -173,3 +193,15 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(StoreError, match="choose another cache folder"):
         prepare(scans, tmp_path / "cache")
+
+
+def test_a_whole_head_is_prepared_like_any_scan(tmp_path: Path) -> None:
+    head = build_head()
+    nib.save(nib.Nifti1Image(head.data, head.affine), tmp_path / "head.nii")
+    entry, again = (
+        prepare_cohort([str(tmp_path / "head.nii")], ["head"], FAST, tmp_path / "cache").entries[0]
+        for _ in range(2)
+    )
+    assert entry.verdict in ("ok", "flagged")
+    assert (again.verdict, again.reason) == (entry.verdict, entry.reason)
+    assert again.seconds < entry.seconds

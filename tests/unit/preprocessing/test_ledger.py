@@ -11,9 +11,10 @@ from brainage.preprocessing.ledger import (
 )
 from brainage.types import LedgerEntry
 
+HEADER = "scan_id,stage,verdict,reason,seconds,path_hash,versions\n"
 ENTRIES = [
     LedgerEntry("a", "cohort", "failed", 'no such file: "x, y"\nsecond line'),
-    LedgerEntry("b", "volume", "flagged", "low contrast", 1.25),
+    LedgerEntry("b", "volume", "flagged", "low contrast", 1.25, "0a1b", "numpy 2"),
     LedgerEntry("ç", "prepare", "ok"),
 ]
 
@@ -25,7 +26,7 @@ def test_a_ledger_comes_back_as_written(tmp_path: Path) -> None:
 
 def test_the_header_is_the_promised_one_even_without_entries(tmp_path: Path) -> None:
     write_ledger([], tmp_path / "ledger.csv")
-    assert (tmp_path / "ledger.csv").read_text() == "scan_id,stage,verdict,reason,seconds\n"
+    assert (tmp_path / "ledger.csv").read_text() == HEADER
     assert read_ledger(tmp_path / "ledger.csv") == []
 
 
@@ -34,9 +35,9 @@ def test_the_header_is_the_promised_one_even_without_entries(tmp_path: Path) -> 
     [
         "",
         "id,age\n1,2\n",
-        "scan_id,stage,verdict,reason,seconds\na,b,perhaps,,0\n",
-        "scan_id,stage,verdict,reason,seconds\na,b,ok\n",
-        "scan_id,stage,verdict,reason,seconds\na,b,ok,,soon\n",
+        HEADER + "a,b,perhaps,,0,,\n",
+        HEADER + "a,b,ok\n",
+        HEADER + "a,b,ok,,soon,,\n",
     ],
 )
 def test_what_is_no_ledger_is_refused(tmp_path: Path, text: str) -> None:

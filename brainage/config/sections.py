@@ -1,20 +1,17 @@
-"""Frozen settings: YAML in, resolved YAML out. Unknown keys are errors."""
+"""The parts of a configuration, each frozen; an unknown key is an error."""
 
-from pathlib import Path
+import math
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from brainage.errors import ConfigError
 from brainage.types import METHODS
 
 
@@ -37,6 +34,7 @@ def _check_leader_fraction(value: Any) -> float | str:
 Method = Annotated[str, AfterValidator(_check_method)]
 LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leader_fraction)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
 class Settings(BaseModel):
@@ -55,17 +53,51 @@ class PreprocessingConfig(Settings):
     shape : tuple of int (3,)
         Voxels of the grid along i, j, k, centred on the template's brain.
     min_mask_overlap : float
-        Smallest Dice overlap of the scan's brain with the MNI152 brain mask. The default lies
-        under all 267 OASIS-1 scans (0.81 to 0.96).
+        Dice overlap with the MNI152 brain mask from which an extracted brain counts as lying in
+        MNI space already; below it, it is registered. The default lies under all 267 OASIS-1
+        scans (0.81 to 0.96).
     min_template_correlation : float
-        Smallest Pearson correlation with the MNI152 T1 template inside the brain. The default
-        lies under all 267 OASIS-1 scans (0.02 to 0.68, 99 % above 0.27) and above T2 contrast.
+        Smallest Pearson correlation with the MNI152 T1 template inside the brain: below it, a
+        scan fails. The default lies under all 267 OASIS-1 scans (0.02 to 0.68, 99 % above 0.27)
+        and above T2 contrast.
+    working_spacing_mm : float
+        Grid on which the brain of a whole head is found.
+    head_height_mm : float
+        What is kept of a head, from its top downwards.
+    bias_spacing_mm, bias_iterations : float, int
+        Shrunken grid of N4 and its iterations at each level.
+    erosions_mm : tuple of float
+        Erosions that are tried to cut the brain from skull and face.
+    mask_slack_mm : float
+        How far the brain's mask may lie outside the template's; inside, twice as far.
+    restart_below_correlation, restart_degrees : float, tuple of float
+        Below this correlation of the extracted brain, registration starts again from poses
+        turned by these angles about each axis.
+    series : str, optional
+        Series to take from DICOM input, by number or by text that its description holds.
     """
 
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
     min_mask_overlap: Probability = 0.80
-    min_template_correlation: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0
+    min_template_correlation: Correlation = 0.0
+    working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
+    head_height_mm: Annotated[float, Field(ge=120.0, le=400.0)] = 200.0
+    bias_spacing_mm: Annotated[float, Field(ge=2.0, le=16.0)] = 8.0
+    bias_iterations: Annotated[int, Field(ge=1, le=200)] = 30
+    erosions_mm: Annotated[tuple[float, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    mask_slack_mm: Annotated[float, Field(ge=0.0, le=20.0)] = 4.0
+    restart_below_correlation: Correlation = 0.93
+    restart_degrees: tuple[float, ...] = (30.0, 60.0)
+    series: str | None = None
+
+    def on_grid(
+        self, spacing_mm: float, field_mm: tuple[float, float, float]
+    ) -> "PreprocessingConfig":
+        """The same settings on a grid of another spacing that covers a field of view in mm."""
+        shape = tuple(math.ceil(side / spacing_mm - 1e-6) for side in field_mm)
+        changes = {"spacing_mm": spacing_mm, "shape": shape}
+        return PreprocessingConfig.model_validate({**self.model_dump(), **changes})
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":
@@ -267,149 +299,3 @@ class InferenceConfig(Settings):
     average_heads: Literal["none", "all"] = "none"
     interval: Literal["absolute", "normalised"] = "absolute"
     min_band_scans: Annotated[int, Field(ge=1)] = 40
-
-
-class Config(Settings):
-    """A complete run. `configs/**.yaml` are such files.
-
-    Attributes
-    ----------
-    images : ImagesConfig, optional
-        Present when images are classified; absent when ages are predicted from scans.
-    """
-
-    images: ImagesConfig | None = None
-    preprocessing: PreprocessingConfig = PreprocessingConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
-    target: TargetConfig = TargetConfig()
-    network: NetworkConfig
-    learning: LearningConfig = LearningConfig()
-    training: TrainingConfig = TrainingConfig()
-    split: SplitConfig = SplitConfig()
-    inference: InferenceConfig = InferenceConfig()
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _check_follower_space(self) -> "Config":
-        if self.target.kind == "scalar" and self.learning.follower_space == "probability":
-            raise ValueError("learning.follower_space: a scalar age has no probabilities")
-        return self
-
-    @model_validator(mode="after")
-    def _check_task(self) -> "Config":
-        if (self.images is not None) != (self.target.kind == "classes"):
-            raise ValueError("images and target.kind: classes go together")
-        if self.images is not None and self.training.mixup_alpha > 0:
-            raise ValueError("training.mixup_alpha: classes cannot be averaged as ages can")
-        return self
-
-    @property
-    def task(self) -> Literal["brain_age", "images"]:
-        """What is learned."""
-        return "brain_age" if self.images is None else "images"
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (1, I, J, K) of a scan, (C, I, J) of an image.
-
-        Raises
-        ------
-        ConfigError
-            If the shape of the images is open.
-        """
-        if self.images is None:
-            return (1, *self.preprocessing.shape)
-        if self.images.input_shape is None:
-            raise ConfigError("images.input_shape", "is open.", "Load the data set first.")
-        return self.images.input_shape
-
-
-def config_folder() -> Path:
-    """Folder of the presets: inside an installed package, or the repository's `configs`."""
-    installed = Path(__file__).parent / "_configs"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
-
-
-def preset_names(family: str = "brain_age") -> list[str]:
-    """Names that `load_preset` accepts."""
-    return sorted(path.stem for path in (config_folder() / family).glob("*.yaml"))
-
-
-def load_preset(name: str, family: str = "brain_age") -> Config:
-    """Load a preset by name.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such preset, or it is not valid.
-    """
-    if name not in preset_names(family):
-        known = ", ".join(preset_names(family))
-        option = "--preset" if family == "brain_age" else "--network"
-        raise ConfigError(option, f"unknown preset {name!r}.", f"Choose one of: {known}.")
-    return load_config(config_folder() / family / f"{name}.yaml")
-
-
-def load_config(path: Path) -> Config:
-    """Load a YAML file of settings.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, is not YAML, or has an unknown or invalid key.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "is not valid YAML.", str(error).splitlines()[0]) from error
-    return build_config(content, str(path))
-
-
-def build_config(content: Any, where: str) -> Config:
-    """Check a mapping and freeze it.
-
-    Raises
-    ------
-    ConfigError
-        With one clause for every wrong key.
-    """
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        clauses = [_describe(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
-        raise ConfigError(where, "; ".join(clauses) + ".") from error
-
-
-def dump_config(config: Config) -> str:
-    """Write a configuration as YAML, every default resolved."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def with_changes(config: Config, changes: dict[str, Any], where: str = "options") -> Config:
-    """Replace values by dotted key, for example ``{"training.epochs": 5}``; None is ignored.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown or a value is invalid.
-    """
-    content = config.model_dump(mode="json")
-    for key, value in changes.items():
-        if value is None:
-            continue
-        *sections, leaf = key.split(".")
-        target: Any = content
-        for section in sections:
-            target = target.get(section)
-            if not isinstance(target, dict):
-                raise ConfigError(where, f"unknown setting {key!r}.")
-        target[leaf] = value
-    return build_config(content, where)
-
-
-def _describe(location: tuple[int | str, ...], message: str, value: Any) -> str:
-    key = ".".join(str(part) for part in location) or "file"
-    came = "" if isinstance(value, dict | list) else f", got {value!r}"
-    return f"{key}: {message[0].lower()}{message[1:]}{came}"

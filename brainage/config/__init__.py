@@ -1,0 +1,45 @@
+"""Frozen settings: YAML in, resolved YAML out. Unknown keys are errors."""
+
+from brainage.config.loading import (
+    build_config,
+    config_folder,
+    dump_config,
+    load_config,
+    load_preset,
+    preset_names,
+    with_changes,
+)
+from brainage.config.run import Config
+from brainage.config.sections import (
+    AugmentationConfig,
+    ImagesConfig,
+    InferenceConfig,
+    LearningConfig,
+    NetworkConfig,
+    PreprocessingConfig,
+    Settings,
+    SplitConfig,
+    TargetConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "AugmentationConfig",
+    "Config",
+    "ImagesConfig",
+    "InferenceConfig",
+    "LearningConfig",
+    "NetworkConfig",
+    "PreprocessingConfig",
+    "Settings",
+    "SplitConfig",
+    "TargetConfig",
+    "TrainingConfig",
+    "build_config",
+    "config_folder",
+    "dump_config",
+    "load_config",
+    "load_preset",
+    "preset_names",
+    "with_changes",
+]

@@ -1,0 +1,101 @@
+"""YAML in, resolved YAML out; presets by name; changes by dotted key."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from brainage.config.run import Config
+from brainage.errors import ConfigError
+
+
+def config_folder() -> Path:
+    """Folder of the presets: inside an installed package, or the repository's `configs`."""
+    installed = Path(__file__).parents[1] / "_configs"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def preset_names(family: str = "brain_age") -> list[str]:
+    """Names that `load_preset` accepts."""
+    return sorted(path.stem for path in (config_folder() / family).glob("*.yaml"))
+
+
+def load_preset(name: str, family: str = "brain_age") -> Config:
+    """Load a preset by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset, or it is not valid.
+    """
+    if name not in preset_names(family):
+        known = ", ".join(preset_names(family))
+        option = "--preset" if family == "brain_age" else "--network"
+        raise ConfigError(option, f"unknown preset {name!r}.", f"Choose one of: {known}.")
+    return load_config(config_folder() / family / f"{name}.yaml")
+
+
+def load_config(path: Path) -> Config:
+    """Load a YAML file of settings.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, or has an unknown or invalid key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "is not valid YAML.", str(error).splitlines()[0]) from error
+    return build_config(content, str(path))
+
+
+def build_config(content: Any, where: str) -> Config:
+    """Check a mapping and freeze it.
+
+    Raises
+    ------
+    ConfigError
+        With one clause for every wrong key.
+    """
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        clauses = [_describe(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+        raise ConfigError(where, "; ".join(clauses) + ".") from error
+
+
+def dump_config(config: Config) -> str:
+    """Write a configuration as YAML, every default resolved."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def with_changes(config: Config, changes: dict[str, Any], where: str = "options") -> Config:
+    """Replace values by dotted key, for example ``{"training.epochs": 5}``; None is ignored.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value is invalid.
+    """
+    content = config.model_dump(mode="json")
+    for key, value in changes.items():
+        if value is None:
+            continue
+        *sections, leaf = key.split(".")
+        target: Any = content
+        for section in sections:
+            target = target.get(section)
+            if not isinstance(target, dict):
+                raise ConfigError(where, f"unknown setting {key!r}.")
+        target[leaf] = value
+    return build_config(content, where)
+
+
+def _describe(location: tuple[int | str, ...], message: str, value: Any) -> str:
+    key = ".".join(str(part) for part in location) or "file"
+    came = "" if isinstance(value, dict | list) else f", got {value!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}{came}"

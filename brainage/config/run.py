@@ -1,0 +1,74 @@
+"""A complete run, and the rules that join its parts."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from brainage.config.sections import (
+    AugmentationConfig,
+    ImagesConfig,
+    InferenceConfig,
+    LearningConfig,
+    NetworkConfig,
+    PreprocessingConfig,
+    Settings,
+    SplitConfig,
+    TargetConfig,
+    TrainingConfig,
+)
+from brainage.errors import ConfigError
+
+
+class Config(Settings):
+    """A complete run. `configs/**.yaml` are such files.
+
+    Attributes
+    ----------
+    images : ImagesConfig, optional
+        Present when images are classified; absent when ages are predicted from scans.
+    """
+
+    images: ImagesConfig | None = None
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    target: TargetConfig = TargetConfig()
+    network: NetworkConfig
+    learning: LearningConfig = LearningConfig()
+    training: TrainingConfig = TrainingConfig()
+    split: SplitConfig = SplitConfig()
+    inference: InferenceConfig = InferenceConfig()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_follower_space(self) -> "Config":
+        if self.target.kind == "scalar" and self.learning.follower_space == "probability":
+            raise ValueError("learning.follower_space: a scalar age has no probabilities")
+        return self
+
+    @model_validator(mode="after")
+    def _check_task(self) -> "Config":
+        if (self.images is not None) != (self.target.kind == "classes"):
+            raise ValueError("images and target.kind: classes go together")
+        if self.images is not None and self.training.mixup_alpha > 0:
+            raise ValueError("training.mixup_alpha: classes cannot be averaged as ages can")
+        return self
+
+    @property
+    def task(self) -> Literal["brain_age", "images"]:
+        """What is learned."""
+        return "brain_age" if self.images is None else "images"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (1, I, J, K) of a scan, (C, I, J) of an image.
+
+        Raises
+        ------
+        ConfigError
+            If the shape of the images is open.
+        """
+        if self.images is None:
+            return (1, *self.preprocessing.shape)
+        if self.images.input_shape is None:
+            raise ConfigError("images.input_shape", "is open.", "Load the data set first.")
+        return self.images.input_shape

@@ -1,0 +1,251 @@
+"""DICOM headers: what is needed to choose and check a series, and nothing about the patient.
+
+Attributes follow DICOM PS3.3 (https://dicom.nema.org/medical/dicom/current/output/html/part03.html).
+Pixels are never decoded here.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
+
+from brainage.errors import VolumeError
+
+MAX_FILES = 20_000
+
+# Uncompressed transfer syntaxes: implicit and explicit little-endian, explicit big-endian.
+PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_TAGS = [
+    "BitsAllocated", "Columns", "EchoTime", "ImageOrientationPatient", "ImagePositionPatient",
+    "ImageType", "InversionTime", "Modality", "NumberOfFrames", "PatientAge", "PatientBirthDate",
+    "PatientID", "PatientName", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ProtocolName",
+    "RepetitionTime", "Rows", "SamplesPerPixel", "SeriesDescription", "SeriesInstanceUID",
+    "SeriesNumber", "SharedFunctionalGroupsSequence",
+]  # fmt: skip
+_AGE = re.compile(r"([0-9]{1,3})([DWMY])")
+_AGE_UNIT_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+# A shorter part of a name or id says nothing, and hiding it would spoil ordinary words.
+_SHORTEST_SECRET = 3
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """Header of one DICOM file with an image.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        File; its name may tell who the patient is and is never shown.
+    series_uid, series_number, description : str
+        Series; the description is without any word that is the patient's.
+    modality : str
+        MR, CT, …
+    image_type : tuple of str
+        ImageType, such as ORIGINAL, PRIMARY, M, NORM.
+    transfer_syntax : str
+        UID of the encoding.
+    matrix : tuple of int (2,)
+        Rows and columns.
+    pixel_mm : tuple of float (2,)
+        Distance between rows and between columns.
+    orientation : tuple of float (6,)
+        Direction cosines of a row and a column; empty where there are none.
+    positions_mm : tuple of tuple of float (3,)
+        Place of the first pixel of every frame.
+    echo_ms, repetition_ms, inversion_ms : float, optional
+        Sequence timing.
+    age_years : float, optional
+        PatientAge; used only where the user asks for it.
+    patient : str
+        Compared to tell patients apart, never shown.
+    """
+
+    path: Path
+    series_uid: str
+    series_number: str
+    description: str
+    modality: str
+    image_type: tuple[str, ...]
+    transfer_syntax: str
+    matrix: tuple[int, int]
+    pixel_mm: Vector
+    orientation: Vector
+    positions_mm: tuple[Vector, ...]
+    echo_ms: float | None
+    repetition_ms: float | None
+    inversion_ms: float | None
+    age_years: float | None = field(repr=False)
+    patient: str = field(repr=False)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has the preamble of DICOM (PS3.10, section 7.1)."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def list_files(folder: Path, where: str) -> list[Path]:
+    """All files below a folder in a fixed order, hidden ones and DICOMDIR left out.
+
+    Raises
+    ------
+    VolumeError
+        If there are more than `MAX_FILES`.
+    """
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        kept = (name for name in sorted(names) if not name.startswith("."))
+        found += [Path(parent) / name for name in kept if name.upper() != "DICOMDIR"]
+        if len(found) > MAX_FILES:
+            problem = f"expected at most {MAX_FILES} files in the folder."
+            raise VolumeError(where, problem, "Give the folder of one examination.")
+    return found
+
+
+def read_images(files: Iterable[Path], where: str) -> list[DicomImage]:
+    """Headers of those files that are DICOM images; others are passed over.
+
+    Raises
+    ------
+    VolumeError
+        If a DICOM file is damaged, or none of the files is DICOM.
+    """
+    images = []
+    for number, path in enumerate(files, start=1):
+        if not is_dicom(path):
+            continue
+        try:
+            image = _read_image(path)
+        except Exception as error:  # a damaged header makes pydicom raise nearly anything
+            problem = f"DICOM file {number} is damaged ({type(error).__name__})."
+            raise VolumeError(where, problem, "Export the series again.") from error
+        if image is not None:
+            images.append(image)
+    if not images:
+        raise VolumeError(
+            where, "holds no DICOM image.", "Give the folder or zip of one T1 series."
+        )
+    return images
+
+
+def _read_image(path: Path) -> DicomImage | None:
+    meta = read_file_meta_info(path)
+    syntax = str(meta.get("TransferSyntaxUID", "unknown"))
+    if syntax == _DEFLATED:
+        # Reading on would inflate the whole file without a bound.
+        return _blank(path, syntax)
+    with path.open("rb") as stream:
+        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
+        pixel_bytes = path.stat().st_size - stream.tell()
+    if not UID(meta.get("MediaStorageSOPClassUID", "")).name.endswith("Image Storage"):
+        return None  # a report, a presentation state, …
+    _check_whole(header, syntax, pixel_bytes)
+    groups = _FunctionalGroups(header)
+    pixel = groups.first("PixelMeasuresSequence", "PixelSpacing")
+    orientation = groups.first("PlaneOrientationSequence", "ImageOrientationPatient")
+    return DicomImage(
+        path=path,
+        series_uid=str(header.get("SeriesInstanceUID", "")),
+        series_number=str(header.get("SeriesNumber", "") or ""),
+        description=_describe(header),
+        modality=str(header.get("Modality", "") or "unknown"),
+        image_type=tuple(str(part).upper() for part in _as_list(header.get("ImageType"))),
+        transfer_syntax=syntax,
+        matrix=(int(header.Rows), int(header.Columns)),
+        pixel_mm=_numbers(pixel),
+        orientation=_numbers(orientation),
+        positions_mm=tuple(_numbers(position) for position in groups.positions()),
+        echo_ms=_number(header.get("EchoTime")),
+        repetition_ms=_number(header.get("RepetitionTime")),
+        inversion_ms=_number(header.get("InversionTime")),
+        age_years=parse_age_string(str(header.get("PatientAge", "") or "")),
+        patient=f"{header.get('PatientID', '')}\n{header.get('PatientName', '')}",
+    )
+
+
+def _check_whole(header: Dataset, syntax: str, pixel_bytes: int) -> None:
+    """Check that uncompressed pixels can all be in the file; dcm2niix would not miss them."""
+    samples = int(header.get("SamplesPerPixel", 1)) * int(header.get("NumberOfFrames", 1) or 1)
+    needed = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated) // 8
+    if syntax in PLAIN_SYNTAXES and pixel_bytes < needed:
+        raise EOFError("the file ends before its pixels do")
+
+
+def _blank(path: Path, syntax: str) -> DicomImage:
+    return DicomImage(
+        path, "", "", "", "unknown", (), syntax, (0, 0), (), (), (), None, None, None, None, ""
+    )
+
+
+class _FunctionalGroups:
+    """Geometry of single-frame images, and of enhanced ones (PS3.3, section C.7.6.16)."""
+
+    def __init__(self, header: Dataset) -> None:
+        self._header = header
+        self._shared = _as_list(header.get("SharedFunctionalGroupsSequence"))
+        self._frames = _as_list(header.get("PerFrameFunctionalGroupsSequence"))
+
+    def first(self, sequence: str, keyword: str) -> Any:
+        """Value in the header itself, else in the shared groups, else in the first frame's."""
+        if keyword in self._header:
+            return self._header.get(keyword)
+        found = (_group_value(item, sequence, keyword) for item in [*self._shared, *self._frames])
+        return next((value for value in found if value is not None), None)
+
+    def positions(self) -> list[Any]:
+        """ImagePositionPatient of every frame that has one."""
+        if "ImagePositionPatient" in self._header:
+            return [self._header.ImagePositionPatient]
+        name, keyword = "PlanePositionSequence", "ImagePositionPatient"
+        found = (_group_value(frame, name, keyword) for frame in self._frames)
+        return [value for value in found if value is not None]
+
+
+def _group_value(item: Dataset, sequence: str, keyword: str) -> Any:
+    inner = _as_list(item.get(sequence))
+    return inner[0].get(keyword) if inner else None
+
+
+def _describe(header: Dataset) -> str:
+    """Description of the series without the patient: some sites write names into it."""
+    text = str(header.get("SeriesDescription", "") or header.get("ProtocolName", "") or "")
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate"):
+        for part in re.split(r"[\W_]+", str(header.get(keyword, "") or "")):
+            if len(part) >= _SHORTEST_SECRET:
+                text = re.sub(re.escape(part), "***", text, flags=re.IGNORECASE)
+    return "".join(sign for sign in text if sign.isprintable())[:64]
+
+
+def parse_age_string(text: str) -> float | None:
+    """Years from a DICOM age string such as 045Y or 018M (PS3.5, section 6.2); None if none."""
+    match = _AGE.fullmatch(text.strip())
+    return int(match[1]) * _AGE_UNIT_YEARS[match[2]] if match else None
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _numbers(value: Any) -> Vector:
+    return tuple(float(part) for part in _as_list(value))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value == "" else float(value)

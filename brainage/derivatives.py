@@ -1,0 +1,289 @@
+"""One scan from its source to volumes in MNI space, kept under a hash of all that decides them.
+
+The result of a scan is a folder that appears whole or not at all, so that several machines may
+share a store, and a kill loses nothing finished.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainage.config import PreprocessingConfig
+from brainage.data.extraction import extract_brain, load_mask
+from brainage.data.recognise import find_derivative
+from brainage.data.scans import Scan, read_scan, source_files
+from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
+from brainage.files import atomic_write_bytes, sha256_bytes, sha256_file
+from brainage.preparation import content_hash
+from brainage.preprocessing.figures import draw_scan
+from brainage.preprocessing.mni import load_template
+from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.types import DoubleArray, Json, Verdict, Volume
+
+# Raise whenever the same scan and settings would give other files.
+DERIVATIVE_VERSION = 1
+SPACE = "MNI152NLin2009aSym"
+IMAGE, MASK, PICTURE, RECORD = "T1w.nii.gz", "mask.nii.gz", "picture.png", "record.json"
+TASK = f"{__name__}:derive_task"
+
+_PACKAGES = ("brainage", "numpy", "scipy", "nibabel", "nilearn", "SimpleITK", "pydicom", "dcm2niix")
+_TEMPLATE_MM = 2
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What is asked for one scan; travels to another process or machine as JSON.
+
+    Attributes
+    ----------
+    store : str
+        Folder of results, the same wherever tasks run.
+    settings : dict
+        A `PreprocessingConfig`.
+    mask : str
+        Brain mask of the scan, or empty: that of a derivative beside it, if there is one.
+    command : str
+        Brain extraction command, or empty.
+    age_from_dicom : bool
+        Whether PatientAge may be read.
+    """
+
+    scan_id: str
+    path: str
+    store: str
+    settings: Json
+    mask: str = ""
+    command: str = ""
+    age_from_dicom: bool = False
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """What became of a scan, without its volumes.
+
+    Attributes
+    ----------
+    key : str
+        Content hash; empty where the source could not even be read.
+    stage, verdict, reason : str
+        As in the ledger.
+    note : str
+        What was chosen on the way, such as a DICOM series.
+    age_years : float, optional
+        PatientAge, where it was asked for.
+    provenance : dict
+        Parameters, transform, template, versions, measures, seconds of each step.
+    files : dict of str to str
+        SHA-256 of each file of the result.
+    """
+
+    key: str
+    stage: str
+    verdict: Verdict
+    reason: str
+    note: str
+    age_years: float | None
+    provenance: Json
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class DerivativeStore:
+    """Folder of results, one folder a scan, named by content hash."""
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """Folder of a result."""
+        return self.folder / "derivatives" / key[:2] / key
+
+    def load(self, key: str) -> ScanRecord | None:
+        """Record of a result; None where it is missing or one of its files is damaged."""
+        folder = self.path(key)
+        try:
+            record = ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+            whole = all(sha256_file(folder / name) == sum_ for name, sum_ in record.files.items())
+        except (OSError, ValueError, TypeError, BrainageError):
+            return None
+        return record if whole and record.key == key else None
+
+    def save(self, record: ScanRecord, files: Mapping[str, bytes]) -> None:
+        """Put a result into its place; a damaged older one is replaced.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        target = self.path(record.key)
+        private = target.with_name(f".{record.key[:8]}-{secrets.token_hex(8)}")
+        text = json.dumps(asdict(record), indent=1).encode()
+        try:
+            for name, content in {**files, RECORD: text}.items():
+                atomic_write_bytes(private / name, content)
+            if target.exists() and self.load(record.key) is None:
+                target.rename(private / "damaged")
+            if not target.exists():
+                private.rename(target)
+        except (BrainageError, OSError) as error:
+            # Another worker may have been as fast with the same scan: then all is well.
+            if self.load(record.key) is None:
+                problem = "results cannot be written."
+                raise StoreError(str(self.folder), problem, "Choose another --cache.") from error
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+
+
+def derive_task(argument: Json) -> Json:
+    """`derive_scan` between JSON objects: what child processes run."""
+    return asdict(derive_scan(ScanRequest(**argument)))
+
+
+def derive_scan(request: ScanRequest) -> ScanRecord:
+    """Process a scan, unless the store has its result; failures are records too.
+
+    Raises
+    ------
+    StoreError, ConfigError
+        If the store or the request, not the scan, is at fault.
+    """
+    store = DerivativeStore(Path(request.store))
+    settings = PreprocessingConfig.model_validate(request.settings)
+    key = ""
+    try:
+        key = request_key(request, settings)
+        known = store.load(key)
+        if known is not None:
+            return known
+        scan = read_scan(request.path, request.scan_id, series=settings.series)
+        mask = _find_mask(request, scan.volume)
+        processed = process_volume(scan.volume, settings, request.scan_id, mask=mask)
+    except VolumeError as error:
+        return _keep_failure(store, key, "read", error)
+    except PreparationError as error:
+        return _keep_failure(store, key, "prepare", error)
+    files = _render(processed, request.scan_id)
+    record = ScanRecord(
+        key=key,
+        stage="prepare",
+        verdict=processed.verdict,
+        reason="; ".join(processed.reasons),
+        note=scan.note,
+        age_years=scan.age_years if request.age_from_dicom else None,
+        provenance=_describe(processed, request, scan, settings),
+        files={name: sha256_bytes(content) for name, content in files.items()},
+    )
+    store.save(record, files)
+    return record
+
+
+def request_key(request: ScanRequest, settings: PreprocessingConfig) -> str:
+    """SHA-256 of the scan's bytes and everything that the result depends on.
+
+    Raises
+    ------
+    VolumeError
+        If the scan or its mask is missing or cannot be read.
+    """
+    parts = [str(DERIVATIVE_VERSION), content_hash(request.path, settings, request.scan_id)]
+    parts += [request.scan_id, request.command, str(request.age_from_dicom)]
+    if request.mask:
+        parts += [sha256_file(file) for file in source_files(request.mask, request.scan_id)]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _find_mask(request: ScanRequest, volume: Volume) -> Volume | None:
+    if not request.mask and request.command:
+        return extract_brain(volume, request.command, request.scan_id)
+    mask = request.mask or find_derivative(request.path).mask
+    return load_mask(mask, f"{request.scan_id}: brain mask") if mask else None
+
+
+def _keep_failure(store: DerivativeStore, key: str, stage: str, error: BrainageError) -> ScanRecord:
+    record = ScanRecord(key, stage, "failed", error.reason, "", None, {}, {})
+    if key:
+        store.save(record, {})
+    return record
+
+
+def _render(processed: Processed, scan_id: str) -> dict[str, bytes]:
+    """Files of a result: the picture always, volumes only where they can be trusted."""
+    files = {PICTURE: draw_scan(processed, scan_id)}
+    if processed.verdict != "failed":
+        affine = processed.image.affine
+        files[IMAGE] = _nifti(processed.brain.data, affine)
+        files[MASK] = _nifti(processed.mask.astype(np.uint8), affine)
+    return files
+
+
+def _nifti(data: NDArray[np.generic], affine: DoubleArray) -> bytes:
+    # No time stamp in the gzip header: the same scan gives the same bytes.
+    return gzip.compress(nib.Nifti1Image(data, affine).to_bytes(), compresslevel=4, mtime=0)
+
+
+def _describe(
+    processed: Processed, request: ScanRequest, scan: Scan, settings: PreprocessingConfig
+) -> Json:
+    return {
+        "SkullStripped": True,
+        "SpatialReference": SPACE,
+        "Recognised": " ".join((processed.recognised, find_derivative(request.path).label)).strip(),
+        "Source": scan.note or "image file",
+        "BrainMask": "given" if request.mask else request.command or "brainage",
+        "Verdict": processed.verdict,
+        "Reasons": list(processed.reasons),
+        "Measures": processed.measures,
+        "SourceToSpaceAffine": processed.transform.tolist(),
+        "TemplateSHA256": template_hash(),
+        "Parameters": settings.model_dump(mode="json"),
+        "Versions": library_versions(),
+        "SecondsPerStep": {name: round(took, 3) for name, took in processed.seconds.items()},
+    }
+
+
+@lru_cache(maxsize=1)
+def template_hash() -> str:
+    """SHA-256 of the template's voxels at 2 mm."""
+    return hashlib.sha256(load_template(_TEMPLATE_MM).intensity.tobytes()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def library_versions() -> dict[str, str]:
+    """Versions of brainage and of the libraries that touch voxels."""
+    return {package: version(package) for package in _PACKAGES}
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Make `target` the file `source`, by a hard link where the file system allows it.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be written.
+    """
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror})."
+        raise StoreError(str(target), problem, "Check the folder and the free disk.") from error
+    finally:
+        # Replacing a file by a link to itself leaves both names.
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""From any readable volume to a brain in MNI space with a verdict."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from brainage.config import PreprocessingConfig
+from brainage.preprocessing.locate import Clock, Kind, locate_brain
+from brainage.preprocessing.mni import grid_affine
+from brainage.preprocessing.quality import judge, measure
+from brainage.types import BoolArray, DoubleArray, Verdict, Volume
+
+
+@dataclass(frozen=True)
+class Processed:
+    """A scan on its way to the network, and what is to be thought of it.
+
+    Attributes
+    ----------
+    image : Volume
+        Intensities (I, J, K) on the settings' grid in MNI space, bias field removed, not
+        normalised; of a whole head with all that surrounds the brain.
+    mask : numpy.ndarray of bool (I, J, K)
+        Brain on that grid.
+    transform : numpy.ndarray of float64 (4, 4)
+        The scan's world coordinates to MNI coordinates, both in mm.
+    recognised : {"raw head", "masked head", "extracted brain", "mni brain"}
+        What the scan was taken for.
+    measures : dict of str to float
+        Named values of the quality gate.
+    verdict : {"ok", "flagged", "failed"}
+        A `failed` scan must not be predicted.
+    reasons : tuple of str
+        One clause for each limit that was broken.
+    seconds : dict of str to float
+        Time of each step.
+    """
+
+    image: Volume
+    mask: BoolArray
+    transform: DoubleArray
+    recognised: Kind
+    measures: dict[str, float]
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def brain(self) -> Volume:
+        """The image with 0 outside the brain."""
+        return Volume(np.where(self.mask, self.image.data, np.float32(0)), self.image.affine)
+
+
+def process_volume(
+    volume: Volume, settings: PreprocessingConfig, where: str, *, mask: Volume | None = None
+) -> Processed:
+    """Bring a scan onto the settings' grid in MNI space by the route that suits it, and judge it.
+
+    Parameters
+    ----------
+    volume : Volume
+        Scan (I, J, K), RAS+: whole head or extracted brain.
+    where : str
+        Scan named in errors.
+    mask : Volume, optional
+        Brain mask in the same world, not necessarily on the same grid; takes the place of ours.
+
+    Raises
+    ------
+    PreparationError
+        If no brain is found at all. A brain that is found but not trusted is not an error: its
+        verdict is `flagged` or `failed`.
+    """
+    clock = Clock()
+    located = locate_brain(volume, mask, settings, where, clock)
+    affine = grid_affine(settings)
+    with clock.step("resample"):
+        data, brain = located.sample(affine, settings.shape)
+    with clock.step("quality"):
+        measures = measure(located, volume)
+        verdict, reasons = judge(measures, located.kind, settings)
+    return Processed(
+        image=Volume(data, affine),
+        mask=brain,
+        transform=located.to_mni,
+        recognised=located.kind,
+        measures=measures,
+        verdict=verdict,
+        reasons=reasons,
+        seconds=clock.seconds,
+    )

@@ -1,0 +1,277 @@
+"""The quality gate: named measures of a placed scan, and a verdict on them.
+
+Every measure is taken in MNI space on fixed grids, so that the verdict depends neither on the
+network's grid nor on the scan's orientation. The limits come from reference cohorts by one rule
+(`derive_limits`) and lie in ``limits.json`` beside this file.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+from scipy import ndimage
+
+from brainage.config import PreprocessingConfig
+from brainage.preprocessing.locate import Kind, Located
+from brainage.preprocessing.mni import CHECK_SPACING_MM, dice, load_template
+from brainage.types import BoolArray, DoubleArray, FloatArray, Verdict, Volume
+
+# Kinds that go through the same steps share their limits.
+GROUPS: dict[Kind, str] = {
+    "raw head": "raw head",
+    "masked head": "extracted brain",
+    "extracted brain": "extracted brain",
+    "mni brain": "mni brain",
+}
+# Which side of a measure is bad, and what it means when it is.
+MEANING: dict[str, tuple[str, str]] = {
+    "template_correlation": ("low", "the brain does not look like the template"),
+    "mask_overlap": ("low", "the brain's outline is not the template's"),
+    "mask_litres": ("both", "the brain has an unusual volume"),
+    "extracted_correlation": ("low", "the registration is doubtful"),
+    "scale_largest": ("high", "the registration stretches"),
+    "scale_smallest": ("low", "the registration shrinks"),
+    "stretch_ratio": ("high", "the registration distorts"),
+    "white_over_grey": ("low", "white matter is not brighter than grey: not T1-weighted"),
+    "grey_over_fluid": ("low", "grey matter is not brighter than fluid: not T1-weighted"),
+    "white_overlap": ("low", "white matter does not lie where the template's does"),
+    "grey_overlap": ("low", "grey matter does not lie where the template's does"),
+    "noise": ("high", "noise"),
+    "sharpness": ("low", "blur, motion or thick slices"),
+    "sharpness_balance": ("low", "one direction is blurred: motion or thick slices"),
+    "ghost": ("high", "signal in the air around the head: motion or ghosts"),
+    "outside_view": ("high", "part of the brain lies outside the field of view"),
+    "mask_at_border": ("high", "the brain is cut at the edge of the image"),
+    "slice_mm": ("high", "thick slices"),
+}
+# Measures that tell a wrong place or contrast from a poor scan: far outside, they fail a scan.
+DECISIVE = (
+    "template_correlation",
+    "mask_overlap",
+    "extracted_correlation",
+    "scale_largest",
+    "scale_smallest",
+    "white_over_grey",
+    "grey_over_fluid",
+)
+# A scan fails where a decisive measure is this many times as far from the median as its limit.
+FAIL_FACTOR = 3.0
+# A limit lies this many times as far from the reference's median as the percentile does that
+# leaves out 2.5 % of the reference: three standard deviations, if a measure is normal.
+LIMIT_FACTOR, LIMIT_PERCENTILE = 1.5, 2.5
+# A slice thicker than the grid on which registration ends holds no detail of that grid; no
+# cohort can tell this limit.
+MAX_SLICE_MM = 4.0
+
+_FINE_MM = 2
+_AIR_MARGIN_MM = 10.0
+_MIN_AIR_VOXELS = 1000
+# Share of the brain's brightness from which something is head, not air.
+_HEAD_SHARE = 0.25
+_LIMITS_FILE = Path(__file__).with_name("limits.json")
+
+Limits = dict[str, dict[str, dict[str, float]]]
+
+
+def measure(located: Located, volume: Volume) -> dict[str, float]:
+    """Measure a scan that has been placed in MNI space.
+
+    Parameters
+    ----------
+    located : Located
+    volume : Volume
+        The scan as it was read.
+
+    Returns
+    -------
+    dict of str to float
+        Names as in `MEANING`; what a kind of scan does not have is left out.
+    """
+    template = load_template(CHECK_SPACING_MM)
+    data, mask = located.sample(template.affine, template.mask.shape)
+    found = {
+        "template_correlation": correlate(data, template.intensity, mask & template.mask),
+        "mask_overlap": dice(mask, template.mask),
+        "mask_litres": float(located.mask.data.sum() * np.prod(located.mask.spacing_mm) / 1e6),
+        "outside_view": _outside_view(volume, located.to_mni),
+        "mask_at_border": _mask_at_border(located.mask.data > 0),
+        "slice_mm": max(volume.spacing_mm),
+    }
+    if located.alignment is not None:
+        largest, _, smallest = located.alignment.scales
+        found["extracted_correlation"] = located.alignment.correlation
+        found["scale_largest"], found["scale_smallest"] = float(largest), float(smallest)
+        found["stretch_ratio"] = float(largest / smallest)
+    fine = load_template(_FINE_MM)
+    found |= _measure_tissue(*located.sample(fine.affine, fine.mask.shape))
+    if located.kind == "raw head" and located.head is not None:
+        found |= _measure_air(located.head, located.mask.data > 0)
+    return found
+
+
+def correlate(first: FloatArray, second: FloatArray, mask: BoolArray) -> float:
+    """Pearson's correlation inside a mask; -1 where it is not defined."""
+    if mask.sum() < 2 or np.ptp(first[mask]) == 0:
+        return -1.0
+    return float(np.corrcoef(first[mask], second[mask])[0, 1])
+
+
+@lru_cache(maxsize=1)
+def load_tissues() -> tuple[FloatArray, FloatArray]:
+    """Shares of white and of grey matter in the template's brain, at 2 mm (I, J, K) each."""
+    brain = load_template(_FINE_MM).mask
+    white = load_mni152_wm_template(resolution=_FINE_MM).get_fdata(dtype=np.float32)
+    grey = load_mni152_gm_template(resolution=_FINE_MM).get_fdata(dtype=np.float32)
+    return np.where(brain, white, np.float32(0)), np.where(brain, grey, np.float32(0))
+
+
+def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
+    """Contrast, noise and sharpness of the brain, in units of its standard deviation."""
+    white_share, grey_share = load_tissues()
+    white, grey = mask & (white_share > 0.9), mask & (grey_share > 0.7)
+    fluid = mask & load_template(_FINE_MM).mask & (white_share + grey_share < 0.2)
+    spread = float(data[mask].std()) if mask.any() else 0.0
+    if spread == 0 or min(white.sum(), grey.sum(), fluid.sum()) < 100:
+        return {"white_over_grey": -1.0, "grey_over_fluid": -1.0}
+    means = [float(np.median(data[tissue])) for tissue in (white, grey, fluid)]
+    # What the six neighbours do not predict is noise; the factor makes it the noise's deviation.
+    kernel = ndimage.generate_binary_structure(3, 1).astype(np.float32) / 6
+    kernel[1, 1, 1] = 0
+    residual = (data - ndimage.convolve(data, kernel))[white] * np.sqrt(6 / 7)
+    inside = ndimage.binary_erosion(mask, iterations=2)
+    slopes = np.array([np.abs(np.diff(data, axis=a, prepend=0))[inside].mean() for a in range(3)])
+    return _overlap_tissue(data, mask) | {
+        "white_over_grey": (means[0] - means[1]) / spread,
+        "grey_over_fluid": (means[1] - means[2]) / spread,
+        "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / spread),
+        "sharpness": float(slopes.min() / spread),
+        "sharpness_balance": float(slopes.min() / slopes.max()),
+    }
+
+
+def _overlap_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
+    """Dice overlap of the scan's tissues, told apart by Otsu thresholds, with the template's."""
+    values = data[mask]
+    values = values.clip(*np.percentile(values, (0.5, 99.5)))
+    otsu = sitk.OtsuMultipleThresholdsImageFilter()
+    otsu.SetNumberOfThresholds(2)
+    otsu.Execute(sitk.GetImageFromArray(values.reshape(1, 1, -1)))
+    dark, bright = otsu.GetThresholds()
+    white_share, grey_share = load_tissues()
+    is_grey = (grey_share > white_share) & (white_share + grey_share > 0.5)
+    return {
+        "white_overlap": dice(mask & (data > bright), white_share > 0.5),
+        "grey_overlap": dice(mask & (data > dark) & (data <= bright), is_grey),
+    }
+
+
+def _measure_air(head: Volume, brain: BoolArray) -> dict[str, float]:
+    """Signal in the air around the upper head, as a share of the brain's brightness.
+
+    Looked at above the brain's middle (below it, neck and jaw come and go) and farther than 10 mm
+    from the head. Smoothed first: ghosts are structured, noise averages out.
+    """
+    spacing_mm = head.spacing_mm[0]
+    middle = int(ndimage.center_of_mass(brain)[2])
+    upper, inside = head.data[:, :, middle:], brain[:, :, middle:]
+    labels, _ = ndimage.label(upper > _HEAD_SHARE * np.median(upper[inside]))
+    body = labels == np.bincount(labels[inside]).argmax()
+    air = ndimage.distance_transform_edt(~body) * spacing_mm > _AIR_MARGIN_MM
+    if air.sum() < _MIN_AIR_VOXELS:
+        return {}
+    smooth = ndimage.uniform_filter(upper, 3)[air]
+    return {"ghost": float(np.percentile(smooth, 99) / np.median(upper[inside]))}
+
+
+def _outside_view(volume: Volume, to_mni: DoubleArray) -> float:
+    """Share of the template's brain that lies outside the scan."""
+    template = load_template(CHECK_SPACING_MM)
+    places = np.argwhere(template.mask) @ template.affine[:3, :3].T + template.affine[:3, 3]
+    to_index = np.linalg.inv(to_mni @ volume.affine)
+    index = places @ to_index[:3, :3].T + to_index[:3, 3]
+    seen = ((index > -0.5) & (index < np.array(volume.data.shape) - 0.5)).all(axis=1)
+    return float(1 - seen.mean())
+
+
+def _mask_at_border(mask: BoolArray) -> float:
+    """Largest cross-section of the brain on a face of the image, over its largest of all."""
+    shares = []
+    for axis in range(3):
+        areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        shares.append(max(areas[0], areas[-1]) / max(areas.max(), 1))
+    return float(max(shares))
+
+
+def judge(
+    measures: Mapping[str, float], kind: Kind, settings: PreprocessingConfig
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Hold measures against the limits of their kind of scan.
+
+    Returns
+    -------
+    verdict : {"ok", "flagged", "failed"}
+        Failed where the correlation with the template is below the settings' smallest, or a
+        measure in `DECISIVE` is `FAIL_FACTOR` times as far from the median as its limit.
+    reasons : tuple of str
+        One clause for each broken limit, with what came and what was allowed.
+    """
+    limits = load_limits()[GROUPS[kind]]
+    reasons, failed = [], False
+    for name, value in measures.items():
+        low, high = _bounds(limits[name])
+        if low <= value <= high:
+            continue
+        side = f"at least {low:.3g}" if value < low else f"at most {high:.3g}"
+        reasons.append(f"{MEANING[name][1]} ({name} {value:.3g}, expected {side})")
+        median = limits[name].get("median", value)
+        limit = low if value < low else high
+        failed |= name in DECISIVE and abs(value - median) > FAIL_FACTOR * abs(limit - median)
+    correlation, smallest = measures["template_correlation"], settings.min_template_correlation
+    if correlation < smallest:
+        reasons.insert(0, f"template_correlation {correlation:.2f} is below {smallest:g}")
+        failed = True
+    verdict: Verdict = "failed" if failed else "flagged" if reasons else "ok"
+    return verdict, tuple(reasons)
+
+
+def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Limits from the measures of a reference cohort, all of one kind.
+
+    On each side that `MEANING` calls bad, `LIMIT_FACTOR` times as far from the median as the
+    percentile of that side: unlike a number of standard deviations this follows skewed measures,
+    and unlike an extreme it does not hang on one scan.
+    """
+    limits: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for scan in measures for name in scan):
+        values = [scan[name] for scan in measures if name in scan]
+        median = float(np.median(values))
+        sides = {"low": LIMIT_PERCENTILE, "high": 100 - LIMIT_PERCENTILE}
+        limits[name] = {"median": median}
+        for side, percentile in sides.items():
+            if MEANING[name][0] in (side, "both"):
+                reach = float(np.percentile(values, percentile)) - median
+                limits[name][side] = median + LIMIT_FACTOR * reach
+    limits["slice_mm"] = {"high": MAX_SLICE_MM}
+    return limits
+
+
+@lru_cache(maxsize=1)
+def load_limits() -> Limits:
+    """Limits of every group of kinds: group → measure → median, low, high."""
+    limits: Limits = json.loads(_LIMITS_FILE.read_text(encoding="utf-8"))["limits"]
+    return limits
+
+
+@lru_cache(maxsize=1)
+def limits_hash() -> str:
+    """SHA-256 of the limits: a verdict is only as old as they are."""
+    return hashlib.sha256(_LIMITS_FILE.read_bytes()).hexdigest()
+
+
+def _bounds(limit: Mapping[str, float]) -> tuple[float, float]:
+    return limit.get("low", -np.inf), limit.get("high", np.inf)

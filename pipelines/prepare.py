@@ -1,0 +1,251 @@
+"""`brainage prepare`: raw scans in, volumes in MNI space with pictures, ledger and cohort out."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainage.config import PreprocessingConfig
+from brainage.data.cohort import CohortReading
+from brainage.data.extraction import check_command
+from brainage.derivatives import (
+    IMAGE,
+    MASK,
+    PICTURE,
+    TASK,
+    DerivativeStore,
+    ScanRecord,
+    ScanRequest,
+    library_versions,
+    place_file,
+)
+from brainage.errors import ConfigError, StoreError
+from brainage.files import atomic_write_text
+from brainage.preprocessing.figures import SheetTile, build_sheet
+from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
+from brainage.running.engines import Engine, run_tasks
+from brainage.running.parent import Outcome
+from brainage.types import LedgerEntry
+from pipelines.cohorts import CohortOptions, read_options
+from pipelines.console import say, scan_progress, warn
+from pipelines.prepare_layout import (
+    COHORT,
+    IMAGE_END,
+    LEDGER,
+    MASK_END,
+    PICTURES,
+    SHEET,
+    check_output,
+    name_scans,
+    remove_stale,
+    write_description,
+)
+from pipelines.results import write_table
+
+# The template's brain takes 144 x 180 x 154 mm; room around it, so that no other brain is cut.
+FIELD_MM = (192.0, 224.0, 192.0)
+# Of the source, not of what is written: they would mislead a reader of the new table.
+_SOURCE_COLUMNS = ["derivative_mask"]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Where to, how, and with whose mask.
+
+    Attributes
+    ----------
+    mask : str
+        Brain masks: a column of the table, or a path with {scan_id}, {subject_id}, {session_id}.
+    command : str
+        Brain extraction command with {input} and {output}.
+    age_from_dicom : bool
+        Take PatientAge where the table has no age.
+    """
+
+    output: Path
+    engine: Engine
+    mask: str = ""
+    command: str = ""
+    age_from_dicom: bool = False
+
+
+@dataclass(frozen=True)
+class PreparedRow:
+    """One scan of the cohort and all that came of it."""
+
+    stem: str
+    entry: LedgerEntry
+    record: ScanRecord | None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether its volumes are written."""
+        return self.entry.verdict != "failed"
+
+
+def prepare(
+    cohort_options: CohortOptions, settings: PreprocessingConfig, options: PrepareOptions
+) -> int:
+    """Prepare every scan of a cohort; returns how many inputs failed.
+
+    Finished scans lie in the cache and are not done again, whatever stopped an earlier run.
+
+    Raises
+    ------
+    BrainageError
+        If cohort, options, output or cache cannot be used; a scan that fails is a ledger row.
+    """
+    check_output(options.output)
+    if options.command:
+        check_command(options.command)
+    reading = read_options(cohort_options, require_age=False)
+    store = DerivativeStore(cohort_options.cache_dir)
+    requests = build_requests(reading, store, settings, options)
+    rows = _run(requests, reading, store, options.engine)
+    entries = [*reading.rejected, *(row.entry for row in rows)]
+    check_complete(entries, reading.rows_in, sum(row.is_used for row in rows))
+    write_outputs(rows, reading, store, options.output)
+    write_ledger(entries, options.output / LEDGER)
+    for entry in entries:
+        if entry.verdict == "failed":
+            warn(f"{entry.scan_id}: {entry.reason}")
+    summary = summarise_ledger(entries)
+    say(f"{summary}; written to {options.output}")
+    return summary.failed
+
+
+def build_requests(
+    reading: CohortReading,
+    store: DerivativeStore,
+    settings: PreprocessingConfig,
+    options: PrepareOptions,
+) -> list[ScanRequest]:
+    """One request for each scan of a cohort, in its order."""
+    table = reading.cohort.table
+    source = Path(reading.cohort.source)
+    masks = find_masks(table, options.mask, source if source.is_dir() else source.parent)
+    return [
+        ScanRequest(
+            scan_id=scan_id,
+            path=path,
+            store=str(store.folder.absolute()),
+            settings=settings.model_dump(mode="json"),
+            mask=mask,
+            command=options.command if not mask else "",
+            age_from_dicom=options.age_from_dicom,
+        )
+        for scan_id, path, mask in zip(table["scan_id"], table["path"], masks, strict=True)
+    ]
+
+
+def find_masks(table: pd.DataFrame, mask: str, folder: Path) -> list[str]:
+    """Mask file of each scan, or empty; names in a column start at the table's folder.
+
+    Raises
+    ------
+    ConfigError
+        If --mask is neither a column nor a path.
+    """
+    if not mask:
+        return [""] * len(table)
+    if mask in table:
+        cells = [cell if isinstance(cell, str) else "" for cell in table[mask]]
+        return [str(folder.absolute() / cell) if cell else "" for cell in cells]
+    if "{" not in mask and (len(table) > 1 or not Path(mask).exists()):
+        columns = ", ".join(table.columns)
+        problem = f"{mask!r} is neither a column of the table nor a path that names {{scan_id}}."
+        raise ConfigError("--mask", problem, f"Columns: {columns}.")
+    try:
+        fields = table[["scan_id", "subject_id", "session_id"]].to_dict("records")
+        return [str(Path(mask.format(**row)).absolute()) for row in fields]
+    except (KeyError, ValueError, IndexError) as error:
+        problem = f"{mask!r} holds an unknown field."
+        remedy = "Use {scan_id}, {subject_id}, {session_id}."
+        raise ConfigError("--mask", problem, remedy) from error
+
+
+def _run(
+    requests: Sequence[ScanRequest], reading: CohortReading, store: DerivativeStore, engine: Engine
+) -> list[PreparedRow]:
+    outcomes: dict[int, Outcome] = {}
+    arguments = [asdict(request) for request in requests]
+    with scan_progress("preparing scans") as progress:
+        progress(0, len(requests))
+        for position, outcome in run_tasks(TASK, arguments, engine):
+            outcomes[position] = outcome
+            progress(len(outcomes), len(requests))
+    stems = name_scans(reading.cohort.table)
+    return [
+        _build_row(stems[position], request, outcomes[position], store)
+        for position, request in enumerate(requests)
+    ]
+
+
+def _build_row(
+    stem: str, request: ScanRequest, outcome: Outcome, store: DerivativeStore
+) -> PreparedRow:
+    versions = " ".join(f"{name}={number}" for name, number in library_versions().items())
+    path_hash = hashlib.sha256(request.path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    if outcome.result is None:
+        entry = LedgerEntry(
+            request.scan_id, "process", "failed", f"{outcome.problem}.", outcome.seconds, path_hash,
+            versions,
+        )  # fmt: skip
+        return PreparedRow(stem, entry, None)
+    record = ScanRecord(**outcome.result)
+    if record.verdict != "failed" and not store.path(record.key).is_dir():
+        problem = "a worker's result is not there."
+        raise StoreError(str(store.folder), problem, "Give a --cache that all workers share.")
+    reason = record.reason or record.note
+    entry = LedgerEntry(
+        request.scan_id, record.stage, record.verdict, reason, outcome.seconds, path_hash, versions
+    )
+    return PreparedRow(stem, entry, record)
+
+
+def write_outputs(
+    rows: Sequence[PreparedRow], reading: CohortReading, store: DerivativeStore, output: Path
+) -> None:
+    """Lay out volumes, sidecars, pictures, cohort table and contact sheet."""
+    write_description(output)
+    remove_stale(output, [row.stem for row in rows if row.is_used])
+    tiles = [SheetTile(entry) for entry in reading.rejected]
+    for row in rows:
+        picture = b""
+        if row.record is not None and PICTURE in row.record.files:
+            folder, name = store.path(row.record.key), Path(row.stem).name
+            picture = (folder / PICTURE).read_bytes()
+            place_file(folder / PICTURE, output / PICTURES / f"{name}.png")
+        if row.record is not None and row.is_used:
+            _place_volumes(row.record, store, output / row.stem)
+        tiles.append(SheetTile(row.entry, picture))
+    write_table(build_cohort(rows, reading), output / COHORT)
+    atomic_write_text(output / SHEET, build_sheet(tiles, f"Prepared scans of {output.name}"))
+
+
+def _place_volumes(record: ScanRecord, store: DerivativeStore, stem: Path) -> None:
+    folder = store.path(record.key)
+    for source, end in ((IMAGE, IMAGE_END), (MASK, MASK_END)):
+        place_file(folder / source, stem.with_name(f"{stem.name}{end}.nii.gz"))
+    sidecar = json.dumps(record.provenance, indent=2) + "\n"
+    atomic_write_text(stem.with_name(f"{stem.name}{IMAGE_END}.json"), sidecar)
+    mask_sidecar = {"Type": "Brain", "Sources": [f"{stem.name}{IMAGE_END}.nii.gz"]}
+    atomic_write_text(
+        stem.with_name(f"{stem.name}{MASK_END}.json"), json.dumps(mask_sidecar, indent=2) + "\n"
+    )
+
+
+def build_cohort(rows: Sequence[PreparedRow], reading: CohortReading) -> pd.DataFrame:
+    """Table of the scans that can be used, its paths relative to the output folder."""
+    used = np.array([row.is_used for row in rows], dtype=bool)
+    table = reading.cohort.table[used].drop(columns=_SOURCE_COLUMNS, errors="ignore").copy()
+    kept = [row for row in rows if row.is_used]
+    table["path"] = [f"{row.stem}{IMAGE_END}.nii.gz" for row in kept]
+    told = [row.record.age_years if row.record else None for row in kept]
+    ages = pd.Series(told, index=table.index, dtype="float64")
+    table["age_years"] = table["age_years"].fillna(ages)
+    return table.assign(verdict=[row.entry.verdict for row in kept])

@@ -1,0 +1,51 @@
+"""Tasks for child processes that misbehave in every way."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def double(argument: dict[str, Any]) -> dict[str, Any]:
+    sys.stdout.write("noise on standard output\n")
+    return {"value": 2 * argument["value"], "pid": os.getpid()}
+
+
+def misbehave(argument: dict[str, Any]) -> dict[str, Any]:
+    kind = argument["kind"]
+    if kind == "segfault":
+        ctypes.string_at(0)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "exit":
+        os._exit(7)
+    if kind == "hang":
+        time.sleep(60)
+    if kind == "greed":
+        bytearray(2**33)
+    if kind == "raise":
+        raise RuntimeError("first line\nno such tissue")
+    return {"value": kind}
+
+
+def slow(argument: dict[str, Any]) -> dict[str, Any]:
+    """Say which process runs it, then take a while; its mark tells that it was begun."""
+    with Path(argument["mark"]).open("a") as stream:
+        stream.write(f"{os.getppid()}\n")
+    time.sleep(argument["seconds"])
+    return {"value": argument["value"]}
+
+
+def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
+    """The real task with a lenient gate, which says who runs it and leaves time to be killed."""
+    from brainage.derivatives import derive_task
+    from brainage.preprocessing import pipeline
+
+    pipeline.judge = lambda *_: ("ok", ())
+    with Path(argument["store"], "workers").open("a") as stream:
+        stream.write(f"{os.getppid()}\n")
+    time.sleep(0.3)
+    return derive_task(argument)

@@ -1,0 +1,192 @@
+"""From a head, an extracted brain or a brain in MNI space to the grid, with a verdict."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+from brainage.config import PreprocessingConfig
+from brainage.data.phantom import build_phantom
+from brainage.data.volume import load_volume
+from brainage.errors import PreparationError
+from brainage.preprocessing.mni import load_template
+from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.types import Volume
+from tests.heads import FAST, POSE, build_head
+
+
+@pytest.fixture(scope="module")
+def head() -> Volume:
+    return build_head()
+
+
+@pytest.fixture(scope="module")
+def processed(head: Volume) -> Processed:
+    return process_volume(head, FAST, "sub-7")
+
+
+def displacement_mm(processed: Processed, expected: np.ndarray) -> float:
+    template = load_template(8)
+    index = np.argwhere(template.mask)
+    places = np.c_[index, np.ones(len(index))] @ template.affine.T
+    moved = places @ (processed.transform @ np.linalg.inv(expected)).T
+    return float(np.linalg.norm((moved - places)[:, :3], axis=1).mean())
+
+
+def test_a_whole_head_is_registered_and_stripped(processed: Processed) -> None:
+    assert processed.recognised == "raw head"
+    assert displacement_mm(processed, np.linalg.inv(POSE)) < 4
+    assert processed.measures["mask_overlap"] > 0.92
+    assert processed.image.data.shape == processed.mask.shape == FAST.shape
+    assert not processed.brain.data[~processed.mask].any()
+
+
+def test_every_step_is_timed(processed: Processed) -> None:
+    steps = {"recognise", "working grid", "bias field", "brain mask", "registration", "quality"}
+    assert steps <= set(processed.seconds)
+
+
+def test_the_same_head_gives_the_same_bits(head: Volume, processed: Processed) -> None:
+    again = process_volume(head, FAST, "sub-7")
+    np.testing.assert_array_equal(again.image.data, processed.image.data)
+    np.testing.assert_array_equal(again.mask, processed.mask)
+    assert again.measures == processed.measures
+
+
+def test_a_head_that_lies_askew_is_found_all_the_same(head: Volume) -> None:
+    turn = np.eye(4)
+    turn[:3, :3] = nib.eulerangles.euler2mat(0.6, 0, 0)
+    askew = process_volume(Volume(head.data, turn @ head.affine), FAST, "sub-7")
+    assert displacement_mm(askew, np.linalg.inv(turn @ POSE)) < 5
+
+
+def test_a_brain_in_mni_space_is_not_registered() -> None:
+    brain = build_phantom(50, np.random.default_rng(0), np.random.default_rng(1))
+    processed = process_volume(brain, FAST, "sub-7")
+    assert processed.recognised == "mni brain"
+    np.testing.assert_array_equal(processed.transform, np.eye(4))
+
+
+def test_an_extracted_brain_elsewhere_is_registered() -> None:
+    brain = build_phantom(50, np.random.default_rng(0), np.random.default_rng(1))
+    processed = process_volume(Volume(brain.data, POSE @ brain.affine), FAST, "sub-7")
+    assert processed.recognised == "extracted brain"
+    assert displacement_mm(processed, np.linalg.inv(POSE)) < 4
+
+
+def test_a_given_mask_takes_the_place_of_ours(head: Volume) -> None:
+    template = load_template(4)
+    mask = Volume(template.mask.astype(np.float32), POSE @ template.affine)
+    processed = process_volume(head, FAST, "sub-7", mask=mask)
+    assert processed.recognised == "masked head"
+    assert processed.measures["mask_litres"] == pytest.approx(
+        template.mask.sum() * 64 / 1e6, rel=0.02
+    )
+    assert displacement_mm(processed, np.linalg.inv(POSE)) < 4
+
+
+def test_a_mask_elsewhere_is_refused(head: Volume) -> None:
+    mask = Volume(np.ones((8, 8, 8), np.float32), np.diag([4.0, 4, 4, 1]) + 900 * np.eye(4, k=3))
+    with pytest.raises(PreparationError, match="mask is empty where the scan is"):
+        process_volume(head, FAST, "sub-7", mask=mask)
+
+
+def test_something_without_a_brain_is_refused() -> None:
+    noise = np.random.default_rng(0).uniform(0, 1, (40, 40, 40)).astype(np.float32)
+    with pytest.raises(PreparationError, match=r"sub-7: .*looks like a brain"):
+        process_volume(Volume(noise, np.diag([4.0, 4, 4, 1])), FAST, "sub-7")
+
+
+def test_thick_slices_are_flagged(head: Volume) -> None:
+    thick = Volume(
+        np.ascontiguousarray(head.data[:, :, ::2]), head.affine @ np.diag([1.0, 1, 2, 1])
+    )
+    processed = process_volume(thick, FAST, "sub-7")
+    assert processed.verdict != "ok"
+    assert any("thick slices (slice_mm 8" in reason for reason in processed.reasons)
+
+
+def saved(head: Volume, folder: Path) -> list[Path]:
+    """The head in other formats: float64, int16 with slope, big-endian, pair, NIfTI-2, MGZ."""
+    whole = np.round(head.data / head.data.max() * 30000)
+    kinds = {
+        "double.nii": nib.Nifti1Image(whole, head.affine, dtype=np.float64),
+        "big.nii": nib.Nifti1Image(whole, head.affine, nib.Nifti1Header(endianness=">")),
+        "pair.img": nib.Nifti1Pair(whole.astype(np.float32), head.affine),
+        "two.nii.gz": nib.Nifti2Image(whole.astype(np.int32), head.affine),
+        "head.mgz": nib.MGHImage(whole.astype(np.float32), head.affine),
+    }
+    scaled = nib.Nifti1Image(whole * 0.37 + 5, head.affine)
+    scaled.set_data_dtype(np.int16)
+    kinds["slope.nii"] = scaled
+    for name, image in kinds.items():
+        nib.save(image, folder / name)
+    return [folder / name for name in kinds]
+
+
+def agrees(path: Path, expected: Processed) -> None:
+    """Within 0.5 % of the range, up to the brightness unit."""
+    found = process_volume(load_volume(path), FAST, path.name)
+    brains = [scan.brain.data / scan.brain.data.max() for scan in (found, expected)]
+    np.testing.assert_allclose(brains[0], brains[1], atol=0.005)
+
+
+def test_formats_agree(head: Volume, processed: Processed, tmp_path: Path) -> None:
+    for path in saved(head, tmp_path):
+        agrees(path, processed)
+
+
+def orientations() -> list[str]:
+    pairs = ("LR", "PA", "IS")
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    return [
+        "".join(pairs[axis][way] for axis, way in zip(order, ways, strict=True))
+        for order in orders
+        for ways in product((0, 1), repeat=3)
+    ]
+
+
+def check_orientation(code: str, head: Volume, processed: Processed, folder: Path) -> None:
+    image = nib.Nifti1Image(head.data, head.affine)
+    turn = ornt_transform(io_orientation(head.affine), axcodes2ornt(tuple(code)))
+    nib.save(image.as_reoriented(turn), folder / f"{code}.nii")
+    agrees(folder / f"{code}.nii", processed)
+
+
+@pytest.mark.parametrize("code", ["LPS", "PSR", "SAL", "IRP"])
+def test_orientations_agree(code: str, head: Volume, processed: Processed, tmp_path: Path) -> None:
+    check_orientation(code, head, processed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", orientations())
+def test_all_48_orientations_agree(
+    code: str, head: Volume, processed: Processed, tmp_path: Path
+) -> None:
+    check_orientation(code, head, processed, tmp_path)
+
+
+def test_a_real_head_is_prepared_and_ok(data_root: Path) -> None:
+    path = data_root / "ixi_hh" / "sub-IXI033" / "anat" / "sub-IXI033_T1w.nii.gz"
+    processed = process_volume(load_volume(path), PreprocessingConfig(), path.name)
+    assert (processed.recognised, processed.verdict) == ("raw head", "ok"), processed.reasons
+    assert processed.measures["template_correlation"] > 0.45
+
+
+def test_the_two_misregistered_scans_of_oasis_are_flagged(data_root: Path) -> None:
+    for name in ("OAS1_0254_MR1", "OAS1_0198_MR1"):
+        path = data_root / "oasis1" / "t1" / f"{name}.nii.gz"
+        processed = process_volume(load_volume(path), PreprocessingConfig(), name)
+        assert processed.verdict == "flagged"
+        assert any("template_correlation" in reason for reason in processed.reasons)
+
+
+def test_an_almost_empty_image_is_refused(head: Volume) -> None:
+    data = np.zeros_like(head.data)
+    data[25, 25, 25] = 1
+    with pytest.raises(PreparationError, match="nearly all voxels equal the background"):
+        process_volume(replace(head, data=data), FAST, "sub-7")
