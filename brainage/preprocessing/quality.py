@@ -61,9 +61,10 @@ DECISIVE = (
 )
 # A scan fails where a decisive measure is this many times as far from the median as its limit.
 FAIL_FACTOR = 3.0
-# A limit lies this many times as far from the reference's median as the percentile does that
-# leaves out 2.5 % of the reference: three standard deviations, if a measure is normal.
-LIMIT_FACTOR, LIMIT_PERCENTILE = 1.5, 2.5
+# The reach of a measure is the distance from the reference's median to the percentile that leaves
+# out this share on its bad side; all limits of a group lie the same number of reaches away, so
+# that the same share of the reference's scans breaks any of them.
+LEFT_OUT_PERCENT = 2.5
 # A slice thicker than the grid on which registration ends holds no detail of that grid; no
 # cohort can tell this limit.
 MAX_SLICE_MM = 4.0
@@ -242,20 +243,33 @@ def judge(
 def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Limits from the measures of a reference cohort, all of one kind.
 
-    On each side that `MEANING` calls bad, `LIMIT_FACTOR` times as far from the median as the
-    percentile of that side: unlike a number of standard deviations this follows skewed measures,
-    and unlike an extreme it does not hang on one scan.
+    Each measure's reach runs from the median to the percentile that leaves out
+    `LEFT_OUT_PERCENT` on the side that `MEANING` calls bad (to the extreme, where that is 0); it
+    follows skewed measures. One factor stretches all reaches alike until only
+    `LEFT_OUT_PERCENT` of the scans break any limit: many measures, each strict, would otherwise
+    flag many good scans.
     """
-    limits: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(name for scan in measures for name in scan):
-        values = [scan[name] for scan in measures if name in scan]
-        median = float(np.median(values))
-        sides = {"low": LIMIT_PERCENTILE, "high": 100 - LIMIT_PERCENTILE}
-        limits[name] = {"median": median}
-        for side, percentile in sides.items():
+    medians, reaches = {}, {}
+    for name in dict.fromkeys(name for scan in measures for name in scan if name != "slice_mm"):
+        values = np.array([scan[name] for scan in measures if name in scan])
+        medians[name] = float(np.median(values))
+        for side, sign in (("low", -1.0), ("high", 1.0)):
             if MEANING[name][0] in (side, "both"):
-                reach = float(np.percentile(values, percentile)) - median
-                limits[name][side] = median + LIMIT_FACTOR * reach
+                distances = sign * (values - medians[name])
+                reach = float(np.percentile(distances, 100 - LEFT_OUT_PERCENT))
+                reaches[name, side] = sign * (reach or float(distances.max()))
+    worst = [
+        max(
+            (scan[name] - medians[name]) / reach
+            for (name, _), reach in reaches.items()
+            if name in scan and reach
+        )
+        for scan in measures
+    ]
+    factor = float(np.percentile(worst, 100 - LEFT_OUT_PERCENT))
+    limits: dict[str, dict[str, float]] = {name: {"median": at} for name, at in medians.items()}
+    for (name, side), reach in reaches.items():
+        limits[name][side] = medians[name] + factor * reach
     limits["slice_mm"] = {"high": MAX_SLICE_MM}
     return limits
 

@@ -18,8 +18,7 @@ from brainage.data.volume import load_volume
 from brainage.preprocessing.locate import Clock, locate_brain
 from brainage.preprocessing.quality import (
     FAIL_FACTOR,
-    LIMIT_FACTOR,
-    LIMIT_PERCENTILE,
+    LEFT_OUT_PERCENT,
     derive_limits,
     measure,
 )
@@ -29,9 +28,10 @@ from pipelines.console import say
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 MAX_TURN_DEGREES, MAX_SHIFT_MM = 20.0, 30.0
 RULE = (
-    f"{LIMIT_FACTOR:g} times as far from the reference's median as the percentile that leaves out "
-    f"{LIMIT_PERCENTILE:g} % on the bad side; decisive measures fail a scan {FAIL_FACTOR:g} times "
-    "as far out as the limit"
+    "reach = distance from the reference's median to the percentile that leaves out "
+    f"{LEFT_OUT_PERCENT:g} % on the bad side; limits lie so many reaches away, the same number for "
+    f"all measures, that {LEFT_OUT_PERCENT:g} % of the reference break any; decisive measures fail "
+    f"a scan {FAIL_FACTOR:g} times as far out as the limit"
 )
 
 
