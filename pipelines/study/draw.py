@@ -32,8 +32,11 @@ def over(axis: str, metric: str) -> Draw:
                 low, high = row[metric] - half, row[metric] + half
                 draw_interval(axes, row[axis], row[metric], low, high, color=colour)
             if f"{metric}_seed" in rows:
-                hollow = {"mfc": "none", "linestyle": ":", "marker": "s", "alpha": 0.7}
-                axes.plot(rows[axis], rows[f"{metric}_seed"], color=colour, **hollow)
+                hollow = {"mfc": "none", "linestyle": ":", "marker": "s", "alpha": 0.6}
+                axes.plot(rows[axis], rows[f"{metric}_seed"], color=INK, **hollow)
+        if f"{metric}_seed" in results.table:
+            axes.plot([], [], "s", mfc="none", color=INK, label="the seed's")
+        _fit_values(axes, results.table, metric)
         axes.set(xlabel=axis.replace("_", " "), ylabel=metric.replace("_", " "))
         _legend(axes)
         return save_figure(figure, path)
@@ -140,6 +143,13 @@ def _groups(results: Results, without: str = "") -> list[tuple[str, pd.DataFrame
     return [(", ".join(str(v) for v in _tuple(key) if v == v), rows) for key, rows in groups]
 
 
+def _fit_values(axes: Axes, table: pd.DataFrame, metric: str) -> None:
+    """Show all means; the interval of two seeds may be many times as wide and run off the sheet."""
+    values = table[[name for name in (metric, f"{metric}_seed") if name in table]].stack()
+    margin = 0.15 * float(values.max() - values.min()) + 0.2
+    axes.set_ylim(values.min() - margin, values.max() + margin)
+
+
 def _tuple(key: object) -> tuple[object, ...]:
     return key if isinstance(key, tuple) else (key,)
 
@@ -150,4 +160,4 @@ def _colours() -> list[str]:
 
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=7)

@@ -7,6 +7,7 @@ settings, so that a changed study runs anew.
 import importlib
 import json
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from pipelines.study.draw import Draw
 from pipelines.study.plan import Case, QuickBudget, build_cases, load_study
 from pipelines.study.reference import Row
 from pipelines.study.report import REDUCED, Results, beside_seed, summarise, to_markdown
+
+CAPTION_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
             say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}")
         results = collect(records, study)
         picture = options.output / f"{name}.png"
-        study.draw(results, picture, title, budget)
+        study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
         parent.log_figure(picture)
     notes = [f"`brainage study {name}{' --quick' if options.quick else ''}`. {budget}", config.note]
     markdown = to_markdown(results, title=title, notes=[note for note in notes if note])

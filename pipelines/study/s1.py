@@ -6,7 +6,7 @@ from pipelines.study.engine import Study
 
 STUDY = Study(
     job=jobs.train,
-    metrics=("accuracy_percent", "seconds_per_epoch"),
+    metrics=("accuracy_percent",),
     draw=over("leader_fraction", "accuracy_percent"),
     reference=reference.S1,
 )

@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from brainage.config import config_folder
 from brainage.errors import BrainageError
+from pipelines.cli import app
 from pipelines.study.engine import StudyOptions, load_module, run_study
 from pipelines.study.plan import build_cases, load_study, study_names
 
@@ -36,7 +39,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
     """The study's own settings, on the fake digits, with a budget of a second."""
-    content = yaml.safe_load(Path(f"configs/study/{name}.yaml").read_text(encoding="utf-8"))
+    source = config_folder() / "study" / f"{name}.yaml"
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
     run = content["runs"]["mnist"]
     run["training"] = {"epochs": 2, "batch_size": 50, "learning_rate": 0.005}
     run["network"] = {"name": "mlp", "arguments": {"widths": [40, 40]}}
@@ -109,3 +113,9 @@ def test_data_that_are_not_there_are_named(tmp_path: Path, data_root: Path) -> N
     options = small_study("s9", tmp_path, data_root)
     with pytest.raises(BrainageError, match="no such folder"):
         run_study("s9", StudyOptions(tmp_path / "o", tmp_path, False, options.config))
+
+
+def test_the_command_names_the_known_studies_and_leaves_with_code_2() -> None:
+    result = CliRunner().invoke(app, ["study", "s99", "--tracking-uri", "off"])
+    assert result.exit_code == 2
+    assert "unknown study 's99'" in result.output and "fig_s10" in result.output
