@@ -233,7 +233,8 @@ def judge(
         limit = low if value < low else high
         failed |= name in DECISIVE and abs(value - median) > FAIL_FACTOR * abs(limit - median)
     correlation, smallest = measures["template_correlation"], settings.min_template_correlation
-    if correlation < smallest:
+    # A correlation that is not a number is no correlation.
+    if not correlation >= smallest:
         reasons.insert(0, f"template_correlation {correlation:.2f} is below {smallest:g}")
         failed = True
     verdict: Verdict = "failed" if failed else "flagged" if reasons else "ok"

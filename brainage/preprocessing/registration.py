@@ -8,15 +8,21 @@ starting from several poses.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from brainage.config import PreprocessingConfig
-from brainage.preprocessing.mni import TEMPLATE_CENTRE_MM, Template, load_template, resample_volume
+from brainage.preprocessing.mni import (
+    TEMPLATE_CENTRE_MM,
+    coarsen_volume,
+    load_template,
+    resample_volume,
+)
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 COARSE_MM, FINE_MM = 8, 4
@@ -63,19 +69,19 @@ class Alignment:
 
 
 def build_matrix(parameters: DoubleArray) -> DoubleArray:
-    """Affine (4, 4) of 7 (similarity) or 12 parameters, about the template's centre.
+    """Affines (..., 4, 4) of 7 (similarity) or 12 parameters (..., P), about the template's centre.
 
     The linear part is rotation times scale times a unit upper triangle of shears.
     """
-    scales = parameters[6:9] if len(parameters) > 7 else np.repeat(parameters[6], 3)
-    shear = np.eye(3)
-    if len(parameters) > 7:
-        shear[0, 1], shear[0, 2], shear[1, 2] = parameters[9:12]
-    turn = Rotation.from_rotvec(parameters[3:6]).as_matrix()
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn @ np.diag(np.exp(scales)) @ shear
+    scales = parameters[..., 6:9]
+    shears = np.zeros((*parameters.shape[:-1], 3, 3)) + np.eye(3)
+    shears[..., *np.triu_indices(3, 1)] = parameters[..., 9:12] if parameters.shape[-1] > 7 else 0
+    turn = Rotation.from_rotvec(parameters[..., 3:6]).as_matrix()
+    linear = (turn * np.exp(scales)[..., None, :]) @ shears
+    matrix = np.zeros((*parameters.shape[:-1], 4, 4)) + np.eye(4)
+    matrix[..., :3, :3] = linear
     centre = np.asarray(TEMPLATE_CENTRE_MM)
-    matrix[:3, 3] = centre + _SHIFT_UNIT_MM * parameters[:3] - matrix[:3, :3] @ centre
+    matrix[..., :3, 3] = centre + _SHIFT_UNIT_MM * parameters[..., :3] - linear @ centre
     return matrix
 
 
@@ -126,9 +132,11 @@ def _poses(settings: PreprocessingConfig) -> DoubleArray:
 def _reduce(volume: Volume, mask: BoolArray, spacing_mm: int) -> Volume:
     """Strip to the mask and resample to a coarser isotropic grid."""
     brain = Volume(np.where(mask, volume.data, np.float32(0)), volume.affine)
-    factor = spacing_mm / volume.spacing_mm[0]
-    shape = tuple(int(np.ceil(side / factor)) + 1 for side in volume.data.shape)
-    affine = volume.affine @ np.diag([factor, factor, factor, 1.0])
+    # Averaging first makes the smoothing of the coarse grid cheap.
+    brain = coarsen_volume(brain, spacing_mm / 2)
+    factor = spacing_mm / brain.spacing_mm[0]
+    shape = tuple(int(np.ceil(side / factor)) + 1 for side in brain.data.shape)
+    affine = brain.affine @ np.diag([factor, factor, factor, 1.0])
     return Volume(resample_volume(brain, affine, shape), affine)
 
 
@@ -146,21 +154,24 @@ def _register_coarsely(brain: Volume, turn: DoubleArray) -> Alignment:
 
 
 def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
-    template = load_template(spacing_mm)
-    reach = ndimage.distance_transform_edt(~template.mask) * spacing_mm <= MARGIN_MM[spacing_mm]
-    target, points = _sample_template(template, reach)
+    target, points = _sample_template(spacing_mm)
     inverse = np.linalg.inv(brain.affine).astype(np.float64)
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(brain.data)]
     cost = partial(_cost, target, points, [brain.data, *slopes], inverse)
-    result = minimize(
-        cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
-    )
+    # How BLAS adds up depends on its threads; one gives the same bits everywhere, and is faster.
+    with threadpool_limits(limits=1, user_api="blas"):
+        result = minimize(
+            cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
+        )
     correlation = 1 - (result.fun - _prior(result.x)[0])
     return Alignment(np.asarray(result.x, dtype=np.float64), float(correlation))
 
 
-def _sample_template(template: Template, reach: BoolArray) -> tuple[DoubleArray, DoubleArray]:
+@lru_cache(maxsize=2)
+def _sample_template(spacing_mm: int) -> tuple[DoubleArray, DoubleArray]:
     """Template intensities (N,), centred and of norm 1, and their places (N, 4) in mm."""
+    template = load_template(spacing_mm)
+    reach = ndimage.distance_transform_edt(~template.mask) * spacing_mm <= MARGIN_MM[spacing_mm]
     index = np.argwhere(reach)
     places = index @ template.affine[:3, :3].T + template.affine[:3, 3]
     smooth = ndimage.gaussian_filter(template.intensity, 1.0)[reach].astype(np.float64)
@@ -196,8 +207,8 @@ def _cost(
 def _matrix_slopes(parameters: DoubleArray) -> DoubleArray:
     """Central differences (P, 12) of the matrix by its parameters: cheap, no image is touched."""
     steps = _STEP * np.eye(len(parameters))
-    rows = [build_matrix(parameters + s)[:3] - build_matrix(parameters - s)[:3] for s in steps]
-    return np.array(rows).reshape(len(parameters), 12) / (2 * _STEP)
+    change = build_matrix(parameters + steps) - build_matrix(parameters - steps)
+    return change[:, :3].reshape(-1, 12) / (2 * _STEP)
 
 
 def _prior(parameters: DoubleArray) -> tuple[float, DoubleArray]:

@@ -15,7 +15,7 @@ from brainage.running.engines import Engine, run_tasks
 from brainage.running.parent import Child, Limits
 
 DOUBLE, MISBEHAVE, SLOW = (f"tests.child_tasks:{name}" for name in ("double", "misbehave", "slow"))
-QUICK = Limits(memory_mb=1024, seconds=20.0)
+QUICK = Limits(memory_mb=1024, seconds=120.0)
 
 
 @pytest.mark.parametrize("engine", [Engine(limits=QUICK), Engine("processes", 2, limits=QUICK)])
@@ -51,6 +51,7 @@ def test_a_task_that_hangs_is_stopped():
     assert child.run(MISBEHAVE, {"kind": "hang"}).problem == (
         "did not end within 1 s and was stopped"
     )
+    child._limits = QUICK  # a busy machine may need more than a second for a good task
     assert child.run(MISBEHAVE, {"kind": "fine"}).result == {"value": "fine"}
     child.close()
 
@@ -111,7 +112,7 @@ def test_a_crash_under_dask_is_an_outcome_and_spares_the_worker(cluster):
     assert set(cluster.scheduler_info["workers"]) == workers
 
 
-def wait_for(condition, seconds: float = 30.0) -> None:
+def wait_for(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -1,0 +1,90 @@
+"""Verdicts from measures, and limits from a reference cohort."""
+
+import numpy as np
+import pytest
+
+from brainage.config import PreprocessingConfig
+from brainage.preprocessing import quality
+from brainage.preprocessing.quality import derive_limits, judge, load_limits
+
+SETTINGS = PreprocessingConfig()
+GOOD = {
+    name: limit["median"] for name, limit in load_limits()["raw head"].items() if "median" in limit
+}
+
+
+def reference(scans: int = 400) -> list[dict[str, float]]:
+    rng = np.random.default_rng(0)
+    return [
+        {"noise": float(rng.lognormal(0, 0.5)), "mask_overlap": float(rng.normal(0.95, 0.01))}
+        for _ in range(scans)
+    ]
+
+
+def test_the_median_scan_is_ok() -> None:
+    assert judge(GOOD, "raw head", SETTINGS) == ("ok", ())
+
+
+def test_a_broken_limit_flags_and_says_what_came_and_what_was_expected() -> None:
+    high = load_limits()["raw head"]["noise"]["high"]
+    verdict, reasons = judge({**GOOD, "noise": 1.5 * high}, "raw head", SETTINGS)
+    assert verdict == "flagged"
+    assert reasons == (f"noise (noise {1.5 * high:.3g}, expected at most {high:.3g})",)
+
+
+def test_noise_alone_never_fails_a_scan() -> None:
+    assert judge({**GOOD, "noise": 1e6}, "raw head", SETTINGS)[0] == "flagged"
+
+
+@pytest.mark.parametrize("name", quality.DECISIVE)
+def test_a_wrong_place_or_contrast_far_out_fails(name: str) -> None:
+    limit = load_limits()["raw head"][name]
+    side = limit.get("low", limit.get("high", 0.0))
+    far = limit["median"] + 1.01 * quality.FAIL_FACTOR * (side - limit["median"])
+    assert judge({**GOOD, name: far}, "raw head", SETTINGS)[0] == "failed"
+
+
+def test_correlation_below_the_settings_smallest_fails() -> None:
+    measures = {**GOOD, "template_correlation": 0.45}
+    assert judge(measures, "raw head", SETTINGS)[0] == "ok"
+    strict = SETTINGS.model_copy(update={"min_template_correlation": 0.5})
+    verdict, reasons = judge(measures, "raw head", strict)
+    assert (verdict, reasons[0]) == ("failed", "template_correlation 0.45 is below 0.5")
+
+
+def test_a_correlation_that_is_not_a_number_fails() -> None:
+    assert judge({**GOOD, "template_correlation": np.nan}, "raw head", SETTINGS)[0] == "failed"
+
+
+def test_limits_let_97_5_percent_of_the_reference_pass() -> None:
+    scans = reference()
+    limits = derive_limits(scans)
+    broken = [
+        scan["noise"] > limits["noise"]["high"]
+        or scan["mask_overlap"] < limits["mask_overlap"]["low"]
+        for scan in scans
+    ]
+    assert sum(broken) == pytest.approx(0.025 * len(scans), abs=1)
+
+
+def test_limits_are_on_the_bad_side_alone() -> None:
+    limits = derive_limits(reference())
+    assert set(limits["noise"]) == {"median", "high"}
+    assert set(limits["mask_overlap"]) == {"median", "low"}
+
+
+def test_a_measure_that_never_varies_allows_nothing_else() -> None:
+    scans = [{**scan, "outside_view": 0.0} for scan in reference()]
+    assert derive_limits(scans)["outside_view"] == {"median": 0.0, "high": 0.0}
+
+
+def test_every_measure_with_a_limit_has_a_meaning() -> None:
+    for limits in load_limits().values():
+        assert set(limits) <= set(quality.MEANING)
+
+
+def test_a_brain_cut_at_the_border_is_measured() -> None:
+    mask = np.zeros((20, 20, 20), bool)
+    mask[5:15, 5:15, 5:15] = True
+    assert quality._mask_at_border(mask) == 0
+    assert quality._mask_at_border(mask[:, :, 8:]) == 1
