@@ -4,14 +4,15 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from brainage.errors import StoreError
 from brainage.files import atomic_write_text
 from brainage.types import LedgerEntry, Verdict
 
-COLUMNS = tuple(field.name for field in fields(LedgerEntry))
+COLUMNS = ("scan_id", "stage", "verdict", "reason", "seconds")
+PROVENANCE_COLUMNS = (*COLUMNS, "path_hash", "versions")
 _VERDICTS: dict[str, Verdict] = {"ok": "ok", "flagged": "flagged", "failed": "failed"}
 
 
@@ -45,7 +46,8 @@ def write_ledger(entries: Iterable[LedgerEntry], path: Path) -> None:
     Parameters
     ----------
     entries : iterable of LedgerEntry
-        Columns scan_id, stage, verdict, reason, seconds, path_hash, versions; in this order.
+        Columns scan_id, stage, verdict, reason, seconds; in this order. Where an entry tells
+        them, path_hash and versions follow.
     path : Path
         File to write; an older one is replaced.
 
@@ -54,11 +56,15 @@ def write_ledger(entries: Iterable[LedgerEntry], path: Path) -> None:
     BrainageError
         If the file cannot be written.
     """
+    listed = list(entries)
+    has_provenance = any(entry.path_hash or entry.versions for entry in listed)
+    columns = PROVENANCE_COLUMNS if has_provenance else COLUMNS
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in entries:
-        writer.writerow(astuple(replace(entry, seconds=round(entry.seconds, 3))))
+    writer.writerow(columns)
+    for entry in listed:
+        cells = asdict(replace(entry, seconds=round(entry.seconds, 3)))
+        writer.writerow([cells[name] for name in columns])
     atomic_write_text(path, text.getvalue())
 
 
@@ -73,9 +79,9 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             header, *rows = list(csv.reader(stream)) or [[]]
-        if tuple(header) != COLUMNS:
+        if tuple(header) not in (COLUMNS, PROVENANCE_COLUMNS):
             raise ValueError(f"the columns are {','.join(header)!r}")
-        return [_build_entry(row) for row in rows]
+        return [_build_entry(dict(zip(header, row, strict=True))) for row in rows]
     except OSError as error:
         raise StoreError(str(path), f"cannot be read ({error.strerror}).") from error
     except (ValueError, csv.Error) as error:
@@ -112,10 +118,15 @@ def check_complete(entries: Iterable[LedgerEntry], rows_in: int, rows_used: int)
         raise StoreError("ledger", f"lists {listed} scans, but only {rows_used} were used.")
 
 
-def _build_entry(row: list[str]) -> LedgerEntry:
-    scan_id, stage, verdict, reason, seconds, path_hash, versions = row
-    if verdict not in _VERDICTS:
-        raise ValueError(f"the verdict {verdict!r} is unknown")
+def _build_entry(row: dict[str, str]) -> LedgerEntry:
+    if row["verdict"] not in _VERDICTS:
+        raise ValueError(f"the verdict {row['verdict']!r} is none of {', '.join(_VERDICTS)}")
     return LedgerEntry(
-        scan_id, stage, _VERDICTS[verdict], reason, float(seconds), path_hash, versions
+        row["scan_id"],
+        row["stage"],
+        _VERDICTS[row["verdict"]],
+        row["reason"],
+        float(row["seconds"]),
+        row.get("path_hash", ""),
+        row.get("versions", ""),
     )

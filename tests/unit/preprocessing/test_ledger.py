@@ -11,7 +11,7 @@ from brainage.preprocessing.ledger import (
 )
 from brainage.types import LedgerEntry
 
-HEADER = "scan_id,stage,verdict,reason,seconds,path_hash,versions\n"
+HEADER = "scan_id,stage,verdict,reason,seconds\n"
 ENTRIES = [
     LedgerEntry("a", "cohort", "failed", 'no such file: "x, y"\nsecond line'),
     LedgerEntry("b", "volume", "flagged", "low contrast", 1.25, "0a1b", "numpy 2"),
@@ -22,6 +22,14 @@ ENTRIES = [
 def test_a_ledger_comes_back_as_written(tmp_path: Path) -> None:
     write_ledger(ENTRIES, tmp_path / "ledger.csv")
     assert read_ledger(tmp_path / "ledger.csv") == ENTRIES
+
+
+def test_path_hash_and_versions_are_written_only_where_they_are_told(tmp_path: Path) -> None:
+    write_ledger(ENTRIES, tmp_path / "ledger.csv")
+    assert "path_hash,versions" in (tmp_path / "ledger.csv").read_text().splitlines()[0]
+    write_ledger(ENTRIES[:1], tmp_path / "ledger.csv")
+    assert (tmp_path / "ledger.csv").read_text().startswith(HEADER)
+    assert read_ledger(tmp_path / "ledger.csv") == ENTRIES[:1]
 
 
 def test_the_header_is_the_promised_one_even_without_entries(tmp_path: Path) -> None:
@@ -35,9 +43,9 @@ def test_the_header_is_the_promised_one_even_without_entries(tmp_path: Path) -> 
     [
         "",
         "id,age\n1,2\n",
-        HEADER + "a,b,perhaps,,0,,\n",
+        HEADER + "a,b,perhaps,,0\n",
         HEADER + "a,b,ok\n",
-        HEADER + "a,b,ok,,soon,,\n",
+        HEADER + "a,b,ok,,soon\n",
     ],
 )
 def test_what_is_no_ledger_is_refused(tmp_path: Path, text: str) -> None:
