@@ -77,7 +77,8 @@ def build_matrix(parameters: DoubleArray) -> DoubleArray:
     shears = np.zeros((*parameters.shape[:-1], 3, 3)) + np.eye(3)
     shears[..., *np.triu_indices(3, 1)] = parameters[..., 9:12] if parameters.shape[-1] > 7 else 0
     turn = Rotation.from_rotvec(parameters[..., 3:6]).as_matrix()
-    linear = (turn * np.exp(scales)[..., None, :]) @ shears
+    # A line search may leap; no head is larger or smaller than the template by e.
+    linear = (turn * np.exp(scales.clip(-1, 1))[..., None, :]) @ shears
     matrix = np.zeros((*parameters.shape[:-1], 4, 4)) + np.eye(4)
     matrix[..., :3, :3] = linear
     centre = np.asarray(TEMPLATE_CENTRE_MM)
