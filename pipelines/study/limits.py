@@ -53,6 +53,8 @@ def main() -> None:
         say(f"{group}: {path.name}")
         pd.DataFrame(rows).to_csv(table, index=False)
     write_limits(pd.DataFrame(rows), arguments.output / "limits.json")
+    for group, part in pd.DataFrame(rows).groupby("group"):
+        say(f"{group}: {held_out_share(read_measures(part)):.1%} of held-out scans pass")
 
 
 def list_reference(data: Path, every: int) -> Iterator[tuple[str, Path, DoubleArray | None]]:
@@ -94,12 +96,27 @@ def random_pose(rng: np.random.Generator) -> DoubleArray:
     return pose
 
 
+def read_measures(part: pd.DataFrame) -> list[dict[str, float]]:
+    """Measures of each scan of a group, without those that it does not have."""
+    columns = part.drop(columns=["group", "scan"])
+    return [row.dropna().to_dict() for _, row in columns.iterrows()]
+
+
+def held_out_share(measures: list[dict[str, float]]) -> float:
+    """Share of scans that pass the limits derived from all others of their group."""
+    passed = []
+    for index, scan in enumerate(measures):
+        limits = derive_limits(measures[:index] + measures[index + 1 :])
+        bounds = {k: (v.get("low", -np.inf), v.get("high", np.inf)) for k, v in limits.items()}
+        passed.append(all(bounds[k][0] <= value <= bounds[k][1] for k, value in scan.items()))
+    return float(np.mean(passed))
+
+
 def write_limits(table: pd.DataFrame, path: Path) -> None:
     """Derive the limits of each group and write them, four digits each."""
     limits, counts = {}, {}
     for group, part in table.groupby("group"):
-        columns = part.drop(columns=["group", "scan"])
-        derived = derive_limits([row.dropna().to_dict() for _, row in columns.iterrows()])
+        derived = derive_limits(read_measures(part))
         counts[group] = len(part)
         limits[group] = {
             name: {side: float(f"{value:.4g}") for side, value in limit.items()}
