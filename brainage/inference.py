@@ -48,16 +48,15 @@ def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
     So three files called ``anat.nii.gz`` in three folders stay three. A path given twice is
     predicted once; its second mention is a failed entry.
     """
-    first: dict[str, str] = {}
+    names = list(dict.fromkeys(paths))
+    seen: set[str] = set()
     repeated: list[LedgerEntry] = []
     for path in paths:
-        if path in first:
-            entry = LedgerEntry(
-                f"{path}#{len(repeated) + 2}", "input", "failed", "the path was given twice."
-            )
-            repeated.append(entry)
-        first.setdefault(path, path)
-    names = list(first)
+        if path not in seen:
+            seen.add(path)
+            continue
+        repeat_id = f"{path}#{len(repeated) + 2}"
+        repeated.append(LedgerEntry(repeat_id, "input", "failed", "the path was given twice."))
     table = pd.DataFrame({"scan_id": names, "age_years": np.nan, "path": names})
     return table, repeated
 

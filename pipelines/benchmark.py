@@ -76,7 +76,7 @@ def write_trained(folder: Path, trained: TrainedImages) -> Json:
     """Write bundle, metrics.json, history.csv, predictions.csv and the training curves."""
     metrics = measure(trained)
     save_bundle(folder, trained.model, trained.config, {"metrics": metrics})
-    history = [{"epoch": record.epoch, **record.metrics()} for record in trained.history]
+    history = [record.row() for record in trained.history]
     write_table(pd.DataFrame(history), folder / "history.csv")
     table = pd.DataFrame({"class": trained.labels, "predicted_class": trained.predicted})
     write_table(table, folder / "predictions.csv")

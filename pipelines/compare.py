@@ -1,6 +1,5 @@
 """`brainage compare`: methods side by side on the same folds, seeds, network and epochs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,8 +135,8 @@ class _Job:
                 row | {"seconds_to_target": reached, "peak_memory_mb": trained.peak_memory_mb}
             )
             tables.append(trained.predictions.assign(method=method, seed=seed, fold=fold))
-            epochs = [{"epoch": record.epoch, **record.metrics()} for record in trained.history]
-            self.histories.append(pd.DataFrame(epochs).assign(method=method))
+            epochs = pd.DataFrame([record.row() for record in trained.history])
+            self.histories.append(epochs.assign(method=method))
 
     def _train(
         self, config: Config, split: Split, fold: int, run: Run, baselines: Baselines
@@ -181,7 +180,4 @@ def log_overview(parent: Run, runs: pd.DataFrame, histories: pd.DataFrame) -> No
 def _seconds_to(trained: TrainedRun, target: float | None) -> float | None:
     if target is None:
         return None
-    history: Sequence[dict[str, float]] = [
-        {"epoch": record.epoch, **record.metrics()} for record in trained.history
-    ]
-    return seconds_to_target(history, target)
+    return seconds_to_target([record.row() for record in trained.history], target)

@@ -98,8 +98,9 @@ def finish_folds(
     everyone = np.arange(len(prepared.cohort))
     nobody = np.empty(0, dtype=np.int64)
     names = [run.name for run in planned]
+    metrics = score(table, config.seed)
     facts = describe_cohort(prepared, Split(everyone, nobody, nobody)) | {
-        "metrics": score(table, config.seed),
+        "metrics": metrics,
         "calibration": calibration.to_json(),
         "leakage": leakage,
         "model_age_range_years": _joint_range(folder, names),
@@ -107,7 +108,8 @@ def finish_folds(
     }
     ood = fit_ood_where_possible(prepared.arrays, prepared.cohort.table, config.seed)
     save_ensemble(folder, names, facts, ood)
-    write_results(folder, table, config.seed, prepared.synthetic, {"leakage": leakage})
+    complete = metrics | {"leakage": leakage}
+    write_results(folder, table, complete, config.seed, prepared.synthetic)
     return table
 
 

@@ -98,15 +98,15 @@ def fit_ood_where_possible(
 def write_results(
     folder: Path,
     table: pd.DataFrame,
+    metrics: Mapping[str, Any],
     seed: int,
     synthetic: bool,
-    extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write predictions, metrics, the tables of subgroups, intervals and baselines, pictures."""
+    """Write predictions and metrics, tables of subgroups, intervals and baselines, pictures."""
     first = [*PREDICTION_COLUMNS, *(name for name in INTERVAL_COLUMNS if name in table)]
     columns = [*first, *(name for name in table if name not in first)]
     write_table(table[columns], folder / "predictions.csv")
-    write_json(score(table, seed) | dict(extra or {}), folder / "metrics.json")
+    write_json(metrics, folder / "metrics.json")
     coverage = coverage_of(table)
     if len(coverage):
         write_table(coverage, folder / "coverage.csv")

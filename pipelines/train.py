@@ -160,8 +160,8 @@ def write_run(
     people = prepared.cohort.select(split.train).table
     ood = fit_ood_where_possible(prepared.arrays[split.train], people, seed)
     save_bundle(folder, trained.model, trained.config, facts, ood)
-    write_results(folder, table, seed, synthetic, costs(trained) | {"leakage": leakage or {}})
-    history = [{"epoch": record.epoch, **record.metrics()} for record in trained.history]
+    write_results(folder, table, metrics | {"leakage": leakage or {}}, seed, synthetic)
+    history = [record.row() for record in trained.history]
     write_table(pd.DataFrame(history), folder / "history.csv")
     plot_training_curves(history, folder / "training_curves.png", synthetic=synthetic)
     return table, metrics

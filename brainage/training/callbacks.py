@@ -1,4 +1,4 @@
-"""Hooks into the training loop: a base of no-ops, progress and early stopping."""
+"""Hooks into the training loop: a base of no-ops, and progress."""
 
 import math
 import time
@@ -54,6 +54,10 @@ class EpochRecord:
         for block_index, value in enumerate(self.block_val_scores):
             named[f"block_{block_index}_val_{self.metric}"] = value
         return {name: value for name, value in named.items() if math.isfinite(value)}
+
+    def row(self) -> dict[str, float]:
+        """The record as a row of history.csv: the epoch, then its metrics."""
+        return {"epoch": self.epoch, **self.metrics()}
 
 
 class Callback:
