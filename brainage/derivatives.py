@@ -28,8 +28,8 @@ from brainage.errors import BrainageError, PreparationError, StoreError, VolumeE
 from brainage.files import atomic_write_bytes, sha256_bytes, sha256_file
 from brainage.preparation import content_hash
 from brainage.preprocessing.figures import draw_scan
-from brainage.preprocessing.mni import load_template
 from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.types import DoubleArray, Json, Verdict, Volume
 
 # Raise whenever the same scan and settings would give other files.
@@ -39,7 +39,6 @@ IMAGE, MASK, PICTURE, RECORD = "T1w.nii.gz", "mask.nii.gz", "picture.png", "reco
 TASK = f"{__name__}:derive_task"
 
 _PACKAGES = ("brainage", "numpy", "scipy", "nibabel", "nilearn", "SimpleITK", "pydicom", "dcm2niix")
-_TEMPLATE_MM = 2
 
 
 @dataclass(frozen=True)
@@ -246,17 +245,11 @@ def _describe(
         "Reasons": list(processed.reasons),
         "Measures": processed.measures,
         "SourceToSpaceAffine": processed.transform.tolist(),
-        "TemplateSHA256": template_hash(),
+        "TemplateSHA256": TEMPLATE_SHA256,
         "Parameters": settings.model_dump(mode="json"),
         "Versions": library_versions(),
         "SecondsPerStep": {name: round(took, 3) for name, took in processed.seconds.items()},
     }
-
-
-@lru_cache(maxsize=1)
-def template_hash() -> str:
-    """SHA-256 of the template's voxels at 2 mm."""
-    return hashlib.sha256(load_template(_TEMPLATE_MM).intensity.tobytes()).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -19,9 +19,9 @@ from brainage.config import PreprocessingConfig
 from brainage.data.extraction import load_mask
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import open_scan, source_files
-from brainage.data.transforms import normalise_in_brain
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import atomic_write_bytes, sha256_file
+from brainage.preprocessing.intensity import normalise_in_brain
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.quality import limits_hash
 from brainage.types import HalfArray, LedgerEntry, Verdict

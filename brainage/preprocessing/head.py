@@ -126,8 +126,9 @@ def estimate_bias(
     correction.Execute(small, used)
     field = sitk.GetArrayFromImage(correction.GetLogBiasFieldAsImage(image)).astype(np.float32)
     field -= field[head.data > AIR_SHARE if mask is None else mask].mean()
-    # Splines run away where nothing held them.
-    return Volume(np.exp(field.clip(-_MAX_LOG_BIAS, _MAX_LOG_BIAS)), head.affine)
+    # Splines run away where nothing held them. Sixteen bits (0.05 %) are what is kept of it.
+    field = np.exp(field.clip(-_MAX_LOG_BIAS, _MAX_LOG_BIAS)).astype(np.float16)
+    return Volume(field.astype(np.float32), head.affine)
 
 
 def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BrainCandidate]:

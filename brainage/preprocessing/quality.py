@@ -8,17 +8,23 @@ network's grid nor on the scan's orientation. The limits come from reference coh
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
 from brainage.preprocessing.locate import Kind, Located
-from brainage.preprocessing.mni import CHECK_SPACING_MM, dice, load_template
+from brainage.preprocessing.mni import coarsen_volume, dice
+from brainage.preprocessing.template import (
+    CHECK_SPACING_MM,
+    TISSUE_SPACING_MM,
+    load_template,
+    load_tissues,
+)
 from brainage.types import BoolArray, DoubleArray, FloatArray, Verdict, Volume
 
 # Kinds that go through the same steps share their limits.
@@ -27,6 +33,7 @@ GROUPS: dict[Kind, str] = {
     "masked head": "extracted brain",
     "extracted brain": "extracted brain",
     "mni brain": "mni brain",
+    "prepared brain": "mni brain",
 }
 # Which side of a measure is bad, and what it means when it is.
 MEANING: dict[str, tuple[str, str]] = {
@@ -68,12 +75,15 @@ LEFT_OUT_PERCENT = 2.5
 # A slice thicker than the grid on which registration ends holds no detail of that grid; no
 # cohort can tell this limit.
 MAX_SLICE_MM = 4.0
+# A file whose voxels are as coarse as this along every axis was resampled to a grid: how blurred
+# it is tells of the grid (`slice_mm` does), not of the head.
+COARSE_VOXEL_MM = 3.0
 
-_FINE_MM = 2
 _AIR_MARGIN_MM = 10.0
 _MIN_AIR_VOXELS = 1000
 # Share of the brain's brightness from which something is head, not air.
 _HEAD_SHARE = 0.25
+_SHARPNESS = ("sharpness", "sharpness_balance")
 _LIMITS_FILE = Path(__file__).with_name("limits.json")
 
 Limits = dict[str, dict[str, dict[str, float]]]
@@ -94,13 +104,16 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
         Names as in `MEANING`; what a kind of scan does not have is left out.
     """
     template = load_template(CHECK_SPACING_MM)
+    # Networks on finer grids keep a finer scan, which must not change what is measured.
+    located = replace(located, volume=coarsen_volume(located.volume, TISSUE_SPACING_MM / 2))
     data, mask = located.sample(template.affine, template.mask.shape)
+    placement, brain = located.placement, located.placement.mask
     found = {
         "template_correlation": correlate(data, template.intensity, mask & template.mask),
         "mask_overlap": dice(mask, template.mask),
-        "mask_litres": float(located.mask.data.sum() * np.prod(located.mask.spacing_mm) / 1e6),
-        "outside_view": _outside_view(volume, located.to_mni),
-        "mask_at_border": _mask_at_border(located.mask.data > 0),
+        "mask_litres": float(brain.data.sum() * np.prod(brain.spacing_mm) / 1e6),
+        "outside_view": _outside_view(volume, placement.to_mni),
+        "mask_at_border": _mask_at_border(brain.data > 0),
         "slice_mm": max(volume.spacing_mm),
     }
     if located.alignment is not None:
@@ -108,10 +121,12 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
         found["extracted_correlation"] = located.alignment.correlation
         found["scale_largest"], found["scale_smallest"] = float(largest), float(smallest)
         found["stretch_ratio"] = float(largest / smallest)
-    fine = load_template(_FINE_MM)
+    fine = load_template(TISSUE_SPACING_MM)
     found |= _measure_tissue(*located.sample(fine.affine, fine.mask.shape))
-    if located.kind == "raw head" and located.head is not None:
-        found |= _measure_air(located.head, located.mask.data > 0)
+    if placement.kind == "raw head" and located.head is not None:
+        found |= _measure_air(located.head, brain.data > 0)
+    if min(volume.spacing_mm) >= COARSE_VOXEL_MM:
+        found = {name: value for name, value in found.items() if name not in _SHARPNESS}
     return found
 
 
@@ -122,20 +137,11 @@ def correlate(first: FloatArray, second: FloatArray, mask: BoolArray) -> float:
     return float(np.corrcoef(first[mask], second[mask])[0, 1])
 
 
-@lru_cache(maxsize=1)
-def load_tissues() -> tuple[FloatArray, FloatArray]:
-    """Shares of white and of grey matter in the template's brain, at 2 mm (I, J, K) each."""
-    brain = load_template(_FINE_MM).mask
-    white = load_mni152_wm_template(resolution=_FINE_MM).get_fdata(dtype=np.float32)
-    grey = load_mni152_gm_template(resolution=_FINE_MM).get_fdata(dtype=np.float32)
-    return np.where(brain, white, np.float32(0)), np.where(brain, grey, np.float32(0))
-
-
 def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
     """Contrast, noise and sharpness of the brain, in units of its standard deviation."""
     white_share, grey_share = load_tissues()
     white, grey = mask & (white_share > 0.9), mask & (grey_share > 0.7)
-    fluid = mask & load_template(_FINE_MM).mask & (white_share + grey_share < 0.2)
+    fluid = mask & load_template(TISSUE_SPACING_MM).mask & (white_share + grey_share < 0.2)
     spread = float(data[mask].std()) if mask.any() else 0.0
     if spread == 0 or min(white.sum(), grey.sum(), fluid.sum()) < 100:
         return {"white_over_grey": -1.0, "grey_over_fluid": -1.0}

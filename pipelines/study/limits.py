@@ -83,7 +83,7 @@ def measure_reference(group: str, path: Path, pose: DoubleArray | None) -> dict[
         volume = Volume(volume.data, pose @ volume.affine)
     located = locate_brain(volume, None, SETTINGS, path.name, Clock())
     if group == "extracted brain" and pose is None:
-        located = locate_brain(volume, located.mask, SETTINGS, path.name, Clock())
+        located = locate_brain(volume, located.placement.mask, SETTINGS, path.name, Clock())
     return measure(located, volume)
 
 

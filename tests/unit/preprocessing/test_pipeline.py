@@ -13,8 +13,8 @@ from brainage.config import PreprocessingConfig
 from brainage.data.phantom import build_phantom
 from brainage.data.volume import load_volume
 from brainage.errors import PreparationError
-from brainage.preprocessing.mni import load_template
 from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.preprocessing.template import load_template
 from brainage.types import Volume
 from tests.heads import FAST, POSE, build_head
 
