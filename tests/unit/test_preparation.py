@@ -11,6 +11,7 @@ import brainage.preparation as preparation
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
 from brainage.preparation import (
+    Preparation,
     PreparedScan,
     PreparedScans,
     PreparedStore,
@@ -20,6 +21,7 @@ from brainage.preparation import (
     prepare_scan,
     settings_hash,
 )
+from brainage.source import ScanSource
 from tests.heads import FAST, build_head
 
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
@@ -36,9 +38,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were prepared rather than taken from the cache."""
     names: list[str] = []
 
-    def count(path: str, settings: PreprocessingConfig, name: str | None = None):
-        names.append(str(name))
-        return prepare_scan(path, settings, name)
+    def count(source: ScanSource, settings: PreprocessingConfig, cache_dir: Path):
+        names.append(source.where)
+        return prepare_scan(source, settings, cache_dir)
 
     monkeypatch.setattr(preparation, "prepare_scan", count)
     return names
@@ -50,7 +52,7 @@ def prepare(paths: list[str], cache: Path, **options: object) -> PreparedScans:
 
 
 def test_a_prepared_scan_is_normalised_half_precision(scans: list[str]) -> None:
-    array = prepare_scan(scans[0], SETTINGS).array
+    array = prepare_scan(ScanSource(scans[0]), SETTINGS).array
     brain = array[array != 0].astype(np.float64)
     assert array.dtype == np.float16
     assert array.shape == SETTINGS.shape
@@ -64,17 +66,19 @@ def test_a_second_run_takes_everything_from_the_cache(
     first, again = prepare(scans, tmp_path), prepare(scans, tmp_path)
     assert counted == ["scan-0", "scan-1", "scan-2", "scan-3"]
     np.testing.assert_array_equal(first.arrays, again.arrays)
-    np.testing.assert_array_equal(first.arrays[1], prepare_scan(scans[1], SETTINGS).array)
+    np.testing.assert_array_equal(
+        first.arrays[1], prepare_scan(ScanSource(scans[1]), SETTINGS).array
+    )
 
 
 def test_a_changed_file_is_prepared_anew(scans: list[str], tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     store = PreparedStore(tmp_path / "cache")
     path.write_bytes(Path(scans[0]).read_bytes())
-    _, old = load_or_prepare(store, path, SETTINGS)
+    _, old = load_or_prepare(store, ScanSource(str(path)), SETTINGS)
     path.write_bytes(Path(scans[1]).read_bytes())
-    _, new = load_or_prepare(store, path, SETTINGS)
-    np.testing.assert_array_equal(new.array, prepare_scan(scans[1], SETTINGS).array)
+    _, new = load_or_prepare(store, ScanSource(str(path)), SETTINGS)
+    np.testing.assert_array_equal(new.array, prepare_scan(ScanSource(scans[1]), SETTINGS).array)
     assert not np.array_equal(old.array, new.array)
 
 
@@ -107,10 +111,10 @@ def test_every_setting_and_the_version_change_the_hash(monkeypatch: pytest.Monke
 def test_both_files_of_a_pair_count(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 9, (9, 9, 9)).astype(np.int16)
     nib.save(nib.Nifti1Pair(data, np.eye(4)), tmp_path / "a.img")
-    before = content_hash(tmp_path / "a.hdr", SETTINGS)
-    assert content_hash(tmp_path / "a.img", SETTINGS) == before
+    before = content_hash(ScanSource(str(tmp_path / "a.hdr")), SETTINGS)
+    assert content_hash(ScanSource(str(tmp_path / "a.img")), SETTINGS) == before
     nib.save(nib.Nifti1Pair(data + 1, np.eye(4)), tmp_path / "a.img")
-    assert content_hash(tmp_path / "a.hdr", SETTINGS) != before
+    assert content_hash(ScanSource(str(tmp_path / "a.hdr")), SETTINGS) != before
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
@@ -152,7 +156,9 @@ def test_failing_scans_are_entries_with_stage_and_reason(scans: list[str], tmp_p
     assert "there is no file none.nii" in prepared.entries[1].reason
     assert "no slice holds more than 20 cm² of head" in prepared.entries[2].reason
     assert prepared.kept.tolist() == [0, 3]
-    np.testing.assert_array_equal(prepared.arrays[1], prepare_scan(scans[1], SETTINGS).array)
+    np.testing.assert_array_equal(
+        prepared.arrays[1], prepare_scan(ScanSource(scans[1]), SETTINGS).array
+    )
 
 
 def test_a_cohort_of_failures_gives_no_arrays(tmp_path: Path) -> None:
@@ -182,7 +188,7 @@ def test_an_interruption_keeps_what_was_finished(
 
 def test_a_cohort_above_the_bound_is_memory_mapped(scans: list[str], tmp_path: Path) -> None:
     inside = prepare(scans, tmp_path)
-    mapped = prepare(scans, tmp_path, memory_bound_bytes=1000)
+    mapped = prepare(scans, tmp_path, how=Preparation(memory_bound_bytes=1000))
     assert isinstance(mapped.arrays, np.memmap)
     assert not isinstance(inside.arrays, np.memmap)
     np.testing.assert_array_equal(mapped.arrays, inside.arrays)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import brainage.derivatives as derivatives
+import brainage.source as source
 from brainage.config import PreprocessingConfig
 from brainage.data.cohort import read_cohort
 from brainage.data.volume import load_volume
@@ -24,6 +24,7 @@ from brainage.preparation import prepare_scan
 from brainage.preprocessing.ledger import read_ledger
 from brainage.running.engines import Engine
 from brainage.running.parent import Limits, Outcome
+from brainage.source import ScanSource
 from pipelines import prepare as job
 from pipelines.cohorts import CohortOptions
 from pipelines.prepare import PrepareOptions, find_masks, prepare
@@ -38,7 +39,7 @@ LIMITS = Limits(seconds=120.0)
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run tasks in this process, with a gate that lets phantoms pass; lists scans processed."""
     processed: list[str] = []
-    process = derivatives.process_volume
+    process = source.process_volume
 
     def count(volume, settings, where, **options):
         processed.append(where)
@@ -49,7 +50,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             yield position, Outcome(derive_task(argument), "", 0.0)
 
     monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
-    monkeypatch.setattr(derivatives, "process_volume", count)
+    monkeypatch.setattr(source, "process_volume", count)
     monkeypatch.setattr(job, "run_tasks", run_here)
     return processed
 
@@ -218,7 +219,7 @@ def test_the_same_files_come_out_of_dask_when_a_worker_is_killed(cohort, tmp_pat
         run(cohort, tmp_path / "out-dask", engine)
         killer.join()
     assert len(mark.read_text().split()) > 4, "no scan was begun again"
-    shutil.rmtree(tmp_path / "cache" / "derivatives")
+    shutil.rmtree(tmp_path / "cache")
     run(cohort, tmp_path / "out-serial")
     assert contents(tmp_path / "out-dask") == contents(tmp_path / "out-serial")
 
@@ -296,9 +297,9 @@ def test_names_of_different_scans_never_meet():
 def test_a_scan_gives_the_same_array_as_nifti_and_as_a_zip_of_dicom(phantom_cohort, tmp_path):
     path = read_cohort(phantom_cohort).cohort.table["path"].iloc[0]
     files = write_series(tmp_path / "dicom", load_volume(path))
-    expected = prepare_scan(path, SETTINGS).array.astype(np.float32)
+    expected = prepare_scan(ScanSource(path), SETTINGS).array.astype(np.float32)
     for scan in (tmp_path / "dicom", zip_files(tmp_path / "scan.zip", files)):
-        got = prepare_scan(scan, SETTINGS).array.astype(np.float32)
+        got = prepare_scan(ScanSource(str(scan)), SETTINGS).array.astype(np.float32)
         assert np.abs(got - expected).max() <= 0.005 * np.ptp(expected)
 
 
