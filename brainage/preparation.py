@@ -214,13 +214,17 @@ class Preparation:
     memory_bound_bytes: int = MEMORY_BOUND_BYTES
 
 
+HERE = Preparation()
+"""One scan after another, in this process."""
+
+
 def prepare_cohort(
     paths: Sequence[str],
     scan_ids: Sequence[str],
     settings: PreprocessingConfig,
     cache_dir: Path,
     *,
-    how: Preparation = Preparation(),
+    how: Preparation = HERE,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreparedScans:
     """Prepare every scan, or take it from the cache; a failing scan is an entry, not an error.

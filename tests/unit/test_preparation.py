@@ -1,5 +1,6 @@
 """The cache of prepared scans: never stale, never damaged, never lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 import brainage.preparation as preparation
+import brainage.source as source
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
 from brainage.preparation import (
@@ -21,7 +23,10 @@ from brainage.preparation import (
     prepare_scan,
     settings_hash,
 )
+from brainage.running.engines import Engine
+from brainage.running.parent import Limits
 from brainage.source import ScanSource
+from brainage.types import Volume
 from tests.heads import FAST, build_head
 
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
@@ -200,6 +205,73 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(StoreError, match="choose another cache folder"):
         prepare(scans, tmp_path / "cache")
+
+
+@pytest.fixture
+def placed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the scans whose brains were looked for, rather than taken from the cache."""
+    names: list[str] = []
+    process = source.process_volume
+
+    def count(volume: Volume, settings: PreprocessingConfig, where: str, **options: object):
+        names.append(where)
+        return process(volume, settings, where, **options)
+
+    monkeypatch.setattr(source, "process_volume", count)
+    return names
+
+
+def test_another_grid_takes_the_placement_from_the_cache_to_the_same_bits(
+    tmp_path: Path, placed: list[str]
+) -> None:
+    head = build_head()
+    nib.save(nib.Nifti1Image(head.data, head.affine), tmp_path / "head.nii")
+    scan = ScanSource(str(tmp_path / "head.nii"), "head")
+    finer = FAST.model_copy(update={"spacing_mm": 4.0, "shape": (40, 48, 40)})
+    prepare_scan(scan, FAST, tmp_path / "cache")
+    again = prepare_scan(scan, finer, tmp_path / "cache")
+    assert placed == ["head"]
+    alone = prepare_scan(scan, finer)
+    np.testing.assert_array_equal(again.array, alone.array)
+    assert (again.measures, again.verdict) == (alone.measures, alone.verdict)
+    other = FAST.model_copy(update={"mask_slack_mm": 5.0})
+    prepare_scan(scan, other, tmp_path / "cache")
+    assert placed == ["head", "head", "head"]
+
+
+def test_a_damaged_placement_is_found_again(
+    scans: list[str], tmp_path: Path, placed: list[str]
+) -> None:
+    first = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, tmp_path)
+    (file,) = tmp_path.rglob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1
+    file.write_bytes(content)
+    again = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, tmp_path)
+    np.testing.assert_array_equal(first.array, again.array)
+    assert placed == ["scan", "scan"]
+
+
+def test_a_mask_or_a_command_is_part_of_the_hash(scans: list[str]) -> None:
+    plain = ScanSource(scans[0])
+    others = [replace(plain, mask=scans[1]), replace(plain, command="hd-bet {input} {output}")]
+    assert len({content_hash(source, SETTINGS) for source in (plain, *others)}) == 3
+
+
+def test_a_crash_of_one_scan_is_a_row_and_costs_no_other(
+    scans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "TASK", "tests.child_tasks:prepare_or_crash")
+    how = Preparation(Engine("serial", limits=Limits(seconds=120)))
+    paths = [scans[0], str(tmp_path / "crash.nii"), scans[1]]
+    Path(paths[1]).write_bytes(Path(scans[2]).read_bytes())
+    prepared = prepare(paths, tmp_path / "cache", how=how)
+    assert prepared.kept.tolist() == [0, 2]
+    crashed = prepared.entries[1]
+    assert (crashed.stage, crashed.verdict) == ("process", "failed")
+    assert crashed.reason == "its process crashed (SIGSEGV)."
+    alone = prepare_scan(ScanSource(scans[1]), SETTINGS)
+    np.testing.assert_array_equal(prepared.arrays[1], alone.array)
 
 
 def test_a_whole_head_is_prepared_like_any_scan(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`prepare`: every scan has a row, finished ones are kept, and the layout is BIDS."""
 
+import gzip
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import brainage.source as source
+import brainage.derivatives as derivatives
 from brainage.config import PreprocessingConfig
 from brainage.data.cohort import read_cohort
 from brainage.data.volume import load_volume
@@ -27,7 +28,8 @@ from brainage.running.parent import Limits, Outcome
 from brainage.source import ScanSource
 from pipelines import prepare as job
 from pipelines.cohorts import CohortOptions
-from pipelines.prepare import PrepareOptions, find_masks, prepare
+from pipelines.masks import find_masks
+from pipelines.prepare import PrepareOptions, prepare
 from pipelines.prepare_layout import name_scans
 from tests.dicom_helpers import SECRETS, make_head, make_zip, write_series, zip_files
 
@@ -39,18 +41,19 @@ LIMITS = Limits(seconds=120.0)
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run tasks in this process, with a gate that lets phantoms pass; lists scans processed."""
     processed: list[str] = []
-    process = source.process_volume
+    process = derivatives.process_source
 
-    def count(volume, settings, where, **options):
-        processed.append(where)
-        return process(volume, settings, where, **options)
+    def count(source, settings, cache_dir):
+        done = process(source, settings, cache_dir)
+        processed.append(source.where)
+        return done
 
     def run_here(_, arguments, __):
         for position, argument in enumerate(arguments):
             yield position, Outcome(derive_task(argument), "", 0.0)
 
     monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
-    monkeypatch.setattr(source, "process_volume", count)
+    monkeypatch.setattr(derivatives, "process_source", count)
     monkeypatch.setattr(job, "run_tasks", run_here)
     return processed
 
@@ -301,6 +304,36 @@ def test_a_scan_gives_the_same_array_as_nifti_and_as_a_zip_of_dicom(phantom_coho
     for scan in (tmp_path / "dicom", zip_files(tmp_path / "scan.zip", files)):
         got = prepare_scan(ScanSource(str(scan)), SETTINGS).array.astype(np.float32)
         assert np.abs(got - expected).max() <= 0.005 * np.ptp(expected)
+
+
+def first_volume(output: Path) -> Path:
+    return next(output.glob("sub-*/anat/*_desc-preproc_T1w.nii.gz"))
+
+
+def test_a_prepared_volume_keeps_the_verdict_of_its_scan(here, cohort, tmp_path, monkeypatch):
+    verdict = ("flagged", ("noise (noise 0.2, expected at most 0.1)",))
+    monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: verdict)
+    run(cohort, tmp_path / "out")
+    monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
+    again = prepare_scan(ScanSource(str(first_volume(tmp_path / "out"))), SETTINGS)
+    assert again.recognised == "prepared brain"
+    assert (again.verdict, again.reasons) == verdict
+
+
+@pytest.mark.parametrize("forged", ["image", "mask", "template"])
+def test_a_foreign_volume_is_not_believed(here, cohort, tmp_path, forged):
+    run(cohort, tmp_path / "out")
+    volume = first_volume(tmp_path / "out")
+    mask = Path(str(volume).replace("desc-preproc_T1w", "desc-brain_mask"))
+    sidecar = volume.with_name(volume.name.replace(".nii.gz", ".json"))
+    target = {"image": volume, "mask": mask, "template": sidecar}[forged]
+    content = target.read_bytes()
+    target.unlink()  # a hard link into the cache
+    if forged == "template":
+        target.write_text(json.dumps(json.loads(content) | {"TemplateSHA256": "0" * 64}))
+    else:
+        target.write_bytes(gzip.compress(gzip.decompress(content), mtime=1))
+    assert prepare_scan(ScanSource(str(volume)), SETTINGS).recognised.startswith("masked head")
 
 
 def test_a_cohort_without_any_usable_row_is_one_line(tmp_path):
