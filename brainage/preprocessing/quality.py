@@ -66,12 +66,13 @@ DECISIVE = (
     "white_over_grey",
     "grey_over_fluid",
 )
-# A scan fails where a decisive measure is this many times as far from the median as its limit.
-FAIL_FACTOR = 3.0
 # The reach of a measure is the distance from the reference's median to the percentile that leaves
-# out this share on its bad side; all limits of a group lie the same number of reaches away, so
-# that the same share of the reference's scans breaks any of them.
-LEFT_OUT_PERCENT = 2.5
+# out this share on its bad side. Limits lie a number of reaches away, the same for all measures,
+# such that a scan like the reference's breaks any of them with at most `LEFT_OUT_PERCENT`.
+REACH_PERCENT = 2.5
+LEFT_OUT_PERCENT = 4.0
+# A scan fails where a decisive measure lies so many reaches from the median.
+FAIL_REACHES = 5.0
 # A slice thicker than the grid on which registration ends holds no detail of that grid; no
 # cohort can tell this limit.
 MAX_SLICE_MM = 4.0
@@ -223,21 +224,20 @@ def judge(
     -------
     verdict : {"ok", "flagged", "failed"}
         Failed where the correlation with the template is below the settings' smallest, or a
-        measure in `DECISIVE` is `FAIL_FACTOR` times as far from the median as its limit.
+        measure in `DECISIVE` is `FAIL_REACHES` reaches from the median.
     reasons : tuple of str
         One clause for each broken limit, with what came and what was allowed.
     """
     limits = load_limits()[GROUPS[kind]]
     reasons, failed = [], False
     for name, value in measures.items():
-        low, high = _bounds(limits[name])
+        low, high = _bounds(limits[name], "low", "high")
         if low <= value <= high:
             continue
         side = f"at least {low:.3g}" if value < low else f"at most {high:.3g}"
         reasons.append(f"{MEANING[name][1]} ({name} {value:.3g}, expected {side})")
-        median = limits[name].get("median", value)
-        limit = low if value < low else high
-        failed |= name in DECISIVE and abs(value - median) > FAIL_FACTOR * abs(limit - median)
+        least, most = _bounds(limits[name], "fails_below", "fails_above")
+        failed |= not least <= value <= most
     correlation, smallest = measures["template_correlation"], settings.min_template_correlation
     # A correlation that is not a number is no correlation.
     if not correlation >= smallest:
@@ -251,11 +251,35 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str
     """Limits from the measures of a reference cohort, all of one kind.
 
     Each measure's reach runs from the median to the percentile that leaves out
-    `LEFT_OUT_PERCENT` on the side that `MEANING` calls bad (to the extreme, where that is 0); it
-    follows skewed measures. One factor stretches all reaches alike until only
-    `LEFT_OUT_PERCENT` of the scans break any limit: many measures, each strict, would otherwise
-    flag many good scans.
+    `REACH_PERCENT` on the side that `MEANING` calls bad (to the extreme, where that is 0); it
+    follows skewed measures. One factor stretches all reaches alike: many measures, each strict,
+    would otherwise flag many good scans. Every scan of the reference is scored by the most
+    reaches that any of its measures lies out, median and reaches being those of all *other*
+    scans; the factor is the score of rank ceil((n + 1)(1 - share)), the quantile of conformal
+    prediction (Vovk et al. 2005, doi:10.1007/b106715), which holds for small n as well: the
+    percentile of the reference's own scores would be too small, for its scans made the limits.
     """
+    scores = sorted(
+        _score(scan, *_spread([*measures[:index], *measures[index + 1 :]]))
+        for index, scan in enumerate(measures)
+    )
+    rank = int(np.ceil((len(scores) + 1) * (1 - LEFT_OUT_PERCENT / 100)))
+    factor = scores[min(rank, len(scores)) - 1]
+    medians, reaches = _spread(measures)
+    limits: dict[str, dict[str, float]] = {name: {"median": at} for name, at in medians.items()}
+    for (name, side), reach in reaches.items():
+        limits[name][side] = medians[name] + factor * reach
+        if name in DECISIVE:
+            fails = "fails_below" if side == "low" else "fails_above"
+            limits[name][fails] = medians[name] + max(FAIL_REACHES, factor) * reach
+    limits["slice_mm"] = {"high": MAX_SLICE_MM}
+    return limits
+
+
+def _spread(
+    measures: Sequence[Mapping[str, float]],
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Median of each measure, and its signed reach on each side that is bad."""
     medians, reaches = {}, {}
     for name in dict.fromkeys(name for scan in measures for name in scan if name != "slice_mm"):
         values = np.array([scan[name] for scan in measures if name in scan])
@@ -263,27 +287,27 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str
         for side, sign in (("low", -1.0), ("high", 1.0)):
             if MEANING[name][0] in (side, "both"):
                 distances = sign * (values - medians[name])
-                reach = float(np.percentile(distances, 100 - LEFT_OUT_PERCENT))
+                reach = float(np.percentile(distances, 100 - REACH_PERCENT))
                 reaches[name, side] = sign * (reach or float(distances.max()))
-    worst = [
-        max(
-            (scan[name] - medians[name]) / reach
-            for (name, _), reach in reaches.items()
-            if name in scan and reach
-        )
-        for scan in measures
-    ]
-    factor = float(np.percentile(worst, 100 - LEFT_OUT_PERCENT))
-    limits: dict[str, dict[str, float]] = {name: {"median": at} for name, at in medians.items()}
-    for (name, side), reach in reaches.items():
-        limits[name][side] = medians[name] + factor * reach
-    limits["slice_mm"] = {"high": MAX_SLICE_MM}
-    return limits
+    return medians, reaches
+
+
+def _score(
+    scan: Mapping[str, float],
+    medians: Mapping[str, float],
+    reaches: Mapping[tuple[str, str], float],
+) -> float:
+    """Most reaches that any measure of a scan lies from its median, on the bad side."""
+    return max(
+        (scan[name] - medians[name]) / reach
+        for (name, _), reach in reaches.items()
+        if name in scan and reach
+    )
 
 
 @lru_cache(maxsize=1)
 def load_limits() -> Limits:
-    """Limits of every group of kinds: group → measure → median, low, high."""
+    """Limits of every group of kinds: group → measure → name of a bound → value."""
     limits: Limits = json.loads(_LIMITS_FILE.read_text(encoding="utf-8"))["limits"]
     return limits
 
@@ -294,5 +318,5 @@ def limits_hash() -> str:
     return hashlib.sha256(_LIMITS_FILE.read_bytes()).hexdigest()
 
 
-def _bounds(limit: Mapping[str, float]) -> tuple[float, float]:
-    return limit.get("low", -np.inf), limit.get("high", np.inf)
+def _bounds(limit: Mapping[str, float], low: str, high: str) -> tuple[float, float]:
+    return limit.get(low, -np.inf), limit.get(high, np.inf)
