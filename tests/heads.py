@@ -1,6 +1,11 @@
 """A whole head, small and synthetic: a phantom brain in fluid, skull, scalp and neck."""
 
+from itertools import product
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
@@ -50,3 +55,39 @@ def build_head(seed: int = 0, spacing_mm: int = 4) -> Volume:
     head[neck] = 0.7 * white
     head += np.abs(rng.normal(0, 0.01 * white, head.shape)).astype(np.float32)
     return Volume(head.astype(np.float32), POSE @ affine)
+
+
+def save_formats(head: Volume, folder: Path) -> list[Path]:
+    """The head in other formats: float64, int16 with slope, big-endian, pair, NIfTI-2, MGZ."""
+    whole = np.round(head.data / head.data.max() * 30000)
+    kinds = {
+        "double.nii": nib.Nifti1Image(whole, head.affine, dtype=np.float64),
+        "big.nii": nib.Nifti1Image(whole, head.affine, nib.Nifti1Header(endianness=">")),
+        "pair.img": nib.Nifti1Pair(whole.astype(np.float32), head.affine),
+        "two.nii.gz": nib.Nifti2Image(whole.astype(np.int32), head.affine),
+        "head.mgz": nib.MGHImage(whole.astype(np.float32), head.affine),
+    }
+    scaled = nib.Nifti1Image(whole * 0.37 + 5, head.affine)
+    scaled.set_data_dtype(np.int16)
+    kinds["slope.nii"] = scaled
+    for name, image in kinds.items():
+        nib.save(image, folder / name)
+    return [folder / name for name in kinds]
+
+
+def orientations() -> list[str]:
+    pairs = ("LR", "PA", "IS")
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    return [
+        "".join(pairs[axis][way] for axis, way in zip(order, ways, strict=True))
+        for order in orders
+        for ways in product((0, 1), repeat=3)
+    ]
+
+
+def save_turned(head: Volume, code: str, folder: Path) -> Path:
+    """The head with its axes in another order, such as PSR."""
+    image = nib.Nifti1Image(head.data, head.affine)
+    turn = ornt_transform(io_orientation(head.affine), axcodes2ornt(tuple(code)))
+    nib.save(image.as_reoriented(turn), folder / f"{code}.nii")
+    return folder / f"{code}.nii"

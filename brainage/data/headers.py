@@ -147,9 +147,34 @@ def _from_nifti_like(header: Any, paired: bool, first_byte: int, where: str) -> 
         slope=1.0 if slope is None else float(slope),
         inter=0.0 if inter is None else float(inter),
         data_offset=_check_offset(float(header["vox_offset"]), first_byte, where),
-        affine=np.array(header.get_best_affine(), dtype=np.float64),
+        affine=_find_affine(header),
         paired=paired,
     )
+
+
+def _find_affine(header: Any) -> DoubleArray:
+    """Sform, else qform, else spacing alone: the first that is declared and can be used.
+
+    A stored qfac of 0 means 1 (nifti1.h), and the sign of a spacing means nothing beside a qform.
+    """
+    if "qform_code" not in header.keys():  # noqa: SIM118 (Analyze)
+        return np.array(header.get_best_affine(), dtype=np.float64)
+    sizes = header["pixdim"]
+    if abs(sizes[0]) != 1:
+        sizes[0] = 1
+    declared = []
+    if header["sform_code"] > 0:
+        declared.append(header.get_sform())
+    if header["qform_code"] > 0:
+        sizes[1:4] = np.abs(sizes[1:4])
+        declared.append(header.get_qform())
+    usable = [affine for affine in declared if _is_usable(np.asarray(affine))]
+    best = (usable or declared or [header.get_base_affine()])[0]
+    return np.array(best, dtype=np.float64)
+
+
+def _is_usable(affine: DoubleArray) -> bool:
+    return bool(np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]) != 0)
 
 
 def _read_mgh(head: bytes, where: str) -> ScanHeader:

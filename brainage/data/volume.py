@@ -29,6 +29,9 @@ MAX_FILE_BYTES = 8 * MAX_VOXELS + MAX_EXTENSION_BYTES + MAX_FOOTER_BYTES
 # Deflate cannot shrink data by more than this factor (https://www.zlib.net/zlib_tech.html).
 MAX_DEFLATE_RATIO = 1032
 
+# Share of the voxels on an image's faces that are NaN when NaN means "outside the brain".
+MIN_NAN_FACES = 0.9
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _AGAIN = "Copy or convert the scan again from its source."
 
@@ -197,8 +200,21 @@ def _build_volume(raw: bytearray, header: ScanHeader, where: str) -> Volume:
         if (header.slope, header.inter) != (1.0, 0.0):
             values *= np.float32(header.slope)
             values += np.float32(header.inter)
-    _check_values(values, where)
-    return _to_ras(values.reshape(header.shape, order="F"), header.affine)
+    data = _fill_surroundings(values.reshape(header.shape, order="F"))
+    _check_values(data, where)
+    return _to_ras(data, header.affine)
+
+
+def _fill_surroundings(data: FloatArray) -> FloatArray:
+    """Set NaN to 0 where it stands for "outside the brain", as some programs write it.
+
+    That is so if all voxels on the six faces are NaN, or nearly; elsewhere NaN is damage.
+    """
+    missing = np.isnan(data)
+    faces = [np.take(missing, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    if np.concatenate(faces).mean() < MIN_NAN_FACES or missing.all():
+        return data
+    return np.where(missing, np.float32(0), data)
 
 
 def _check_values(values: FloatArray, where: str) -> None:

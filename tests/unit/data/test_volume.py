@@ -248,3 +248,58 @@ def test_real_scans_equal_nibabels_reading(data_root: Path) -> None:
     volume = load_volume(path)
     np.testing.assert_allclose(volume.data, expected.get_fdata(dtype=np.float32), rtol=1e-6)
     np.testing.assert_array_equal(volume.affine, expected.affine)
+
+
+def edited(
+    folder: Path, edit: Callable[[np.ndarray], None], data: np.ndarray | None = None
+) -> Path:
+    """A NIfTI file with both forms, whose header was changed afterwards."""
+    affine = np.diag([-2.0, 2, 2, 1])
+    values = np.arange(4000.0).reshape(20, 20, 10) if data is None else data
+    image = nib.Nifti1Image(values.astype(np.float32), affine)
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    nib.save(image, folder / "scan.nii")
+    content = bytearray((folder / "scan.nii").read_bytes())
+    header = np.frombuffer(content[:348], nib.nifti1.header_dtype).copy()
+    edit(header)
+    content[:348] = header.tobytes()
+    (folder / "scan.nii").write_bytes(content)
+    return folder / "scan.nii"
+
+
+def set_fields(**fields: object) -> Callable[[np.ndarray], None]:
+    def edit(header: np.ndarray) -> None:
+        for name, value in fields.items():
+            header[name] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"srow_x": 0, "srow_y": 0, "srow_z": 0},
+        {"srow_x": np.nan},
+        {"sform_code": 0, "pixdim": [0, 2, 2, 2, 0, 0, 0, 0]},
+        {"sform_code": 0, "pixdim": [-1, 2, -2, 2, 0, 0, 0, 0]},
+        {"pixdim": 0},
+    ],
+)
+def test_a_header_with_one_usable_form_is_read(tmp_path: Path, fields: dict[str, object]) -> None:
+    volume = load_volume(edited(tmp_path, set_fields(**fields)))
+    assert volume.spacing_mm == (2.0, 2.0, 2.0)
+
+
+def test_nan_around_the_brain_is_background(tmp_path: Path) -> None:
+    data = np.full((20, 20, 10), np.nan)
+    data[5:15, 5:15, 3:7] = np.arange(400).reshape(10, 10, 4)
+    volume = load_volume(edited(tmp_path, set_fields(), data))
+    assert np.isfinite(volume.data).all() and (volume.data == 0).sum() == 4000 - 399
+
+
+def test_nan_inside_is_damage(tmp_path: Path) -> None:
+    data = np.ones((20, 20, 10))
+    data[5:15, 5:15, 3:7] = np.nan
+    with pytest.raises(VolumeError, match="400 of 4000 voxels are not finite"):
+        load_volume(edited(tmp_path, set_fields(), data))

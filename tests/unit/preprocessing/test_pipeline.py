@@ -1,13 +1,11 @@
 """From a head, an extracted brain or a brain in MNI space to the grid, with a verdict."""
 
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from brainage.config import PreprocessingConfig
 from brainage.data.phantom import build_phantom
@@ -16,7 +14,7 @@ from brainage.errors import PreparationError
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.template import load_template
 from brainage.types import Volume
-from tests.heads import FAST, POSE, build_head
+from tests.heads import FAST, POSE, build_head, orientations, save_formats, save_turned
 
 
 @pytest.fixture(scope="module")
@@ -125,24 +123,6 @@ def test_a_verdict_does_not_depend_on_the_networks_grid() -> None:
     assert coarse.measures == pytest.approx(fine.measures, rel=1e-4)
 
 
-def saved(head: Volume, folder: Path) -> list[Path]:
-    """The head in other formats: float64, int16 with slope, big-endian, pair, NIfTI-2, MGZ."""
-    whole = np.round(head.data / head.data.max() * 30000)
-    kinds = {
-        "double.nii": nib.Nifti1Image(whole, head.affine, dtype=np.float64),
-        "big.nii": nib.Nifti1Image(whole, head.affine, nib.Nifti1Header(endianness=">")),
-        "pair.img": nib.Nifti1Pair(whole.astype(np.float32), head.affine),
-        "two.nii.gz": nib.Nifti2Image(whole.astype(np.int32), head.affine),
-        "head.mgz": nib.MGHImage(whole.astype(np.float32), head.affine),
-    }
-    scaled = nib.Nifti1Image(whole * 0.37 + 5, head.affine)
-    scaled.set_data_dtype(np.int16)
-    kinds["slope.nii"] = scaled
-    for name, image in kinds.items():
-        nib.save(image, folder / name)
-    return [folder / name for name in kinds]
-
-
 def agrees(path: Path, expected: Processed) -> None:
     """Same brain within 0.5 % of its range; a voxel on the mask's edge may fall either way."""
     found = process_volume(load_volume(path), FAST, path.name)
@@ -153,25 +133,12 @@ def agrees(path: Path, expected: Processed) -> None:
 
 
 def test_formats_agree(head: Volume, processed: Processed, tmp_path: Path) -> None:
-    for path in saved(head, tmp_path):
+    for path in save_formats(head, tmp_path):
         agrees(path, processed)
 
 
-def orientations() -> list[str]:
-    pairs = ("LR", "PA", "IS")
-    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    return [
-        "".join(pairs[axis][way] for axis, way in zip(order, ways, strict=True))
-        for order in orders
-        for ways in product((0, 1), repeat=3)
-    ]
-
-
 def check_orientation(code: str, head: Volume, processed: Processed, folder: Path) -> None:
-    image = nib.Nifti1Image(head.data, head.affine)
-    turn = ornt_transform(io_orientation(head.affine), axcodes2ornt(tuple(code)))
-    nib.save(image.as_reoriented(turn), folder / f"{code}.nii")
-    agrees(folder / f"{code}.nii", processed)
+    agrees(save_turned(head, code, folder), processed)
 
 
 @pytest.mark.parametrize("code", ["LPS", "PSR", "SAL", "IRP"])
