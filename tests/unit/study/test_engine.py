@@ -53,7 +53,9 @@ def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
     return StudyOptions(folder, data_root, config=path, device="cpu", tracking_uri="off")
 
 
-@pytest.mark.parametrize("name", ["s1", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11", "adaptive"])
+@pytest.mark.parametrize(
+    "name", ["s1", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11", "adaptive"]
+)
 def test_a_study_writes_table_csv_and_picture(name: str, tmp_path: Path, data_root: Path) -> None:
     options = small_study(name, tmp_path, data_root)
     results = run_study(name, options)
