@@ -11,7 +11,8 @@ from torch import Tensor
 
 from brainage.complexity import hilbert_order, hilbert_signals, multifractal_spectrum
 from brainage.config import Config
-from brainage.data.images import ImageData, ImageLoader, ImageSource, load_images, resolve_images
+from brainage.data.image_sets import load_images, resolve_images
+from brainage.data.images import ImageData, ImageLoader, ImageSource
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
 from brainage.lfnn.losses import ClassTarget, Leadership
