@@ -8,7 +8,7 @@ same scan share one registration.
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -156,9 +156,8 @@ def _process_prepared(
     assert mask is not None  # the sidecar vouched for it
     placement = Placement("prepared brain", mask, np.eye(4))
     measures = {str(name): float(value) for name, value in sidecar["Measures"].items()}
-    processed = process_again(scan.volume, placement, measures, settings, source.where)
-    reasons = tuple(str(reason) for reason in sidecar.get("Reasons", ()))
-    return replace(processed, verdict=sidecar["Verdict"], reasons=reasons)
+    judged = sidecar["Verdict"], tuple(str(reason) for reason in sidecar.get("Reasons", ()))
+    return process_again(scan.volume, placement, measures, settings, source.where, judged)
 
 
 def _find_mask(source: ScanSource, volume: Volume) -> Volume | None:

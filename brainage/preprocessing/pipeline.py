@@ -17,6 +17,8 @@ from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.quality import judge, measure
 from brainage.types import BoolArray, DoubleArray, Verdict, Volume
 
+Judgement = tuple[Verdict, tuple[str, ...]]
+
 
 @dataclass(frozen=True)
 class Processed:
@@ -98,8 +100,14 @@ def process_again(
     measures: dict[str, float],
     settings: PreprocessingConfig,
     where: str,
+    judged: Judgement | None = None,
 ) -> Processed:
     """`process_volume` of a scan whose placement and measures are known: to the same bits.
+
+    Parameters
+    ----------
+    judged : tuple of verdict and reasons, optional
+        What was said of the scan; without it, the measures are judged again.
 
     Raises
     ------
@@ -107,15 +115,19 @@ def process_again(
         If the scan has no contrast.
     """
     located = relocate_brain(volume, placement, settings, where)
-    return _finish(located, measures, settings, Clock())
+    return _finish(located, measures, settings, Clock(), judged)
 
 
 def _finish(
-    located: Located, measures: dict[str, float], settings: PreprocessingConfig, clock: Clock
+    located: Located,
+    measures: dict[str, float],
+    settings: PreprocessingConfig,
+    clock: Clock,
+    judged: Judgement | None = None,
 ) -> Processed:
     affine = grid_affine(settings)
     with clock.step("resample"):
         data, brain = located.sample(affine, settings.shape)
-    verdict, reasons = judge(measures, located.placement.kind, settings)
+    verdict, reasons = judged or judge(measures, located.placement.kind, settings)
     image = Volume(data, affine)
     return Processed(image, brain, located.placement, measures, verdict, reasons, clock.seconds)

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ from brainage.derivatives import derive_task
 from brainage.errors import CohortError, ConfigError
 from brainage.preparation import prepare_scan
 from brainage.preprocessing.ledger import read_ledger
+from brainage.preprocessing.quality import judge
 from brainage.running.engines import Engine
 from brainage.running.parent import Limits, Outcome
 from brainage.source import ScanSource
@@ -32,6 +34,7 @@ from pipelines.masks import find_masks
 from pipelines.prepare import PrepareOptions, prepare
 from pipelines.prepare_layout import name_scans
 from tests.dicom_helpers import SECRETS, make_head, make_zip, write_series, zip_files
+from tests.heads import FAST, build_head
 
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
 LIMITS = Limits(seconds=120.0)
@@ -311,11 +314,14 @@ def first_volume(output: Path) -> Path:
 
 
 def test_a_prepared_volume_keeps_the_verdict_of_its_scan(here, cohort, tmp_path, monkeypatch):
+    head = build_head()
+    scan = cohort.parent / pd.read_csv(cohort)["path"][0]
+    nib.Nifti1Image(head.data, head.affine).to_filename(scan)
     verdict = ("flagged", ("noise (noise 0.2, expected at most 0.1)",))
     monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: verdict)
-    run(cohort, tmp_path / "out")
-    monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
-    again = prepare_scan(ScanSource(str(first_volume(tmp_path / "out"))), SETTINGS)
+    run(cohort, tmp_path / "out", settings=FAST)
+    monkeypatch.setattr("brainage.preprocessing.pipeline.judge", judge)
+    again = prepare_scan(ScanSource(str(first_volume(tmp_path / "out"))), FAST)
     assert again.recognised == "prepared brain"
     assert (again.verdict, again.reasons) == verdict
 
