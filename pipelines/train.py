@@ -260,7 +260,7 @@ def tags_of(config: Config, prepared: PreparedCohort, fold: int | None) -> Json:
         leader_fraction=config.learning.leader_fraction,
         seed=config.seed,
         cohort_hash=prepared.cohort.content_hash(),
-        schedule=schedule_of(config.learning.method),
+        schedule=schedule_of(config.learning),
         fold=fold,
     )
     return tags | {"synthetic": prepared.synthetic}

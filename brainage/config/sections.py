@@ -212,9 +212,27 @@ class LearningConfig(Settings):
         λ of the follower loss.
     follower_space : {"output", "probability"}
         Followers approach the best leader's outputs, or the softmax of them.
+    schedule : {"sequential", "progressive"}
+        All blocks learn in every step, or one after another on stored features of the frozen
+        blocks before them (see `brainage.lfnn.schedules`).
+    freeze_after : tuple of int, optional
+        For each hidden block, the epochs that it learns at most; then it is frozen.
+    update_every : tuple of int, optional
+        For each hidden block, n: it learns in every n-th step. Sequential schedule only.
+    stored_variants : int
+        Progressive: augmented variants of each scan whose features are stored.
+    patience_epochs, min_improvement : int, optional, and float
+        Progressive: a block whose validation loss has not fallen by this share for so many
+        epochs anneals at once and is frozen. Without patience each block has its full turn.
     """
 
     method: Method = "lfnn_l"
+    schedule: Literal["sequential", "progressive"] = "sequential"
+    freeze_after: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    update_every: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    stored_variants: Annotated[int, Field(ge=1, le=64)] = 4
+    patience_epochs: Annotated[int, Field(ge=1)] | None = None
+    min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     blocks: Annotated[int, Field(ge=1)] | None = None
     cut_by: Literal["time", "memory", "parameters"] = "time"
     cuts: tuple[str, ...] | None = None
