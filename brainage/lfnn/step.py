@@ -1,12 +1,13 @@
 """What every learning method is made of: settings, result, and the parts that steps share."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
@@ -33,6 +34,9 @@ class StepSettings:
         Share of the training that is done, in [0, 1): decides whose turn it is in `greedy`.
     resting : frozenset of int
         Hidden blocks that do not learn in this step; see `brainage.lfnn.schedules`.
+    recomputes : bool
+        Do not keep activations: compute them once more for the backward pass (Chen et al. 2016,
+        arXiv 1604.06174). End to end block by block, local blocks stage by stage.
     """
 
     target: Target
@@ -44,6 +48,7 @@ class StepSettings:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     progress: float = 0.0
     resting: frozenset[int] = frozenset()
+    recomputes: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ def train_block(
     block's input is computed.
     """
     with settings.autocast():
-        features = stack[block_index].body(features.detach())
+        features = run_stages(stack[block_index].body, features.detach(), settings.recomputes)
         outputs = stack.read_out(block_index, features)
     if block_index == len(stack) - 1:
         loss = output_loss(outputs.squeeze(1), target_values, settings)
@@ -186,6 +191,37 @@ def train_block(
         loss = loss_of_hidden(stack, block_index, outputs, target_values, settings, features)
     loss.backward()
     return TrainedBlock(features.detach(), outputs.detach(), loss.detach())
+
+
+def run_stages(body: nn.Sequential, features: Tensor, recomputes: bool) -> Tensor:
+    """Forward through a block's stages, each of them recomputed in the backward pass if asked."""
+    for stage in body:
+        features = checkpointed(stage, features) if recomputes else stage(features)
+    return features
+
+
+def checkpointed(module: nn.Module, features: Tensor) -> Tensor:
+    """Forward that keeps only its input; batch statistics are counted once."""
+    result: Tensor = checkpoint(
+        module,
+        features,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_held(module)),
+    )
+    return result
+
+
+@contextmanager
+def _statistics_held(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def hidden_loss(
