@@ -240,4 +240,4 @@ def test_recomputing_and_the_order_in_memory_change_no_result(network, method, c
             assert torch.allclose(value, other, rtol=1e-4, atol=1e-6), name
     for one, other in zip(plain.body.parameters(), changed.body.parameters(), strict=True):
         scale = float(one.grad.abs().max())
-        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-3 * scale + 1e-6)
+        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-3 * scale + 1e-5)
