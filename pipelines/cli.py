@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_raw, cli_science, cli_study
+from pipelines import cli_images, cli_raw, cli_science, cli_speed, cli_study
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -322,6 +322,7 @@ def presets() -> None:
 
 app.command()(cli_images.benchmark)
 app.command()(cli_images.fetch)
+app.command()(cli_speed.speed)
 app.command()(cli_study.study)
 app.command()(cli_science.groups)
 app.command()(cli_science.reliability)

@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from brainage.config import Config, dump_config
+from brainage.config import Config, LearningConfig, dump_config
+from brainage.data.augment import build_batch_augmentation
 from brainage.data.cohort import Cohort
-from brainage.data.dataset import build_dataset, build_loader
+from brainage.data.dataset import ScanLoader, build_dataset, build_loader
 from brainage.data.splits import Split, check_disjoint, hash_ids
 from brainage.data.transforms import build_augmentation
 from brainage.files import sha256_bytes
@@ -21,7 +22,8 @@ from brainage.lfnn.rules import BLOCK_LOCAL
 from brainage.model import build_model, build_target, resolve_target
 from brainage.prediction import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.trainer import Trainer
+from brainage.training.progressive import build_trainer
+from brainage.training.trainer import Loader
 from brainage.types import HalfArray, Json
 
 
@@ -100,32 +102,22 @@ def train_run(
     check_disjoint(prepared.cohort, split)
     config = resolve_target(config, list(prepared.ages[split.train]))
     shuffle = torch.Generator()
-    trainer = Trainer(
+    names = [prepared.scan_ids[i] for i in split.train]
+    loaders = _Loaders(prepared, config)
+    trainer = build_trainer(
         build_model(config),
         config,
-        names=[prepared.scan_ids[i] for i in split.train],
+        ordered_loader=loaders.build(split.train, augments=True),
+        names=names,
         shuffle=shuffle,
         device=device,
         callbacks=callbacks,
         checkpoint_path=checkpoint_path,
         run_hash=run_hash(prepared, split, config),
     )
-    augmentation = build_augmentation(config.augmentation, config.preprocessing.spacing_mm)
-    batch_size, processes = config.training.batch_size, config.training.loader_processes
-    train_set = build_dataset(
-        _take(prepared.arrays, split.train),
-        prepared.ages[split.train],
-        trainer.names,
-        augmentation,
-    )
-    validation_set = build_dataset(
-        _take(prepared.arrays, split.validation),
-        prepared.ages[split.validation],
-        [prepared.scan_ids[i] for i in split.validation],
-    )
     result = trainer.fit(
-        build_loader(train_set, batch_size, True, shuffle, processes),
-        build_loader(validation_set, batch_size, False, torch.Generator()),
+        loaders.build(split.train, augments=True, shuffle=shuffle),
+        loaders.build(split.validation),
         resume=resume,
     )
 
@@ -134,7 +126,7 @@ def train_run(
             trainer.model,
             build_target(config.target),
             _take(prepared.arrays, part),
-            batch_size,
+            config.training.batch_size,
             config.inference.average_heads,
         )
         return build_prediction_table(prepared.cohort.select(part).table, predicted)
@@ -149,6 +141,31 @@ def train_run(
         seconds_per_epoch=float(np.median([record.epoch_seconds for record in result.history])),
         peak_memory_mb=max(record.peak_memory_mb for record in result.history),
     )
+
+
+@dataclass(frozen=True)
+class _Loaders:
+    prepared: PreparedCohort
+    config: Config
+
+    def build(
+        self,
+        part: NDArray[np.int64],
+        *,
+        augments: bool = False,
+        shuffle: torch.Generator | None = None,
+    ) -> Loader:
+        arrays, ages = _take(self.prepared.arrays, part), self.prepared.ages[part]
+        training, spacing_mm = self.config.training, self.config.preprocessing.spacing_mm
+        changes, processes = self.config.augmentation, training.loader_processes
+        if processes == 0:
+            augment = build_batch_augmentation(changes, spacing_mm) if augments else None
+            return ScanLoader(arrays, ages, training.batch_size, shuffle, augment)
+        names = [self.prepared.scan_ids[i] for i in part]
+        augmentation = build_augmentation(changes, spacing_mm) if augments else None
+        dataset = build_dataset(arrays, ages, names, augmentation)
+        order = torch.Generator() if shuffle is None else shuffle
+        return build_loader(dataset, training.batch_size, shuffle is not None, order, processes)
 
 
 def build_prediction_table(table: pd.DataFrame, predicted: AgeDistribution) -> pd.DataFrame:
@@ -204,9 +221,9 @@ def run_hash(prepared: PreparedCohort, split: Split, config: Config) -> str:
     return sha256_bytes("\n".join(parts).encode("utf-8", "surrogateescape"))
 
 
-def schedule_of(method: str) -> str:
-    """Name of the order in which a method does its work."""
-    return "sequential" if method in BLOCK_LOCAL else "end_to_end"
+def schedule_of(learning: LearningConfig) -> str:
+    """Name of the order in which blocks do their work."""
+    return learning.schedule if learning.method in BLOCK_LOCAL else "end_to_end"
 
 
 def _take(arrays: HalfArray, indices: NDArray[np.int64]) -> HalfArray:
