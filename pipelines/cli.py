@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_raw, cli_science, cli_study
+from pipelines import cli_images, cli_raw, cli_science, cli_speed, cli_study
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -27,7 +27,9 @@ from pipelines.options import (
     OutputOption,
     OverwriteOption,
     PresetOption,
+    ProcessesOption,
     RepeatsOption,
+    ReplicasOption,
     ResumeOption,
     SeriesOption,
     SetOption,
@@ -87,6 +89,8 @@ def train(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
+    processes: ProcessesOption = 1,
+    replicas: ReplicasOption = 1,
     cache: CacheOption = None,
     tracking_uri: TrackingOption = None,
     debug: DebugOption = False,
@@ -124,6 +128,8 @@ def train(
                 repeats,
                 chosen,
                 check_leakage,
+                processes,
+                replicas,
             ),
         )
 
@@ -298,6 +304,7 @@ def presets() -> None:
 
 app.command()(cli_images.benchmark)
 app.command()(cli_images.fetch)
+app.command()(cli_speed.speed)
 app.command()(cli_study.study)
 app.command()(cli_science.groups)
 app.command()(cli_science.reliability)

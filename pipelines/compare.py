@@ -121,7 +121,7 @@ class _Job:
         target: float | None = None
         for method in sorted(self.options.methods, key=lambda name: name != "bp"):
             config = _config_of(method, seed, self.config)
-            name = run_name(method, seed, fold)
+            name = run_name(method, seed, fold, schedule_of(config.learning))
             tags = tags_of(config, self.prepared, fold)
             params = config.model_dump(mode="json")
             with self.tracker.start_run(name, tags=tags, params=params, parent=parent) as run:
@@ -181,11 +181,12 @@ def log_overview(parent: Run, runs: pd.DataFrame, histories: pd.DataFrame) -> No
 
 def _config_of(method: str, seed: int, config: Config) -> Config:
     """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
-    changes: dict[str, Any] = {"learning.method": method, "seed": seed}
+    learning = config.learning
     if METHOD_RULES[method].hidden_loss is None:
-        names = ("freeze_after", "update_every", "patience_epochs")
-        changes |= {"learning.schedule": "sequential"} | {f"learning.{n}": None for n in names}
-    return with_changes(config, changes)
+        absent = ("freeze_after", "update_every", "patience_epochs")
+        changes = {"schedule": "sequential", **dict.fromkeys(absent)}
+        config = config.model_copy(update={"learning": learning.model_copy(update=changes)})
+    return with_changes(config, {"learning.method": method, "seed": seed})
 
 
 def _seconds_to(trained: TrainedRun, target: float | None) -> float | None:

@@ -269,6 +269,11 @@ class TrainingConfig(Settings):
     keep : {"best", "last"}
         Weights that training ends with: those of the epoch with the best validation score, or
         the last ones.
+    memory_format : {"contiguous", "channels_last"}
+        Order of a volume's values in memory; the same numbers but for rounding.
+    recompute : bool
+        Recompute activations in the backward pass: less memory, about a third more time. For
+        `bp` and the methods whose blocks learn alone.
     ema_decay : float, optional
         Validate and keep the exponential moving average of the weights with this decay a step.
     mixup_alpha : float
@@ -287,6 +292,8 @@ class TrainingConfig(Settings):
     patience_epochs: Annotated[int, Field(ge=1)] | None = None
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    recompute: bool = False
     loader_processes: Annotated[int, Field(ge=0)] = 0
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     mixup_alpha: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0

@@ -1,12 +1,13 @@
 """What every learning method is made of: settings, result, and the parts that steps share."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
@@ -36,6 +37,9 @@ class StepSettings:
     randomness : callable
         From the index of a block to the context in which it draws (dropout). A seed of its own for
         each block and step makes the draws independent of which process runs the block, and when.
+    recomputes : bool
+        Do not keep activations: compute them once more for the backward pass (Chen et al. 2016,
+        arXiv 1604.06174). End to end block by block, local blocks stage by stage.
     """
 
     target: Target
@@ -48,6 +52,7 @@ class StepSettings:
     progress: float = 0.0
     resting: frozenset[int] = frozenset()
     randomness: Callable[[int | str], AbstractContextManager[object]] = nullcontext
+    recomputes: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ def train_block(
     block's input is computed.
     """
     with settings.autocast(), settings.randomness(block_index):
-        features = stack[block_index].body(features.detach())
+        features = run_stages(stack[block_index].body, features.detach(), settings.recomputes)
         if hand_on is not None:
             hand_on(features.detach())
         outputs = stack.read_out(block_index, features)
@@ -220,6 +225,37 @@ def train_block(
         loss = loss_of_hidden(stack, block_index, outputs, target_values, settings, features)
     loss.backward()
     return TrainedBlock(features.detach(), outputs.detach(), loss.detach())
+
+
+def run_stages(body: nn.Sequential, features: Tensor, recomputes: bool) -> Tensor:
+    """Forward through a block's stages, each of them recomputed in the backward pass if asked."""
+    for stage in body:
+        features = checkpointed(stage, features) if recomputes else stage(features)
+    return features
+
+
+def checkpointed(module: nn.Module, features: Tensor) -> Tensor:
+    """Forward that keeps only its input; batch statistics are counted once."""
+    result: Tensor = checkpoint(
+        module,
+        features,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_held(module)),
+    )
+    return result
+
+
+@contextmanager
+def _statistics_held(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def hidden_loss(

@@ -135,7 +135,7 @@ class PipelinedTrainer(Trainer):
         inputs, target = super()._load(batch)
         target, self._share = shard(target, self.place)
         if self._inlet is not None:
-            return self._inlet.receive(), target
+            return self._arrange(self._inlet.receive()), target
         return shard(inputs, self.place)[0], target
 
     def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
@@ -185,7 +185,8 @@ class PipelinedTrainer(Trainer):
 
     def _judge(self, batch: Batch, target: Tensor, scores: Tensor) -> Tensor:
         """Run own blocks on a batch, add to their scores; worker outputs of the last of them."""
-        features = batch["inputs"].to(self.device) if self._inlet is None else self._inlet.receive()
+        inputs = batch["inputs"] if self._inlet is None else self._inlet.receive()
+        features = self._arrange(inputs)
         outputs = features
         for block_index in self.place.blocks:
             with self.settings.autocast():

@@ -27,12 +27,14 @@ from brainage.lfnn.pipelined import RankLostError, explain_lost_rank, place_rank
 from brainage.model import build_model, group_blocks
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
+from brainage.training.progressive import build_trainer
 from brainage.training.trainer import FitResult, Loader, Trainer
 
 TIMEOUT = timedelta(minutes=30)
-BuildLoaders = Callable[[torch.Generator, bool], tuple[Loader, Loader]]
-"""From the generator of the order, and whether inputs are needed, to training and validation
-batches. Crosses to other processes: a `functools.partial` of a function, not a closure."""
+BuildLoaders = Callable[[torch.Generator | None, bool], tuple[Loader, Loader]]
+"""From the generator of the order (None: as stored, but augmented), and whether inputs are
+needed, to training and validation batches. It crosses to other processes: a `functools.partial` of a
+function, not a closure."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,27 @@ class FitTask:
 def started_by_torchrun() -> int | None:
     """Number of processes that `torchrun` started, of which this is one; None without it."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
+def fit(
+    task: FitTask, layout: Layout | None = None, callbacks: Sequence[Callback] = ()
+) -> tuple[BlockStack, FitResult]:
+    """Train here by the configured schedule, or on several processes by the pipelined one."""
+    if layout is not None and layout.processes > 1:
+        return fit_on_processes(task, layout, callbacks)
+    shuffle = torch.Generator()
+    trainer = build_trainer(
+        build_model(task.config),
+        task.config,
+        ordered_loader=task.build_loaders(None, True)[0],
+        names=task.names,
+        shuffle=shuffle,
+        device=torch.device(task.device),
+        callbacks=callbacks,
+        checkpoint_path=task.checkpoint_path,
+        run_hash=task.run_hash,
+    )
+    return trainer.model, trainer.fit(*task.build_loaders(shuffle, True), resume=task.resume)
 
 
 def fit_on_processes(

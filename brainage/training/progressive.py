@@ -131,7 +131,7 @@ class ProgressiveTrainer(Trainer):
             yield from self.ordered_loader
 
     def _run_block(self, stack: BlockStack, block_index: int, inputs: Tensor) -> Tensor:
-        return block_features(stack, block_index, inputs.to(self.device), self.settings)
+        return block_features(stack, block_index, self._arrange(inputs), self.settings)
 
     def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
         hidden_loss = self.rule.hidden_loss

@@ -32,6 +32,7 @@ from brainage.training.checks import check_rests, check_turns
 from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     build_autocast,
+    choose_memory_format,
     explain_memory_errors,
     peak_memory_mb,
     reset_peak_memory,
@@ -96,7 +97,9 @@ class Trainer:
         run_hash: str = "",
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.model = model.to(self.device)
+        self.format = choose_memory_format(config.training.memory_format, config.input_shape)
+        # The stub of `to` knows no memory format.
+        self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
         self.config, self.training, self.learning = config, config.training, config.learning
         self.names, self.shuffle, self.callbacks = names, shuffle, callbacks
         self.checkpoint_path, self.run_hash = checkpoint_path, run_hash
@@ -110,6 +113,7 @@ class Trainer:
             selection=config.learning.selection,
             follower_space=config.learning.follower_space,
             autocast=build_autocast(self.training.precision, self.device),
+            recomputes=self.training.recompute,
         )
         self.optimizers = [self._build_optimizer(block) for block in model.blocks]
         self.averaged = self._build_average()
@@ -183,11 +187,12 @@ class Trainer:
             draws = partial(seeded, self.config.seed, "draws", epoch, step)
             self.settings = replace(self.settings, randomness=draws)
             self._let_rest(epoch, step)
-            losses.append(self._train_step(batch))
+            losses.append(self.train_step(batch))
             self._call("on_step_end", epoch, losses[-1])
         return sum(losses) / len(losses)
 
-    def _train_step(self, batch: Batch) -> float:
+    def train_step(self, batch: Batch) -> float:
+        """One step of all optimizers on one batch; returns the sum of the blocks' losses."""
         inputs, target = self._load(batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -202,13 +207,18 @@ class Trainer:
 
     def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a batch on the device, mixed where the settings say so."""
-        inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
+        inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
         with self.settings.randomness("mixup"):
             return mix_batch(inputs, target, self.training.mixup_alpha)
 
     def _batches(self, epoch: int, loader: Loader) -> Loader:
         """What the epoch learns from; another schedule may have something better."""
         return loader
+
+    def _arrange(self, inputs: Tensor) -> Tensor:
+        if inputs.ndim < 4:  # tokens and vectors have one order
+            return inputs.to(self.device)
+        return inputs.to(self.device, memory_format=self.format)
 
     def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
         return self.rule.step(self.model, inputs, target, self.settings)
@@ -243,7 +253,7 @@ class Trainer:
         self.judged.eval()
         losses, scores, count = 0.0, torch.zeros(len(self.model)), 0
         for batch in loader:
-            inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
+            inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
             with self.settings.autocast():
                 outputs = self.judged.block_outputs(inputs)
             for block_index, worker_outputs in enumerate(outputs):

@@ -93,7 +93,11 @@ class Lap:
         Largest memory above what the process held before the network was there: resident set
         on CPU (the sum over processes), allocated tensors on CUDA (the largest device).
     activation_mb : float
-        Largest sum of tensors that autograd kept at one time; NaN where it was not counted.
+        Largest sum of tensors that autograd kept for a backward pass at one time; NaN where it
+        was not counted, and where activations are recomputed.
+    tensor_mb : float
+        Largest sum of all tensors that a step made and that were alive at one time, recomputed
+        ones and gradients included; NaN where it was not counted.
     epochs : tuple of Epoch
         Empty where nothing was trained to the end.
     test_mae_years : float
@@ -105,6 +109,7 @@ class Lap:
     step_seconds: tuple[float, ...]
     peak_memory_mb: float
     activation_mb: float = float("nan")
+    tensor_mb: float = float("nan")
     epochs: tuple[Epoch, ...] = ()
     test_mae_years: float = float("nan")
     energy_joules: float = float("nan")

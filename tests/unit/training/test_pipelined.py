@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_names_the_samples(tmp_path):
     config = make_config("usc_cnn3d")
     task = make_task(config, tmp_path)
     task.build_loaders.args[0].fill_(math.nan)
-    with pytest.raises(NonFiniteLossError, match="not finite.*scan-") as caught:
+    with pytest.raises(NonFiniteLossError, match=r"not finite.*scan-") as caught:
         fit_on_processes(task, Layout(2, threads=1))
     assert "No weight" not in str(caught.value)
 
@@ -142,9 +142,8 @@ def test_a_loss_that_is_not_finite_names_the_samples(tmp_path):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_replicas_share_each_batch_and_learn_what_one_process_learns(processes, tmp_path):
     # Normalisation over layers: batch statistics of a half batch are not those of the batch.
-    config = make_config("usc_cnn3d", epochs=3, leader_fraction=1.0, head_norm="layer")
+    config = make_config("vit3d", epochs=3, leader_fraction=1.0, head_norm="layer")
     config = with_changes(config, {"training.optimizer": "sgd", "training.learning_rate": 1e-3})
-    config = with_changes(config, {"network.name": "cnn3d_light", "network.arguments": {}})
     task = make_task(config, tmp_path, "sequential")
     model, result = fit_here(task)
     piped_task = make_task(config, tmp_path)
