@@ -129,6 +129,16 @@ def describe_cut(config: Config) -> list[dict[str, str | float]]:
     return block_shares(stages, cut(config, stages), config.input_shape)
 
 
+def stage_names(config: Config) -> list[str]:
+    """Names of the network's stages, in order."""
+    return list(_build_stages(config))
+
+
+def cut_names(config: Config) -> list[str]:
+    """Names of the stages that start a block."""
+    return cut(config, _build_stages(config))
+
+
 def block_count(config: Config) -> int:
     """Number of blocks K that the network of a configuration is cut into."""
     return len(cut(config, _build_stages(config)))

@@ -95,7 +95,7 @@ class PipelinedTrainer(Trainer):
         self._outlet: Outlet | None = None
 
     @contextmanager
-    def _linked(self, sizes: Sequence[int]) -> Iterator[None]:
+    def linked(self, sizes: Sequence[int]) -> Iterator[None]:
         """Links to the neighbours for batches of these sizes; drained at the end."""
         place = self.place
         if not place.is_first:
@@ -114,7 +114,7 @@ class PipelinedTrainer(Trainer):
         batches = self._batches(epoch, loader)
         self._losses = []
         sizes = [] if self.place.is_first else [self._part(b["target"]) for b in batches]
-        with self._linked(sizes):
+        with self.linked(sizes):
             super()._train_epoch(epoch, batches)
         for block_index in self.place.blocks:
             if self.place.replicas > 1:
@@ -168,7 +168,7 @@ class PipelinedTrainer(Trainer):
         batches = self._batches(0, loader)
         sizes = [] if self.place.is_first else [len(batch["target"]) for batch in batches]
         scores, losses, count = torch.zeros(len(self.model)), 0.0, 0
-        with self._linked(sizes):
+        with self.linked(sizes):
             for batch in batches:
                 target = batch["target"].to(self.device)
                 outputs = self._judge(batch, target, scores)

@@ -33,8 +33,8 @@ from brainage.training.trainer import FitResult, Loader, Trainer
 TIMEOUT = timedelta(minutes=30)
 BuildLoaders = Callable[[torch.Generator | None, bool], tuple[Loader, Loader]]
 """From the generator of the order (None: as stored, but augmented), and whether inputs are
-needed, to training and validation batches. It crosses to other processes: a `functools.partial` of a
-function, not a closure."""
+needed, to training and validation batches. It crosses to other processes: a `functools.partial` of
+a function, not a closure."""
 
 
 @dataclass(frozen=True)

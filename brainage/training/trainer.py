@@ -236,7 +236,9 @@ class Trainer:
     def _check_finite(self, result: StepResult, batch: Batch) -> None:
         """Refuse the step before any optimizer has moved; clips the gradients on the way."""
         bound = self.training.max_gradient_norm or math.inf
-        norms = [nn.utils.clip_grad_norm_(block.parameters(), bound) for block in self.model.blocks]
+        norms = [
+            nn.utils.clip_grad_norm_(list(block.parameters()), bound) for block in self.model.blocks
+        ]
         if all(math.isfinite(float(value)) for value in (*result.losses, *norms)):
             return
         names = ", ".join(self.names[int(i)] for i in batch["index"])

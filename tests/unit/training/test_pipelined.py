@@ -116,7 +116,7 @@ class KillOne(Callback):
 def test_a_killed_process_ends_all_and_the_run_goes_on_to_the_same_bits(tmp_path):
     config = with_changes(make_config("usc_cnn3d", epochs=400), {"training.schedule": "constant"})
     task = make_task(config, tmp_path)
-    with pytest.raises(TrainingError, match=r"process \d was killed \(SIGKILL\).*--resume"):
+    with pytest.raises(TrainingError, match=r"process \d: was killed \(SIGKILL\).*--resume"):
         fit_on_processes(task, Layout(2, threads=1), [KillOne()])
     assert multiprocessing.active_children() == []
     done = len(load_checkpoint(task.checkpoint_path, "hash").state["history"])
