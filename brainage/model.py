@@ -15,6 +15,7 @@ from brainage.lfnn.blocks import (
     block_shares,
     build_stack,
     check_starts,
+    choose_starts,
     split,
 )
 from brainage.lfnn.losses import AgeBins, ClassTarget, ScalarAge, Target
@@ -128,9 +129,38 @@ def describe_cut(config: Config) -> list[dict[str, str | float]]:
     return block_shares(stages, cut(config, stages), config.input_shape)
 
 
+def stage_names(config: Config) -> list[str]:
+    """Names of the network's stages, in order."""
+    return list(_build_stages(config))
+
+
+def cut_names(config: Config) -> list[str]:
+    """Names of the stages that start a block."""
+    return cut(config, _build_stages(config))
+
+
 def block_count(config: Config) -> int:
     """Number of blocks K that the network of a configuration is cut into."""
     return len(cut(config, _build_stages(config)))
+
+
+def group_blocks(config: Config, stages: int) -> list[range]:
+    """Deal the blocks out to the stages of a pipeline, neighbours together, by cost.
+
+    Raises
+    ------
+    ConfigError
+        If there are more stages than blocks.
+    """
+    costs = {str(row["block"]): int(1e9 * float(row["time"])) for row in describe_cut(config)}
+    if stages > len(costs):
+        raise ConfigError(
+            "--processes",
+            f"{stages} stages of a pipeline cannot share {len(costs)} blocks.",
+            "Raise learning.blocks, or use fewer processes.",
+        )
+    starts = [int(name) for name in choose_starts(costs, stages)]
+    return [range(a, b) for a, b in zip(starts, [*starts[1:], len(costs)], strict=True)]
 
 
 def parameter_count(model: BlockStack | LocalBlock) -> int:

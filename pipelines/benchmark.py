@@ -64,6 +64,7 @@ def run_benchmark(
             callbacks=[ProgressBar(name), LogEpochs(run)],
             checkpoint_path=folder / CHECKPOINT,
             resume=options.resume,
+            layout=options.layout,
         )
         metrics = write_trained(folder, trained)
         run.log_metrics(

@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_raw, cli_science, cli_speed, cli_study
+from pipelines import cli_images, cli_pipelined, cli_raw, cli_science, cli_speed, cli_study
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -30,7 +30,9 @@ from pipelines.options import (
     OutputOption,
     OverwriteOption,
     PresetOption,
+    ProcessesOption,
     RepeatsOption,
+    ReplicasOption,
     ResumeOption,
     SeriesOption,
     SetOption,
@@ -93,6 +95,8 @@ def train(
     jobs: JobsOption = 1,
     mask: MaskOption = "",
     brain_extraction_command: ExtractionOption = "",
+    processes: ProcessesOption = 1,
+    replicas: ReplicasOption = 1,
     cache: CacheOption = None,
     tracking_uri: TrackingOption = None,
     debug: DebugOption = False,
@@ -132,6 +136,8 @@ def train(
                 repeats,
                 chosen,
                 check_leakage,
+                processes,
+                replicas,
             ),
         )
 
@@ -329,6 +335,8 @@ app.command()(cli_science.reliability)
 app.command()(cli_science.calibrate)
 app.command()(cli_science.explain)
 app.command()(cli_raw.prepare)
+app.command()(cli_pipelined.cut)
+app.command()(cli_pipelined.simulate)
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from pipelines.options import (
     LeaderOption,
     OutputOption,
     OverwriteOption,
+    ProcessesOption,
+    ReplicasOption,
     ResumeOption,
     SetOption,
     TrackingOption,
@@ -64,6 +66,8 @@ def benchmark(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
+    processes: ProcessesOption = 1,
+    replicas: ReplicasOption = 1,
     tracking_uri: TrackingOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -89,7 +93,16 @@ def benchmark(
             "training.batch_size": batch_size,
             "seed": seed,
         }
-        options = TrainOptions(output, 1, resume, overwrite, device, tracking_uri)
+        options = TrainOptions(
+            output,
+            1,
+            resume,
+            overwrite,
+            device,
+            tracking_uri,
+            processes=processes,
+            replicas=replicas,
+        )
         settings = resolve_config(network, config, changes, set_ or [], "images")
         job.benchmark(settings, options, data_root)
 

@@ -74,6 +74,12 @@ LeakageOption = Annotated[
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run in --output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", min=1, help="Train blocks on N processes at once.")
+]
+ReplicasOption = Annotated[
+    int, typer.Option("--replicas", min=1, help="Copies of every block among the processes.")
+]
 TrackingOption = Annotated[
     str | None,
     typer.Option(

@@ -28,6 +28,7 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
+from brainage.training.processes import Layout
 from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
@@ -65,6 +66,14 @@ class TrainOptions:
     repeats: int = 1
     baselines: tuple[str, ...] = DEFAULT_BASELINES
     check_leakage: str = "none"
+    processes: int = 1
+    replicas: int = 1
+
+    @property
+    def layout(self) -> Layout | None:
+        """How many processes train; None for this one alone."""
+        several = self.processes > 1
+        return Layout(self.processes, self.replicas) if several else None
 
 
 class LogEpochs(Callback):
@@ -125,6 +134,7 @@ class _TrainJob:
                 callbacks=[ProgressBar(name), LogEpochs(run)],
                 checkpoint_path=folder / CHECKPOINT,
                 resume=self.options.resume,
+                layout=self.options.layout,
             )
             names = self.options.baselines
             baselines = fit_baselines(self.prepared, planned.split, config, names)

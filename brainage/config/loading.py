@@ -76,12 +76,18 @@ def dump_config(config: Config) -> str:
 def with_changes(config: Config, changes: dict[str, Any], where: str = "options") -> Config:
     """Replace values by dotted key, for example ``{"training.epochs": 5}``; None is ignored.
 
+    ``learning.blocks`` and ``learning.cuts`` exclude each other: the one that comes replaces the
+    other.
+
     Raises
     ------
     ConfigError
         If a key is unknown or a value is invalid.
     """
     content = config.model_dump(mode="json")
+    for key, other in (("blocks", "cuts"), ("cuts", "blocks")):
+        if changes.get(f"learning.{key}") is not None:
+            content["learning"][other] = None
     for key, value in changes.items():
         if value is None:
             continue

@@ -261,30 +261,47 @@ def choose_starts(costs: Mapping[str, int], blocks: int) -> list[str]:
     ConfigError
         If there are more blocks than stages.
     """
-    names, values = list(costs), list(costs.values())
-    if blocks > len(names):
+    names, prefix = list(costs), [0]
+    for value in costs.values():
+        prefix.append(prefix[-1] + value)
+    first = cut_evenly(len(names), blocks, lambda m, n: prefix[n] - prefix[m])
+    return [names[m] for m in first]
+
+
+def cut_evenly(stages: int, blocks: int, cost: Callable[[int, int], float]) -> list[int]:
+    """First stage of each of K contiguous blocks whose dearest block is as cheap as possible.
+
+    Parameters
+    ----------
+    cost : callable
+        Of the block that is made of stages m to n - 1. It need not be a sum over stages: a block
+        pays for one head, and not for the gradient of its own input.
+
+    Raises
+    ------
+    ConfigError
+        If there are more blocks than stages.
+    """
+    if blocks > stages:
         raise ConfigError(
             "learning.blocks",
-            f"{blocks} blocks do not fit a network of {len(names)} stages.",
-            f"Use 1 to {len(names)}.",
+            f"{blocks} blocks do not fit a network of {stages} stages.",
+            f"Use 1 to {stages}.",
         )
-    prefix = [0]
-    for value in values:
-        prefix.append(prefix[-1] + value)
     # best[k][n]: smallest possible dearest block when the first n stages form k blocks
-    best: list[list[float]] = [[float("inf")] * (len(names) + 1) for _ in range(blocks + 1)]
-    origin = [[0] * (len(names) + 1) for _ in range(blocks + 1)]
+    best: list[list[float]] = [[float("inf")] * (stages + 1) for _ in range(blocks + 1)]
+    origin = [[0] * (stages + 1) for _ in range(blocks + 1)]
     best[0][0] = 0.0
     for k in range(1, blocks + 1):
-        for n in range(k, len(names) + 1):
+        for n in range(k, stages + 1):
             for m in range(k - 1, n):
-                dearest = max(best[k - 1][m], prefix[n] - prefix[m])
+                dearest = max(best[k - 1][m], cost(m, n))
                 if dearest < best[k][n]:
                     best[k][n], origin[k][n] = dearest, m
-    starts, n = [], len(names)
+    starts, n = [], stages
     for k in range(blocks, 0, -1):
         n = origin[k][n]
-        starts.append(names[n])
+        starts.append(n)
     return starts[::-1]
 
 

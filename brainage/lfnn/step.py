@@ -34,6 +34,9 @@ class StepSettings:
         Share of the training that is done, in [0, 1): decides whose turn it is in `greedy`.
     resting : frozenset of int
         Hidden blocks that do not learn in this step; see `brainage.lfnn.schedules`.
+    randomness : callable
+        From the index of a block to the context in which it draws (dropout). A seed of its own for
+        each block and step makes the draws independent of which process runs the block, and when.
     recomputes : bool
         Do not keep activations: compute them once more for the backward pass (Chen et al. 2016,
         arXiv 1604.06174). End to end block by block, local blocks stage by stage.
@@ -48,6 +51,7 @@ class StepSettings:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     progress: float = 0.0
     resting: frozenset[int] = frozenset()
+    randomness: Callable[[int | str], AbstractContextManager[object]] = nullcontext
     recomputes: bool = False
 
 
@@ -90,6 +94,7 @@ Step = Callable[[BlockStack, Tensor, Tensor, StepSettings], StepResult]
 BuildAid = Callable[[AidRequest], nn.Module | None]
 
 
+HandOn = Callable[[Tensor], None]
 HiddenLoss = Callable[[BlockStack, int, Tensor, Tensor, StepSettings, Tensor], Tensor]
 """From stack, block index, worker outputs (B, W, C), target, settings and features to a scalar."""
 
@@ -131,23 +136,49 @@ def step_block_by_block(
     settings: StepSettings,
     loss_of_hidden: HiddenLoss,
 ) -> StepResult:
-    """Each block alone: hidden blocks learn from `loss_of_hidden`, the last one from L_g.
+    """Each block alone: hidden blocks learn from `loss_of_hidden`, the last one from L_g."""
+    everyone = range(len(stack))
+    return step_blocks(stack, everyone, inputs, target_values, settings, loss_of_hidden)
+
+
+def step_blocks(
+    stack: BlockStack,
+    blocks: range,
+    features: Tensor,
+    target_values: Tensor,
+    settings: StepSettings,
+    loss_of_hidden: HiddenLoss,
+    hand_on: HandOn | None = None,
+) -> StepResult:
+    """Some neighbouring blocks of a stack, one after another, each alone.
 
     The graph of one block is freed before the next block runs. Resting blocks hand their features
     on without learning.
+
+    Parameters
+    ----------
+    blocks : range
+        Which blocks; `features` are the input of the first of them.
+    hand_on : callable, optional
+        Gets the features of the last of them, detached, before its loss and backward.
     """
     losses: list[Tensor] = []
-    features = inputs
-    output = inputs
-    for block_index in range(len(stack)):
+    output = features
+    for block_index in blocks:
+        give = hand_on if block_index == blocks[-1] else None
         if block_index in settings.resting:
-            with torch.no_grad(), settings.autocast():
+            with torch.no_grad(), settings.autocast(), settings.randomness(block_index):
                 features = stack[block_index].body(features)
+            if give is not None:
+                give(features)
             continue
-        trained = train_block(stack, block_index, features, target_values, settings, loss_of_hidden)
+        trained = train_block(
+            stack, block_index, features, target_values, settings, loss_of_hidden, give
+        )
         features, output = trained.features, trained.outputs
         losses.append(trained.loss)
-    return StepResult(output.squeeze(1), tuple(losses))
+    is_last = blocks[-1] == len(stack) - 1
+    return StepResult(output.squeeze(1) if is_last else output, tuple(losses))
 
 
 @dataclass(frozen=True)
@@ -176,14 +207,17 @@ def train_block(
     target_values: Tensor,
     settings: StepSettings,
     loss_of_hidden: HiddenLoss,
+    hand_on: HandOn | None = None,
 ) -> TrainedBlock:
     """Forward, local loss and backward of one block: this `detach` is what makes a rule local.
 
     The last block learns from L_g. Its graph is freed before this returns, and no gradient of the
     block's input is computed.
     """
-    with settings.autocast():
+    with settings.autocast(), settings.randomness(block_index):
         features = run_stages(stack[block_index].body, features.detach(), settings.recomputes)
+        if hand_on is not None:
+            hand_on(features.detach())
         outputs = stack.read_out(block_index, features)
     if block_index == len(stack) - 1:
         loss = output_loss(outputs.squeeze(1), target_values, settings)

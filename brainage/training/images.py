@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,20 @@ import torch
 from brainage.config import Config, dump_config
 from brainage.data.image_files import Labels
 from brainage.data.image_sets import resolve_images
-from brainage.data.images import ImageData, ImageLoader, split_training
+from brainage.data.images import (
+    ArrayImages,
+    ImageData,
+    ImageLoader,
+    ImageSource,
+    Indices,
+    split_training,
+)
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
-from brainage.model import build_model, build_target
+from brainage.model import build_target
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.progressive import build_trainer
+from brainage.training.processes import FitTask, Layout, fit
+from brainage.training.trainer import Loader
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ def train_images(
     callbacks: Sequence[Callback] = (),
     checkpoint_path: Path | None = None,
     resume: bool = False,
+    layout: Layout | None = None,
 ) -> TrainedImages:
     """Train on the training images but for a validation part, and predict the test images.
 
@@ -76,37 +86,59 @@ def train_images(
     images, batch_size = config.images, config.training.batch_size
     assert images is not None
     train, validation = split_training(data.train.labels, images, config.split.seed)
-    shuffle = torch.Generator()
-    ordered = ImageLoader(data.train, train, images, batch_size, augments=True)
-    trainer = build_trainer(
-        build_model(config),
+    task = FitTask(
         config,
-        ordered_loader=ordered,
-        names=[f"image {position}" for position in train],
-        shuffle=shuffle,
-        device=device,
-        callbacks=callbacks,
-        checkpoint_path=checkpoint_path,
-        run_hash=_run_hash(data, config),
+        tuple(f"image {position}" for position in train),
+        partial(build_loaders, data.train, train, validation, config),
+        checkpoint_path,
+        _run_hash(data, config),
+        resume,
+        str(device),
     )
-    result = trainer.fit(
-        ImageLoader(data.train, train, images, batch_size, shuffle),
-        ImageLoader(data.train, validation, images, batch_size),
-        resume=resume,
-    )
+    model, result = fit(task, layout, callbacks)
     everyone = np.arange(len(data.test.labels))
     test_loader = ImageLoader(data.test, everyone, images, batch_size)
     return TrainedImages(
-        model=trainer.model,
+        model=model,
         config=config,
         history=result.history,
         kept_epoch=result.kept_epoch,
-        predicted=predict_classes(trainer.model, config, test_loader),
+        predicted=predict_classes(model, config, test_loader),
         labels=data.test.labels,
         n_train=len(train),
         n_validation=len(validation),
         seconds_per_epoch=float(np.median([record.epoch_seconds for record in result.history])),
         peak_memory_mb=max(record.peak_memory_mb for record in result.history),
+    )
+
+
+def build_loaders(
+    source: ImageSource,
+    train: Indices,
+    validation: Indices,
+    config: Config,
+    shuffle: torch.Generator | None,
+    reads_inputs: bool = True,
+) -> tuple[Loader, Loader]:
+    """Training and validation batches of an image data set.
+
+    Parameters
+    ----------
+    shuffle : torch.Generator, optional
+        Orders the training images; absent: their own order.
+    reads_inputs : bool
+        Without it a batch's inputs are empty: its labels and order are all that counts.
+    """
+    images, batch_size = config.images, config.training.batch_size
+    assert images is not None
+    if not reads_inputs:
+        nothing = np.zeros((1, config.input_shape[0], 1, 1), np.uint8)
+        labels = source.labels
+        source = ArrayImages(np.broadcast_to(nothing, (len(labels), *nothing.shape[1:])), labels)
+        images = images.model_copy(update={"crop_padding": 0})
+    return (
+        ImageLoader(source, train, images, batch_size, shuffle, augments=True),
+        ImageLoader(source, validation, images, batch_size),
     )
 
 

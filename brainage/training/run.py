@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from brainage.config import Config, LearningConfig, dump_config
 from brainage.data.augment import build_batch_augmentation
@@ -19,10 +21,10 @@ from brainage.data.transforms import build_augmentation
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import BLOCK_LOCAL
-from brainage.model import build_model, build_target, resolve_target
+from brainage.model import build_target, resolve_target
 from brainage.prediction import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.progressive import build_trainer
+from brainage.training.processes import FitTask, Layout, fit
 from brainage.training.trainer import Loader
 from brainage.types import HalfArray, Json
 
@@ -94,36 +96,37 @@ def train_run(
     callbacks: Sequence[Callback] = (),
     checkpoint_path: Path | None = None,
     resume: bool = False,
+    layout: Layout | None = None,
 ) -> TrainedRun:
     """Train on the split's training scans, watch its validation scans, predict its test scans.
 
-    Nothing is learned from test scans; the age range comes from training scans alone.
+    Nothing is learned from test scans; the age range comes from training scans alone. On several
+    processes (`layout`) the pipelined schedule gives the same bits on a CPU.
     """
     check_disjoint(prepared.cohort, split)
     config = resolve_target(config, list(prepared.ages[split.train]))
-    shuffle = torch.Generator()
-    names = [prepared.scan_ids[i] for i in split.train]
-    loaders = _Loaders(prepared, config)
-    trainer = build_trainer(
-        build_model(config),
+    names = tuple(prepared.scan_ids[i] for i in split.train)
+    task = FitTask(
         config,
-        ordered_loader=loaders.build(split.train, augments=True),
-        names=names,
-        shuffle=shuffle,
-        device=device,
-        callbacks=callbacks,
-        checkpoint_path=checkpoint_path,
-        run_hash=run_hash(prepared, split, config),
+        names,
+        partial(
+            build_loaders,
+            torch.from_numpy(_take(prepared.arrays, split.train)),
+            prepared.ages[split.train],
+            torch.from_numpy(_take(prepared.arrays, split.validation)),
+            prepared.ages[split.validation],
+            config,
+        ),
+        checkpoint_path,
+        run_hash(prepared, split, config),
+        resume,
+        str(device),
     )
-    result = trainer.fit(
-        loaders.build(split.train, augments=True, shuffle=shuffle),
-        loaders.build(split.validation),
-        resume=resume,
-    )
+    model, result = fit(task, layout, callbacks)
 
     def predict_part(part: NDArray[np.int64]) -> pd.DataFrame:
         predicted = predict_distribution(
-            trainer.model,
+            model,
             build_target(config.target),
             _take(prepared.arrays, part),
             config.training.batch_size,
@@ -132,7 +135,7 @@ def train_run(
         return build_prediction_table(prepared.cohort.select(part).table, predicted)
 
     return TrainedRun(
-        model=trainer.model,
+        model=model,
         config=config,
         history=result.history,
         kept_epoch=result.kept_epoch,
@@ -143,29 +146,53 @@ def train_run(
     )
 
 
-@dataclass(frozen=True)
-class _Loaders:
-    prepared: PreparedCohort
-    config: Config
+def build_loaders(
+    train_scans: Tensor,
+    train_ages: NDArray[np.float64],
+    validation_scans: Tensor,
+    validation_ages: NDArray[np.float64],
+    config: Config,
+    shuffle: torch.Generator | None,
+    reads_inputs: bool = True,
+) -> tuple[Loader, Loader]:
+    """Training and validation batches of prepared scans; tensors, because processes share them.
 
-    def build(
-        self,
-        part: NDArray[np.int64],
-        *,
-        augments: bool = False,
-        shuffle: torch.Generator | None = None,
-    ) -> Loader:
-        arrays, ages = _take(self.prepared.arrays, part), self.prepared.ages[part]
-        training, spacing_mm = self.config.training, self.config.preprocessing.spacing_mm
-        changes, processes = self.config.augmentation, training.loader_processes
-        if processes == 0:
-            augment = build_batch_augmentation(changes, spacing_mm) if augments else None
-            return ScanLoader(arrays, ages, training.batch_size, shuffle, augment)
-        names = [self.prepared.scan_ids[i] for i in part]
-        augmentation = build_augmentation(changes, spacing_mm) if augments else None
-        dataset = build_dataset(arrays, ages, names, augmentation)
-        order = torch.Generator() if shuffle is None else shuffle
-        return build_loader(dataset, training.batch_size, shuffle is not None, order, processes)
+    Parameters
+    ----------
+    train_scans, validation_scans : torch.Tensor of float16 (N, I, J, K)
+    train_ages, validation_ages : numpy.ndarray (N,)
+        Years.
+    shuffle : torch.Generator, optional
+        Orders the training scans; absent: their own order.
+    reads_inputs : bool
+        Without it a batch's inputs are empty: its labels and order are all that counts.
+    """
+    if not reads_inputs:
+        train_scans, validation_scans = (
+            scans[:, :1, :1, :1] for scans in (train_scans, validation_scans)
+        )
+    spacing_mm = config.preprocessing.spacing_mm
+    batch_size, processes = config.training.batch_size, config.training.loader_processes
+    if processes == 0:
+        batchwise = build_batch_augmentation(config.augmentation, spacing_mm)
+        changes = batchwise if reads_inputs else None
+        return (
+            ScanLoader(train_scans.numpy(), train_ages, batch_size, shuffle, changes),
+            ScanLoader(validation_scans.numpy(), validation_ages, batch_size),
+        )
+    augmentation = build_augmentation(config.augmentation, spacing_mm) if reads_inputs else None
+    train_set, validation_set = (
+        build_dataset(scans.numpy(), ages, [""] * len(ages), augmentation if trains else None)
+        for scans, ages, trains in (
+            (train_scans, train_ages, True),
+            (validation_scans, validation_ages, False),
+        )
+    )
+    order = shuffle or torch.Generator()
+    return (
+        build_loader(train_set, batch_size, shuffle is not None, order, processes),
+        build_loader(validation_set, batch_size, False, torch.Generator()),
+    )
 
 
 def build_prediction_table(table: pd.DataFrame, predicted: AgeDistribution) -> pd.DataFrame:

@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
 from brainage.lfnn.rules import METHOD_RULES, StepResult, StepSettings
 from brainage.lfnn.schedules import frozen_blocks, resting_blocks
-from brainage.model import build_target, derive_seed
+from brainage.model import build_target, derive_seed, seeded
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checkpoint import (
     Checkpoint,
@@ -28,6 +29,7 @@ from brainage.training.checkpoint import (
     save_checkpoint,
 )
 from brainage.training.checks import check_rests, check_turns
+from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     build_autocast,
     choose_memory_format,
@@ -182,6 +184,8 @@ class Trainer:
         losses = []
         for step, batch in enumerate(self._batches(epoch, loader)):
             self._set_learning_rate(epoch, step, len(loader))
+            draws = partial(seeded, self.config.seed, "draws", epoch, step)
+            self.settings = replace(self.settings, randomness=draws)
             self._let_rest(epoch, step)
             losses.append(self.train_step(batch))
             self._call("on_step_end", epoch, losses[-1])
@@ -189,8 +193,7 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> float:
         """One step of all optimizers on one batch; returns the sum of the blocks' losses."""
-        inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
-        inputs, target = mix_batch(inputs, target, self.training.mixup_alpha)
+        inputs, target = self._load(batch)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
@@ -201,6 +204,12 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         return float(sum(result.losses))
+
+    def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a batch on the device, mixed where the settings say so."""
+        inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
+        with self.settings.randomness("mixup"):
+            return mix_batch(inputs, target, self.training.mixup_alpha)
 
     def _batches(self, epoch: int, loader: Loader) -> Loader:
         """What the epoch learns from; another schedule may have something better."""
@@ -227,7 +236,9 @@ class Trainer:
     def _check_finite(self, result: StepResult, batch: Batch) -> None:
         """Refuse the step before any optimizer has moved; clips the gradients on the way."""
         bound = self.training.max_gradient_norm or math.inf
-        norms = [nn.utils.clip_grad_norm_(block.parameters(), bound) for block in self.model.blocks]
+        norms = [
+            nn.utils.clip_grad_norm_(list(block.parameters()), bound) for block in self.model.blocks
+        ]
         if all(math.isfinite(float(value)) for value in (*result.losses, *norms)):
             return
         names = ", ".join(self.names[int(i)] for i in batch["index"])
@@ -339,21 +350,28 @@ class Trainer:
     def _save(self) -> None:
         if self.checkpoint_path is None:
             return
+        checkpoint = Checkpoint(self._state_tensors(), self._state(), self.run_hash)
+        save_checkpoint(checkpoint, self.checkpoint_path)
+
+    def _state(self) -> dict[str, Any]:
+        history = [asdict(record) for record in self.history]
+        return {"history": history, "best_epoch": self.best_epoch}
+
+    def _state_tensors(self) -> dict[str, Tensor]:
+        """All that training needs to go on, and the best weights, by the checkpoint's names."""
         tensors = {f"model.{k}": v.cpu() for k, v in self.model.state_dict().items()}
         tensors |= {f"best.{k}": v.cpu() for k, v in self.best.items()}
         tensors |= optimizer_tensors(self.optimizers)
         if self.averaged is not None:
             tensors |= {f"averaged.{k}": v.cpu() for k, v in self.averaged.state_dict().items()}
-        state = {
-            "history": [asdict(record) for record in self.history],
-            "best_epoch": self.best_epoch,
-        }
-        save_checkpoint(Checkpoint(tensors, state, self.run_hash), self.checkpoint_path)
+        return tensors
 
     def _restore(self) -> None:
         if self.checkpoint_path is None or not self.checkpoint_path.exists():
             return
-        checkpoint = load_checkpoint(self.checkpoint_path, self.run_hash)
+        self._load_state(load_checkpoint(self.checkpoint_path, self.run_hash))
+
+    def _load_state(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.group("model"))
         if self.averaged is not None:
             self.averaged.load_state_dict(checkpoint.group("averaged"))
@@ -368,24 +386,3 @@ class Trainer:
     def _call(self, hook: str, *arguments: object) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(*arguments)
-
-
-def mix_batch(volumes: Tensor, ages: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Mix every scan and its age with another of the batch (mixup; Zhang et al. 2018).
-
-    One share λ ~ Beta(α, α) a batch, λ ≥ ½, from torch's global generator, which is seeded anew
-    for every epoch; α = 0 changes nothing and draws nothing.
-
-    Parameters
-    ----------
-    volumes : torch.Tensor (B, 1, I, J, K)
-    ages : torch.Tensor (B,)
-        Years.
-    """
-    if alpha == 0:
-        return volumes, ages
-    drawn = torch.distributions.Beta(alpha, alpha).sample()
-    share = float(torch.maximum(drawn, 1 - drawn))
-    other = torch.randperm(len(ages)).to(ages.device)
-    mixed_ages = share * ages + (1 - share) * ages[other]
-    return share * volumes + (1 - share) * volumes[other], mixed_ages

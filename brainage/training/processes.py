@@ -1,0 +1,361 @@
+"""Training on several processes: started here, or by `torchrun` on one or more machines."""
+
+import contextlib
+import os
+import queue
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import (
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,
+)
+
+from brainage.config import Config
+from brainage.errors import BrainageError, ConfigError, TrainingError
+from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.pipelined import RankLostError, explain_lost_rank, place_ranks
+from brainage.model import build_model, group_blocks
+from brainage.training.callbacks import Callback, EpochRecord
+from brainage.training.pipelined import PipelinedTrainer, check_pipelined
+from brainage.training.progressive import build_trainer
+from brainage.training.trainer import FitResult, Loader, Trainer
+
+TIMEOUT = timedelta(minutes=30)
+BuildLoaders = Callable[[torch.Generator | None, bool], tuple[Loader, Loader]]
+"""From the generator of the order (None: as stored, but augmented), and whether inputs are
+needed, to training and validation batches. It crosses to other processes: a `functools.partial` of
+a function, not a closure."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many processes train.
+
+    Attributes
+    ----------
+    processes : int
+        All of them: stages × replicas.
+    replicas : int
+        Data-parallel copies of every block.
+    threads : int, optional
+        Torch threads of each process. Absent: those of this process, shared out.
+    """
+
+    processes: int = 1
+    replicas: int = 1
+    threads: int | None = None
+
+    @property
+    def stages(self) -> int:
+        """Length of the pipeline."""
+        return self.processes // self.replicas
+
+    @property
+    def threads_each(self) -> int:
+        """Torch threads of each process."""
+        return self.threads or max(1, torch.get_num_threads() // self.processes)
+
+    def check(self, config: Config) -> None:
+        """Refuse what cannot be run.
+
+        Raises
+        ------
+        ConfigError
+            If the replicas do not divide the processes, or the method is not local.
+        """
+        if self.processes % self.replicas:
+            problem = f"{self.replicas} replicas do not divide {self.processes} processes."
+            raise ConfigError("--replicas", problem, "Use a divisor.")
+        started = started_by_torchrun()
+        if started is not None and started != self.processes:
+            problem = f"torchrun started {started} processes, --processes is {self.processes}."
+            raise ConfigError("--processes", problem, f"Use --processes {started}.")
+        check_pipelined(config)
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What every rank needs to train its blocks.
+
+    Attributes
+    ----------
+    config : Config
+        Resolved settings.
+    names : sequence of str
+        Names of the training samples.
+    build_loaders : callable
+        See `BuildLoaders`.
+    checkpoint_path, run_hash, resume
+        As for `Trainer`.
+    device : str
+        "cpu", or "cuda": each process of a machine takes the next one.
+    """
+
+    config: Config
+    names: tuple[str, ...]
+    build_loaders: BuildLoaders
+    checkpoint_path: Path | None = None
+    run_hash: str = ""
+    resume: bool = False
+    device: str = "cpu"
+
+
+def started_by_torchrun() -> int | None:
+    """Number of processes that `torchrun` started, of which this is one; None without it."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
+def fit(
+    task: FitTask, layout: Layout | None = None, callbacks: Sequence[Callback] = ()
+) -> tuple[BlockStack, FitResult]:
+    """Train here by the configured schedule, or on several processes by the pipelined one."""
+    if layout is not None and layout.processes > 1:
+        return fit_on_processes(task, layout, callbacks)
+    shuffle = torch.Generator()
+    trainer = build_trainer(
+        build_model(task.config),
+        task.config,
+        ordered_loader=task.build_loaders(None, True)[0],
+        names=task.names,
+        shuffle=shuffle,
+        device=torch.device(task.device),
+        callbacks=callbacks,
+        checkpoint_path=task.checkpoint_path,
+        run_hash=task.run_hash,
+    )
+    return trainer.model, trainer.fit(*task.build_loaders(shuffle, True), resume=task.resume)
+
+
+def fit_on_processes(
+    task: FitTask, layout: Layout, callbacks: Sequence[Callback] = ()
+) -> tuple[BlockStack, FitResult]:
+    """Train by the pipelined schedule; the result is that of the sequential one.
+
+    Under `torchrun` this process is one of the ranks; otherwise they are started here, and this
+    process waits for them and passes their progress on to the callbacks.
+
+    Raises
+    ------
+    ConfigError
+        If layout and settings do not fit.
+    TrainingError
+        If a process ends early; the state of the last epoch is on disk.
+    """
+    layout.check(task.config)
+    if started_by_torchrun() is not None:
+        return _fit_inline(task, layout, callbacks)
+    with tempfile.TemporaryDirectory() as folder:
+        path = task.checkpoint_path or Path(folder) / "checkpoint.safetensors"
+        if not task.resume:
+            path.unlink(missing_ok=True)
+        rendezvous = Path(folder) / "rendezvous"
+        # A file and not a port: nothing can collide with another run or be out of reach.
+        arguments = (replace(task, checkpoint_path=path), layout, f"file://{rendezvous}")
+        for callback in callbacks:
+            callback.on_model(build_model(task.config))
+        run_ranks(_rank_program, arguments, layout.processes, _Listener(callbacks).hear)
+        trainer = Trainer(
+            build_model(task.config),
+            task.config,
+            names=task.names,
+            shuffle=torch.Generator(),
+            checkpoint_path=path,
+            run_hash=task.run_hash,
+        )
+        # The merged checkpoint holds a finished run: this trains nothing, and keeps what it should.
+        result = trainer.fit(_Empty(), _Empty(), resume=True)
+        return trainer.model.to(torch.device(task.device)), result
+
+
+def run_ranks(
+    program: Callable[..., None],
+    arguments: tuple[Any, ...],
+    processes: int,
+    hear: Callable[[str, tuple[Any, ...]], None],
+) -> None:
+    """Start `program(rank, send, *arguments)` in fresh processes, and wait for all.
+
+    Parameters
+    ----------
+    hear : callable
+        Gets what the ranks send: a word and its arguments.
+
+    Raises
+    ------
+    BrainageError
+        As a rank raised it.
+    TrainingError
+        If a process was killed; the others are ended.
+    """
+    context = mp.get_context("spawn")
+    messages = context.Queue()
+    failures: list[BrainageError] = []
+
+    def listen() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                word, content = messages.get(timeout=0.05)
+                if word == "error":
+                    failures.append(content[0](*content[1:]))
+                else:
+                    hear(word, content)
+
+    children = start_processes(
+        _run_rank, (program, messages, arguments), processes, join=False, start_method="spawn"
+    )
+    assert children is not None
+    try:
+        while not children.join(timeout=0.05, grace_period=2.0):
+            listen()
+        listen()
+    except (ProcessExitedException, ProcessRaisedException) as error:
+        listen()
+        raise _explain(failures, [p.exitcode for p in children.processes]) from error
+    finally:
+        for process in children.processes:
+            if process.is_alive():
+                process.kill()
+
+
+def _explain(failures: list[BrainageError], codes: list[int | None]) -> BrainageError:
+    """The cause among what followed from it: a rank's own error, or the first to be killed."""
+    for failure in failures:
+        if not isinstance(failure, RankLostError):
+            return failure
+    remedy = "Go on from the last finished epoch with --resume."
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0 and -code not in (signal.SIGTERM, signal.SIGINT):
+            problem = f"was killed ({signal.Signals(-code).name}); the others were ended."
+            return TrainingError(f"process {rank}", problem, remedy)
+    if failures:
+        return failures[0]
+    bad = [rank for rank, code in enumerate(codes) if code]
+    return TrainingError(f"processes {bad}", "ended early.", f"{remedy} Use --debug for more.")
+
+
+def _run_rank(
+    rank: int, program: Callable[..., None], messages: Any, arguments: tuple[Any, ...]
+) -> None:
+    def send(word: str, *content: Any) -> None:
+        messages.put((word, content))
+
+    try:
+        program(rank, send, *arguments)
+    except BrainageError as error:
+        send("error", type(error), *error.args)
+        raise SystemExit(1) from None
+    finally:
+        messages.close()
+        messages.join_thread()
+
+
+def join_ranks(rank: int, processes: int, rendezvous: str, threads: int, device: str) -> None:
+    """Join the process group: gloo for the CPU, NCCL beside it where there is a GPU.
+
+    On one machine the loopback interface is used: the machine's own name may not resolve.
+    """
+    torch.set_num_threads(threads)
+    if rendezvous.startswith("file://"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    with explain_lost_rank():
+        dist.init_process_group(
+            backend, init_method=rendezvous, rank=rank, world_size=processes, timeout=TIMEOUT
+        )
+
+
+def _rank_program(
+    rank: int, send: Callable[..., None], task: FitTask, layout: Layout, rendezvous: str
+) -> None:
+    join_ranks(rank, layout.processes, rendezvous, layout.threads_each, task.device)
+    callbacks = [_Relay(send)] if rank == 0 else []
+    _fit_rank(rank, rank, task, layout, callbacks)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _fit_inline(
+    task: FitTask, layout: Layout, callbacks: Sequence[Callback]
+) -> tuple[BlockStack, FitResult]:
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    if not dist.is_initialized():
+        threads = layout.threads or torch.get_num_threads()  # torchrun has shared them out
+        join_ranks(rank, layout.processes, "env://", threads, task.device)
+    trainer, result = _fit_rank(rank, local_rank, task, layout, callbacks if rank == 0 else [])
+    return trainer.gather_model(build_model(task.config)), result
+
+
+def _fit_rank(
+    rank: int, local_rank: int, task: FitTask, layout: Layout, callbacks: Sequence[Callback]
+) -> tuple[PipelinedTrainer, FitResult]:
+    places = place_ranks(group_blocks(task.config, layout.stages), layout.replicas)
+    groups = [
+        dist.new_group([place.rank for place in places if place.stage == stage])
+        for stage in range(layout.stages)
+    ]
+    device = torch.device(task.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    shuffle, place = torch.Generator(), places[rank]
+    trainer = PipelinedTrainer(
+        build_model(task.config),
+        task.config,
+        place=place,
+        groups=groups,
+        names=task.names,
+        shuffle=shuffle,
+        device=device,
+        callbacks=callbacks,
+        checkpoint_path=task.checkpoint_path,
+        run_hash=task.run_hash,
+    )
+    return trainer, trainer.fit(*task.build_loaders(shuffle, place.is_first), resume=task.resume)
+
+
+class _Relay(Callback):
+    """Tells the parent what happens; the network itself stays in its process."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+
+    def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
+        self._send("on_fit_start", epochs, steps_per_epoch, done_epochs)
+
+    def on_step_end(self, epoch: int, loss: float) -> None:
+        self._send("on_step_end", epoch, loss)
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        self._send("on_epoch_end", record)
+
+    def on_fit_end(self) -> None:
+        self._send("on_fit_end")
+
+
+class _Listener:
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = callbacks
+
+    def hear(self, hook: str, arguments: tuple[Any, ...]) -> None:
+        for callback in self._callbacks:
+            getattr(callback, hook)(*arguments)
+
+
+class _Empty:
+    """A loader of nothing."""
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

@@ -1,0 +1,214 @@
+"""Entrants on several processes: LFNN-ℓ pipelined, and backpropagation at its best.
+
+Every lap starts its processes anew, each with the track's number of threads. All rivals step on the
+same global batch, through the trainer's own clipping and optimizers.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.nn.parallel import DistributedDataParallel
+
+from brainage.config import Config, with_changes
+from brainage.errors import ConfigError
+from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.pipelined import keep_blocks, place_ranks
+from brainage.lfnn.rules import StepResult
+from brainage.lfnn.step import output_loss
+from brainage.model import block_count, build_model, group_blocks, resolve_target
+from brainage.training.pipelined import PipelinedTrainer, check_pipelined
+from brainage.training.processes import Layout, join_ranks, run_ranks
+from brainage.training.resources import peak_memory_mb, reset_peak_memory
+from brainage.training.run import train_run
+from brainage.training.trainer import Batch, Trainer
+from pipelines.speed.entrants import Entrant, Epoch, Lap, Spec, Track
+from pipelines.speed.lap import random_batch
+from pipelines.speed.memory import allocated_mb
+
+SCHEDULES = ("pipelined", "ddp", "1f1b", "1f1b_m8", "gpipe")
+MICROBATCHES = {"1f1b": 4, "1f1b_m8": 8, "gpipe": 4}
+_AGES = (20.0, 80.0)
+
+
+class DataParallelTrainer(Trainer):
+    """Backpropagation on a part of each batch; gradients are averaged while they come."""
+
+    def __init__(self, model: BlockStack, config: Config, **more: Any) -> None:
+        super().__init__(model, config, **more)
+        self._parallel = DistributedDataParallel(self.model)
+
+    def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        inputs, target = super()._load(batch)
+        rank, count = dist.get_rank(), dist.get_world_size()
+        return inputs.tensor_split(count)[rank], target.tensor_split(count)[rank]
+
+    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
+        with self.settings.autocast():
+            output = self._parallel(inputs)
+        loss = output_loss(output, target, self.settings)
+        loss.backward()
+        return StepResult(output.detach(), (loss.detach(),))
+
+
+class MicrobatchTrainer(Trainer):
+    """Backpropagation in a pipeline of microbatches: torch's own 1F1B or GPipe schedule."""
+
+    def __init__(
+        self, model: BlockStack, config: Config, *, blocks: range, schedule: str, **more: Any
+    ) -> None:
+        super().__init__(keep_blocks(model, blocks), config, **more)
+        body: list[nn.Module] = [self.model[index].body for index in blocks]
+        self._is_last = blocks[-1] == len(model) - 1
+        head = self.model[blocks[-1]].head
+        if self._is_last and head is not None:
+            body += [head, nn.Flatten()]
+        stages, rank = dist.get_world_size(), dist.get_rank()
+        stage = PipelineStage(nn.Sequential(*body), rank, stages, self.device)
+        kind = ScheduleGPipe if schedule == "gpipe" else Schedule1F1B
+        self._schedule = kind(stage, MICROBATCHES[schedule], loss_fn=self._loss)
+
+    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return output_loss(output, target, self.settings)
+
+    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
+        losses: list[Tensor] = []
+        given = (inputs,) if dist.get_rank() == 0 else ()
+        with self.settings.autocast():
+            if self._is_last:
+                self._schedule.step(*given, target=target, losses=losses, return_outputs=False)
+            else:
+                self._schedule.step(*given, return_outputs=False)
+        loss = torch.stack(losses).mean().detach() if losses else torch.zeros(())
+        return StepResult(loss, (loss,))
+
+
+@dataclass(frozen=True)
+class DistributedEntrant:
+    """A method on several processes, started for each lap."""
+
+    spec: Spec
+    track: Track
+    network: str
+    blocks: int
+
+    def run_lap(self, repeat: int) -> Lap:
+        """Time steps on one batch; the pipelined schedule also trains to the end if wanted."""
+        steps, peak = (), math.nan
+        if self.track.steps:
+            steps, peak = self._time_steps(repeat)
+        if not self.track.trains or self.spec.schedule != "pipelined":
+            return Lap(steps, peak)
+        assert self.track.prepared is not None
+        config = config_of(self.spec, self.track, repeat)
+        layout = Layout(self.spec.devices, threads=self.track.threads)
+        device, split = torch.device(self.track.device), self.track.splits[repeat]
+        trained = train_run(self.track.prepared, split, config, device=device, layout=layout)
+        epochs = tuple(Epoch(r.train_seconds_cumulative, r.val_score) for r in trained.history)
+        error = float(trained.predictions["brain_age_gap_years"].abs().mean())
+        return Lap(steps, peak, epochs=epochs, test_mae_years=error)
+
+    def _time_steps(self, repeat: int) -> tuple[tuple[float, ...], float]:
+        peaks: list[float] = []
+        steps: list[tuple[float, ...]] = []
+
+        def hear(word: str, content: tuple[Any, ...]) -> None:
+            (peaks if word == "peak_mb" else steps).append(content[0])
+
+        with tempfile.TemporaryDirectory() as folder:
+            rendezvous = f"file://{Path(folder) / 'rendezvous'}"
+            arguments = (self.spec, self.track, repeat, rendezvous)
+            run_ranks(run_rank, arguments, self.spec.devices, hear)
+        return steps[0], sum(peaks)
+
+    def close(self) -> None:
+        """Nothing is left running."""
+
+
+def build_entrant(spec: Spec, track: Track) -> Entrant:
+    """An entrant on `spec.devices` processes.
+
+    Raises
+    ------
+    ConfigError
+        If its settings are wrong, or its batch cannot be shared out.
+    """
+    config = config_of(spec, track)
+    batch, parts = config.training.batch_size, MICROBATCHES.get(spec.schedule, 1)
+    parts = spec.devices if spec.schedule == "ddp" else parts
+    if batch % parts:
+        problem = f"a batch of {batch} cannot be shared out to {parts} parts."
+        raise ConfigError(spec.name, problem, "Change training.batch_size.")
+    group_blocks(config, spec.devices if spec.schedule != "ddp" else 1)
+    if spec.schedule == "pipelined":
+        check_pipelined(config)
+    elif config.learning.method != "bp":
+        raise ConfigError(spec.name, f"{spec.schedule} is a schedule of bp.", "Use method: bp.")
+    size = "x".join(str(side) for side in config.input_shape[1:])
+    blocks = block_count(config)
+    return DistributedEntrant(spec, track, f"{config.network.name} {size}", blocks)
+
+
+def config_of(spec: Spec, track: Track, repeat: int = 0) -> Config:
+    """Settings of a lap; the repeat is the seed's."""
+    changes = {"learning.method": spec.method, **spec.changes}
+    config = with_changes(track.config, changes, spec.name)
+    config = config.model_copy(update={"seed": config.seed + repeat})
+    return config if track.trains or config.images else resolve_target(config, _AGES)
+
+
+def run_rank(
+    rank: int, send: Callable[..., None], spec: Spec, track: Track, repeat: int, rendezvous: str
+) -> None:
+    """What each process of a lap does: build, warm up, time."""
+    join_ranks(rank, spec.devices, rendezvous, track.threads, track.device)
+    device = torch.device(track.device)
+    config = config_of(spec, track, repeat)
+    base = allocated_mb(device)
+    reset_peak_memory(device)
+    trainer = build_trainer(rank, spec, config, device)
+    steps = time_steps(trainer, random_batch(config, repeat), track)
+    send("peak_mb", peak_memory_mb(device) - base)
+    if rank == spec.devices - 1:
+        send("steps", steps)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def build_trainer(rank: int, spec: Spec, config: Config, device: torch.device) -> Trainer:
+    """The trainer of one rank."""
+    model, more = build_model(config), {"names": [], "shuffle": torch.Generator(), "device": device}
+    if spec.schedule == "ddp":
+        return DataParallelTrainer(model, config, **more)
+    groups = group_blocks(config, spec.devices)
+    if spec.schedule != "pipelined":
+        return MicrobatchTrainer(model, config, blocks=groups[rank], schedule=spec.schedule, **more)
+    alone = [dist.new_group([number]) for number in range(spec.devices)]
+    place = place_ranks(groups, 1)[rank]
+    return PipelinedTrainer(model, config, place=place, groups=alone, **more)
+
+
+def time_steps(trainer: Trainer, batch: Batch, track: Track) -> tuple[float, ...]:
+    """Seconds between the ends of steps, in the flow: the last stage's are the pipeline's."""
+    count = track.warmup_steps + track.steps
+    sizes = [len(batch["target"])] * count
+    trainer.model.train()
+    flow = trainer.linked(sizes) if isinstance(trainer, PipelinedTrainer) else nullcontext()
+    dist.barrier()
+    ends = []
+    with flow:
+        for _ in range(count):
+            trainer.train_step(batch)
+            ends.append(time.perf_counter())
+    timed = ends[max(0, track.warmup_steps - 1) :]
+    return tuple(after - before for before, after in pairwise(timed))
