@@ -24,7 +24,7 @@ from brainage.errors import BrainageError, PreparationError, StoreError, VolumeE
 from brainage.files import atomic_write_bytes, sha256_file
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.quality import limits_hash
-from brainage.types import HalfArray, LedgerEntry, Verdict
+from brainage.types import HalfArray, LedgerEntry, Verdict, Volume
 
 # Raise whenever the same file and settings would give another array.
 PREPARATION_VERSION = 2
@@ -96,10 +96,23 @@ def process_scan(
         If no brain is found. A brain that is not trusted has the verdict `failed`.
     """
     where = name if name is not None else str(path)
+    volume, mask = open_with_mask(path, settings, where)
+    return process_volume(volume, settings, where, mask=mask)
+
+
+def open_with_mask(
+    path: str | Path, settings: PreprocessingConfig, where: str
+) -> tuple[Volume, Volume | None]:
+    """Read one scan, and the brain mask beside it if it is a derivative with one.
+
+    Raises
+    ------
+    VolumeError
+        If the scan or its mask cannot be read.
+    """
     volume = open_scan(path, where, series=settings.series)
     beside = find_derivative(path).mask
-    mask = None if beside is None else load_mask(beside, f"{where}: {beside.name}")
-    return process_volume(volume, settings, where, mask=mask)
+    return volume, None if beside is None else load_mask(beside, f"{where}: {beside.name}")
 
 
 def prepare_scan(

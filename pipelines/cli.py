@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_raw, cli_science, cli_study
+from pipelines import cli_images, cli_raw, cli_report, cli_science, cli_study
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -304,6 +304,7 @@ app.command()(cli_science.reliability)
 app.command()(cli_science.calibrate)
 app.command()(cli_science.explain)
 app.command()(cli_raw.prepare)
+app.command()(cli_report.report)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from brainage.config import PreprocessingConfig
-from brainage.preprocessing.locate import Clock, Kind, locate_brain
+from brainage.preprocessing.locate import Clock, Kind, Located, locate_brain
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.quality import judge, measure
 from brainage.types import BoolArray, DoubleArray, Verdict, Volume
@@ -73,6 +73,13 @@ def process_volume(
     """
     clock = Clock()
     located = locate_brain(volume, mask, settings, where, clock)
+    return process_located(located, volume, settings, clock)
+
+
+def process_located(
+    located: Located, volume: Volume, settings: PreprocessingConfig, clock: Clock
+) -> Processed:
+    """Bring a scan whose brain is found onto the settings' grid, and judge it."""
     affine = grid_affine(settings)
     with clock.step("resample"):
         data, brain = located.sample(affine, settings.shape)
