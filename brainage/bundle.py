@@ -190,6 +190,21 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(model, config, facts, manifest["sha256"][WEIGHTS], ood=_read_ood(content))
 
 
+def bundle_files(folder: Path) -> list[str]:
+    """Files of a bundle and its members, relative to the folder; tables and pictures are not.
+
+    Raises
+    ------
+    BundleError
+        If the folder holds no finished bundle.
+    """
+    manifest = _read_manifest(folder)
+    files = ["manifest.json", *manifest["sha256"]]
+    for name in manifest.get("members", {}):
+        files += [f"{name}/{file}" for file in bundle_files(folder / name)]
+    return files
+
+
 def _load_ensemble(folder: Path, manifest: Json) -> Bundle:
     content = _read_checked(folder, manifest, SHARED_FILES)
     members = []
