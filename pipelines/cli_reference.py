@@ -14,7 +14,7 @@ from typer.models import ArgumentInfo
 _HEAD = """# Command line
 
 Made from the code by `make docs`; `brainage COMMAND --help` says the same. Exit codes: 0 done,
-2 bad input or a scan that failed (one line says which rule, what came, what to do), 130 interrupted.
+2 bad input or a scan that failed (one line says why and what to do), 130 interrupted.
 """
 _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
