@@ -8,6 +8,7 @@ from brainage.tracking import Tracker
 from pipelines.cohorts import DEMO, CohortOptions
 from pipelines.compare import CompareOptions, compare
 from pipelines.console import say, warn
+from pipelines.evaluate import read_predictions
 from pipelines.models import register_bundle
 from pipelines.predict import predict
 from pipelines.report import ReportOptions, report_scan
@@ -26,7 +27,10 @@ def demo(output: Path) -> None:
     bundle = load_bundle(model)
     copy_bundle(bundle, output / "model", {})
     register_bundle(Tracker(output, uri, on_warning=warn), output / "model", bundle)
-    report_scan(scans[0], str(output / "model"), ReportOptions(output / "report", age_years=50.0))
+    tested = read_predictions(model / "predictions.csv").iloc[0]
+    scan = next(cohort.cache_dir.glob(f"phantoms/**/{tested['scan_id']}*_T1w.nii.gz"))
+    known = ReportOptions(output / "report", age_years=float(tested["age_years"]))
+    report_scan(str(scan), str(output / "model"), known)
     say(
         f"model: {output / 'model'}\npictures: {training.output}\n"
         f"experiments: brainage mlflow --tracking-uri {uri}"

@@ -65,4 +65,5 @@ def test_failed_scan_is_not_predicted(bundle, scan, tmp_path):
     nib.save(nib.Nifti1Image(inverted, image.affine), path)
     found = examine_scan(bundle, identify_model(bundle, "m"), path, ExamineOptions(age_years=40.0))
     assert found.verdict == "failed" and found.reasons
+    assert not any("no usable T1 scan" in reason for reason in found.reasons), "said twice"
     assert found.predicted_age_years is None and not found.volumes_ml
