@@ -132,7 +132,7 @@ def tags_of(config: Config, data: "ImageData") -> Json:
         leader_fraction=config.learning.leader_fraction,
         seed=config.seed,
         cohort_hash=data.train.content_hash(),
-        schedule=schedule_of(config.learning.method),
+        schedule=schedule_of(config.learning),
     )
     return tags | {"dataset": config.images.dataset, "train_limit": config.images.train_limit}
 

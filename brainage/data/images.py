@@ -107,11 +107,13 @@ class ImageLoader:
         images: ImagesConfig,
         batch_size: int,
         shuffle: Generator | None = None,
+        augments: bool = False,
     ) -> None:
         if images.mean is None or images.std is None:
             raise ConfigError("images.mean", "is open.", "Resolve the settings first.")
         self._source, self._indices, self._images = source, indices, images
         self._batch_size, self._shuffle = batch_size, shuffle
+        self._augments = augments or shuffle is not None
         self._mean = torch.tensor(images.mean).view(1, -1, 1, 1)
         self._std = torch.tensor(images.std).view(1, -1, 1, 1)
         self._labels = torch.from_numpy(source.labels)
@@ -131,7 +133,7 @@ class ImageLoader:
             chosen = order[start : start + self._batch_size]
             positions = self._indices[chosen.numpy()]
             pixels = torch.as_tensor(self._source.load(positions))
-            if self._shuffle is not None:
+            if self._augments:
                 pixels = augment(pixels, self._images)
             inputs = (pixels.float() / 255 - self._mean) / self._std
             yield {"inputs": inputs, "target": self._labels[positions], "index": chosen}

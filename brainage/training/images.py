@@ -16,7 +16,7 @@ from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.model import build_model, build_target
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.trainer import Trainer
+from brainage.training.progressive import build_trainer
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def train_images(
     assert images is not None
     train, validation = split_training(data.train.labels, images, config.split.seed)
     shuffle = torch.Generator()
-    trainer = Trainer(
+    ordered = ImageLoader(data.train, train, images, batch_size, augments=True)
+    trainer = build_trainer(
         build_model(config),
         config,
+        ordered_loader=ordered,
         names=[f"image {position}" for position in train],
         shuffle=shuffle,
         device=device,
