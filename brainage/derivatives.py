@@ -21,25 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
-from brainage.data.extraction import extract_brain, load_mask
 from brainage.data.recognise import find_derivative
-from brainage.data.scans import Scan, read_scan, source_files
+from brainage.data.scans import Scan
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import atomic_write_bytes, sha256_bytes, sha256_file
 from brainage.preparation import content_hash
 from brainage.preprocessing.figures import draw_scan
-from brainage.preprocessing.mni import load_template
-from brainage.preprocessing.pipeline import Processed, process_volume
-from brainage.types import DoubleArray, Json, Verdict, Volume
+from brainage.preprocessing.pipeline import Processed
+from brainage.preprocessing.template import TEMPLATE_SHA256
+from brainage.source import SIDECAR_IMAGE, SIDECAR_MASK, ScanSource, process_source
+from brainage.types import DoubleArray, Json, Verdict
 
 # Raise whenever the same scan and settings would give other files.
-DERIVATIVE_VERSION = 1
+DERIVATIVE_VERSION = 2
 SPACE = "MNI152NLin2009aSym"
 IMAGE, MASK, PICTURE, RECORD = "T1w.nii.gz", "mask.nii.gz", "picture.png", "record.json"
 TASK = f"{__name__}:derive_task"
 
 _PACKAGES = ("brainage", "numpy", "scipy", "nibabel", "nilearn", "SimpleITK", "pydicom", "dcm2niix")
-_TEMPLATE_MM = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,11 @@ class ScanRequest:
     mask: str = ""
     command: str = ""
     age_from_dicom: bool = False
+
+    @property
+    def source(self) -> ScanSource:
+        """The scan and its mask."""
+        return ScanSource(self.path, self.scan_id, self.mask, self.command)
 
 
 @dataclass(frozen=True)
@@ -167,14 +171,14 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
         known = store.load(key)
         if known is not None:
             return known
-        scan = read_scan(request.path, request.scan_id, series=settings.series)
-        mask = _find_mask(request, scan.volume)
-        processed = process_volume(scan.volume, settings, request.scan_id, mask=mask)
+        done = process_source(request.source, settings, store.folder)
+        processed, scan = done.processed, done.scan
     except VolumeError as error:
         return _keep_failure(store, key, "read", error)
     except PreparationError as error:
         return _keep_failure(store, key, "prepare", error)
     files = _render(processed, request.scan_id)
+    sums = {name: sha256_bytes(content) for name, content in files.items()}
     record = ScanRecord(
         key=key,
         stage="prepare",
@@ -182,8 +186,9 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
         reason="; ".join(processed.reasons),
         note=scan.note,
         age_years=scan.age_years if request.age_from_dicom else None,
-        provenance=_describe(processed, request, scan, settings),
-        files={name: sha256_bytes(content) for name, content in files.items()},
+        provenance=_describe(processed, request, scan, settings)
+        | {SIDECAR_IMAGE: sums.get(IMAGE, ""), SIDECAR_MASK: sums.get(MASK, "")},
+        files=sums,
     )
     store.save(record, files)
     return record
@@ -197,18 +202,9 @@ def request_key(request: ScanRequest, settings: PreprocessingConfig) -> str:
     VolumeError
         If the scan or its mask is missing or cannot be read.
     """
-    parts = [str(DERIVATIVE_VERSION), content_hash(request.path, settings, request.scan_id)]
-    parts += [request.scan_id, request.command, str(request.age_from_dicom)]
-    if request.mask:
-        parts += [sha256_file(file) for file in source_files(request.mask, request.scan_id)]
+    parts = [str(DERIVATIVE_VERSION), content_hash(request.source, settings)]
+    parts += [request.scan_id, str(request.age_from_dicom)]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _find_mask(request: ScanRequest, volume: Volume) -> Volume | None:
-    if not request.mask and request.command:
-        return extract_brain(volume, request.command, request.scan_id)
-    mask = request.mask or find_derivative(request.path).mask
-    return load_mask(mask, f"{request.scan_id}: brain mask") if mask else None
 
 
 def _keep_failure(store: DerivativeStore, key: str, stage: str, error: BrainageError) -> ScanRecord:
@@ -246,17 +242,11 @@ def _describe(
         "Reasons": list(processed.reasons),
         "Measures": processed.measures,
         "SourceToSpaceAffine": processed.transform.tolist(),
-        "TemplateSHA256": template_hash(),
+        "TemplateSHA256": TEMPLATE_SHA256,
         "Parameters": settings.model_dump(mode="json"),
         "Versions": library_versions(),
         "SecondsPerStep": {name: round(took, 3) for name, took in processed.seconds.items()},
     }
-
-
-@lru_cache(maxsize=1)
-def template_hash() -> str:
-    """SHA-256 of the template's voxels at 2 mm."""
-    return hashlib.sha256(load_template(_TEMPLATE_MM).intensity.tobytes()).hexdigest()
 
 
 @lru_cache(maxsize=1)

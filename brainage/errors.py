@@ -47,6 +47,10 @@ class ImageDataError(BrainageError):
     """An image data set is missing, damaged or cannot be fetched."""
 
 
+class DownloadError(BrainageError):
+    """A public file cannot be downloaded, or is not what its publishers say."""
+
+
 class PreparationError(BrainageError):
     """A readable scan cannot be brought onto the network's grid."""
 

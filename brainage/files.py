@@ -7,6 +7,8 @@ from pathlib import Path
 
 from brainage.errors import BrainageError
 
+_DIGEST_BYTES = 32
+
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
@@ -44,6 +46,27 @@ def atomic_write_text(path: Path, text: str) -> None:
     """
     # Names of Linux files need not be UTF-8: their odd bytes come as surrogates and go back so.
     atomic_write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_sealed(path: Path, payload: bytes) -> None:
+    """Write a file that ends with the SHA-256 of what stands before it.
+
+    Raises
+    ------
+    BrainageError
+        If the file cannot be written.
+    """
+    atomic_write_bytes(path, payload + hashlib.sha256(payload).digest())
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """What `write_sealed` wrote; None where the file is missing or damaged."""
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    payload, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
+    return payload if hashlib.sha256(payload).digest() == digest else None
 
 
 def sha256_bytes(data: bytes) -> str:

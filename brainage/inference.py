@@ -1,7 +1,7 @@
 """Scans in, predicted ages out: one row or one ledger entry for every input."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from brainage.bundle import Bundle
 from brainage.errors import BundleError
 from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS, predict_intervals
-from brainage.preparation import prepare_cohort
+from brainage.preparation import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
@@ -67,6 +67,7 @@ def predict_scans(
     cache_dir: Path,
     *,
     level: float = DEFAULT_LEVEL,
+    how: Preparation = HERE,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Prepare and predict scans; a scan that cannot be used is an entry, not an error.
@@ -79,6 +80,8 @@ def predict_scans(
         Folder of prepared arrays.
     level : float
         Share of ages that the intervals shall hold.
+    how : Preparation
+        Its masks belong to the rows of `scans`.
     on_progress : callable, optional
         Called with (scans done, scans in all).
 
@@ -97,6 +100,7 @@ def predict_scans(
             list(chunk["scan_id"]),
             bundle.config.preprocessing,
             cache_dir,
+            how=replace(how, masks=how.masks[start : start + _CHUNK]),
             on_progress=_shifted(on_progress, start, len(scans)),
         )
         used = chunk.iloc[prepared.kept].copy()

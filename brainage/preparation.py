@@ -8,31 +8,37 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
-from brainage.data.extraction import load_mask
 from brainage.data.recognise import find_derivative
-from brainage.data.scans import open_scan, source_files
-from brainage.data.transforms import normalise_in_brain
-from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
-from brainage.files import atomic_write_bytes, sha256_file
-from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.errors import (
+    BrainageError,
+    ConfigError,
+    PreparationError,
+    StoreError,
+    VolumeError,
+)
+from brainage.files import read_sealed, write_sealed
+from brainage.preprocessing.intensity import normalise_in_brain
+from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.quality import limits_hash
-from brainage.types import HalfArray, LedgerEntry, Verdict, Volume
+from brainage.running.engines import Engine, run_tasks
+from brainage.source import ScanSource, hash_source, process_source, read_sidecar
+from brainage.types import HalfArray, Json, LedgerEntry, Verdict
 
 # Raise whenever the same file and settings would give another array.
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
+TASK = f"{__name__}:prepare_task"
 
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
 
-_DIGEST_BYTES = 32
 _LOOK = "Look at the scan; give another one, or a brain mask."
 _OTHER_CACHE = "Free disk space or choose another cache folder."
 
@@ -81,58 +87,24 @@ class PreparedScan:
     measures: dict[str, float]
 
 
-def process_scan(
-    path: str | Path,
-    settings: PreprocessingConfig,
-    name: str | None = None,
-) -> Processed:
-    """Read one scan, find its brain or take a derivative's own mask, and judge the result.
-
-    Raises
-    ------
-    VolumeError
-        If the scan or its mask cannot be read.
-    PreparationError
-        If no brain is found. A brain that is not trusted has the verdict `failed`.
-    """
-    where = name if name is not None else str(path)
-    volume, mask = open_with_mask(path, settings, where)
-    return process_volume(volume, settings, where, mask=mask)
-
-
-def open_with_mask(
-    path: str | Path, settings: PreprocessingConfig, where: str
-) -> tuple[Volume, Volume | None]:
-    """Read one scan, and the brain mask beside it if it is a derivative with one.
-
-    Raises
-    ------
-    VolumeError
-        If the scan or its mask cannot be read.
-    """
-    volume = open_scan(path, where, series=settings.series)
-    beside = find_derivative(path).mask
-    return volume, None if beside is None else load_mask(beside, f"{where}: {beside.name}")
-
-
 def prepare_scan(
-    path: str | Path,
-    settings: PreprocessingConfig,
-    name: str | None = None,
+    source: ScanSource, settings: PreprocessingConfig, cache_dir: Path | None = None
 ) -> PreparedScan:
-    """Read, process, check and normalise one scan, without any cache.
+    """Read, process, check and normalise one scan; placements alone are cached.
 
     Raises
     ------
     VolumeError
-        If the scan cannot be read.
+        If the scan or its mask cannot be read.
     PreparationError
         If no brain is found, or the quality gate fails the scan.
     """
-    where = name if name is not None else str(path)
-    scan = normalise(process_scan(path, settings, name), where)
-    label = find_derivative(path).label
-    return replace(scan, recognised=f"{scan.recognised} ({label})") if label else scan
+    processed = process_source(source, settings, cache_dir).processed
+    scan = normalise(processed, source.where)
+    label = find_derivative(source.path).label
+    if not label or processed.recognised == "prepared brain":
+        return scan
+    return replace(scan, recognised=f"{scan.recognised} ({label})")
 
 
 def normalise(processed: Processed, where: str) -> PreparedScan:
@@ -162,27 +134,17 @@ def settings_hash(settings: PreprocessingConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def content_hash(
-    path: str | Path,
-    settings: PreprocessingConfig,
-    name: str | None = None,
-) -> str:
-    """SHA-256 of all bytes of a scan (a pair, a whole folder), its mask and its settings.
+def content_hash(source: ScanSource, settings: PreprocessingConfig) -> str:
+    """SHA-256 of a scan's bytes, its mask, the sidecar that vouches for it, and the settings.
 
     Raises
     ------
     VolumeError
         If a file is missing or cannot be read.
     """
-    digest = hashlib.sha256(settings_hash(settings).encode())
-    beside = find_derivative(path).mask
-    for file in (*source_files(path, name), *([] if beside is None else [beside])):
-        try:
-            digest.update(sha256_file(file).encode())
-        except BrainageError as error:
-            where = name if name is not None else str(path)
-            raise VolumeError(where, error.problem, error.remedy) from error
-    return digest.hexdigest()
+    sidecar = None if source.mask or source.command else read_sidecar(source.path)
+    parts = (settings_hash(settings), hash_source(source), json.dumps(sidecar, sort_keys=True))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -202,12 +164,8 @@ class PreparedStore:
 
     def load(self, key: str, shape: tuple[int, int, int]) -> PreparedScan | None:
         """Scan of a content hash; None where it is missing, damaged or of another shape."""
-        try:
-            stored = self.path(key).read_bytes()
-        except OSError:
-            return None
-        payload, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
-        if hashlib.sha256(payload).digest() != digest:
+        payload = read_sealed(self.path(key))
+        if payload is None:
             return None
         stream = io.BytesIO(payload)
         array = np.load(stream, allow_pickle=False)
@@ -229,9 +187,35 @@ class PreparedStore:
         record = {f.name: getattr(scan, f.name) for f in fields(scan) if f.name != "array"}
         payload = stream.getvalue() + json.dumps(record).encode()
         try:
-            atomic_write_bytes(self.path(key), payload + hashlib.sha256(payload).digest())
+            write_sealed(self.path(key), payload)
         except BrainageError as error:
             raise StoreError(error.where, error.problem, _OTHER_CACHE) from error
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a cohort is prepared.
+
+    Attributes
+    ----------
+    engine : Engine, optional
+        Child processes to work in, so that a crash is a row of the ledger; None works in this one.
+    masks : tuple of str
+        Brain mask of each scan, or empty; () where there are none.
+    command : str
+        Brain extraction command for scans without a mask, or empty.
+    memory_bound_bytes : int
+        Above it, arrays are memory-mapped from one file in the cache.
+    """
+
+    engine: Engine | None = None
+    masks: tuple[str, ...] = ()
+    command: str = ""
+    memory_bound_bytes: int = MEMORY_BOUND_BYTES
+
+
+HERE = Preparation()
+"""One scan after another, in this process."""
 
 
 def prepare_cohort(
@@ -240,8 +224,8 @@ def prepare_cohort(
     settings: PreprocessingConfig,
     cache_dir: Path,
     *,
+    how: Preparation = HERE,
     on_progress: Callable[[int, int], None] | None = None,
-    memory_bound_bytes: int = MEMORY_BOUND_BYTES,
 ) -> PreparedScans:
     """Prepare every scan, or take it from the cache; a failing scan is an entry, not an error.
 
@@ -253,8 +237,6 @@ def prepare_cohort(
         Folder of a `PreparedStore`, made when missing.
     on_progress : callable, optional
         Called with (scans done, scans in all) after each scan.
-    memory_bound_bytes : int
-        Above it, arrays are memory-mapped from one file in the cache.
 
     Raises
     ------
@@ -262,24 +244,25 @@ def prepare_cohort(
         If the cache cannot be written.
     """
     store = PreparedStore(Path(cache_dir))
-    entries: list[LedgerEntry] = []
-    keys: dict[int, str] = {}
-    for index, (path, scan_id) in enumerate(zip(paths, scan_ids, strict=True)):
-        key, entry = _prepare_into(store, path, scan_id, settings)
-        entries.append(entry)
-        if key is not None:
-            keys[index] = key
+    masks = how.masks or ("",) * len(paths)
+    sources = [
+        ScanSource(path, scan_id, mask, "" if mask else how.command)
+        for path, scan_id, mask in zip(paths, scan_ids, masks, strict=True)
+    ]
+    found: dict[int, tuple[str, LedgerEntry]] = {}
+    for position, result in _prepare_all(sources, settings, store, how.engine):
+        found[position] = result
         if on_progress is not None:
-            on_progress(index + 1, len(paths))
-    arrays = _gather(store, list(keys.values()), settings.shape, memory_bound_bytes)
-    return PreparedScans(arrays, np.array(list(keys), dtype=np.int64), entries)
+            on_progress(len(found), len(paths))
+    entries = [found[position][1] for position in range(len(paths))]
+    used = [index for index, entry in enumerate(entries) if entry.verdict != "failed"]
+    keys = [found[position][0] for position in used]
+    arrays = _gather(store, keys, settings.shape, how.memory_bound_bytes)
+    return PreparedScans(arrays, np.array(used, dtype=np.int64), entries)
 
 
 def load_or_prepare(
-    store: PreparedStore,
-    path: str | Path,
-    settings: PreprocessingConfig,
-    name: str | None = None,
+    store: PreparedStore, source: ScanSource, settings: PreprocessingConfig
 ) -> tuple[str, PreparedScan]:
     """Content hash and prepared scan, computed and stored if the store lacks it.
 
@@ -290,32 +273,72 @@ def load_or_prepare(
     StoreError
         If the folder cannot be written.
     """
-    key = content_hash(path, settings, name)
+    key = content_hash(source, settings)
     scan = store.load(key, settings.shape)
     if scan is None:
-        scan = prepare_scan(path, settings, name)
+        scan = prepare_scan(source, settings, store.folder)
         store.save(key, scan)
     return key, scan
 
 
-def _prepare_into(
-    store: PreparedStore,
-    path: str,
-    scan_id: str,
-    settings: PreprocessingConfig,
-) -> tuple[str | None, LedgerEntry]:
-    start = time.perf_counter()
-
-    def entry(stage: str, verdict: Verdict, reason: str) -> LedgerEntry:
-        return LedgerEntry(scan_id, stage, verdict, reason, time.perf_counter() - start)
-
+def prepare_task(argument: Json) -> Json:
+    """Prepare a scan into the store, between JSON objects: what child processes run."""
+    source, start = ScanSource(**argument["source"]), time.perf_counter()
+    settings = PreprocessingConfig.model_validate(argument["settings"])
+    store = PreparedStore(Path(argument["cache"]))
+    key, stage, verdict, reason = "", "prepare", "failed", ""
     try:
-        key, scan = load_or_prepare(store, path, settings, scan_id)
+        key, scan = load_or_prepare(store, source, settings)
+        verdict, reason = scan.verdict, "; ".join(scan.reasons)
     except VolumeError as error:
-        return None, entry("read", "failed", error.reason)
+        stage, reason = "read", error.reason
     except PreparationError as error:
-        return None, entry("prepare", "failed", error.reason)
-    return key, entry("prepare", scan.verdict, "; ".join(scan.reasons))
+        reason = error.reason
+    except (StoreError, ConfigError) as error:
+        # The store or a setting is at fault, not the scan: the whole run must end.
+        return {"fault": [error.where, error.problem, error.remedy]}
+    seconds = time.perf_counter() - start
+    return {"key": key, "entry": [source.scan_id, stage, verdict, reason, seconds]}
+
+
+def _prepare_all(
+    sources: Sequence[ScanSource],
+    settings: PreprocessingConfig,
+    store: PreparedStore,
+    engine: Engine | None,
+) -> Iterator[tuple[int, tuple[str, LedgerEntry]]]:
+    """Position, key and ledger entry of every scan; children get only what the cache lacks."""
+    common = {"settings": settings.model_dump(mode="json"), "cache": str(store.folder.absolute())}
+    waiting = []
+    for position, source in enumerate(sources):
+        argument = {"source": asdict(source), **common}
+        if engine is None or _is_stored(store, source, settings):
+            yield position, _read_answer(prepare_task(argument))
+        else:
+            waiting.append((position, argument))
+    if engine is None or not waiting:
+        return
+    for index, outcome in run_tasks(TASK, [argument for _, argument in waiting], engine):
+        position = waiting[index][0]
+        if outcome.result is not None:
+            yield position, _read_answer(outcome.result)
+            continue
+        reason = f"{outcome.problem}."
+        scan_id = sources[position].scan_id
+        yield position, ("", LedgerEntry(scan_id, "process", "failed", reason, outcome.seconds))
+
+
+def _is_stored(store: PreparedStore, source: ScanSource, settings: PreprocessingConfig) -> bool:
+    try:
+        return store.path(content_hash(source, settings)).is_file()
+    except VolumeError:
+        return False  # a child will say what is wrong with it
+
+
+def _read_answer(answer: Json) -> tuple[str, LedgerEntry]:
+    if "fault" in answer:
+        raise StoreError(*answer["fault"])
+    return answer["key"], LedgerEntry(*answer["entry"])
 
 
 def _gather(

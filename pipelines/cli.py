@@ -19,10 +19,13 @@ from pipelines.options import (
     DebugOption,
     DeviceOption,
     EpochsOption,
+    ExtractionOption,
     FoldsOption,
+    JobsOption,
     LeaderOption,
     LeakageOption,
     LevelOption,
+    MaskOption,
     OutputOption,
     OverwriteOption,
     PresetOption,
@@ -87,6 +90,9 @@ def train(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
+    jobs: JobsOption = 1,
+    mask: MaskOption = "",
+    brain_extraction_command: ExtractionOption = "",
     cache: CacheOption = None,
     tracking_uri: TrackingOption = None,
     debug: DebugOption = False,
@@ -95,6 +101,7 @@ def train(
     from pipelines.console import clear_errors
 
     with clear_errors(debug):
+        from pipelines.masks import ScanOptions
         from pipelines.settings import parse_baselines, resolve_config
 
         changes = {
@@ -107,7 +114,8 @@ def train(
         }
         settings = resolve_config(preset, config, changes, set_ or [])
         chosen = parse_baselines(baselines)
-        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache)
+        scans = ScanOptions(jobs, mask, brain_extraction_command)
+        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache, scans)
 
         from pipelines import train as job
 
@@ -150,6 +158,9 @@ def compare(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
+    jobs: JobsOption = 1,
+    mask: MaskOption = "",
+    brain_extraction_command: ExtractionOption = "",
     cache: CacheOption = None,
     tracking_uri: TrackingOption = None,
     debug: DebugOption = False,
@@ -158,6 +169,7 @@ def compare(
     from pipelines.console import clear_errors
 
     with clear_errors(debug):
+        from pipelines.masks import ScanOptions
         from pipelines.settings import parse_methods, resolve_config
 
         changes = {
@@ -168,7 +180,8 @@ def compare(
         }
         settings = resolve_config(preset, config, changes, set_ or [])
         chosen = parse_methods(methods)
-        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache)
+        scans = ScanOptions(jobs, mask, brain_extraction_command)
+        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache, scans)
 
         from pipelines import compare as job
         from pipelines.train import TrainOptions
@@ -194,6 +207,9 @@ def predict(
     where: WhereOption = None,
     column: ColumnOption = None,
     level: LevelOption = 0.9,
+    jobs: JobsOption = 1,
+    mask: MaskOption = "",
+    brain_extraction_command: ExtractionOption = "",
     cache: CacheOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -202,10 +218,18 @@ def predict(
 
     with clear_errors(debug):
         from pipelines import predict as job
+        from pipelines.masks import ScanOptions
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
         failed = job.predict(
-            scans or [], options, model, output, cache or default_cache(), level, series=series
+            scans or [],
+            options,
+            model,
+            output,
+            cache or default_cache(),
+            level,
+            series=series,
+            scan_options=ScanOptions(jobs, mask, brain_extraction_command),
         )
         if failed:
             raise typer.Exit(BAD_INPUT)

@@ -12,6 +12,9 @@ from pipelines.options import (
     ColumnOption,
     ConfigOption,
     DebugOption,
+    ExtractionOption,
+    JobsOption,
+    MaskOption,
     OutputOption,
     PresetOption,
     SeriesOption,
@@ -20,8 +23,6 @@ from pipelines.options import (
     WhereOption,
     build_cohort_options,
 )
-
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Scans at a time.")]
 
 
 def prepare(
@@ -43,15 +44,8 @@ def prepare(
     timeout_s: Annotated[
         float, typer.Option("--timeout-s", min=1.0, help="Most seconds for one scan.")
     ] = 900.0,
-    mask: Annotated[
-        str, typer.Option("--mask", help="Brain masks: a column, or a path with {scan_id}.")
-    ] = "",
-    brain_extraction_command: Annotated[
-        str,
-        typer.Option(
-            "--brain-extraction-command", help="Own tool: 'hd-bet -i {input} -o {output}'"
-        ),
-    ] = "",
+    mask: MaskOption = "",
+    brain_extraction_command: ExtractionOption = "",
     series: SeriesOption = None,
     age_from_dicom: Annotated[
         bool, typer.Option("--age-from-dicom", help="Take PatientAge where the table has no age.")

@@ -1,6 +1,6 @@
 """From `--cohort` to prepared scans and a ledger, for every command that takes a cohort."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from brainage.config import PreprocessingConfig
 from brainage.errors import CohortError
 from brainage.types import LedgerEntry
 from pipelines.console import default_cache, scan_progress
+from pipelines.masks import ScanOptions
 
 if TYPE_CHECKING:
     from brainage.data.cohort import CohortReading
@@ -26,6 +27,7 @@ class CohortOptions:
     columns: dict[str, str] | None = None
     skip_bad: bool = False
     cache: Path | None = None
+    scans: ScanOptions = field(default_factory=ScanOptions)
 
     @property
     def cache_dir(self) -> Path:
@@ -47,6 +49,11 @@ def read_options(options: CohortOptions, *, require_age: bool = True) -> "Cohort
         skip_bad=options.skip_bad,
         require_age=require_age,
     )
+
+
+def table_folder(source: str) -> Path:
+    """Folder where paths of a cohort start."""
+    return Path(source) if Path(source).is_dir() else Path(source).parent
 
 
 def make_phantoms(folder: Path, subjects: int = DEMO_SUBJECTS, seed: int = 0) -> Path:
@@ -81,12 +88,14 @@ def prepare_options(
 
     reading = read_options(options)
     table = reading.cohort.table
+    how = options.scans.build(table, table_folder(reading.cohort.source))
     with scan_progress("preparing scans") as progress:
         prepared = prepare_cohort(
             list(table["path"]),
             list(table["scan_id"]),
             settings,
             options.cache_dir,
+            how=how,
             on_progress=progress,
         )
     entries = [*reading.rejected, *prepared.entries]

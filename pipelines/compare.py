@@ -18,6 +18,7 @@ from brainage.evaluation.comparison import (
 )
 from brainage.evaluation.figures import plot_comparison
 from brainage.files import atomic_write_text
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.preprocessing.ledger import write_ledger
 from brainage.tracking import COMPARISON_NOTE, Run, Tracker, run_name
 from brainage.training.callbacks import ProgressBar
@@ -119,8 +120,8 @@ class _Job:
         """Train all methods on one seed and fold; BP first, since it sets the target."""
         target: float | None = None
         for method in sorted(self.options.methods, key=lambda name: name != "bp"):
-            config = with_changes(self.config, {"learning.method": method, "seed": seed})
-            name = run_name(method, seed, fold)
+            config = _config_of(method, seed, self.config)
+            name = run_name(method, seed, fold, schedule_of(config.learning))
             tags = tags_of(config, self.prepared, fold)
             params = config.model_dump(mode="json")
             with self.tracker.start_run(name, tags=tags, params=params, parent=parent) as run:
@@ -129,7 +130,8 @@ class _Job:
                     target = trained.history[-1].val_score
                 reached = _seconds_to(trained, target)
                 run.log_metrics(tracked_results(metrics, reached))
-            row = {"method": method, "schedule": schedule_of(method), "seed": seed, "fold": fold}
+            row = {"method": method, "schedule": schedule_of(config.learning)}
+            row |= {"seed": seed, "fold": fold}
             row |= {key: metrics[key] for key in ("mae_years", "seconds_per_epoch")}
             rows.append(
                 row | {"seconds_to_target": reached, "peak_memory_mb": trained.peak_memory_mb}
@@ -175,6 +177,16 @@ def log_overview(parent: Run, runs: pd.DataFrame, histories: pd.DataFrame) -> No
     parent.log_metrics(
         {f"{name}/{method}": row[name] for method, row in medians.iterrows() for name in medians}
     )
+
+
+def _config_of(method: str, seed: int, config: Config) -> Config:
+    """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
+    learning = config.learning
+    if METHOD_RULES[method].hidden_loss is None:
+        absent = ("freeze_after", "update_every", "patience_epochs")
+        changes = {"schedule": "sequential", **dict.fromkeys(absent)}
+        config = config.model_copy(update={"learning": learning.model_copy(update=changes)})
+    return with_changes(config, {"learning.method": method, "seed": seed})
 
 
 def _seconds_to(trained: TrainedRun, target: float | None) -> float | None:

@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from pipelines.cohorts import CohortOptions
+    from pipelines.masks import ScanOptions
 
 CohortOption = Annotated[
     str, typer.Option("--cohort", help="CSV/TSV table, BIDS folder, or demo (phantoms).")
@@ -25,6 +26,14 @@ SkipBadOption = Annotated[
 CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder of prepared scans [default: user cache]."),
+]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Scans prepared at a time.")]
+MaskOption = Annotated[
+    str, typer.Option("--mask", help="Brain masks: a column, or a path with {scan_id}.")
+]
+ExtractionOption = Annotated[
+    str,
+    typer.Option("--brain-extraction-command", help="Own tool: 'hd-bet -i {input} -o {output}'"),
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Settings in configs/brain_age.")]
 ConfigOption = Annotated[
@@ -82,10 +91,17 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback o
 
 
 def build_cohort_options(
-    source: str, where: str | None, columns: list[str] | None, skip_bad: bool, cache: Path | None
+    source: str,
+    where: str | None,
+    columns: list[str] | None,
+    skip_bad: bool,
+    cache: Path | None,
+    scans: "ScanOptions | None" = None,
 ) -> "CohortOptions":
     """Collect what the command line says of a cohort."""
     from pipelines.cohorts import CohortOptions
     from pipelines.console import parse_pairs
+    from pipelines.masks import ScanOptions
 
-    return CohortOptions(source, where, parse_pairs(columns or [], "--column"), skip_bad, cache)
+    pairs = parse_pairs(columns or [], "--column")
+    return CohortOptions(source, where, pairs, skip_bad, cache, scans or ScanOptions())

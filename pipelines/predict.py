@@ -17,10 +17,12 @@ from brainage.inference import (
     predict_scans,
     scans_table,
 )
+from brainage.preparation import HERE, Preparation
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
-from pipelines.cohorts import CohortOptions, read_options
+from pipelines.cohorts import CohortOptions, read_options, table_folder
 from pipelines.console import say, scan_progress, warn
+from pipelines.masks import ScanOptions
 from pipelines.models import load_model
 from pipelines.results import write_table
 
@@ -36,6 +38,7 @@ def predict(
     level: float = DEFAULT_LEVEL,
     *,
     series: str | None = None,
+    scan_options: ScanOptions = ScanOptions(),
 ) -> int:
     """Predict every scan; returns the number of scans that failed.
 
@@ -58,9 +61,11 @@ def predict(
         bundle = replace(bundle, config=config)
     if cohort_options is not None:
         table, entries = _cohort_table(cohort_options)
+        how = scan_options.build(table, table_folder(cohort_options.source))
     else:
         table, entries = scans_table(scans)
-    predictions = predict_table(bundle, table, cache, level)
+        how = scan_options.build(table, Path())
+    predictions = predict_table(bundle, table, cache, level, how)
     entries = [*entries, *predictions.entries]
     people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
     write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
@@ -74,11 +79,15 @@ def predict(
 
 
 def predict_table(
-    bundle: Bundle, table: pd.DataFrame, cache: Path, level: float = DEFAULT_LEVEL
+    bundle: Bundle,
+    table: pd.DataFrame,
+    cache: Path,
+    level: float = DEFAULT_LEVEL,
+    how: Preparation = HERE,
 ) -> Predictions:
     """Predict a table of scans with a progress bar."""
     with scan_progress("predicting") as progress:
-        return predict_scans(bundle, table, cache, level=level, on_progress=progress)
+        return predict_scans(bundle, table, cache, level=level, how=how, on_progress=progress)
 
 
 def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:
@@ -117,6 +126,6 @@ def ledger_path(output: Path) -> Path:
 
 def _cohort_table(options: CohortOptions) -> tuple[pd.DataFrame, list[LedgerEntry]]:
     # A prediction needs no age, and one bad row must not keep the others from theirs.
-    options = CohortOptions(options.source, options.where, options.columns, True, options.cache)
+    options = replace(options, skip_bad=True)
     reading = read_options(options, require_age=False)
     return reading.cohort.table, reading.rejected

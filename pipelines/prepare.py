@@ -23,15 +23,16 @@ from brainage.derivatives import (
     library_versions,
     place_file,
 )
-from brainage.errors import ConfigError, StoreError
+from brainage.errors import StoreError
 from brainage.files import atomic_write_text
 from brainage.preprocessing.figures import SheetTile, build_sheet
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.running.engines import Engine, run_tasks
 from brainage.running.parent import Outcome
 from brainage.types import LedgerEntry
-from pipelines.cohorts import CohortOptions, read_options
+from pipelines.cohorts import CohortOptions, read_options, table_folder
 from pipelines.console import say, scan_progress, warn
+from pipelines.masks import find_masks
 from pipelines.prepare_layout import (
     COHORT,
     IMAGE_END,
@@ -126,8 +127,7 @@ def build_requests(
 ) -> list[ScanRequest]:
     """One request for each scan of a cohort, in its order."""
     table = reading.cohort.table
-    source = Path(reading.cohort.source)
-    masks = find_masks(table, options.mask, source if source.is_dir() else source.parent)
+    masks = find_masks(table, options.mask, table_folder(reading.cohort.source))
     return [
         ScanRequest(
             scan_id=scan_id,
@@ -140,32 +140,6 @@ def build_requests(
         )
         for scan_id, path, mask in zip(table["scan_id"], table["path"], masks, strict=True)
     ]
-
-
-def find_masks(table: pd.DataFrame, mask: str, folder: Path) -> list[str]:
-    """Mask file of each scan, or empty; names in a column start at the table's folder.
-
-    Raises
-    ------
-    ConfigError
-        If --mask is neither a column nor a path.
-    """
-    if not mask:
-        return [""] * len(table)
-    if mask in table:
-        cells = [cell if isinstance(cell, str) else "" for cell in table[mask]]
-        return [str(folder.absolute() / cell) if cell else "" for cell in cells]
-    if "{" not in mask and (len(table) > 1 or not Path(mask).exists()):
-        columns = ", ".join(table.columns)
-        problem = f"{mask!r} is neither a column of the table nor a path that names {{scan_id}}."
-        raise ConfigError("--mask", problem, f"Columns: {columns}.")
-    try:
-        fields = table[["scan_id", "subject_id", "session_id"]].to_dict("records")
-        return [str(Path(mask.format(**row)).absolute()) for row in fields]
-    except (KeyError, ValueError, IndexError) as error:
-        problem = f"{mask!r} holds an unknown field."
-        remedy = "Use {scan_id}, {subject_id}, {session_id}."
-        raise ConfigError("--mask", problem, remedy) from error
 
 
 def _run(

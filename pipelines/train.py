@@ -114,7 +114,8 @@ class _TrainJob:
         """Train, test and write one run; its test predictions with fold and repeat."""
         config, folder = planned.config, self.options.output / planned.name
         tags = tags_of(config, self.prepared, planned.fold)
-        name = run_name(config.learning.method, config.seed, planned.fold)
+        schedule = schedule_of(config.learning)
+        name = run_name(config.learning.method, config.seed, planned.fold, schedule)
         params = config.model_dump(mode="json")
         with self.tracker.start_run(name, tags=tags, params=params) as run:
             trained = train_run(
@@ -263,7 +264,7 @@ def tags_of(config: Config, prepared: PreparedCohort, fold: int | None) -> Json:
         leader_fraction=config.learning.leader_fraction,
         seed=config.seed,
         cohort_hash=prepared.cohort.content_hash(),
-        schedule=schedule_of(config.learning.method),
+        schedule=schedule_of(config.learning),
         fold=fold,
     )
     return tags | {"synthetic": prepared.synthetic}

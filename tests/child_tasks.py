@@ -49,3 +49,12 @@ def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
         stream.write(f"{os.getppid()}\n")
     time.sleep(0.3)
     return derive_task(argument)
+
+
+def prepare_or_crash(argument: dict[str, Any]) -> dict[str, Any]:
+    """The real task, but for a scan that brings its process down."""
+    from brainage.preparation import prepare_task
+
+    if "crash" in argument["source"]["path"]:
+        ctypes.string_at(0)
+    return prepare_task(argument)

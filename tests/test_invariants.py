@@ -25,6 +25,7 @@ from brainage.lfnn.losses import AgeBins, follower_loss, leader_count, local_los
 from brainage.lfnn.rules import BLOCK_LOCAL, METHOD_RULES, RULES, StepSettings
 from brainage.model import block_count, build_model, build_target
 from brainage.preparation import prepare_cohort, prepare_scan
+from brainage.source import ScanSource
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.run import PreparedCohort, train_run
 from tests.small import (
@@ -245,13 +246,13 @@ def test_no_subject_is_in_two_parts_of_a_split(seed):
 def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort, tmp_path):
     config = make_config("cnn3d_light")
     source = nibabel.load(read_cohort(phantom_cohort).cohort.table["path"].iloc[0])
-    expected = prepare_scan(source.get_filename(), config.preprocessing).array
+    expected = prepare_scan(ScanSource(source.get_filename()), config.preprocessing).array
     turned = tmp_path / "turned.nii"
     for axes in itertools.permutations(range(3)):
         for flips in itertools.product((1, -1), repeat=3):
             orientation = np.array(list(zip(axes, flips, strict=True)), dtype=float)
             source.as_reoriented(orientation).to_filename(turned)
-            array = prepare_scan(turned, config.preprocessing).array
+            array = prepare_scan(ScanSource(str(turned)), config.preprocessing).array
             assert np.array_equal(array, expected)
 
 

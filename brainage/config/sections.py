@@ -153,7 +153,7 @@ class TargetConfig(Settings):
 class ImagesConfig(Settings):
     """An image data set, how it is augmented, and what is kept for validation.
 
-    What is absent is filled from the data set's facts (`brainage.data.images.DATASETS`).
+    What is absent is filled from the data set's facts (`brainage.data.image_sets.DATASETS`).
 
     Attributes
     ----------
@@ -212,9 +212,27 @@ class LearningConfig(Settings):
         λ of the follower loss.
     follower_space : {"output", "probability"}
         Followers approach the best leader's outputs, or the softmax of them.
+    schedule : {"sequential", "progressive"}
+        All blocks learn in every step, or one after another on stored features of the frozen
+        blocks before them (see `brainage.lfnn.schedules`).
+    freeze_after : tuple of int, optional
+        For each hidden block, the epochs that it learns at most; then it is frozen.
+    update_every : tuple of int, optional
+        For each hidden block, n: it learns in every n-th step. Sequential schedule only.
+    stored_variants : int
+        Progressive: augmented variants of each scan whose features are stored.
+    patience_epochs, min_improvement : int, optional, and float
+        Progressive: a block whose validation loss has not fallen by this share for so many
+        epochs anneals at once and is frozen. Without patience each block has its full turn.
     """
 
     method: Method = "lfnn_l"
+    schedule: Literal["sequential", "progressive"] = "sequential"
+    freeze_after: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    update_every: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    stored_variants: Annotated[int, Field(ge=1, le=64)] = 4
+    patience_epochs: Annotated[int, Field(ge=1)] | None = None
+    min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     blocks: Annotated[int, Field(ge=1)] | None = None
     cut_by: Literal["time", "memory", "parameters"] = "time"
     cuts: tuple[str, ...] | None = None
@@ -251,6 +269,11 @@ class TrainingConfig(Settings):
     keep : {"best", "last"}
         Weights that training ends with: those of the epoch with the best validation score, or
         the last ones.
+    memory_format : {"contiguous", "channels_last"}
+        Order of a volume's values in memory; the same numbers but for rounding.
+    recompute : bool
+        Recompute activations in the backward pass: less memory, about a third more time. For
+        `bp` and the methods whose blocks learn alone.
     ema_decay : float, optional
         Validate and keep the exponential moving average of the weights with this decay a step.
     mixup_alpha : float
@@ -269,6 +292,8 @@ class TrainingConfig(Settings):
     patience_epochs: Annotated[int, Field(ge=1)] | None = None
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    recompute: bool = False
     loader_processes: Annotated[int, Field(ge=0)] = 0
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     mixup_alpha: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0

@@ -1,20 +1,14 @@
 """Downloads of public image data sets: on request, resumed where they broke off, and checked."""
 
-import hashlib
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainage.data.download import Progress, download
 from brainage.errors import ConfigError, ImageDataError
-
-Progress = Callable[[int, int], None]
-_CHUNK = 1 << 20
-_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -103,70 +97,27 @@ def fetch_dataset(
     Returns
     -------
     pathlib.Path
-        The folder, as `brainage.data.images.load_images` reads it.
+        The folder, as `brainage.data.image_sets.load_images` reads it.
 
     Raises
     ------
     ConfigError
         If the data set has no public source.
-    ImageDataError
+    DownloadError
         If a download fails, or its digest is wrong.
+    ImageDataError
+        If an archive cannot be unpacked.
     """
     if name not in sources:
         known = ", ".join(sorted(sources))
         raise ConfigError("NAME", f"{name!r} cannot be fetched.", f"Choose one of: {known}.")
     folder = data_root / name
-    folder.mkdir(parents=True, exist_ok=True)
     for file in sources[name]:
         path = folder / file.name
-        if not (path.exists() and _md5(path) == file.md5):
-            _download(file, path, on_progress)
+        download(file.url, path, checksum=f"md5:{file.md5}", on_progress=on_progress)
         if not path.name.endswith("-ubyte.gz"):
             _unpack(path, folder)
     return folder
-
-
-def _download(file: RemoteFile, path: Path, on_progress: Progress | None) -> None:
-    """Fill ``path`` by way of ``path.part``, which a broken download leaves for the next try."""
-    part = path.with_name(path.name + ".part")
-    try:
-        _receive(file.url, part, on_progress)
-    except (OSError, urllib.error.URLError) as error:
-        kept = part.stat().st_size if part.exists() else 0
-        raise ImageDataError(
-            file.url,
-            f"the download failed ({error}); {kept} bytes are kept.",
-            "Run the command again to go on from there.",
-        ) from error
-    came = _md5(part)
-    if came != file.md5:
-        part.unlink()
-        problem = f"the MD5 is {came}, expected {file.md5}; the file was deleted."
-        raise ImageDataError(file.url, problem, "Run the command again.")
-    part.replace(path)
-
-
-def _receive(url: str, part: Path, on_progress: Progress | None) -> None:
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # nothing is left to send: the digest decides
-            return
-        raise
-    with response:
-        if response.status != 206:  # the server sends all of it, whatever was asked
-            done = 0
-        total = done + int(response.headers.get("Content-Length", 0))
-        with part.open("ab" if done else "wb") as stream:
-            while chunk := response.read(_CHUNK):
-                stream.write(chunk)
-                done += len(chunk)
-                if on_progress is not None:
-                    on_progress(done, total)
-    if done < total:
-        raise OSError(f"connection closed after {done} of {total} bytes")
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -180,8 +131,3 @@ def _unpack(path: Path, folder: Path) -> None:
                 tar.extractall(folder, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, OSError, shutil.Error) as error:
         raise ImageDataError(str(path), f"cannot be unpacked ({error}).") from error
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

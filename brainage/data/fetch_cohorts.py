@@ -122,7 +122,7 @@ def fetch_cohort(
 
     Raises
     ------
-    ConfigError
+    DownloadError
         If a download fails.
     CohortError
         If an archive or the table is not what it should be.

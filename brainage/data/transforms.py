@@ -2,50 +2,13 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torchio
 from torch import Tensor
 
 from brainage.config import AugmentationConfig
-from brainage.errors import PreparationError
-from brainage.types import BoolArray, FloatArray
-
-# Standard deviations; cuts bright vessels and remnants of skull.
-CLIP = 5.0
 
 Augmentation = Callable[[Tensor], Tensor]
-
-
-def normalise_in_brain(data: FloatArray, mask: BoolArray, where: str) -> FloatArray:
-    """Scale the brain to mean 0 and standard deviation 1, clip to ±`CLIP`, zero all around it.
-
-    Parameters
-    ----------
-    data : numpy.ndarray of float32 (I, J, K)
-    mask : numpy.ndarray of bool (I, J, K)
-        Brain.
-    where : str
-        Scan named in errors.
-
-    Returns
-    -------
-    numpy.ndarray of float32 (I, J, K)
-        In standard deviations of the brain's intensities.
-
-    Raises
-    ------
-    PreparationError
-        If the mask is empty, or the brain constant or not finite.
-    """
-    inside = data[mask]
-    if inside.size < 2 or not np.isfinite(inside).all() or inside.min() == inside.max():
-        problem = "there is no brain with contrast on the network's grid."
-        raise PreparationError(where, problem, "Check the scan and preprocessing.shape.")
-    brain = torch.from_numpy(mask)[None]
-    normalise = torchio.ZNormalization(masking_method=lambda _: brain)
-    scaled: FloatArray = normalise(torch.from_numpy(data)[None])[0].numpy()
-    return np.where(mask, scaled.clip(-CLIP, CLIP), np.float32(0))
 
 
 def build_augmentation(config: AugmentationConfig, spacing_mm: float) -> Augmentation | None:

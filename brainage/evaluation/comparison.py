@@ -5,6 +5,7 @@ scan of such a run. Differences are paired: the same scan, predicted by networks
 training scans from the same seed.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ def seconds_to_target(history: Iterable[Mapping[str, Any]], target: float) -> fl
     ----------
     history : iterable of mapping
         One entry an epoch: `epoch`, `train_seconds_cumulative` (training only, without
-        validation, in seconds) and `val_mae_years`.
+        validation, in seconds) and `val_mae_years`, which epochs lack in which the output
+        has not learned yet.
     target : float
         Validation MAE in years; in a comparison BP's final one of the same seed and fold.
 
@@ -54,7 +56,7 @@ def seconds_to_target(history: Iterable[Mapping[str, Any]], target: float) -> fl
         Seconds of training at the end of the first epoch at or below the target; None if never.
     """
     for row in sorted(history, key=lambda row: int(row["epoch"])):
-        if row["val_mae_years"] <= target:
+        if row.get("val_mae_years", math.inf) <= target:
             return float(row["train_seconds_cumulative"])
     return None
 

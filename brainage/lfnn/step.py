@@ -1,11 +1,13 @@
 """What every learning method is made of: settings, result, and the parts that steps share."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
@@ -30,6 +32,11 @@ class StepSettings:
         Makes the context in which bodies and heads run; losses are always float32 or float64.
     progress : float
         Share of the training that is done, in [0, 1): decides whose turn it is in `greedy`.
+    resting : frozenset of int
+        Hidden blocks that do not learn in this step; see `brainage.lfnn.schedules`.
+    recomputes : bool
+        Do not keep activations: compute them once more for the backward pass (Chen et al. 2016,
+        arXiv 1604.06174). End to end block by block, local blocks stage by stage.
     """
 
     target: Target
@@ -40,6 +47,8 @@ class StepSettings:
     follower_space: FollowerSpace = "output"
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     progress: float = 0.0
+    resting: frozenset[int] = frozenset()
+    recomputes: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,10 @@ Step = Callable[[BlockStack, Tensor, Tensor, StepSettings], StepResult]
 BuildAid = Callable[[AidRequest], nn.Module | None]
 
 
+HiddenLoss = Callable[[BlockStack, int, Tensor, Tensor, StepSettings, Tensor], Tensor]
+"""From stack, block index, worker outputs (B, W, C), target, settings and features to a scalar."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """A learning method: the constant ``RULE`` of a module in `brainage.lfnn.methods`.
@@ -96,6 +109,9 @@ class Rule:
         Whether hidden blocks predict.
     trains_in_turn : bool
         Whether blocks train one after another, so that epochs are shared out among them.
+    hidden_loss : callable, optional
+        Loss of one hidden block, by which a block can be trained alone: what the progressive
+        schedule needs.
     build_aid : callable, optional
         Makes what a hidden block needs beside its head, such as a projection or fixed feedback.
     """
@@ -105,10 +121,7 @@ class Rule:
     has_hidden_heads: bool = True
     trains_in_turn: bool = False
     build_aid: BuildAid | None = None
-
-
-HiddenLoss = Callable[[BlockStack, int, Tensor, Tensor, StepSettings, Tensor], Tensor]
-"""From stack, block index, worker outputs (B, W, C), target, settings and features to a scalar."""
+    hidden_loss: HiddenLoss | None = None
 
 
 def step_block_by_block(
@@ -120,25 +133,95 @@ def step_block_by_block(
 ) -> StepResult:
     """Each block alone: hidden blocks learn from `loss_of_hidden`, the last one from L_g.
 
-    The features are detached between blocks: this line is what makes a rule local. The graph of
-    one block is freed before the next block runs.
+    The graph of one block is freed before the next block runs. Resting blocks hand their features
+    on without learning.
     """
     losses: list[Tensor] = []
     features = inputs
     output = inputs
     for block_index in range(len(stack)):
-        features = features.detach()
-        with settings.autocast():
-            features = stack[block_index].body(features)
-            outputs = stack.read_out(block_index, features)
-        if block_index == len(stack) - 1:
-            output = outputs.squeeze(1)
-            loss = output_loss(output, target_values, settings)
-        else:
-            loss = loss_of_hidden(stack, block_index, outputs, target_values, settings, features)
-        loss.backward()
-        losses.append(loss.detach())
-    return StepResult(output.detach(), tuple(losses))
+        if block_index in settings.resting:
+            with torch.no_grad(), settings.autocast():
+                features = stack[block_index].body(features)
+            continue
+        trained = train_block(stack, block_index, features, target_values, settings, loss_of_hidden)
+        features, output = trained.features, trained.outputs
+        losses.append(trained.loss)
+    return StepResult(output.squeeze(1), tuple(losses))
+
+
+@dataclass(frozen=True)
+class TrainedBlock:
+    """What training one block on a batch gave; nothing carries a graph.
+
+    Attributes
+    ----------
+    features : torch.Tensor (B, ...)
+        The block's output, which the next block works on.
+    outputs : torch.Tensor (B, W, C)
+        Worker outputs of its head.
+    loss : torch.Tensor
+        Scalar.
+    """
+
+    features: Tensor
+    outputs: Tensor
+    loss: Tensor
+
+
+def train_block(
+    stack: BlockStack,
+    block_index: int,
+    features: Tensor,
+    target_values: Tensor,
+    settings: StepSettings,
+    loss_of_hidden: HiddenLoss,
+) -> TrainedBlock:
+    """Forward, local loss and backward of one block: this `detach` is what makes a rule local.
+
+    The last block learns from L_g. Its graph is freed before this returns, and no gradient of the
+    block's input is computed.
+    """
+    with settings.autocast():
+        features = run_stages(stack[block_index].body, features.detach(), settings.recomputes)
+        outputs = stack.read_out(block_index, features)
+    if block_index == len(stack) - 1:
+        loss = output_loss(outputs.squeeze(1), target_values, settings)
+    else:
+        loss = loss_of_hidden(stack, block_index, outputs, target_values, settings, features)
+    loss.backward()
+    return TrainedBlock(features.detach(), outputs.detach(), loss.detach())
+
+
+def run_stages(body: nn.Sequential, features: Tensor, recomputes: bool) -> Tensor:
+    """Forward through a block's stages, each of them recomputed in the backward pass if asked."""
+    for stage in body:
+        features = checkpointed(stage, features) if recomputes else stage(features)
+    return features
+
+
+def checkpointed(module: nn.Module, features: Tensor) -> Tensor:
+    """Forward that keeps only its input; batch statistics are counted once."""
+    result: Tensor = checkpoint(
+        module,
+        features,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_held(module)),
+    )
+    return result
+
+
+@contextmanager
+def _statistics_held(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def hidden_loss(

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from brainage.preprocessing.mni import load_template, resample_volume
+from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.pipeline import Processed
+from brainage.preprocessing.template import load_template
 from brainage.types import BoolArray, FloatArray, LedgerEntry, Volume
 
 COLOURS = {"ok": "#1a7f37", "flagged": "#9a6700", "failed": "#cf222e"}

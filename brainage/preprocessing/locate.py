@@ -21,21 +21,46 @@ from brainage.preprocessing.head import (
     to_working_grid,
 )
 from brainage.preprocessing.mni import (
-    CHECK_SPACING_MM,
     Foreground,
     coarsen,
     coarsen_volume,
     find_foreground,
     is_brain_extracted,
     is_in_mni_space,
-    load_template,
     resample_volume,
 )
 from brainage.preprocessing.registration import Alignment, register_candidates, register_finely
+from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
-Kind = Literal["raw head", "masked head", "extracted brain", "mni brain"]
-_TEMPLATE_MM = 2
+Kind = Literal["raw head", "masked head", "extracted brain", "mni brain", "prepared brain"]
+
+
+# Half the finest spacing on which the quality gate measures: finer detail counts only on a grid
+# that is finer still.
+_FINEST_MM = TISSUE_SPACING_MM / 2
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the brain of a scan lies: all that takes time, and nothing of the network's grid.
+
+    Attributes
+    ----------
+    kind : {"raw head", "masked head", "extracted brain", "mni brain", "prepared brain"}
+        What the scan was taken for; a prepared brain is what `brainage prepare` wrote.
+    mask : Volume
+        Brain (1) or not (0) in the scan's world, on a grid of its own.
+    to_mni : numpy.ndarray of float64 (4, 4)
+        The scan's world coordinates to MNI coordinates, both in mm.
+    bias : Volume, optional
+        Field to divide by, in the scan's world, on a grid of its own.
+    """
+
+    kind: Kind
+    mask: Volume
+    to_mni: DoubleArray
+    bias: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -44,27 +69,17 @@ class Located:
 
     Attributes
     ----------
-    kind : {"raw head", "masked head", "extracted brain", "mni brain"}
-        What the scan was taken for.
+    placement : Placement
     volume : Volume
-        The scan, background 0, brightness about 1, at most as fine as the grid needs.
-    mask : Volume
-        Brain (1) or not (0) in the scan's world, on a grid of its own.
-    to_mni : numpy.ndarray of float64 (4, 4)
-        The scan's world coordinates to MNI coordinates, both in mm.
-    bias : Volume, optional
-        Field to divide by, in the scan's world, on a grid of its own.
+        The scan, background 0, brightness about 1, at most as fine as any grid needs.
     alignment : Alignment, optional
-        Absent where nothing had to be registered.
+        Absent where nothing had to be registered, or the placement was known.
     head : Volume, optional
-        Corrected scan on the working grid; absent where nothing had to be registered.
+        Corrected scan on the working grid; absent where there is no alignment.
     """
 
-    kind: Kind
+    placement: Placement
     volume: Volume
-    mask: Volume
-    to_mni: DoubleArray
-    bias: Volume | None = None
     alignment: Alignment | None = None
     head: Volume | None = None
 
@@ -77,13 +92,19 @@ class Located:
             Index of the grid to MNI coordinates in mm.
         shape : tuple of int (3,)
         """
-        to_world = np.linalg.inv(self.to_mni) @ affine
+        placement = self.placement
+        to_world = np.linalg.inv(placement.to_mni) @ affine
         data = resample_volume(self.volume, to_world, shape)
-        if self.bias is not None:
-            field = resample_volume(self.bias, to_world, shape)
+        if placement.bias is not None:
+            field = resample_volume(placement.bias, to_world, shape)
             # Outside the field's grid there is nothing to correct.
             data /= np.where(field > 0, field, np.float32(1))
-        return data, resample_volume(self.mask, to_world, shape) >= 0.5
+        share = resample_volume(placement.mask, to_world, shape)
+        mask = share >= 0.5
+        if placement.kind == "prepared brain":
+            # Its surroundings were set to 0: smoothing over the edge must not darken it.
+            data = np.where(mask, data / np.maximum(share, np.float32(0.5)), np.float32(0))
+        return data, mask
 
 
 @dataclass
@@ -119,15 +140,34 @@ def locate_brain(
             foreground = find_foreground(volume, where)
         in_mni = None
         if mask is not None or is_brain_extracted(foreground):
-            coarse = coarsen(foreground, _finest_mm(settings))
-            in_mni = is_in_mni_space(coarse, settings.min_mask_overlap)
+            in_mni = is_in_mni_space(coarsen(foreground, _FINEST_MM), settings.min_mask_overlap)
     if in_mni is None:
         return _register_head(volume, settings, where, clock)
     kind: Kind = "masked head" if mask is not None else "extracted brain"
-    if in_mni:
-        kind = kind if mask is not None else "mni brain"
-        return Located(kind, coarse.volume, _as_volume(coarse.mask, coarse.volume), np.eye(4))
-    return _register_extracted(foreground, kind, settings, clock)
+    if not in_mni:
+        return _register_extracted(foreground, kind, settings, clock)
+    kind = kind if mask is not None else "mni brain"
+    placement = Placement(kind, _as_volume(foreground.mask, foreground.volume), np.eye(4))
+    return Located(placement, coarsen_volume(foreground.volume, _finest_mm(settings)))
+
+
+def relocate_brain(
+    volume: Volume, placement: Placement, settings: PreprocessingConfig, where: str
+) -> Located:
+    """Take a scan up again whose placement is known, as `locate_brain` leaves it.
+
+    Raises
+    ------
+    PreparationError
+        If the scan has no contrast.
+    """
+    if placement.kind == "raw head":
+        volume = scale_brightness(volume, where)
+    elif placement.kind == "masked head":
+        volume = _apply_mask(volume, placement.mask, where)[1].volume
+    elif placement.kind != "prepared brain":
+        volume = find_foreground(volume, where).volume
+    return Located(placement, coarsen_volume(volume, _finest_mm(settings)))
 
 
 def _apply_mask(volume: Volume, mask: Volume, where: str) -> tuple[Volume, Foreground]:
@@ -158,7 +198,7 @@ def _register_extracted(
         _, alignment = register_candidates(head, [inside], settings)
         alignment = register_finely(head, inside, alignment)
     source = coarsen_volume(foreground.volume, _finest_mm(settings))
-    return Located(kind, source, mask, alignment.to_mni, bias, alignment, head)
+    return Located(Placement(kind, mask, alignment.to_mni, bias), source, alignment, head)
 
 
 def _register_head(
@@ -194,17 +234,17 @@ def _register_head(
     with clock.step("brain mask"):
         brain = _refine(mask, head, alignment, settings)
     source = coarsen_volume(scaled, _finest_mm(settings))
-    return Located("raw head", source, brain, alignment.to_mni, bias, alignment, head)
+    return Located(Placement("raw head", brain, alignment.to_mni, bias), source, alignment, head)
 
 
 def _finest_mm(settings: PreprocessingConfig) -> float:
-    return min(CHECK_SPACING_MM, settings.spacing_mm) / 2
+    return min(_FINEST_MM, settings.spacing_mm / 2)
 
 
 def _refine(
     candidate: BoolArray, head: Volume, alignment: Alignment, settings: PreprocessingConfig
 ) -> Volume:
-    template = load_template(_TEMPLATE_MM)
+    template = load_template(TISSUE_SPACING_MM)
     brain = Volume(template.mask.astype(np.float32), template.affine)
     to_template = alignment.to_mni @ head.affine
     template_mask = resample_volume(brain, to_template, head.data.shape) >= 0.5

@@ -1,26 +1,18 @@
-"""The MNI152 template, what counts as foreground, and the way onto a grid.
-
-The reference is the MNI ICBM152 nonlinear symmetric 2009a template (Fonov et al. 2011,
-doi:10.1016/j.neuroimage.2010.07.033) with its brain mask, which nilearn carries offline.
-"""
+"""What counts as foreground, and the way onto a grid in MNI space."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
-import torch
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
-from torch.nn.functional import avg_pool3d
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
+from brainage.preprocessing.template import load_template
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 # Centre of the bounding box of the template's brain mask (world mm); a test measures it again.
 # With x = 0, mirroring the grid along i mirrors left and right.
 TEMPLATE_CENTRE_MM = (0.0, -17.0, 5.0)
-CHECK_SPACING_MM = 4
 
 # A voxel is foreground when it departs from the background by this share of the 99th percentile:
 # above interpolation ringing, below cerebrospinal fluid.
@@ -32,25 +24,6 @@ MAX_BORDER_SHARE = 0.25
 # Brains brought to MNI space by an affine are larger than life: OASIS-1's have 1.69 L and more.
 # A smaller brain that happens to overlap the template lies where the scanner saw it.
 MIN_MNI_LITRES = 1.65
-
-
-@dataclass(frozen=True)
-class Template:
-    """The MNI152 template on a grid of its own.
-
-    Attributes
-    ----------
-    intensity : numpy.ndarray of float32 (I, J, K)
-        T1 contrast, 0 outside the brain.
-    mask : numpy.ndarray of bool (I, J, K)
-        Brain.
-    affine : numpy.ndarray of float64 (4, 4)
-        Voxel index to MNI coordinates in mm.
-    """
-
-    intensity: FloatArray
-    mask: BoolArray
-    affine: DoubleArray
 
 
 @dataclass(frozen=True)
@@ -76,15 +49,6 @@ class Foreground:
         """Foreground's volume in litres."""
         voxel_mm3 = abs(np.linalg.det(self.volume.affine[:3, :3]))
         return float(np.count_nonzero(self.mask) * voxel_mm3 / 1e6)
-
-
-@lru_cache(maxsize=2)
-def load_template(spacing_mm: int = CHECK_SPACING_MM) -> Template:
-    """Load nilearn's bundled MNI152 template and brain mask at a spacing in mm."""
-    image = load_mni152_template(resolution=spacing_mm)
-    mask = load_mni152_brain_mask(resolution=spacing_mm)
-    intensity = np.ascontiguousarray(image.get_fdata(dtype=np.float32))
-    return Template(intensity, np.asarray(mask.dataobj) > 0.5, np.asarray(image.affine))
 
 
 def find_foreground(volume: Volume, where: str) -> Foreground:
@@ -144,7 +108,17 @@ def coarsen_volume(source: Volume, spacing_mm: float) -> Volume:
     affine = source.affine @ np.diag([*factors, 1.0])
     # The centre of a block's first voxel is not the centre of the block.
     affine[:3, 3] += source.affine[:3, :3] @ (np.array(factors) - 1) / 2
-    return Volume(avg_pool3d(torch.from_numpy(source.data)[None], factors)[0].numpy(), affine)
+    return Volume(_average_blocks(source.data, factors), affine)
+
+
+def _average_blocks(data: FloatArray, factors: list[int]) -> FloatArray:
+    """Mean of each whole block of voxels; what is left over at the far ends is dropped."""
+    counts = [side // factor for side, factor in zip(data.shape, factors, strict=True)]
+    total = np.zeros(counts, np.float32)
+    for corner in np.ndindex(*factors):
+        window = zip(corner, counts, factors, strict=True)
+        total += data[tuple(slice(at, at + n * step, step) for at, n, step in window)]
+    return total / np.float32(np.prod(factors))
 
 
 def is_in_mni_space(foreground: Foreground, min_overlap: float) -> bool:

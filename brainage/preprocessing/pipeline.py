@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from brainage.config import PreprocessingConfig
-from brainage.preprocessing.locate import Clock, Kind, Located, locate_brain
+from brainage.preprocessing.locate import (
+    Clock,
+    Kind,
+    Located,
+    Placement,
+    locate_brain,
+    relocate_brain,
+)
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.quality import judge, measure
 from brainage.types import BoolArray, DoubleArray, Verdict, Volume
@@ -22,10 +29,8 @@ class Processed:
         normalised; of a whole head with all that surrounds the brain.
     mask : numpy.ndarray of bool (I, J, K)
         Brain on that grid.
-    transform : numpy.ndarray of float64 (4, 4)
-        The scan's world coordinates to MNI coordinates, both in mm.
-    recognised : {"raw head", "masked head", "extracted brain", "mni brain"}
-        What the scan was taken for.
+    placement : Placement
+        What the scan was taken for, and where its brain lies.
     measures : dict of str to float
         Named values of the quality gate.
     verdict : {"ok", "flagged", "failed"}
@@ -38,12 +43,21 @@ class Processed:
 
     image: Volume
     mask: BoolArray
-    transform: DoubleArray
-    recognised: Kind
+    placement: Placement
     measures: dict[str, float]
     verdict: Verdict
     reasons: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def recognised(self) -> Kind:
+        """What the scan was taken for."""
+        return self.placement.kind
+
+    @property
+    def transform(self) -> DoubleArray:
+        """The scan's world coordinates to MNI coordinates, both in mm (4, 4)."""
+        return self.placement.to_mni
 
     @property
     def brain(self) -> Volume:
@@ -73,26 +87,35 @@ def process_volume(
     """
     clock = Clock()
     located = locate_brain(volume, mask, settings, where, clock)
-    return process_located(located, volume, settings, clock)
+    with clock.step("quality"):
+        measures = measure(located, volume)
+    return _finish(located, measures, settings, clock)
 
 
-def process_located(
-    located: Located, volume: Volume, settings: PreprocessingConfig, clock: Clock
+def process_again(
+    volume: Volume,
+    placement: Placement,
+    measures: dict[str, float],
+    settings: PreprocessingConfig,
+    where: str,
 ) -> Processed:
-    """Bring a scan whose brain is found onto the settings' grid, and judge it."""
+    """`process_volume` of a scan whose placement and measures are known: to the same bits.
+
+    Raises
+    ------
+    PreparationError
+        If the scan has no contrast.
+    """
+    located = relocate_brain(volume, placement, settings, where)
+    return _finish(located, measures, settings, Clock())
+
+
+def _finish(
+    located: Located, measures: dict[str, float], settings: PreprocessingConfig, clock: Clock
+) -> Processed:
     affine = grid_affine(settings)
     with clock.step("resample"):
         data, brain = located.sample(affine, settings.shape)
-    with clock.step("quality"):
-        measures = measure(located, volume)
-        verdict, reasons = judge(measures, located.kind, settings)
-    return Processed(
-        image=Volume(data, affine),
-        mask=brain,
-        transform=located.to_mni,
-        recognised=located.kind,
-        measures=measures,
-        verdict=verdict,
-        reasons=reasons,
-        seconds=clock.seconds,
-    )
+    verdict, reasons = judge(measures, located.placement.kind, settings)
+    image = Volume(data, affine)
+    return Processed(image, brain, located.placement, measures, verdict, reasons, clock.seconds)

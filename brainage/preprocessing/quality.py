@@ -8,17 +8,23 @@ network's grid nor on the scan's orientation. The limits come from reference coh
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
 from brainage.preprocessing.locate import Kind, Located
-from brainage.preprocessing.mni import CHECK_SPACING_MM, dice, load_template
+from brainage.preprocessing.mni import coarsen_volume, dice
+from brainage.preprocessing.template import (
+    CHECK_SPACING_MM,
+    TISSUE_SPACING_MM,
+    load_template,
+    load_tissues,
+)
 from brainage.types import BoolArray, DoubleArray, FloatArray, Verdict, Volume
 
 # Kinds that go through the same steps share their limits.
@@ -27,6 +33,7 @@ GROUPS: dict[Kind, str] = {
     "masked head": "extracted brain",
     "extracted brain": "extracted brain",
     "mni brain": "mni brain",
+    "prepared brain": "mni brain",
 }
 # Which side of a measure is bad, and what it means when it is.
 MEANING: dict[str, tuple[str, str]] = {
@@ -59,21 +66,25 @@ DECISIVE = (
     "white_over_grey",
     "grey_over_fluid",
 )
-# A scan fails where a decisive measure is this many times as far from the median as its limit.
-FAIL_FACTOR = 3.0
 # The reach of a measure is the distance from the reference's median to the percentile that leaves
-# out this share on its bad side; all limits of a group lie the same number of reaches away, so
-# that the same share of the reference's scans breaks any of them.
-LEFT_OUT_PERCENT = 2.5
+# out this share on its bad side. Limits lie a number of reaches away, the same for all measures,
+# such that a scan like the reference's breaks any of them with at most `LEFT_OUT_PERCENT`.
+REACH_PERCENT = 2.5
+LEFT_OUT_PERCENT = 4.0
+# A scan fails where a decisive measure lies so many reaches from the median.
+FAIL_REACHES = 5.0
 # A slice thicker than the grid on which registration ends holds no detail of that grid; no
 # cohort can tell this limit.
 MAX_SLICE_MM = 4.0
+# A file whose voxels are as coarse as this along every axis was resampled to a grid: how blurred
+# it is tells of the grid (`slice_mm` does), not of the head.
+COARSE_VOXEL_MM = 3.0
 
-_FINE_MM = 2
 _AIR_MARGIN_MM = 10.0
 _MIN_AIR_VOXELS = 1000
 # Share of the brain's brightness from which something is head, not air.
 _HEAD_SHARE = 0.25
+_SHARPNESS = ("sharpness", "sharpness_balance")
 _LIMITS_FILE = Path(__file__).with_name("limits.json")
 
 Limits = dict[str, dict[str, dict[str, float]]]
@@ -94,13 +105,16 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
         Names as in `MEANING`; what a kind of scan does not have is left out.
     """
     template = load_template(CHECK_SPACING_MM)
+    # Networks on finer grids keep a finer scan, which must not change what is measured.
+    located = replace(located, volume=coarsen_volume(located.volume, TISSUE_SPACING_MM / 2))
     data, mask = located.sample(template.affine, template.mask.shape)
+    placement, brain = located.placement, located.placement.mask
     found = {
         "template_correlation": correlate(data, template.intensity, mask & template.mask),
         "mask_overlap": dice(mask, template.mask),
-        "mask_litres": float(located.mask.data.sum() * np.prod(located.mask.spacing_mm) / 1e6),
-        "outside_view": _outside_view(volume, located.to_mni),
-        "mask_at_border": _mask_at_border(located.mask.data > 0),
+        "mask_litres": float(brain.data.sum() * np.prod(brain.spacing_mm) / 1e6),
+        "outside_view": _outside_view(volume, placement.to_mni),
+        "mask_at_border": _mask_at_border(brain.data > 0),
         "slice_mm": max(volume.spacing_mm),
     }
     if located.alignment is not None:
@@ -108,10 +122,12 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
         found["extracted_correlation"] = located.alignment.correlation
         found["scale_largest"], found["scale_smallest"] = float(largest), float(smallest)
         found["stretch_ratio"] = float(largest / smallest)
-    fine = load_template(_FINE_MM)
+    fine = load_template(TISSUE_SPACING_MM)
     found |= _measure_tissue(*located.sample(fine.affine, fine.mask.shape))
-    if located.kind == "raw head" and located.head is not None:
-        found |= _measure_air(located.head, located.mask.data > 0)
+    if placement.kind == "raw head" and located.head is not None:
+        found |= _measure_air(located.head, brain.data > 0)
+    if min(volume.spacing_mm) >= COARSE_VOXEL_MM:
+        found = {name: value for name, value in found.items() if name not in _SHARPNESS}
     return found
 
 
@@ -122,20 +138,11 @@ def correlate(first: FloatArray, second: FloatArray, mask: BoolArray) -> float:
     return float(np.corrcoef(first[mask], second[mask])[0, 1])
 
 
-@lru_cache(maxsize=1)
-def load_tissues() -> tuple[FloatArray, FloatArray]:
-    """Shares of white and of grey matter in the template's brain, at 2 mm (I, J, K) each."""
-    brain = load_template(_FINE_MM).mask
-    white = load_mni152_wm_template(resolution=_FINE_MM).get_fdata(dtype=np.float32)
-    grey = load_mni152_gm_template(resolution=_FINE_MM).get_fdata(dtype=np.float32)
-    return np.where(brain, white, np.float32(0)), np.where(brain, grey, np.float32(0))
-
-
 def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
     """Contrast, noise and sharpness of the brain, in units of its standard deviation."""
     white_share, grey_share = load_tissues()
     white, grey = mask & (white_share > 0.9), mask & (grey_share > 0.7)
-    fluid = mask & load_template(_FINE_MM).mask & (white_share + grey_share < 0.2)
+    fluid = mask & load_template(TISSUE_SPACING_MM).mask & (white_share + grey_share < 0.2)
     spread = float(data[mask].std()) if mask.any() else 0.0
     if spread == 0 or min(white.sum(), grey.sum(), fluid.sum()) < 100:
         return {"white_over_grey": -1.0, "grey_over_fluid": -1.0}
@@ -217,21 +224,20 @@ def judge(
     -------
     verdict : {"ok", "flagged", "failed"}
         Failed where the correlation with the template is below the settings' smallest, or a
-        measure in `DECISIVE` is `FAIL_FACTOR` times as far from the median as its limit.
+        measure in `DECISIVE` is `FAIL_REACHES` reaches from the median.
     reasons : tuple of str
         One clause for each broken limit, with what came and what was allowed.
     """
     limits = load_limits()[GROUPS[kind]]
     reasons, failed = [], False
     for name, value in measures.items():
-        low, high = _bounds(limits[name])
+        low, high = _bounds(limits[name], "low", "high")
         if low <= value <= high:
             continue
         side = f"at least {low:.3g}" if value < low else f"at most {high:.3g}"
         reasons.append(f"{MEANING[name][1]} ({name} {value:.3g}, expected {side})")
-        median = limits[name].get("median", value)
-        limit = low if value < low else high
-        failed |= name in DECISIVE and abs(value - median) > FAIL_FACTOR * abs(limit - median)
+        least, most = _bounds(limits[name], "fails_below", "fails_above")
+        failed |= not least <= value <= most
     correlation, smallest = measures["template_correlation"], settings.min_template_correlation
     # A correlation that is not a number is no correlation.
     if not correlation >= smallest:
@@ -245,11 +251,35 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str
     """Limits from the measures of a reference cohort, all of one kind.
 
     Each measure's reach runs from the median to the percentile that leaves out
-    `LEFT_OUT_PERCENT` on the side that `MEANING` calls bad (to the extreme, where that is 0); it
-    follows skewed measures. One factor stretches all reaches alike until only
-    `LEFT_OUT_PERCENT` of the scans break any limit: many measures, each strict, would otherwise
-    flag many good scans.
+    `REACH_PERCENT` on the side that `MEANING` calls bad (to the extreme, where that is 0); it
+    follows skewed measures. One factor stretches all reaches alike: many measures, each strict,
+    would otherwise flag many good scans. Every scan of the reference is scored by the most
+    reaches that any of its measures lies out, median and reaches being those of all *other*
+    scans; the factor is the score of rank ceil((n + 1)(1 - share)), the quantile of conformal
+    prediction (Vovk et al. 2005, doi:10.1007/b106715), which holds for small n as well: the
+    percentile of the reference's own scores would be too small, for its scans made the limits.
     """
+    scores = sorted(
+        _score(scan, *_spread([*measures[:index], *measures[index + 1 :]]))
+        for index, scan in enumerate(measures)
+    )
+    rank = int(np.ceil((len(scores) + 1) * (1 - LEFT_OUT_PERCENT / 100)))
+    factor = scores[min(rank, len(scores)) - 1]
+    medians, reaches = _spread(measures)
+    limits: dict[str, dict[str, float]] = {name: {"median": at} for name, at in medians.items()}
+    for (name, side), reach in reaches.items():
+        limits[name][side] = medians[name] + factor * reach
+        if name in DECISIVE:
+            fails = "fails_below" if side == "low" else "fails_above"
+            limits[name][fails] = medians[name] + max(FAIL_REACHES, factor) * reach
+    limits["slice_mm"] = {"high": MAX_SLICE_MM}
+    return limits
+
+
+def _spread(
+    measures: Sequence[Mapping[str, float]],
+) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
+    """Median of each measure, and its signed reach on each side that is bad."""
     medians, reaches = {}, {}
     for name in dict.fromkeys(name for scan in measures for name in scan if name != "slice_mm"):
         values = np.array([scan[name] for scan in measures if name in scan])
@@ -257,27 +287,27 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str
         for side, sign in (("low", -1.0), ("high", 1.0)):
             if MEANING[name][0] in (side, "both"):
                 distances = sign * (values - medians[name])
-                reach = float(np.percentile(distances, 100 - LEFT_OUT_PERCENT))
+                reach = float(np.percentile(distances, 100 - REACH_PERCENT))
                 reaches[name, side] = sign * (reach or float(distances.max()))
-    worst = [
-        max(
-            (scan[name] - medians[name]) / reach
-            for (name, _), reach in reaches.items()
-            if name in scan and reach
-        )
-        for scan in measures
-    ]
-    factor = float(np.percentile(worst, 100 - LEFT_OUT_PERCENT))
-    limits: dict[str, dict[str, float]] = {name: {"median": at} for name, at in medians.items()}
-    for (name, side), reach in reaches.items():
-        limits[name][side] = medians[name] + factor * reach
-    limits["slice_mm"] = {"high": MAX_SLICE_MM}
-    return limits
+    return medians, reaches
+
+
+def _score(
+    scan: Mapping[str, float],
+    medians: Mapping[str, float],
+    reaches: Mapping[tuple[str, str], float],
+) -> float:
+    """Most reaches that any measure of a scan lies from its median, on the bad side."""
+    return max(
+        (scan[name] - medians[name]) / reach
+        for (name, _), reach in reaches.items()
+        if name in scan and reach
+    )
 
 
 @lru_cache(maxsize=1)
 def load_limits() -> Limits:
-    """Limits of every group of kinds: group → measure → median, low, high."""
+    """Limits of every group of kinds: group → measure → name of a bound → value."""
     limits: Limits = json.loads(_LIMITS_FILE.read_text(encoding="utf-8"))["limits"]
     return limits
 
@@ -288,5 +318,5 @@ def limits_hash() -> str:
     return hashlib.sha256(_LIMITS_FILE.read_bytes()).hexdigest()
 
 
-def _bounds(limit: Mapping[str, float]) -> tuple[float, float]:
-    return limit.get("low", -np.inf), limit.get("high", np.inf)
+def _bounds(limit: Mapping[str, float], low: str, high: str) -> tuple[float, float]:
+    return limit.get(low, -np.inf), limit.get(high, np.inf)

@@ -20,9 +20,9 @@ from brainage.config import PreprocessingConfig
 from brainage.preprocessing.mni import (
     TEMPLATE_CENTRE_MM,
     coarsen_volume,
-    load_template,
     resample_volume,
 )
+from brainage.preprocessing.template import load_template
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 COARSE_MM, FINE_MM = 8, 4

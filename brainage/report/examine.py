@@ -14,12 +14,12 @@ from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.features import TissuePriors, tissue_volumes
 from brainage.explain import UNITS, explain_scan, networks_of
 from brainage.inference import predict_columns
-from brainage.preparation import normalise, open_with_mask
-from brainage.preprocessing.locate import Clock, Located, locate_brain
+from brainage.preparation import normalise
 from brainage.preprocessing.mni import grid_affine
-from brainage.preprocessing.pipeline import Processed, process_located
+from brainage.preprocessing.pipeline import Processed, process_again
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity
+from brainage.source import ScanSource, process_source
 from brainage.types import HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
@@ -40,6 +40,8 @@ class ExamineOptions:
         Share of ages that the interval shall hold.
     map_method : str
         One of `brainage.explain.METHODS`; empty: no map.
+    cache_dir : pathlib.Path, optional
+        Folder that keeps where the brain lies; absent: nothing of the scan is kept.
     """
 
     label: str = "scan"
@@ -47,6 +49,7 @@ class ExamineOptions:
     sex: str = ""
     level: float = DEFAULT_LEVEL
     map_method: str = ""
+    cache_dir: Path | None = None
 
 
 def _ignore(stage: str) -> None:
@@ -66,8 +69,8 @@ def examine_scan(
     Parameters
     ----------
     on_stage : callable
-        Called with the name of each stage as it begins: ``read``, ``locate``, ``check``,
-        ``predict``, ``volumes``, ``map``.
+        Called with the name of each stage as it begins: ``locate``, ``pictures``, ``predict``,
+        ``volumes``, ``map``.
 
     Raises
     ------
@@ -80,14 +83,29 @@ def examine_scan(
     """
     if bundle.config.images is not None:
         raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
-    settings, clock = bundle.config.preprocessing, Clock()
-    on_stage("read")
-    volume, mask = open_with_mask(path, settings, options.label)
+    settings = bundle.config.preprocessing
     on_stage("locate")
-    located = locate_brain(volume, mask, settings, options.label, clock)
-    on_stage("check")
-    processed = process_located(located, volume, settings, clock)
-    findings = _checked(located, processed, model, options)
+    source = ScanSource(str(path), options.label)
+    read = process_source(source, settings, options.cache_dir)
+    processed = read.processed
+    on_stage("pictures")
+    fine = settings.on_grid(PICTURE_SPACING_MM, PICTURE_FIELD_MM)
+    pictured = process_again(
+        read.scan.volume, processed.placement, processed.measures, fine, options.label
+    )
+    findings = Findings(
+        label=options.label,
+        verdict=processed.verdict,
+        reasons=processed.reasons,
+        recognised=processed.recognised,
+        measures=processed.measures,
+        model=model,
+        level=options.level,
+        age_years=options.age_years,
+        sex=options.sex,
+        image=pictured.image,
+        mask=pictured.mask,
+    )
     if processed.verdict == "failed":
         return findings
     try:
@@ -132,38 +150,6 @@ def predicted_findings(
         sex="" if pd.isna(sex) else str(sex),
         **_numbers(row),
     )
-
-
-def _checked(
-    located: Located, processed: Processed, model: ModelIdentity, options: ExamineOptions
-) -> Findings:
-    """Findings of the quality gate, with the images for pictures."""
-    affine = np.diag([PICTURE_SPACING_MM] * 3 + [1.0])
-    shape = tuple(round(side / PICTURE_SPACING_MM) for side in PICTURE_FIELD_MM)
-    # Centred as the network's grid is.
-    centre = _grid_centre(processed)
-    affine[:3, 3] = centre - PICTURE_SPACING_MM * (np.asarray(shape) - 1) / 2
-    data, brain = located.sample(affine, shape)
-    return Findings(
-        label=options.label,
-        verdict=processed.verdict,
-        reasons=processed.reasons,
-        recognised=processed.recognised,
-        measures=processed.measures,
-        model=model,
-        level=options.level,
-        age_years=options.age_years,
-        sex=options.sex,
-        image=Volume(data, affine),
-        mask=brain,
-    )
-
-
-def _grid_centre(processed: Processed) -> np.ndarray:
-    """Centre of a processed scan's grid, mm MNI (3,)."""
-    middle = (np.asarray(processed.image.data.shape) - 1) / 2
-    centre: np.ndarray = processed.image.affine[:3, :3] @ middle + processed.image.affine[:3, 3]
-    return centre
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from brainage.evaluation.canvas import BLUE, GREY, INK, ORANGE
 from brainage.evaluation.reference import Reference
-from brainage.preprocessing.mni import load_template, resample_volume
+from brainage.preprocessing.mni import resample_volume
+from brainage.preprocessing.template import load_template
 from brainage.report.findings import Findings
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 

@@ -10,12 +10,13 @@ import torch
 
 from brainage.config import Config, dump_config
 from brainage.data.image_files import Labels
-from brainage.data.images import ImageData, ImageLoader, resolve_images, split_training
+from brainage.data.image_sets import resolve_images
+from brainage.data.images import ImageData, ImageLoader, split_training
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.model import build_model, build_target
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.trainer import Trainer
+from brainage.training.progressive import build_trainer
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,11 @@ def train_images(
     assert images is not None
     train, validation = split_training(data.train.labels, images, config.split.seed)
     shuffle = torch.Generator()
-    trainer = Trainer(
+    ordered = ImageLoader(data.train, train, images, batch_size, augments=True)
+    trainer = build_trainer(
         build_model(config),
         config,
+        ordered_loader=ordered,
         names=[f"image {position}" for position in train],
         shuffle=shuffle,
         device=device,

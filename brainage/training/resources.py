@@ -38,6 +38,13 @@ def build_autocast(
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def choose_memory_format(name: str, input_shape: tuple[int, ...]) -> torch.memory_format:
+    """Order of values in memory for inputs of a shape (C, I, J), (C, I, J, K) or (C,)."""
+    if name == "contiguous" or len(input_shape) < 3:
+        return torch.contiguous_format
+    return torch.channels_last if len(input_shape) == 3 else torch.channels_last_3d
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement of `peak_memory_mb`."""
     if device.type == "cuda":

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from brainage.config import Config, dump_config
+from brainage.config import Config, LearningConfig, dump_config
 from brainage.data.cohort import Cohort
 from brainage.data.dataset import build_dataset, build_loader
 from brainage.data.splits import Split, check_disjoint, hash_ids
@@ -21,7 +21,7 @@ from brainage.lfnn.rules import BLOCK_LOCAL
 from brainage.model import build_model, build_target, resolve_target
 from brainage.prediction import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.trainer import Trainer
+from brainage.training.progressive import build_trainer
 from brainage.types import HalfArray, Json
 
 
@@ -100,28 +100,27 @@ def train_run(
     check_disjoint(prepared.cohort, split)
     config = resolve_target(config, list(prepared.ages[split.train]))
     shuffle = torch.Generator()
-    trainer = Trainer(
-        build_model(config),
-        config,
-        names=[prepared.scan_ids[i] for i in split.train],
-        shuffle=shuffle,
-        device=device,
-        callbacks=callbacks,
-        checkpoint_path=checkpoint_path,
-        run_hash=run_hash(prepared, split, config),
-    )
+    names = [prepared.scan_ids[i] for i in split.train]
     augmentation = build_augmentation(config.augmentation, config.preprocessing.spacing_mm)
     batch_size, processes = config.training.batch_size, config.training.loader_processes
     train_set = build_dataset(
-        _take(prepared.arrays, split.train),
-        prepared.ages[split.train],
-        trainer.names,
-        augmentation,
+        _take(prepared.arrays, split.train), prepared.ages[split.train], names, augmentation
     )
     validation_set = build_dataset(
         _take(prepared.arrays, split.validation),
         prepared.ages[split.validation],
         [prepared.scan_ids[i] for i in split.validation],
+    )
+    trainer = build_trainer(
+        build_model(config),
+        config,
+        ordered_loader=build_loader(train_set, batch_size, False, torch.Generator(), processes),
+        names=names,
+        shuffle=shuffle,
+        device=device,
+        callbacks=callbacks,
+        checkpoint_path=checkpoint_path,
+        run_hash=run_hash(prepared, split, config),
     )
     result = trainer.fit(
         build_loader(train_set, batch_size, True, shuffle, processes),
@@ -204,9 +203,9 @@ def run_hash(prepared: PreparedCohort, split: Split, config: Config) -> str:
     return sha256_bytes("\n".join(parts).encode("utf-8", "surrogateescape"))
 
 
-def schedule_of(method: str) -> str:
-    """Name of the order in which a method does its work."""
-    return "sequential" if method in BLOCK_LOCAL else "end_to_end"
+def schedule_of(learning: LearningConfig) -> str:
+    """Name of the order in which blocks do their work."""
+    return learning.schedule if learning.method in BLOCK_LOCAL else "end_to_end"
 
 
 def _take(arrays: HalfArray, indices: NDArray[np.int64]) -> HalfArray:

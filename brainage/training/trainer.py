@@ -13,10 +13,11 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from brainage.config import Config
-from brainage.errors import NonFiniteLossError, TrainingError
+from brainage.errors import NonFiniteLossError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
 from brainage.lfnn.rules import METHOD_RULES, StepResult, StepSettings
+from brainage.lfnn.schedules import frozen_blocks, resting_blocks
 from brainage.model import build_target, derive_seed
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checkpoint import (
@@ -26,8 +27,10 @@ from brainage.training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
+from brainage.training.checks import check_rests, check_turns
 from brainage.training.resources import (
     build_autocast,
+    choose_memory_format,
     explain_memory_errors,
     peak_memory_mb,
     reset_peak_memory,
@@ -92,8 +95,10 @@ class Trainer:
         run_hash: str = "",
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.model = model.to(self.device)
-        self.config, self.training = config, config.training
+        self.format = choose_memory_format(config.training.memory_format, config.input_shape)
+        # The stub of `to` knows no memory format.
+        self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
+        self.config, self.training, self.learning = config, config.training, config.learning
         self.names, self.shuffle, self.callbacks = names, shuffle, callbacks
         self.checkpoint_path, self.run_hash = checkpoint_path, run_hash
         self.target = build_target(config.target)
@@ -106,6 +111,7 @@ class Trainer:
             selection=config.learning.selection,
             follower_space=config.learning.follower_space,
             autocast=build_autocast(self.training.precision, self.device),
+            recomputes=self.training.recompute,
         )
         self.optimizers = [self._build_optimizer(block) for block in model.blocks]
         self.averaged = self._build_average()
@@ -133,11 +139,11 @@ class Trainer:
             self._restore()
         reset_peak_memory(self.device)
         epochs = self.training.epochs
-        self._check_turns()
+        self._check()
         self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
-            while len(self.history) < epochs and not self._is_stalled():
+            while not self._is_over():
                 self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
         finally:
             self._call("on_fit_end")
@@ -174,25 +180,49 @@ class Trainer:
         self.model.train()
         self.settings = replace(self.settings, progress=(epoch - 1) / self.training.epochs)
         losses = []
-        for step, batch in enumerate(loader):
+        for step, batch in enumerate(self._batches(epoch, loader)):
             self._set_learning_rate(epoch, step, len(loader))
-            losses.append(self._train_step(batch))
+            self._let_rest(epoch, step)
+            losses.append(self.train_step(batch))
             self._call("on_step_end", epoch, losses[-1])
         return sum(losses) / len(losses)
 
-    def _train_step(self, batch: Batch) -> float:
-        inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
+    def train_step(self, batch: Batch) -> float:
+        """One step of all optimizers on one batch; returns the sum of the blocks' losses."""
+        inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
         inputs, target = mix_batch(inputs, target, self.training.mixup_alpha)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
-            result = self.rule.step(self.model, inputs, target, self.settings)
+            result = self._learn(inputs, target)
         self._check_finite(result, batch)
         for optimizer in self.optimizers:
             optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         return float(sum(result.losses))
+
+    def _batches(self, epoch: int, loader: Loader) -> Loader:
+        """What the epoch learns from; another schedule may have something better."""
+        return loader
+
+    def _arrange(self, inputs: Tensor) -> Tensor:
+        if inputs.ndim < 4:  # tokens and vectors have one order
+            return inputs.to(self.device)
+        return inputs.to(self.device, memory_format=self.format)
+
+    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
+        return self.rule.step(self.model, inputs, target, self.settings)
+
+    def _let_rest(self, epoch: int, step: int) -> None:
+        """Settings and modes of the blocks that do not learn in this step."""
+        freeze_after, update_every = self.learning.freeze_after, self.learning.update_every
+        if freeze_after is None and update_every is None:
+            return
+        resting = resting_blocks(epoch, step, len(self.model), freeze_after, update_every)
+        self.settings = replace(self.settings, resting=resting)
+        for block_index in frozen_blocks(epoch, freeze_after):
+            self.model[block_index].eval()
 
     def _check_finite(self, result: StepResult, batch: Batch) -> None:
         """Refuse the step before any optimizer has moved; clips the gradients on the way."""
@@ -214,7 +244,7 @@ class Trainer:
         self.judged.eval()
         losses, scores, count = 0.0, torch.zeros(len(self.model)), 0
         for batch in loader:
-            inputs, target = batch["inputs"].to(self.device), batch["target"].to(self.device)
+            inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
             with self.settings.autocast():
                 outputs = self.judged.block_outputs(inputs)
             for block_index, worker_outputs in enumerate(outputs):
@@ -232,9 +262,9 @@ class Trainer:
         return float(self.target.score(outputs.float().mean(dim=1), target).sum())
 
     def _is_best(self, record: EpochRecord) -> bool:
-        if self.best_epoch == 0:
+        best = self.history[self.best_epoch - 1].val_score if self.best_epoch else math.nan
+        if math.isnan(best):
             return True
-        best = self.history[self.best_epoch - 1].val_score
         is_higher, is_lower = record.val_score > best, record.val_score < best
         return is_higher if self.target.higher_is_better else is_lower
 
@@ -267,6 +297,12 @@ class Trainer:
 
         Where blocks train in turn, each turn has its own warm-up and cosine.
         """
+        factor = self._rate_factor(epoch, step, steps_per_epoch)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.training.learning_rate * factor
+
+    def _rate_factor(self, epoch: int, step: int, steps_per_epoch: int) -> float:
         first, last = self._turn(epoch)
         warmup = self.training.warmup_epochs * steps_per_epoch
         total = (last - first + 1) * steps_per_epoch
@@ -274,9 +310,7 @@ class Trainer:
         factor = min(1.0, (done + 1) / warmup) if warmup else 1.0
         if self.training.schedule == "cosine" and done >= warmup:
             factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, total - warmup)))
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.training.learning_rate * factor
+        return factor
 
     def _turn(self, epoch: int) -> tuple[int, int]:
         """First and last epoch of the stretch in which the same blocks train."""
@@ -285,27 +319,14 @@ class Trainer:
         turn = (epoch - 1) * turns // epochs
         return -(-turn * epochs // turns) + 1, -(-(turn + 1) * epochs // turns)
 
-    def _check_turns(self) -> None:
-        if not self.rule.trains_in_turn:
-            return
-        method, blocks = self.config.learning.method, len(self.model)
-        if self.training.epochs < blocks:
-            raise TrainingError(
-                "training.epochs",
-                f"{method} trains {blocks} blocks in turn, {self.training.epochs} epochs are "
-                "too few.",
-                f"Use {blocks} or more epochs, or fewer blocks.",
-            )
-        if self.training.patience_epochs is not None:
-            raise TrainingError(
-                "training.patience_epochs",
-                f"{method} trains blocks in turn: the output learns in the last turn only.",
-                "Leave patience_epochs out.",
-            )
+    def _check(self) -> None:
+        check_rests(self.config, len(self.model))
+        check_turns(self.config, len(self.model))
 
-    def _is_stalled(self) -> bool:
+    def _is_over(self) -> bool:
         patience = self.training.patience_epochs
-        return patience is not None and len(self.history) - self.best_epoch >= patience
+        is_stalled = patience is not None and len(self.history) - self.best_epoch >= patience
+        return is_stalled or len(self.history) >= self.training.epochs
 
     def _finish(self) -> FitResult:
         if self.training.keep == "best":

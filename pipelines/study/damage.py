@@ -19,8 +19,8 @@ from brainage.config import PreprocessingConfig
 from brainage.data.volume import load_volume
 from brainage.errors import BrainageError
 from brainage.preprocessing.locate import Clock, Located, locate_brain
-from brainage.preprocessing.mni import load_template
 from brainage.preprocessing.quality import judge, measure
+from brainage.preprocessing.template import load_template
 from brainage.types import DoubleArray, FloatArray, Volume
 from pipelines.console import say
 
@@ -50,7 +50,7 @@ def main() -> None:
         for name, damage in DAMAGES.items():
             rng = np.random.default_rng([number, len(name)])
             damaged, motion = damage(volume, reference, rng)
-            row = examine(damaged, reference.to_mni @ np.linalg.inv(motion))
+            row = examine(damaged, reference.placement.to_mni @ np.linalg.inv(motion))
             rows.append({"scan": path.name, "damage": name, **row})
             pd.DataFrame(rows).to_csv(arguments.output / "damage.csv", index=False)
         say(path.name)
@@ -66,12 +66,12 @@ def examine(volume: Volume, expected: DoubleArray | None) -> dict[str, object]:
     except BrainageError as error:
         return {"verdict": "failed", "reasons": error.reason, "recognised": "", "error_mm": np.nan}
     measures = measure(located, volume)
-    verdict, reasons = judge(measures, located.kind, SETTINGS)
-    error_mm = np.nan if expected is None else displacement_mm(located.to_mni, expected)
+    verdict, reasons = judge(measures, located.placement.kind, SETTINGS)
+    error_mm = np.nan if expected is None else displacement_mm(located.placement.to_mni, expected)
     return {
         "verdict": verdict,
         "reasons": "; ".join(reasons),
-        "recognised": located.kind,
+        "recognised": located.placement.kind,
         "error_mm": error_mm,
         **measures,
     }
@@ -115,7 +115,11 @@ def flip_header(volume: Volume, located: Located, _: Generator) -> tuple[Volume,
     mirror[0, 0] = -1
     centre = volume.affine @ np.array([*(np.array(volume.data.shape) - 1) / 2, 1.0])
     mirror[0, 3] = 2 * centre[0]
-    swap = np.linalg.inv(located.to_mni) @ np.diag([-1.0, 1, 1, 1]) @ located.to_mni
+    swap = (
+        np.linalg.inv(located.placement.to_mni)
+        @ np.diag([-1.0, 1, 1, 1])
+        @ located.placement.to_mni
+    )
     return Volume(np.ascontiguousarray(volume.data[::-1]), volume.affine), mirror @ swap
 
 
@@ -123,8 +127,10 @@ def cut(axis: int, end: int) -> Damage:
     """End the field of view 3 cm inside the brain; `end` 1 cuts at the axis's far end."""
 
     def apply(volume: Volume, located: Located, _: Generator) -> tuple[Volume, DoubleArray]:
-        inside = np.argwhere(located.mask.data > 0) @ located.mask.affine[:3, :3].T
-        edge = (inside + located.mask.affine[:3, 3])[:, axis]
+        inside = (
+            np.argwhere(located.placement.mask.data > 0) @ located.placement.mask.affine[:3, :3].T
+        )
+        edge = (inside + located.placement.mask.affine[:3, 3])[:, axis]
         place = np.max(edge) - 30 if end else np.min(edge) + 30
         index = round((place - volume.affine[axis, 3]) / volume.affine[axis, axis])
         keep = [slice(None)] * 3

@@ -17,8 +17,9 @@ from brainage.config import PreprocessingConfig
 from brainage.data.volume import load_volume
 from brainage.preprocessing.locate import Clock, locate_brain
 from brainage.preprocessing.quality import (
-    FAIL_FACTOR,
+    FAIL_REACHES,
     LEFT_OUT_PERCENT,
+    REACH_PERCENT,
     derive_limits,
     measure,
 )
@@ -29,10 +30,12 @@ SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 MAX_TURN_DEGREES, MAX_SHIFT_MM = 20.0, 30.0
 RULE = (
     "reach = distance from the reference's median to the percentile that leaves out "
-    f"{LEFT_OUT_PERCENT:g} % on the bad side; limits lie so many reaches away, the same number for "
-    f"all measures, that {LEFT_OUT_PERCENT:g} % of the reference break any; decisive measures fail "
-    f"a scan {FAIL_FACTOR:g} times as far out as the limit"
+    f"{REACH_PERCENT:g} % on the bad side; limits lie so many reaches away, the same number for "
+    "all measures, as the conformal quantile of the reference's leave-one-out scores says: a scan "
+    f"like the reference's breaks any with a probability of at most {LEFT_OUT_PERCENT:g} %; "
+    f"a scan fails {FAIL_REACHES:g} reaches out in a decisive measure"
 )
+MAX_FOLDS = 60
 
 
 def main() -> None:
@@ -83,7 +86,7 @@ def measure_reference(group: str, path: Path, pose: DoubleArray | None) -> dict[
         volume = Volume(volume.data, pose @ volume.affine)
     located = locate_brain(volume, None, SETTINGS, path.name, Clock())
     if group == "extracted brain" and pose is None:
-        located = locate_brain(volume, located.mask, SETTINGS, path.name, Clock())
+        located = locate_brain(volume, located.placement.mask, SETTINGS, path.name, Clock())
     return measure(located, volume)
 
 
@@ -103,12 +106,17 @@ def read_measures(part: pd.DataFrame) -> list[dict[str, float]]:
 
 
 def held_out_share(measures: list[dict[str, float]]) -> float:
-    """Share of scans that pass the limits derived from all others of their group."""
+    """Share of scans that pass limits derived without them, in up to `MAX_FOLDS` folds."""
+    folds = min(MAX_FOLDS, len(measures))
     passed = []
-    for index, scan in enumerate(measures):
-        limits = derive_limits(measures[:index] + measures[index + 1 :])
+    for fold in range(folds):
+        kept = [scan for index, scan in enumerate(measures) if index % folds != fold]
+        limits = derive_limits(kept)
         bounds = {k: (v.get("low", -np.inf), v.get("high", np.inf)) for k, v in limits.items()}
-        passed.append(all(bounds[k][0] <= value <= bounds[k][1] for k, value in scan.items()))
+        passed += [
+            all(bounds[k][0] <= value <= bounds[k][1] for k, value in scan.items())
+            for scan in measures[fold::folds]
+        ]
     return float(np.mean(passed))
 
 

@@ -18,6 +18,7 @@ from brainage.data.cohort import read_cohort
 from brainage.errors import BrainageError
 from brainage.evaluation.baselines import fit_linear_baseline
 from brainage.preparation import PreparedStore, load_or_prepare
+from brainage.source import ScanSource
 from brainage.types import HalfArray
 from pipelines.console import say
 
@@ -36,7 +37,7 @@ def main() -> None:
     rows, arrays = [], []
     for scan_id, path, age in table[["scan_id", "path", "age_years"]].itertuples(index=False):
         try:
-            _, scan = load_or_prepare(store, path, SETTINGS, scan_id)
+            _, scan = load_or_prepare(store, ScanSource(path, scan_id), SETTINGS)
         except BrainageError as error:
             rows.append({"scan_id": scan_id, "verdict": "failed", "reason": error.reason})
             continue

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import brainage.derivatives as derivatives
+import brainage.source as source
 from brainage.config import PreprocessingConfig
 from brainage.data.cohort import read_cohort
 from brainage.data.volume import load_volume
@@ -34,13 +34,13 @@ def request_(phantom_cohort: Path, tmp_path: Path) -> ScanRequest:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were processed rather than found in the store."""
     names: list[str] = []
-    process = derivatives.process_volume
+    process = source.process_volume
 
     def count(volume, settings, where, **options):
         names.append(where)
         return process(volume, settings, where, **options)
 
-    monkeypatch.setattr(derivatives, "process_volume", count)
+    monkeypatch.setattr(source, "process_volume", count)
     return names
 
 
@@ -80,7 +80,7 @@ def test_a_damaged_result_is_redone(request_, counted):
     image.write_bytes(whole[:-5])
     derive_scan(request_)
     assert image.read_bytes() == whole
-    assert len(counted) == 2
+    assert counted == ["scan"], "what takes time is kept apart"
 
 
 def test_a_result_half_written_is_no_result(request_, monkeypatch, tmp_path):

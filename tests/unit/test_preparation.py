@@ -1,5 +1,6 @@
 """The cache of prepared scans: never stale, never damaged, never lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -8,9 +9,11 @@ import pandas as pd
 import pytest
 
 import brainage.preparation as preparation
+import brainage.source as source
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
 from brainage.preparation import (
+    Preparation,
     PreparedScan,
     PreparedScans,
     PreparedStore,
@@ -20,6 +23,10 @@ from brainage.preparation import (
     prepare_scan,
     settings_hash,
 )
+from brainage.running.engines import Engine
+from brainage.running.parent import Limits
+from brainage.source import ScanSource
+from brainage.types import Volume
 from tests.heads import FAST, build_head
 
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
@@ -36,9 +43,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were prepared rather than taken from the cache."""
     names: list[str] = []
 
-    def count(path: str, settings: PreprocessingConfig, name: str | None = None):
-        names.append(str(name))
-        return prepare_scan(path, settings, name)
+    def count(source: ScanSource, settings: PreprocessingConfig, cache_dir: Path):
+        names.append(source.where)
+        return prepare_scan(source, settings, cache_dir)
 
     monkeypatch.setattr(preparation, "prepare_scan", count)
     return names
@@ -50,7 +57,7 @@ def prepare(paths: list[str], cache: Path, **options: object) -> PreparedScans:
 
 
 def test_a_prepared_scan_is_normalised_half_precision(scans: list[str]) -> None:
-    array = prepare_scan(scans[0], SETTINGS).array
+    array = prepare_scan(ScanSource(scans[0]), SETTINGS).array
     brain = array[array != 0].astype(np.float64)
     assert array.dtype == np.float16
     assert array.shape == SETTINGS.shape
@@ -64,17 +71,19 @@ def test_a_second_run_takes_everything_from_the_cache(
     first, again = prepare(scans, tmp_path), prepare(scans, tmp_path)
     assert counted == ["scan-0", "scan-1", "scan-2", "scan-3"]
     np.testing.assert_array_equal(first.arrays, again.arrays)
-    np.testing.assert_array_equal(first.arrays[1], prepare_scan(scans[1], SETTINGS).array)
+    np.testing.assert_array_equal(
+        first.arrays[1], prepare_scan(ScanSource(scans[1]), SETTINGS).array
+    )
 
 
 def test_a_changed_file_is_prepared_anew(scans: list[str], tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     store = PreparedStore(tmp_path / "cache")
     path.write_bytes(Path(scans[0]).read_bytes())
-    _, old = load_or_prepare(store, path, SETTINGS)
+    _, old = load_or_prepare(store, ScanSource(str(path)), SETTINGS)
     path.write_bytes(Path(scans[1]).read_bytes())
-    _, new = load_or_prepare(store, path, SETTINGS)
-    np.testing.assert_array_equal(new.array, prepare_scan(scans[1], SETTINGS).array)
+    _, new = load_or_prepare(store, ScanSource(str(path)), SETTINGS)
+    np.testing.assert_array_equal(new.array, prepare_scan(ScanSource(scans[1]), SETTINGS).array)
     assert not np.array_equal(old.array, new.array)
 
 
@@ -107,10 +116,10 @@ def test_every_setting_and_the_version_change_the_hash(monkeypatch: pytest.Monke
 def test_both_files_of_a_pair_count(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 9, (9, 9, 9)).astype(np.int16)
     nib.save(nib.Nifti1Pair(data, np.eye(4)), tmp_path / "a.img")
-    before = content_hash(tmp_path / "a.hdr", SETTINGS)
-    assert content_hash(tmp_path / "a.img", SETTINGS) == before
+    before = content_hash(ScanSource(str(tmp_path / "a.hdr")), SETTINGS)
+    assert content_hash(ScanSource(str(tmp_path / "a.img")), SETTINGS) == before
     nib.save(nib.Nifti1Pair(data + 1, np.eye(4)), tmp_path / "a.img")
-    assert content_hash(tmp_path / "a.hdr", SETTINGS) != before
+    assert content_hash(ScanSource(str(tmp_path / "a.hdr")), SETTINGS) != before
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
@@ -152,7 +161,9 @@ def test_failing_scans_are_entries_with_stage_and_reason(scans: list[str], tmp_p
     assert "there is no file none.nii" in prepared.entries[1].reason
     assert "no slice holds more than 20 cm² of head" in prepared.entries[2].reason
     assert prepared.kept.tolist() == [0, 3]
-    np.testing.assert_array_equal(prepared.arrays[1], prepare_scan(scans[1], SETTINGS).array)
+    np.testing.assert_array_equal(
+        prepared.arrays[1], prepare_scan(ScanSource(scans[1]), SETTINGS).array
+    )
 
 
 def test_a_cohort_of_failures_gives_no_arrays(tmp_path: Path) -> None:
@@ -182,7 +193,7 @@ def test_an_interruption_keeps_what_was_finished(
 
 def test_a_cohort_above_the_bound_is_memory_mapped(scans: list[str], tmp_path: Path) -> None:
     inside = prepare(scans, tmp_path)
-    mapped = prepare(scans, tmp_path, memory_bound_bytes=1000)
+    mapped = prepare(scans, tmp_path, how=Preparation(memory_bound_bytes=1000))
     assert isinstance(mapped.arrays, np.memmap)
     assert not isinstance(inside.arrays, np.memmap)
     np.testing.assert_array_equal(mapped.arrays, inside.arrays)
@@ -194,6 +205,73 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(StoreError, match="choose another cache folder"):
         prepare(scans, tmp_path / "cache")
+
+
+@pytest.fixture
+def placed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the scans whose brains were looked for, rather than taken from the cache."""
+    names: list[str] = []
+    process = source.process_volume
+
+    def count(volume: Volume, settings: PreprocessingConfig, where: str, **options: object):
+        names.append(where)
+        return process(volume, settings, where, **options)
+
+    monkeypatch.setattr(source, "process_volume", count)
+    return names
+
+
+def test_another_grid_takes_the_placement_from_the_cache_to_the_same_bits(
+    tmp_path: Path, placed: list[str]
+) -> None:
+    head = build_head()
+    nib.save(nib.Nifti1Image(head.data, head.affine), tmp_path / "head.nii")
+    scan = ScanSource(str(tmp_path / "head.nii"), "head")
+    finer = FAST.model_copy(update={"spacing_mm": 4.0, "shape": (40, 48, 40)})
+    prepare_scan(scan, FAST, tmp_path / "cache")
+    again = prepare_scan(scan, finer, tmp_path / "cache")
+    assert placed == ["head"]
+    alone = prepare_scan(scan, finer)
+    np.testing.assert_array_equal(again.array, alone.array)
+    assert (again.measures, again.verdict) == (alone.measures, alone.verdict)
+    other = FAST.model_copy(update={"mask_slack_mm": 5.0})
+    prepare_scan(scan, other, tmp_path / "cache")
+    assert placed == ["head", "head", "head"]
+
+
+def test_a_damaged_placement_is_found_again(
+    scans: list[str], tmp_path: Path, placed: list[str]
+) -> None:
+    first = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, tmp_path)
+    (file,) = tmp_path.rglob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1
+    file.write_bytes(content)
+    again = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, tmp_path)
+    np.testing.assert_array_equal(first.array, again.array)
+    assert placed == ["scan", "scan"]
+
+
+def test_a_mask_or_a_command_is_part_of_the_hash(scans: list[str]) -> None:
+    plain = ScanSource(scans[0])
+    others = [replace(plain, mask=scans[1]), replace(plain, command="hd-bet {input} {output}")]
+    assert len({content_hash(source, SETTINGS) for source in (plain, *others)}) == 3
+
+
+def test_a_crash_of_one_scan_is_a_row_and_costs_no_other(
+    scans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "TASK", "tests.child_tasks:prepare_or_crash")
+    how = Preparation(Engine("serial", limits=Limits(seconds=120)))
+    paths = [scans[0], str(tmp_path / "crash.nii"), scans[1]]
+    Path(paths[1]).write_bytes(Path(scans[2]).read_bytes())
+    prepared = prepare(paths, tmp_path / "cache", how=how)
+    assert prepared.kept.tolist() == [0, 2]
+    crashed = prepared.entries[1]
+    assert (crashed.stage, crashed.verdict) == ("process", "failed")
+    assert crashed.reason == "its process crashed (SIGSEGV)."
+    alone = prepare_scan(ScanSource(scans[1]), SETTINGS)
+    np.testing.assert_array_equal(prepared.arrays[1], alone.array)
 
 
 def test_a_whole_head_is_prepared_like_any_scan(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`prepare`: every scan has a row, finished ones are kept, and the layout is BIDS."""
 
+import gzip
 import json
 import os
 import shutil
@@ -24,9 +25,11 @@ from brainage.preparation import prepare_scan
 from brainage.preprocessing.ledger import read_ledger
 from brainage.running.engines import Engine
 from brainage.running.parent import Limits, Outcome
+from brainage.source import ScanSource
 from pipelines import prepare as job
 from pipelines.cohorts import CohortOptions
-from pipelines.prepare import PrepareOptions, find_masks, prepare
+from pipelines.masks import find_masks
+from pipelines.prepare import PrepareOptions, prepare
 from pipelines.prepare_layout import name_scans
 from tests.dicom_helpers import SECRETS, make_head, make_zip, write_series, zip_files
 
@@ -38,18 +41,19 @@ LIMITS = Limits(seconds=120.0)
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run tasks in this process, with a gate that lets phantoms pass; lists scans processed."""
     processed: list[str] = []
-    process = derivatives.process_volume
+    process = derivatives.process_source
 
-    def count(volume, settings, where, **options):
-        processed.append(where)
-        return process(volume, settings, where, **options)
+    def count(source, settings, cache_dir):
+        done = process(source, settings, cache_dir)
+        processed.append(source.where)
+        return done
 
     def run_here(_, arguments, __):
         for position, argument in enumerate(arguments):
             yield position, Outcome(derive_task(argument), "", 0.0)
 
     monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
-    monkeypatch.setattr(derivatives, "process_volume", count)
+    monkeypatch.setattr(derivatives, "process_source", count)
     monkeypatch.setattr(job, "run_tasks", run_here)
     return processed
 
@@ -218,7 +222,7 @@ def test_the_same_files_come_out_of_dask_when_a_worker_is_killed(cohort, tmp_pat
         run(cohort, tmp_path / "out-dask", engine)
         killer.join()
     assert len(mark.read_text().split()) > 4, "no scan was begun again"
-    shutil.rmtree(tmp_path / "cache" / "derivatives")
+    shutil.rmtree(tmp_path / "cache")
     run(cohort, tmp_path / "out-serial")
     assert contents(tmp_path / "out-dask") == contents(tmp_path / "out-serial")
 
@@ -296,10 +300,40 @@ def test_names_of_different_scans_never_meet():
 def test_a_scan_gives_the_same_array_as_nifti_and_as_a_zip_of_dicom(phantom_cohort, tmp_path):
     path = read_cohort(phantom_cohort).cohort.table["path"].iloc[0]
     files = write_series(tmp_path / "dicom", load_volume(path))
-    expected = prepare_scan(path, SETTINGS).array.astype(np.float32)
+    expected = prepare_scan(ScanSource(path), SETTINGS).array.astype(np.float32)
     for scan in (tmp_path / "dicom", zip_files(tmp_path / "scan.zip", files)):
-        got = prepare_scan(scan, SETTINGS).array.astype(np.float32)
+        got = prepare_scan(ScanSource(str(scan)), SETTINGS).array.astype(np.float32)
         assert np.abs(got - expected).max() <= 0.005 * np.ptp(expected)
+
+
+def first_volume(output: Path) -> Path:
+    return next(output.glob("sub-*/anat/*_desc-preproc_T1w.nii.gz"))
+
+
+def test_a_prepared_volume_keeps_the_verdict_of_its_scan(here, cohort, tmp_path, monkeypatch):
+    verdict = ("flagged", ("noise (noise 0.2, expected at most 0.1)",))
+    monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: verdict)
+    run(cohort, tmp_path / "out")
+    monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
+    again = prepare_scan(ScanSource(str(first_volume(tmp_path / "out"))), SETTINGS)
+    assert again.recognised == "prepared brain"
+    assert (again.verdict, again.reasons) == verdict
+
+
+@pytest.mark.parametrize("forged", ["image", "mask", "template"])
+def test_a_foreign_volume_is_not_believed(here, cohort, tmp_path, forged):
+    run(cohort, tmp_path / "out")
+    volume = first_volume(tmp_path / "out")
+    mask = Path(str(volume).replace("desc-preproc_T1w", "desc-brain_mask"))
+    sidecar = volume.with_name(volume.name.replace(".nii.gz", ".json"))
+    target = {"image": volume, "mask": mask, "template": sidecar}[forged]
+    content = target.read_bytes()
+    target.unlink()  # a hard link into the cache
+    if forged == "template":
+        target.write_text(json.dumps(json.loads(content) | {"TemplateSHA256": "0" * 64}))
+    else:
+        target.write_bytes(gzip.compress(gzip.decompress(content), mtime=1))
+    assert prepare_scan(ScanSource(str(volume)), SETTINGS).recognised.startswith("masked head")
 
 
 def test_a_cohort_without_any_usable_row_is_one_line(tmp_path):

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.step import Rule, StepResult, StepSettings, output_loss
+from brainage.lfnn.step import Rule, StepResult, StepSettings, checkpointed, output_loss
 
 
 def bp_step(
@@ -11,10 +11,18 @@ def bp_step(
 ) -> StepResult:
     """Backpropagate L_g through the whole network."""
     with settings.autocast():
-        output = stack(inputs)
+        output = _recomputed(stack, inputs) if settings.recomputes else stack(inputs)
     loss = output_loss(output, target_values, settings)
     loss.backward()
     return StepResult(output.detach(), (loss.detach(),))
+
+
+def _recomputed(stack: BlockStack, inputs: Tensor) -> Tensor:
+    """The network's output; of every block only the input is kept for the backward pass."""
+    features = inputs
+    for block_index in range(len(stack)):
+        features = checkpointed(stack[block_index].body, features)
+    return stack.read_out(len(stack) - 1, features).squeeze(1)
 
 
 RULE = Rule(bp_step, has_hidden_heads=False)

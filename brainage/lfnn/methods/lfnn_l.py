@@ -23,4 +23,4 @@ def lfnn_l_step(
     return step_block_by_block(stack, inputs, target_values, settings, hidden_loss)
 
 
-RULE = Rule(lfnn_l_step, is_local=True, build_aid=build_leadership)
+RULE = Rule(lfnn_l_step, is_local=True, build_aid=build_leadership, hidden_loss=hidden_loss)

@@ -87,4 +87,4 @@ def _hidden_loss(
     return (1 - SIMILARITY_WEIGHT) * prediction + SIMILARITY_WEIGHT * matching
 
 
-RULE = Rule(predsim_step, is_local=True, build_aid=build_projection)
+RULE = Rule(predsim_step, is_local=True, build_aid=build_projection, hidden_loss=_hidden_loss)

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from brainage.data.fetch import RemoteFile, fetch_dataset
-from brainage.errors import ConfigError, ImageDataError
+from brainage.errors import ConfigError, DownloadError, ImageDataError
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -75,7 +76,7 @@ def test_a_file_is_downloaded_once_and_checked(server, tmp_path):
 def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, knows_ranges):
     sources = {"x": (server.source("data.bin-ubyte.gz"),)}
     server.cut_after, server.knows_ranges = 300_000, knows_ranges
-    with pytest.raises(ImageDataError, match="300000 bytes are kept"):
+    with pytest.raises(DownloadError, match="300000 bytes are kept"):
         fetch_dataset("x", tmp_path, sources=sources)
     server.cut_after = None
     folder = fetch_dataset("x", tmp_path, sources=sources)
@@ -85,7 +86,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, knows_rang
 
 def test_a_wrong_digest_is_refused_and_the_file_deleted(server, tmp_path):
     wrong = RemoteFile(f"{server.url}/data.bin-ubyte.gz", "0" * 32)
-    with pytest.raises(ImageDataError, match="expected 0000"):
+    with pytest.raises(DownloadError, match="expected MD5 0000"):
         fetch_dataset("x", tmp_path, sources={"x": (wrong,)})
     assert not list((tmp_path / "x").iterdir())
 
@@ -96,6 +97,27 @@ def test_a_damaged_file_on_disk_is_downloaded_anew(server, tmp_path):
     sources = {"x": (server.source("data.bin-ubyte.gz"),)}
     folder = fetch_dataset("x", tmp_path, sources=sources)
     assert (folder / "data.bin-ubyte.gz").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_is_left_to_the_digest(server, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "data.bin-ubyte.gz.part").write_bytes(CONTENT)
+    folder = fetch_dataset("x", tmp_path, sources={"x": (server.source("data.bin-ubyte.gz"),)})
+    assert (folder / "data.bin-ubyte.gz").read_bytes() == CONTENT
+
+
+def test_a_server_that_talks_nonsense_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(b"nonsense\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        gone = RemoteFile(f"http://127.0.0.1:{listener.getsockname()[1]}/x.gz", "0" * 32)
+        with pytest.raises(DownloadError, match="cannot be downloaded"):
+            fetch_dataset("x", tmp_path, sources={"x": (gone,)})
 
 
 def make_tar(name: str) -> bytes:
@@ -122,7 +144,7 @@ def test_an_archive_that_writes_outside_its_folder_is_refused(server, tmp_path):
 
 def test_no_server_is_one_line(tmp_path):
     gone = RemoteFile("http://127.0.0.1:9/x.gz", "0" * 32)
-    with pytest.raises(ImageDataError, match="the download failed") as caught:
+    with pytest.raises(DownloadError, match="cannot be downloaded") as caught:
         fetch_dataset("x", tmp_path, sources={"x": (gone,)})
     assert "\n" not in str(caught.value)
 

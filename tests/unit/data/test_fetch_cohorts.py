@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from brainage.data.cohort import read_cohort
 from brainage.data.download import download
 from brainage.data.fetch_cohorts import COHORTS, fetch_cohort
-from brainage.errors import CohortError, ConfigError
+from brainage.errors import CohortError, DownloadError
 from pipelines import cli_images
 
 
@@ -162,7 +162,7 @@ def test_a_download_goes_on_where_it_broke_off(handler, tmp_path):
     (tmp_path / "www" / "file").write_bytes(content)
     handler.break_after = 6000
     target = tmp_path / "got" / "file"
-    with pytest.raises(ConfigError, match="goes on where it stopped"):
+    with pytest.raises(DownloadError, match="goes on where it stopped"):
         download(f"{handler.url}/file", target)
     assert not target.exists()
     handler.break_after = 10**9
@@ -177,20 +177,30 @@ def test_a_download_goes_on_where_it_broke_off(handler, tmp_path):
 def test_a_part_that_is_already_whole_counts(handler, tmp_path):
     (tmp_path / "www" / "file").write_bytes(b"whole")
     (tmp_path / "file.part").write_bytes(b"whole")
-    download(f"{handler.url}/file", tmp_path / "file", sha256=hashlib.sha256(b"whole").hexdigest())
+    checksum = f"sha256:{hashlib.sha256(b'whole').hexdigest()}"
+    download(f"{handler.url}/file", tmp_path / "file", checksum=checksum)
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_a_part_that_is_longer_than_the_source_is_forgotten(handler, tmp_path):
+    (tmp_path / "www" / "file").write_bytes(b"whole")
+    (tmp_path / "file.part").write_bytes(b"whole and more")
+    with pytest.raises(DownloadError, match="more than the server has"):
+        download(f"{handler.url}/file", tmp_path / "file")
+    download(f"{handler.url}/file", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_another_checksum_is_refused_and_the_part_forgotten(handler, tmp_path):
     (tmp_path / "www" / "file").write_bytes(b"forged")
-    with pytest.raises(ConfigError, match="expected SHA-256 00"):
-        download(f"{handler.url}/file", tmp_path / "file", sha256="00")
+    with pytest.raises(DownloadError, match="expected SHA256 00"):
+        download(f"{handler.url}/file", tmp_path / "file", checksum="sha256:00")
     assert not list(tmp_path.glob("file*"))
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://127.0.0.1:9/x", "nonsense"])
 def test_other_addresses_are_one_line(url, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be downloaded"):
+    with pytest.raises(DownloadError, match="cannot be downloaded"):
         download(url, tmp_path / "file")
 
 

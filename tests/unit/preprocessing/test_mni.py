@@ -18,9 +18,9 @@ from brainage.preprocessing.mni import (
     grid_affine,
     is_brain_extracted,
     is_in_mni_space,
-    load_template,
     resample,
 )
+from brainage.preprocessing.template import load_template
 from brainage.types import Volume
 from tests.heads import build_head
 

@@ -13,8 +13,8 @@ from brainage.config import PreprocessingConfig
 from brainage.data.phantom import build_phantom
 from brainage.data.volume import load_volume
 from brainage.errors import PreparationError
-from brainage.preprocessing.mni import load_template
 from brainage.preprocessing.pipeline import Processed, process_volume
+from brainage.preprocessing.template import load_template
 from brainage.types import Volume
 from tests.heads import FAST, POSE, build_head
 
@@ -108,6 +108,21 @@ def test_thick_slices_are_flagged(head: Volume) -> None:
     processed = process_volume(thick, FAST, "sub-7")
     assert processed.verdict != "ok"
     assert any("thick slices (slice_mm 8" in reason for reason in processed.reasons)
+
+
+def test_a_file_resampled_to_a_coarse_grid_is_not_called_blurred(processed: Processed) -> None:
+    # `build_head` has voxels of 4 mm.
+    assert "sharpness" not in processed.measures and "noise" in processed.measures
+    rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    fine = process_volume(build_phantom(50, *rngs, spacing_mm=2), FAST, "sub-7")
+    assert {"sharpness", "sharpness_balance"} <= fine.measures.keys()
+
+
+def test_a_verdict_does_not_depend_on_the_networks_grid() -> None:
+    brain = build_phantom(50, np.random.default_rng(0), np.random.default_rng(1), spacing_mm=1)
+    coarse = process_volume(brain, FAST, "sub-7")
+    fine = process_volume(brain, FAST.on_grid(1.5, (60.0, 60.0, 60.0)), "sub-7")
+    assert coarse.measures == pytest.approx(fine.measures, rel=1e-4)
 
 
 def saved(head: Volume, folder: Path) -> list[Path]:

@@ -39,7 +39,7 @@ def test_report_says_what_predict_says(bundle, scan, tmp_path):
     assert found.predicted_age_years == pytest.approx(predicted, abs=1e-4)
     assert found.interval_years is None and found.ood_percentile is None
     assert found.attribution is not None and found.attribution.unit == "years per SD"
-    assert stages == ["read", "locate", "check", "predict", "volumes", "map"]
+    assert stages == ["locate", "pictures", "predict", "volumes", "map"]
     assert found.brain is not None and found.brain[1].any()
 
 

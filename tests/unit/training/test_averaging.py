@@ -25,7 +25,7 @@ def test_averaged_weights_are_those_of_the_formula_and_are_kept():
     trainer = make_trainer(**{"training.ema_decay": decay, "training.keep": "last"})
     name, expected = "blocks.0.body.0.0.conv.weight", None
     for batch in batches(4):
-        trainer._train_step(batch)
+        trainer.train_step(batch)
         current = trainer.model.state_dict()[name].clone()
         expected = current if expected is None else decay * expected + (1 - decay) * current
     assert torch.allclose(trainer.judged.state_dict()[name], expected, atol=1e-6)

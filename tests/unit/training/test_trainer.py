@@ -219,3 +219,24 @@ def test_peak_memory_sees_a_large_tensor():
     before = peak_memory_mb(cpu)
     held = torch.ones(64 * 2**20 // 4)
     assert held.sum() > 0 and peak_memory_mb(cpu) > before + 50
+
+
+@pytest.mark.parametrize("network", ["resnet3d", "vit3d"])
+@pytest.mark.parametrize("method", ["bp", "lfnn_l"])
+@pytest.mark.parametrize(
+    "changes", [{"training.recompute": True}, {"training.memory_format": "channels_last"}]
+)
+def test_recomputing_and_the_order_in_memory_change_no_result(network, method, changes):
+    trainers = []
+    for more in ({}, changes):
+        trainer = make_trainer(with_changes(make_config(network, method=method), more))
+        batch = next(iter(make_batches(trainer)))
+        trainer._learn(trainer._arrange(batch["inputs"]), batch["target"])
+        trainers.append(trainer)
+    plain, changed = (trainer.model[0] for trainer in trainers)
+    for name, value in plain.body.state_dict().items():
+        if "num_batches" not in name:
+            other = changed.body.state_dict()[name]
+            assert torch.allclose(value, other, rtol=1e-4, atol=1e-6), name
+    for one, other in zip(plain.body.parameters(), changed.body.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-3 * float(one.grad.max()))

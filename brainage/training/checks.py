@@ -1,0 +1,83 @@
+"""Settings of schedules that do not fit the method, the blocks or the length of training."""
+
+from brainage.config import Config
+from brainage.errors import ConfigError, TrainingError
+from brainage.lfnn.rules import METHOD_RULES
+
+
+def check_rests(config: Config, blocks: int) -> None:
+    """Refuse `learning.freeze_after` and `update_every` that do not fit method and blocks.
+
+    Raises
+    ------
+    ConfigError
+        If blocks do not learn alone, a hidden block has no number, or a block would be frozen
+        before one that it learns from.
+    """
+    for name in ("freeze_after", "update_every"):
+        numbers = getattr(config.learning, name)
+        if numbers is None:
+            continue
+        where, method = f"learning.{name}", config.learning.method
+        if METHOD_RULES[method].hidden_loss is None:
+            raise ConfigError(where, f"blocks of {method} do not learn alone.", "Leave it out.")
+        if len(numbers) != blocks - 1:
+            problem = f"{blocks} blocks need {blocks - 1} numbers, {len(numbers)} came."
+            raise ConfigError(where, problem, "Give one for each hidden block.")
+        if name == "freeze_after" and list(numbers) != sorted(numbers):
+            problem = f"a block cannot be frozen before the one it learns from: {list(numbers)}."
+            raise ConfigError(where, problem, "Let the epochs grow from block to block.")
+
+
+def check_turns(config: Config, blocks: int) -> None:
+    """Refuse too few epochs, or early stopping, where a method trains blocks in turn.
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer epochs than blocks, or `training.patience_epochs` is set.
+    """
+    method, epochs = config.learning.method, config.training.epochs
+    if not METHOD_RULES[method].trains_in_turn:
+        return
+    if epochs < blocks:
+        raise TrainingError(
+            "training.epochs",
+            f"{method} trains {blocks} blocks in turn, {epochs} epochs are too few.",
+            f"Use {blocks} or more epochs, or fewer blocks.",
+        )
+    if config.training.patience_epochs is not None:
+        raise TrainingError(
+            "training.patience_epochs",
+            f"{method} trains blocks in turn: the output learns in the last turn only.",
+            "Leave patience_epochs out.",
+        )
+
+
+def check_progressive(config: Config) -> None:
+    """Refuse settings that the progressive schedule cannot follow.
+
+    Raises
+    ------
+    ConfigError
+        If the method has no loss of a block alone, or `learning.update_every` is set.
+    TrainingError
+        If `training.patience_epochs` is set.
+    """
+    method, learning = config.learning.method, config.learning
+    if METHOD_RULES[method].hidden_loss is None:
+        able = [name for name, rule in METHOD_RULES.items() if rule.hidden_loss is not None]
+        raise ConfigError(
+            "learning.schedule",
+            f"{method} cannot train progressively: no block of it learns alone.",
+            f"Use learning.method {' or '.join(able)}, or schedule: sequential.",
+        )
+    if learning.update_every is not None:
+        problem = "belongs to the sequential schedule."
+        raise ConfigError("learning.update_every", problem, "Leave it out.")
+    if config.training.patience_epochs is not None:
+        raise TrainingError(
+            "training.patience_epochs",
+            "blocks train in turn: the output learns in the last turn only.",
+            "Use learning.patience_epochs, which ends the turn of a block.",
+        )

@@ -1,0 +1,106 @@
+"""Turns of blocks, told by the validation losses alone."""
+
+import pytest
+import torch
+
+from brainage.lfnn.rules import METHOD_RULES, StepSettings
+from brainage.lfnn.schedules import (
+    Convergence,
+    Turn,
+    block_features,
+    current_turn,
+    deal_epochs,
+    resting_blocks,
+    step_one_block,
+    turn_rate,
+)
+from brainage.model import build_model, build_target
+from tests.small import make_config, random_batch
+
+
+def test_the_first_block_gets_half_of_what_others_get_and_nothing_is_lost():
+    assert deal_epochs(38, 4) == [5, 11, 11, 11]
+    assert deal_epochs(38, 4, (6, 8, 12)) == [6, 8, 12, 12]
+    assert all(sum(deal_epochs(n, 3)) == n for n in range(5, 40))
+
+
+@pytest.mark.parametrize(("epochs", "freeze_after"), [(3, None), (26, (6, 8, 12)), (30, (6, 8))])
+def test_a_block_without_a_turn_is_refused(epochs, freeze_after):
+    with pytest.raises(ValueError, match="each of 4 blocks a turn"):
+        deal_epochs(epochs, 4, freeze_after)
+
+
+def test_turns_follow_their_budgets_where_no_convergence_is_watched():
+    turns = [current_turn([1.0] * done, [2, 3], None) for done in range(6)]
+    one, two = Turn(0, 1, 2, 0), Turn(1, 3, 5, 0)
+    assert turns == [one, one, two, two, two, None]
+
+
+def test_a_stalled_block_anneals_at_once_and_its_epochs_are_saved():
+    rule, losses = Convergence(2), [3.0, 2.0, 2.1, 2.2]  # stalls after epoch 4 of a held 5
+    assert current_turn(losses[:3], [10, 4], rule) == Turn(0, 1, 10, 5)
+    assert current_turn(losses, [10, 4], rule) == Turn(0, 1, 9, 4)
+    # What happens while the rate falls moves nothing.
+    assert current_turn([*losses, 9.0, 9.0, 9.0, 9.0], [10, 4], rule) == Turn(0, 1, 9, 4)
+    assert current_turn([*losses, 1.0, 1.0, 1.0, 1.0, 1.0], [10, 4], rule) == Turn(1, 10, 13, 2)
+
+
+def test_small_improvements_do_not_count():
+    losses = [1.0, 0.99, 0.98, 0.5]
+    assert Convergence(2, 0.05).stalls_at(losses) == 3
+    assert Convergence(2, 0.0).stalls_at(losses) is None
+
+
+def test_the_rate_warms_up_holds_and_falls_to_zero():
+    turn = Turn(1, 4, 13, 5)
+    rates = [turn_rate(turn, 4 + n // 10, n % 10, 10, 1) for n in range(100)]
+    assert rates[0] == 0.1 and rates[10:51] == [1.0] * 41
+    assert sorted(rates[50:], reverse=True) == rates[50:] and rates[-1] < 0.01
+
+
+def test_blocks_rest_by_frequency_and_for_good():
+    assert resting_blocks(1, 0, 4, (2, 2, 9), (3, 2, 1)) == frozenset()
+    assert resting_blocks(1, 1, 4, (2, 2, 9), (3, 2, 1)) == {0, 1}
+    assert resting_blocks(3, 0, 4, (2, 2, 9), (3, 2, 1)) == {0, 1}
+
+
+def settings_of(config, **more):
+    return StepSettings(build_target(config.target), config.learning.leader_fraction, **more)
+
+
+@pytest.mark.parametrize("method", ["lfnn_l", "predsim"])
+def test_one_block_alone_learns_what_it_learns_among_all(method):
+    config = make_config("cnn3d_light", method=method)
+    volumes, ages = random_batch(config)
+    rule, whole, alone = METHOD_RULES[method], build_model(config), build_model(config)
+    losses = rule.step(whole, volumes, ages, settings_of(config)).losses
+    features = alone[0].body(volumes).detach()
+    result = step_one_block(alone, 1, features, ages, settings_of(config), rule.hidden_loss)
+    assert torch.equal(result.losses[0], losses[1])
+    for name, weight in alone.named_parameters():
+        expected = whole.get_parameter(name).grad if name.startswith("blocks.1.") else None
+        assert expected is weight.grad is None or torch.equal(expected, weight.grad)
+
+
+def test_a_resting_block_has_no_gradient_and_changes_nothing_behind_it():
+    config = make_config("cnn3d_light")
+    volumes, ages = random_batch(config)
+    plain, rested = build_model(config), build_model(config)
+    step = METHOD_RULES["lfnn_l"].step
+    step(plain, volumes, ages, settings_of(config))
+    result = step(rested, volumes, ages, settings_of(config, resting=frozenset({1})))
+    assert len(result.losses) == 2
+    assert all(p.grad is None for p in rested[1].parameters())
+    for index in (0, 2):
+        pairs = zip(plain[index].parameters(), rested[index].parameters(), strict=True)
+        assert all(torch.equal(a.grad, b.grad) for a, b in pairs)
+
+
+def test_features_of_a_frozen_block_leave_its_statistics_alone():
+    config = make_config("cnn3d_light")
+    volumes, _ = random_batch(config)
+    model = build_model(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    features = block_features(model, 0, volumes, settings_of(config))
+    assert not features.requires_grad
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
