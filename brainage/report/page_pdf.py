@@ -131,13 +131,14 @@ def _draw_verdict(canvas: Canvas, report: Report, top: float) -> float:
         *(_paragraph(text, 8, bullet=True) for text in report.warnings),
     ]
     width = _INNER - 18 * mm
-    height = sum(text.wrap(width, 400)[1] for text in texts) + 4 * mm
+    height = max(sum(text.wrap(width, 400)[1] for text in texts) + 4 * mm, 10 * mm)
     canvas.setFillColor(HexColor(TINTS[kind]))
     canvas.rect(_MARGIN, top - height, _INNER, height, stroke=0, fill=1)
     canvas.setFillColor(HexColor(COLOURS[kind]))
     canvas.rect(_MARGIN, top - height, 1.5 * mm, height, stroke=0, fill=1)
-    _draw_symbol(canvas, kind, _MARGIN + 8 * mm, top - 5.4 * mm)
-    _put(canvas, texts, _MARGIN + 15 * mm, top - 1.6 * mm, (width, 200))
+    _draw_symbol(canvas, kind, _MARGIN + 8 * mm, top - 5 * mm)
+    inset = 2.6 * mm if len(texts) == 1 else 1.6 * mm
+    _put(canvas, texts, _MARGIN + 15 * mm, top - inset, (width, 200))
     return top - height - 4 * mm
 
 
@@ -225,7 +226,7 @@ def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:
     total, x, bottoms = sum(share for *_, share in tables), _MARGIN, [top]
     for title, rows, share in tables:
         width = free * share / total
-        names = 0.66 if title == "Scan checks" else 0.44
+        names = {"Scan checks": 0.66, "Model": 0.5}.get(title, 0.44)
         content = [_paragraph(title, 9, _BLUE, bold=True), _table(rows, width, 7.5, share=names)]
         room = max(top - floor - limits_height - 3 * mm, 20 * mm)
         bottoms.append(_put(canvas, content, x, top, (width, room)))
