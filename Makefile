@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint format clean
+.PHONY: install demo test test-slow lint format docs constraints clean
 
 install: $(STAMP)
 
@@ -32,6 +32,14 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python -m pipelines.cli_reference > docs/cli.md
+
+# The image installs these versions: run after a change of dependencies, and run the tests.
+constraints: $(STAMP)
+	@echo "# Versions that were tested together. Made by: make constraints" > deploy/constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> deploy/constraints.txt
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache

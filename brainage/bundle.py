@@ -4,7 +4,8 @@ A bundle is a folder with exactly these files beside whatever else the run left 
 ``model.safetensors``, ``config.yaml``, ``bundle.json``, ``card.md``, ``manifest.json``, and where
 known ``ood.safetensors``. An ensemble has no weights of its own: its manifest lists member bundles
 in subfolders with the hashes of their manifests, so that no file of a member can change unseen.
-Nothing in it can run code, and nothing in it names a scan, a person or an age.
+Nothing in it can run code, and nothing in it names a scan or a person; of ages it holds what
+`brainage.evaluation.reference` keeps.
 """
 
 import json
@@ -24,6 +25,7 @@ from brainage.config import Config, dump_config, load_config
 from brainage.errors import BundleError, ConfigError
 from brainage.evaluation.conformal import Calibration, calibration_from_json
 from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
+from brainage.evaluation.reference import Reference, reference_from_json
 from brainage.files import atomic_write_bytes, atomic_write_text, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import Target
@@ -80,6 +82,12 @@ class Bundle:
         """What intervals are made of; None in bundles from before intervals."""
         values = self.facts.get("calibration")
         return None if values is None else calibration_from_json(values)
+
+    @property
+    def reference(self) -> Reference | None:
+        """Held-out people to set a person beside; None in bundles from before reports."""
+        values = self.facts.get("reference")
+        return None if values is None else reference_from_json(values)
 
     def predict(self, arrays: HalfArray, batch_size: int = 8) -> AgeDistribution:
         """Predicted ages and their spread of prepared scans (N, I, J, K).
@@ -180,6 +188,21 @@ def load_bundle(folder: Path) -> Bundle:
         ) from error
     model.eval()
     return Bundle(model, config, facts, manifest["sha256"][WEIGHTS], ood=_read_ood(content))
+
+
+def bundle_files(folder: Path) -> list[str]:
+    """Files of a bundle and its members, relative to the folder; tables and pictures are not.
+
+    Raises
+    ------
+    BundleError
+        If the folder holds no finished bundle.
+    """
+    manifest = _read_manifest(folder)
+    files = ["manifest.json", *manifest["sha256"]]
+    for name in manifest.get("members", {}):
+        files += [f"{name}/{file}" for file in bundle_files(folder / name)]
+    return files
 
 
 def _load_ensemble(folder: Path, manifest: Json) -> Bundle:

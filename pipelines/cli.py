@@ -7,7 +7,16 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_pipelined, cli_raw, cli_science, cli_speed, cli_study
+from pipelines import (
+    cli_images,
+    cli_mlflow,
+    cli_pipelined,
+    cli_raw,
+    cli_report,
+    cli_science,
+    cli_speed,
+    cli_study,
+)
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -26,11 +35,11 @@ from pipelines.options import (
     LeakageOption,
     LevelOption,
     MaskOption,
-    ModelOption,
     OutputOption,
     OverwriteOption,
     PresetOption,
     ProcessesOption,
+    RegistryModelOption,
     RepeatsOption,
     ReplicasOption,
     ResumeOption,
@@ -198,7 +207,7 @@ def compare(
 
 @app.command()
 def predict(
-    model: ModelOption,
+    model: RegistryModelOption,
     scans: Annotated[
         list[str] | None,
         typer.Argument(metavar="SCAN...", help="T1 scans: files, DICOM folders or zips."),
@@ -247,7 +256,9 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option("--predictions", help="Table with ages and predictions.")
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="Model to evaluate.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model to evaluate: folder or models:/NAME@ALIAS.")
+    ] = None,
     cohort: Annotated[
         str | None, typer.Option("--cohort", help="Cohort with ages, for --model.")
     ] = None,
@@ -337,6 +348,9 @@ app.command()(cli_science.explain)
 app.command()(cli_raw.prepare)
 app.command()(cli_pipelined.cut)
 app.command()(cli_pipelined.simulate)
+app.command()(cli_report.report)
+app.command()(cli_mlflow.register)
+app.command()(cli_mlflow.mlflow)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pipelines.options import (
     DebugOption,
     ModelOption,
     OutputOption,
+    RegistryModelOption,
     SkipBadOption,
     WhereOption,
     build_cohort_options,
@@ -94,7 +95,7 @@ def calibrate(
 
 
 def explain(
-    model: ModelOption,
+    model: RegistryModelOption,
     output: OutputOption,
     scans: Annotated[list[str] | None, typer.Argument(metavar="SCAN...", help="T1 scans.")] = None,
     cohort: Annotated[

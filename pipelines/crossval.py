@@ -17,6 +17,7 @@ from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.conformal import fit_calibration, out_of_fold_intervals
 from brainage.evaluation.leakage import permuted_age_check
 from brainage.evaluation.out_of_fold import average_repeats
+from brainage.evaluation.reference import make_reference
 from brainage.training.run import PreparedCohort, describe_cohort, train_run
 from brainage.types import Json
 from pipelines.console import say, warn
@@ -102,6 +103,7 @@ def finish_folds(
     facts = describe_cohort(prepared, Split(everyone, nobody, nobody)) | {
         "metrics": metrics,
         "calibration": calibration.to_json(),
+        "reference": make_reference(table, "out_of_fold").to_json(),
         "leakage": leakage,
         "model_age_range_years": _joint_range(folder, names),
         **quality_facts(table, config.seed),

@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
+from brainage.bundle import copy_bundle, load_bundle
 from brainage.config import load_preset
+from brainage.tracking import Tracker
 from pipelines.cohorts import DEMO, CohortOptions
 from pipelines.compare import CompareOptions, compare
-from pipelines.console import say
+from pipelines.console import say, warn
+from pipelines.evaluate import read_predictions
+from pipelines.models import register_bundle
 from pipelines.predict import predict
+from pipelines.report import ReportOptions, report_scan
 from pipelines.train import TrainOptions
 
 
 def demo(output: Path) -> None:
-    """Compare bp and lfnn_l on phantoms and predict a few with the local model."""
+    """Compare bp and lfnn_l on phantoms, predict a few with the local model, report on one."""
     cohort = CohortOptions(DEMO, cache=output / "cache")
     uri = f"sqlite:///{(output / 'mlflow.db').resolve()}"
     training = TrainOptions(output / "comparison", overwrite=True, tracking_uri=uri)
@@ -19,4 +24,14 @@ def demo(output: Path) -> None:
     model = training.output / "runs" / "lfnn_l-seed0-fold0"
     scans = sorted(str(path) for path in cohort.cache_dir.glob("phantoms/**/*_T1w.nii.gz"))[:5]
     predict(scans, None, model, output / "predictions.csv", cohort.cache_dir)
-    say(f"model: {model}\npictures: {training.output}\nMLflow: mlflow ui --backend-store-uri {uri}")
+    bundle = load_bundle(model)
+    copy_bundle(bundle, output / "model", {})
+    register_bundle(Tracker(output, uri, on_warning=warn), output / "model", bundle)
+    tested = read_predictions(model / "predictions.csv").iloc[0]
+    scan = next(cohort.cache_dir.glob(f"phantoms/**/{tested['scan_id']}*_T1w.nii.gz"))
+    known = ReportOptions(output / "report", age_years=float(tested["age_years"]))
+    report_scan(str(scan), str(output / "model"), known)
+    say(
+        f"model: {output / 'model'}\npictures: {training.output}\n"
+        f"experiments: brainage mlflow --tracking-uri {uri}"
+    )

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from brainage.bundle import Bundle, load_bundle
+from brainage.bundle import Bundle
 from brainage.data.splits import hash_ids
 from brainage.data.where import select_rows
 from brainage.errors import CohortError, ConfigError
@@ -26,6 +26,7 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.types import BoolArray, Json
 from pipelines.cohorts import CohortOptions, read_options
 from pipelines.console import say, warn
+from pipelines.models import load_model
 from pipelines.predict import predict_table
 from pipelines.results import coverage_of, plot_predictions, write_json, write_table
 
@@ -45,7 +46,7 @@ def evaluate(
     output: Path,
     *,
     predictions: Path | None = None,
-    model: Path | None = None,
+    model: str | Path | None = None,
     cohort_options: CohortOptions | None = None,
     level: float = DEFAULT_LEVEL,
     correction: BiasCorrection | None = None,
@@ -173,9 +174,9 @@ def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
 
 
 def _predict_unseen(
-    model: Path, options: CohortOptions, output: Path, level: float
+    model: str | Path, options: CohortOptions, output: Path, level: float
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    bundle = load_bundle(model)
+    bundle = load_model(model)
     reading = read_options(options)
     table = reading.cohort.table
     unseen = unseen_rows(bundle, table)

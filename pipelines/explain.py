@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from brainage.bundle import Bundle, load_bundle
+from brainage.bundle import Bundle
 from brainage.errors import BrainageError, ConfigError
 from brainage.evaluation.maps import plot_map
 from brainage.explain import (
@@ -27,13 +27,14 @@ from brainage.preprocessing.regions import load_regions
 from brainage.types import FloatArray, HalfArray, Json
 from pipelines.cohorts import CohortOptions, read_options
 from pipelines.console import say, scan_progress, warn
+from pipelines.models import load_model
 from pipelines.results import write_json, write_table
 
 
 def explain(
     scans: list[str],
     cohort_options: CohortOptions | None,
-    model: Path,
+    model: str | Path,
     output: Path,
     methods: str,
     cache: Path,
@@ -51,7 +52,7 @@ def explain(
     if bool(scans) == (cohort_options is not None):
         raise ConfigError("SCAN", "give either scans or --cohort.")
     chosen = parse_methods(methods)
-    bundle = load_bundle(model)
+    bundle = load_model(model)
     if cohort_options is not None:
         reading = read_options(cohort_options, require_age=False)
         table, rejected = reading.cohort.table, reading.rejected

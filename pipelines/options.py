@@ -87,6 +87,12 @@ TrackingOption = Annotated[
     ),
 ]
 ModelOption = Annotated[Path, typer.Option("--model", help="Folder that `train` wrote.")]
+RegistryModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", help="Folder that `train` wrote, or models:/NAME@ALIAS of MLflow's registry."
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainage.bundle import Bundle, load_bundle
+from brainage.bundle import Bundle
 from brainage.config import with_changes
 from brainage.errors import ConfigError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
@@ -23,6 +23,7 @@ from brainage.types import LedgerEntry
 from pipelines.cohorts import CohortOptions, read_options, table_folder
 from pipelines.console import say, scan_progress, warn
 from pipelines.masks import ScanOptions
+from pipelines.models import load_model
 from pipelines.results import write_table
 
 PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
@@ -31,7 +32,7 @@ PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
 def predict(
     scans: list[str],
     cohort_options: CohortOptions | None,
-    model: Path,
+    model: str | Path,
     output: Path,
     cache: Path,
     level: float = DEFAULT_LEVEL,
@@ -54,7 +55,7 @@ def predict(
     if bool(scans) == (cohort_options is not None):
         raise ConfigError("SCAN", "give either scans or --cohort.")
     check_level(level)
-    bundle = load_bundle(model)
+    bundle = load_model(model)
     if series is not None:
         config = with_changes(bundle.config, {"preprocessing.series": series})
         bundle = replace(bundle, config=config)

@@ -23,6 +23,7 @@ from brainage.evaluation.conformal import (
 from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.figures import plot_training_curves
 from brainage.evaluation.out_of_fold import baseline_column
+from brainage.evaluation.reference import make_reference
 from brainage.model import block_count
 from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.priors import load_tissue_maps
@@ -162,9 +163,11 @@ def write_run(
     bounds = predict_intervals(calibration, table["predicted_age_years"], table["spread_years"])
     table = table.assign(**dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True)))
     metrics = score(table, seed) | costs(trained)
+    held_out = pd.concat([trained.validation, trained.predictions], ignore_index=True)
     facts = describe_cohort(prepared, split) | {
         "metrics": metrics,
         "calibration": calibration.to_json(),
+        "reference": make_reference(held_out, "held_out").to_json(),
         "leakage": leakage or {},
         **quality_facts(table, seed),
     }

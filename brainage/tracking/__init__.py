@@ -11,17 +11,32 @@ from brainage.tracking.names import (
     run_name,
     run_tags,
 )
+from brainage.tracking.registry import (
+    CHAMPION,
+    MODEL_NAME,
+    FetchedModel,
+    fetch_model,
+    is_model_uri,
+)
+from brainage.tracking.server import server_command, server_environment
 from brainage.tracking.tracker import PENDING_FILE, Run, Tracker, resolve_uri, upload_pending
 
 __all__ = [
+    "CHAMPION",
     "COMPARISON_NOTE",
     "FINAL_METRICS",
+    "MODEL_NAME",
     "PENDING_FILE",
+    "FetchedModel",
     "Run",
     "Tracker",
+    "fetch_model",
     "final_metrics",
+    "is_model_uri",
     "resolve_uri",
     "run_name",
     "run_tags",
+    "server_command",
+    "server_environment",
     "upload_pending",
 ]

@@ -6,6 +6,7 @@ This is the only module that imports mlflow, and it does so when the first event
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ FORCED_ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 # MLflow's own default, seven retries of two minutes, would hold up training. The user's goes first.
 DEFAULT_ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
@@ -104,7 +106,9 @@ class Backend:
             raise TrackingError(f"MLflow event {event['event']}", "belongs to an unknown run.")
         if event["event"] == "files":
             return self._send_files(run_id, event["files"], event["to"])
-        if event["event"] == "end":
+        if event["event"] == "register":
+            self._register(run_id, event)
+        elif event["event"] == "end":
             self._client.set_terminated(run_id, event["status"], event["time_ms"])
         else:
             self._log(run_id, event)
@@ -153,6 +157,68 @@ class Backend:
         for file in present:
             self._client.log_artifact(run_id, file, to)
         return [file for file in files if file not in present]
+
+    def _register(self, run_id: str, event: Event) -> None:
+        """Make a run's artifact folder a version of a registered model; move the alias to it."""
+        from mlflow.exceptions import MlflowException
+
+        name = event["name"]
+        try:
+            self._client.create_registered_model(name, description=event["note"])
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        run = self._client.get_run(run_id)
+        source = f"{run.info.artifact_uri.rstrip('/')}/{event['from']}"
+        version = self._client.create_model_version(name, source, run_id, tags=event["tags"])
+        self._client.set_registered_model_alias(name, event["alias"], version.version)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model and the run that holds its files."""
+
+    name: str
+    version: str
+    run_id: str
+    path: str
+
+
+class Registry:
+    """MLflow's model registry, read only.
+
+    Parameters
+    ----------
+    uri : str
+        ``http(s)://…`` or ``sqlite:///…``.
+
+    Raises
+    ------
+    Exception
+        Of any kind, as MLflow passes on what its database and HTTP libraries raise.
+    """
+
+    def __init__(self, uri: str) -> None:
+        with _environment(UPLOAD_ENVIRONMENT):
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def find(self, name: str, alias: str | None, version: str | None) -> ModelVersion:
+        """Version of an alias, or the version itself."""
+        with _environment(UPLOAD_ENVIRONMENT):
+            if alias is not None:
+                found = self._client.get_model_version_by_alias(name, alias)
+            else:
+                found = self._client.get_model_version(name, version)
+            root = self._client.get_run(found.run_id).info.artifact_uri.rstrip("/")
+        path = str(found.source).removeprefix(root).strip("/")
+        return ModelVersion(name, str(found.version), str(found.run_id), path)
+
+    def download(self, version: ModelVersion, folder: Path) -> Path:
+        """Bring a version's files into a folder; returns where they lie."""
+        with _environment(UPLOAD_ENVIRONMENT):
+            return Path(self._client.download_artifacts(version.run_id, version.path, str(folder)))
 
 
 def _database_folder(uri: str) -> Path:

@@ -11,10 +11,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -115,6 +115,11 @@ class Tracker:
         self._backend: Backend | None = None
         self._failed = False
 
+    @property
+    def failed(self) -> bool:
+        """Whether events wait in `mlflow-pending.jsonl` since the tracker failed."""
+        return self._failed
+
     @contextmanager
     def start_run(
         self,
@@ -188,7 +193,8 @@ class Tracker:
                 self._failed = True
                 self._on_warning(
                     f"MLflow at {shown_uri(self.uri)} failed ({type(error).__name__}); the run "
-                    f"goes on, its events wait in {self.folder / PENDING_FILE}."
+                    f"goes on, its events wait in {self.folder / PENDING_FILE}; send them there "
+                    "later by `brainage mlflow --upload`."
                 )
         self._keep(event)
 
@@ -244,6 +250,30 @@ class Run:
         """Store a bundle's files (`ARTIFACT_SUFFIXES`) under a name; no table and no image."""
         files = [str(path.resolve()) for path in sorted(folder.glob("*")) if _is_artifact(path)]
         self.tracker.record({"event": "files", "run": self.key, "files": files, "to": name})
+
+    def log_bundle(self, folder: Path, files: Sequence[str], name: str = "bundle") -> None:
+        """Store the named files of a folder under a name, subfolders kept."""
+        groups: dict[str, list[str]] = {}
+        for file in files:
+            inside = PurePosixPath(file).parent.as_posix()
+            to = name if inside == "." else f"{name}/{inside}"
+            groups.setdefault(to, []).append(str((folder / file).resolve()))
+        for to, paths in groups.items():
+            self.tracker.record({"event": "files", "run": self.key, "files": paths, "to": to})
+
+    def register(
+        self,
+        name: str,
+        alias: str,
+        *,
+        tags: Mapping[str, Scalar] | None = None,
+        note: str = "",
+        artifact: str = "bundle",
+    ) -> None:
+        """Make the stored bundle a version of a registered model, and move an alias to it."""
+        event = {"event": "register", "run": self.key, "name": name, "alias": alias}
+        described = {"tags": _texts(tags or {}, TAG_LENGTH), "note": note, "from": artifact}
+        self.tracker.record(event | described)
 
     def log_figure(self, path: Path) -> None:
         """Store one picture; give only pictures that show no single scan's age."""

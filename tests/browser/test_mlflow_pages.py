@@ -6,11 +6,7 @@ Set BRAINAGE_SCREENSHOTS to a folder to keep what the browser shows.
 import itertools
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -18,18 +14,33 @@ import pytest
 
 from brainage.tracking import COMPARISON_NOTE, Tracker, final_metrics, run_name, run_tags
 from pipelines.compare import log_overview
+from tests.servers import run_mlflow, run_postgres
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory) -> Path:
-    """Database of BRAINAGE_MLFLOW_DB, or a small one with two methods and two seeds."""
-    if given := os.environ.get("BRAINAGE_MLFLOW_DB"):
-        return Path(given)
-    folder = tmp_path_factory.mktemp("mlflow")
-    tracker = Tracker(folder, f"sqlite:///{folder}/mlflow.db")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(request, tmp_path_factory):
+    """Address of a server on either database with two methods and two seeds.
+
+    BRAINAGE_MLFLOW_DB shows the runs of a database of yours instead.
+    """
+    folder = tmp_path_factory.mktemp("server")
+    given = os.environ.get("BRAINAGE_MLFLOW_DB")
+    if given and request.param != "sqlite":
+        pytest.skip("BRAINAGE_MLFLOW_DB is shown once")
+    with ExitStack() as stack:
+        backend = f"sqlite:///{given or folder / 'mlflow.db'}"
+        if request.param == "postgresql":
+            backend = stack.enter_context(run_postgres())
+        running = stack.enter_context(run_mlflow(backend, folder))
+        if not given:
+            log_comparison(Tracker(folder, running.uri))
+        yield running.uri
+
+
+def log_comparison(tracker: Tracker) -> None:
     rows, histories = [], []
     with tracker.start_run("compare bp, lfnn_l", note=COMPARISON_NOTE) as parent:
         for (method, start), seed in itertools.product((("bp", 9.0), ("lfnn_l", 8.0)), (0, 1)):
@@ -52,39 +63,6 @@ def database(tmp_path_factory) -> Path:
             rows.append({"method": method, "mae_years": start / 5, **costs})
             histories.append(history.assign(method=method))
         log_overview(parent, pd.DataFrame(rows), pd.concat(histories))
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def server(database, tmp_path_factory):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}",
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--allowed-hosts", f"127.0.0.1:{port}",
-    ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    folder = tmp_path_factory.mktemp("server")
-    process = subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")

@@ -177,6 +177,8 @@ def test_cross_validation_tests_every_scan_once(phantom_cohort, workspace):
         (["compare", "--cohort", "demo", "--methods", "bp,magic"], "magic"),
         (["predict", "scan.nii", "--model", "nowhere"], "nowhere"),
         (["evaluate", "--output", "o"], "--predictions"),
+        (["report", "--model", "m"], "--predictions"),
+        (["report", "scan.nii", "--model", "m", "--age", "300"], "--age"),
     ],
 )
 def test_bad_input_gets_one_line_and_code_2(arguments, message, tmp_path):
@@ -203,3 +205,35 @@ def test_bad_rows_stop_training_until_they_are_skipped(phantom_cohort, workspace
     ledger = rows(workspace / "bad" / "ledger.csv")
     assert len(ledger) == len(lines)
     assert any(row["verdict"] == "failed" and row["stage"] == "cohort" for row in ledger)
+
+
+def test_report_on_a_scan_is_written_in_three_forms(model, phantom_cohort, workspace):
+    scan = phantom_cohort.parent / rows(phantom_cohort)[0]["path"]
+    result = brainage(
+        "report", scan, "--model", model, "--age", 50, "--output", workspace / "page",
+        "--map", "smoothgrad",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    values = json.loads((workspace / "page.json").read_text())
+    assert values["model"]["name"] == "model" and values["result"]["age_years"] == 50
+    assert values["result"]["predicted_age_years"] > 0 and values["volumes_ml"]["grey"] > 100
+    assert (workspace / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_bundle_keeps_points_of_held_out_people_without_their_ids(model, phantom_cohort):
+    text = (model / "bundle.json").read_text()
+    reference = json.loads(text)["reference"]
+    assert reference["source"] == "held_out" and len(reference["age_years"]) > 4
+    assert not any(row["scan_id"] in text for row in rows(phantom_cohort))
+
+
+def test_report_on_a_row_of_predictions_needs_no_scan(model, workspace):
+    scan_id = rows(model / "predictions.csv")[0]["scan_id"]
+    result = brainage(
+        "report", "--predictions", model / "predictions.csv", "--scan-id", scan_id,
+        "--model", model, "--output", workspace / "row",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    values = json.loads((workspace / "row.json").read_text())
+    predicted = float(rows(model / "predictions.csv")[0]["predicted_age_years"])
+    assert values["result"]["predicted_age_years"] == pytest.approx(predicted)

@@ -1,14 +1,7 @@
 """The tracker against a real MLflow server."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -21,58 +14,15 @@ from brainage.tracking import (
     run_tags,
     upload_pending,
 )
-
-START_SECONDS = 60
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.servers import free_port, run_mlflow
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[str]:
     """URI of a server on a free port; everything it writes is in a temporary folder."""
-    folder, port = tmp_path_factory.mktemp("server"), _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["--allowed-hosts", f"127.0.0.1:{port}"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    quiet = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        # The queue for background jobs, which take most of the start-up, is for other products.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | quiet,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        _wait(f"http://127.0.0.1:{port}", process, folder / "log.txt")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _wait(uri: str, process: subprocess.Popen, log: Path) -> None:
-    for _ in range(START_SECONDS * 5):
-        if process.poll() is not None:
-            break
-        try:
-            with urlopen(f"{uri}/health", timeout=2):
-                return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail(f"MLflow server did not start:\n{log.read_text()[-2000:]}")
+    folder = tmp_path_factory.mktemp("server")
+    with run_mlflow(f"sqlite:///{folder}/mlflow.db", folder) as running:
+        yield running.uri
 
 
 def _runs(uri: str, experiment: str) -> dict:
@@ -145,7 +95,7 @@ def test_comparison_arrives_at_a_server(server, tmp_path, bundle):
 
 def test_what_a_dead_server_missed_is_uploaded_later(server, tmp_path, bundle):
     warnings: list[str] = []
-    dead = f"http://127.0.0.1:{_free_port()}"
+    dead = f"http://127.0.0.1:{free_port()}"
     _compare(Tracker(tmp_path, dead, experiment="later", on_warning=warnings.append), bundle)
     assert len(warnings) == 1
     assert "anna" not in (tmp_path / PENDING_FILE).read_text()

@@ -1,0 +1,185 @@
+"""From a scan and a model to findings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainage.bundle import Bundle
+from brainage.errors import BundleError, PreparationError
+from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.features import TissuePriors, tissue_volumes
+from brainage.explain import UNITS, explain_scan, networks_of
+from brainage.inference import predict_columns
+from brainage.preparation import normalise
+from brainage.preprocessing.mni import grid_affine
+from brainage.preprocessing.pipeline import Processed, process_again
+from brainage.preprocessing.priors import load_tissue_maps
+from brainage.report.findings import AttributionMap, Findings, ModelIdentity
+from brainage.source import ScanSource, process_source
+from brainage.types import HalfArray, Verdict, Volume
+
+PICTURE_SPACING_MM = 1.5
+PICTURE_FIELD_MM = (192.0, 224.0, 204.0)
+
+
+@dataclass(frozen=True)
+class ExamineOptions:
+    """What is known of the person, and what is asked for.
+
+    Attributes
+    ----------
+    label : str
+        What the report calls the scan.
+    age_years, sex : float and str, optional
+        As typed in; the prediction does not use them.
+    level : float
+        Share of ages that the interval shall hold.
+    map_method : str
+        One of `brainage.explain.METHODS`; empty: no map.
+    cache_dir : pathlib.Path, optional
+        Folder that keeps where the brain lies; absent: nothing of the scan is kept.
+    """
+
+    label: str = "scan"
+    age_years: float | None = None
+    sex: str = ""
+    level: float = DEFAULT_LEVEL
+    map_method: str = ""
+    cache_dir: Path | None = None
+
+
+def _ignore(stage: str) -> None:
+    """Tell nobody."""
+
+
+def examine_scan(
+    bundle: Bundle,
+    model: ModelIdentity,
+    path: str | Path,
+    options: ExamineOptions,
+    *,
+    on_stage: Callable[[str], None] = _ignore,
+) -> Findings:
+    """Check, predict and measure one scan; a scan that the gate fails has no age.
+
+    Parameters
+    ----------
+    on_stage : callable
+        Called with the name of each stage as it begins: ``locate``, ``pictures``, ``predict``,
+        ``volumes``, ``map``.
+
+    Raises
+    ------
+    BundleError
+        If the model was trained on images.
+    VolumeError
+        If the scan cannot be read.
+    PreparationError
+        If no brain is found at all.
+    """
+    if bundle.config.images is not None:
+        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
+    settings = bundle.config.preprocessing
+    on_stage("locate")
+    source = ScanSource(str(path), options.label)
+    read = process_source(source, settings, options.cache_dir)
+    processed = read.processed
+    on_stage("pictures")
+    fine = settings.on_grid(PICTURE_SPACING_MM, PICTURE_FIELD_MM)
+    pictured = process_again(
+        read.scan.volume, processed.placement, processed.measures, fine, options.label
+    )
+    findings = Findings(
+        label=options.label,
+        verdict=processed.verdict,
+        reasons=processed.reasons,
+        recognised=processed.recognised,
+        measures=processed.measures,
+        model=model,
+        level=options.level,
+        age_years=options.age_years,
+        sex=options.sex,
+        image=pictured.image,
+        mask=pictured.mask,
+    )
+    if processed.verdict == "failed":
+        return findings
+    try:
+        array = normalise(processed, options.label).array[None]
+    except PreparationError as error:  # a brain without contrast
+        return replace(findings, verdict="failed", reasons=(*findings.reasons, error.problem))
+    on_stage("predict")
+    columns = predict_columns(bundle, array, options.level)
+    findings = replace(findings, **_numbers({name: columns[name][0] for name in columns}))
+    on_stage("volumes")
+    findings = replace(findings, volumes_ml=_volumes_ml(bundle, array, processed))
+    if options.map_method:
+        on_stage("map")
+        findings = replace(findings, attribution=_explain(bundle, array[0], options.map_method))
+    return findings
+
+
+def predicted_findings(
+    row: Mapping[str, Any], verdict: Verdict, reason: str, model: ModelIdentity, level: float
+) -> Findings:
+    """Findings from a row of a prediction table and of its ledger, without the scan.
+
+    Parameters
+    ----------
+    row : mapping
+        `predicted_age_years` and, where known, `age_years`, `sex`, `interval_low_years`,
+        `interval_high_years`, `ood_percentile`.
+    verdict, reason : str
+        Of the ledger.
+    """
+    reasons = tuple(part for part in reason.split("; ") if part)
+    age, sex = row.get("age_years"), row.get("sex")
+    return Findings(
+        label="scan",
+        verdict=verdict,
+        reasons=reasons,
+        recognised="",
+        measures={},
+        model=model,
+        level=level,
+        age_years=None if pd.isna(age) else float(age),
+        sex="" if pd.isna(sex) else str(sex),
+        **_numbers(row),
+    )
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Predicted age, interval and percentile as findings hold them: absent, not NaN."""
+
+    def known(name: str) -> float | None:
+        value = row.get(name)
+        return None if value is None or pd.isna(value) else float(value)
+
+    low, high = known("interval_low_years"), known("interval_high_years")
+    return {
+        "predicted_age_years": known("predicted_age_years"),
+        "interval_years": None if low is None or high is None else (low, high),
+        "ood_percentile": known("ood_percentile"),
+    }
+
+
+def _volumes_ml(bundle: Bundle, array: HalfArray, processed: Processed) -> dict[str, float]:
+    """Tissue volumes in the scan's own space: on the grid, divided by the registration's scale."""
+    settings = bundle.config.preprocessing
+    priors = TissuePriors(*load_tissue_maps(settings), settings.spacing_mm)
+    litres = tissue_volumes(array, priors)[0]
+    scale = abs(float(np.linalg.det(processed.transform[:3, :3])))
+    return {
+        name: 1000.0 * float(value) / scale
+        for name, value in zip(("grey", "white", "fluid"), litres, strict=True)
+    }
+
+
+def _explain(bundle: Bundle, array: HalfArray, method: str) -> AttributionMap:
+    result = explain_scan(networks_of(bundle), array, method)
+    volume = Volume(result.attribution, grid_affine(bundle.config.preprocessing))
+    return AttributionMap(volume, method, UNITS[method])

@@ -1,0 +1,139 @@
+"""What a report is made of: plain values, no words and no pictures yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from brainage.bundle import Bundle
+from brainage.evaluation.reference import Reference, reference_from_json
+from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model a prediction comes from.
+
+    Attributes
+    ----------
+    name : str
+        Folder of the bundle, or its name in the model registry.
+    version : str
+        Version in the registry, or of the program that trained it.
+    sha256 : str
+        Identity of the weights.
+    facts : dict
+        Content of ``bundle.json``.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    facts: Json
+
+    @property
+    def reference(self) -> Reference | None:
+        """Held-out people of the model's cohort, where it knows them."""
+        values = self.facts.get("reference")
+        return None if values is None else reference_from_json(values)
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionMap:
+    """What made this brain look older or younger to the network.
+
+    Attributes
+    ----------
+    volume : Volume
+        Signed map in MNI space; above 0: older.
+    method, unit : str
+        As in `brainage.explain`.
+    """
+
+    volume: Volume
+    method: str
+    unit: str
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything that a report says of one scan.
+
+    Attributes
+    ----------
+    label : str
+        What the report calls the scan: no file name, no person.
+    verdict : {"ok", "flagged", "failed"}
+        Of the quality gate; a failed scan has no predicted age.
+    reasons : tuple of str
+        One clause for each limit that was broken.
+    recognised : str
+        What the scan was taken for; empty where it is not known.
+    measures : mapping of str to float
+        Named values of the quality gate.
+    model : ModelIdentity
+        What predicted.
+    predicted_age_years : float, optional
+        Absent for a failed scan.
+    interval_years : tuple of float (2,), optional
+        Low and high; absent where the model is not calibrated for the level.
+    level : float
+        Share of ages that the interval shall hold.
+    ood_percentile : float, optional
+        Share, in percent, of held-out training scans that are less unusual.
+    age_years, sex : float and str, optional
+        As typed in; never used by the prediction.
+    volumes_ml : mapping of str to float
+        ``grey``, ``white``, ``fluid`` in millilitres of the scan's own space.
+    image : Volume, optional
+        The scan in MNI space, for pictures; absent where only a prediction is at hand.
+    mask : numpy.ndarray of bool, optional
+        Brain on the image's grid.
+    attribution : AttributionMap, optional
+        If it was asked for.
+    """
+
+    label: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    recognised: str
+    measures: Mapping[str, float]
+    model: ModelIdentity
+    predicted_age_years: float | None = None
+    interval_years: tuple[float, float] | None = None
+    level: float = 0.9
+    ood_percentile: float | None = None
+    age_years: float | None = None
+    sex: str = ""
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    image: Volume | None = None
+    mask: BoolArray | None = None
+    attribution: AttributionMap | None = None
+
+    @property
+    def brain_age_gap_years(self) -> float | None:
+        """Predicted minus chronological age, raw; None where either is not known."""
+        if self.predicted_age_years is None or self.age_years is None:
+            return None
+        return self.predicted_age_years - self.age_years
+
+    @property
+    def brain(self) -> tuple[FloatArray, BoolArray] | None:
+        """Image and mask, where both are at hand."""
+        if self.image is None or self.mask is None:
+            return None
+        return self.image.data, self.mask
+
+
+def identify_model(bundle: Bundle, name: str, version: str = "") -> ModelIdentity:
+    """Identity of a loaded bundle.
+
+    Parameters
+    ----------
+    name : str
+        What the report calls it.
+    version : str
+        Version in a model registry; absent: that of the program that trained it.
+    """
+    facts = bundle.facts
+    commit = str(facts.get("git_commit", "unknown"))[:7]
+    trained_by = f"brainage {facts.get('brainage_version', '?')}, commit {commit}"
+    return ModelIdentity(name, version or trained_by, bundle.weights_sha256, facts)

@@ -1,0 +1,94 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainage.errors import BundleError, CohortError
+from brainage.evaluation.reference import (
+    MIN_MATCHED,
+    Reference,
+    corrected_gap,
+    make_reference,
+    match_percentile,
+    reference_from_json,
+)
+
+
+def people(n=60, seed=0):
+    random = np.random.default_rng(seed)
+    age = random.uniform(20, 80, n)
+    return pd.DataFrame(
+        {
+            "scan_id": [f"scan-{i}" for i in range(n)],
+            "subject_id": [f"sub-{i}" for i in range(n)],
+            "age_years": age,
+            "predicted_age_years": 0.6 * age + 20 + random.normal(0, 1, n),
+        }
+    )
+
+
+def test_points_are_rounded_sorted_and_nameless():
+    values = make_reference(people(), "held_out").to_json()
+    assert set(values) == {"source", "age_years", "brain_age_gap_years"}
+    assert values["age_years"] == sorted(values["age_years"])
+    assert all(isinstance(age, int) for age in values["age_years"])
+
+
+def test_gap_keeps_the_exact_age():
+    table = people(1).assign(age_years=50.4, predicted_age_years=53.4)
+    reference = make_reference(table, "held_out")
+    assert reference.age_years[0] == 50 and reference.brain_age_gap_years[0] == 3.0
+
+
+def test_people_of_ninety_and_more_are_left_out_and_a_person_counts_once():
+    table = people(4).assign(age_years=[89.9, 90.0, 50.0, 50.0], subject_id=["a", "b", "c", "c"])
+    assert make_reference(table, "held_out").age_years.tolist() == [50.0, 89.0]
+
+
+def test_reference_survives_a_file():
+    reference = make_reference(people(), "out_of_fold")
+    again = reference_from_json(reference.to_json())
+    assert again.source == "out_of_fold"
+    assert np.array_equal(again.brain_age_gap_years, reference.brain_age_gap_years)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"source": "x", "age_years": [1], "brain_age_gap_years": []}]
+)
+def test_broken_reference_is_refused(values):
+    with pytest.raises(BundleError):
+        reference_from_json(values)
+
+
+def test_missing_column_is_named():
+    with pytest.raises(CohortError, match="subject_id"):
+        make_reference(people().drop(columns="subject_id"), "held_out")
+
+
+def test_percentile_counts_people_of_about_the_same_age_only():
+    age = np.concatenate([np.full(40, 30.0), np.full(40, 70.0)])
+    gap = np.concatenate([np.linspace(1, 40, 40), np.full(40, -50.0)])
+    found = match_percentile(Reference("held_out", age, gap), 31.0, 10.5)
+    assert found is not None and found.n == 40 and found.percentile == pytest.approx(25.0)
+
+
+def test_too_few_people_of_that_age_give_no_percentile():
+    reference = Reference("held_out", np.full(MIN_MATCHED - 1, 30.0), np.zeros(MIN_MATCHED - 1))
+    assert match_percentile(reference, 30.0, 0.0) is None
+
+
+def test_window_widens_until_enough_people_are_there():
+    age = np.concatenate([np.full(5, 50.0), np.full(20, 57.0)])
+    found = match_percentile(Reference("held_out", age, np.zeros(25)), 50.0, 0.0)
+    assert found is not None and (found.window_years, found.n) == (7.5, 25)
+    assert found.percentile == 50.0
+
+
+def test_corrected_gap_takes_out_what_age_explains():
+    reference = make_reference(people(400), "held_out")
+    # The cohort's line is 0.6 age + 20: at 20 the expected gap is +12, at 80 it is -12.
+    assert corrected_gap(reference, 20.0, 12.0) == pytest.approx(0.0, abs=0.5)
+    assert corrected_gap(reference, 80.0, 0.0) == pytest.approx(12.0, abs=0.5)
+
+
+def test_small_cohort_gives_no_corrected_gap():
+    assert corrected_gap(make_reference(people(5), "held_out"), 50.0, 1.0) is None

@@ -1,0 +1,69 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brainage.bundle import load_bundle, save_bundle
+from brainage.config import load_preset, with_changes
+from brainage.data.volume import load_volume
+from brainage.inference import predict_scans, scans_table
+from brainage.model import build_model
+from brainage.report import ExamineOptions, examine_scan, identify_model
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    config = with_changes(
+        load_preset("phantom"), {"target.low_years": 15.0, "target.high_years": 95.0}
+    )
+    save_bundle(folder, build_model(config).eval(), config, {})
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def scan(phantom_cohort):
+    return sorted(phantom_cohort.parent.glob("**/*_T1w.nii.gz"))[0]
+
+
+def test_report_says_what_predict_says(bundle, scan, tmp_path):
+    table, _ = scans_table([str(scan)])
+    predicted = predict_scans(bundle, table, tmp_path).table["predicted_age_years"][0]
+    stages: list[str] = []
+    found = examine_scan(
+        bundle,
+        identify_model(bundle, "mine"),
+        scan,
+        ExamineOptions(age_years=40.0, map_method="smoothgrad"),
+        on_stage=stages.append,
+    )
+    assert found.predicted_age_years == pytest.approx(predicted, abs=1e-4)
+    assert found.interval_years is None and found.ood_percentile is None
+    assert found.attribution is not None and found.attribution.unit == "years per SD"
+    assert stages == ["locate", "pictures", "predict", "volumes", "map"]
+    assert found.brain is not None and found.brain[1].any()
+
+
+@pytest.mark.slow
+def test_volumes_are_those_of_the_persons_own_brain(bundle, scan, tmp_path):
+    usual = examine_scan(bundle, identify_model(bundle, "m"), scan, ExamineOptions())
+    assert 900 < sum(usual.volumes_ml.values()) < 2600
+    # The same brain, 10 % smaller along each axis.
+    image = load_volume(scan)
+    small = np.diag([0.9, 0.9, 0.9, 1.0]) @ image.affine
+    path = tmp_path / "small.nii.gz"
+    nib.save(nib.Nifti1Image(image.data, small), path)
+    found = examine_scan(bundle, identify_model(bundle, "m"), path, ExamineOptions())
+    ratio = sum(found.volumes_ml.values()) / sum(usual.volumes_ml.values())
+    assert ratio == pytest.approx(0.729, abs=0.08)
+
+
+def test_failed_scan_is_not_predicted(bundle, scan, tmp_path):
+    image = load_volume(scan)
+    inside = image.data > 0
+    inverted = np.where(inside, image.data.max() * 1.05 - image.data, 0).astype(np.float32)
+    path = tmp_path / "inverted.nii.gz"
+    nib.save(nib.Nifti1Image(inverted, image.affine), path)
+    found = examine_scan(bundle, identify_model(bundle, "m"), path, ExamineOptions(age_years=40.0))
+    assert found.verdict == "failed" and found.reasons
+    assert not any("no usable T1 scan" in reason for reason in found.reasons), "said twice"
+    assert found.predicted_age_years is None and not found.volumes_ml

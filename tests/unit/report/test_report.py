@@ -1,0 +1,175 @@
+import json
+import re
+from dataclasses import replace
+from datetime import date
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from brainage.report import (
+    AttributionMap,
+    Findings,
+    ModelIdentity,
+    build_report,
+    predicted_findings,
+    render_html,
+    render_json,
+    render_pdf,
+    write_report,
+)
+from brainage.report.content import RESEARCH_ONLY
+from brainage.types import Volume
+
+DAY = date(2026, 1, 2)
+FACTS = {
+    "cohort": {"n_train": 100, "train_age_range_years": [20.0, 80.0]},
+    "metrics": {"mae_years": 6.4, "n": 50},
+    "network": "cnn3d_light",
+    "method": "lfnn_l",
+    "reference": {
+        "source": "held_out",
+        "age_years": [50] * 40,
+        "brain_age_gap_years": [float(gap) for gap in range(-20, 20)],
+    },
+}
+MODEL = ModelIdentity("oasis", "brainage version 3", "ab" * 32, FACTS)
+
+
+def findings(**changes):
+    affine = np.diag([8.0, 8.0, 8.0, 1.0])
+    affine[:3, 3] = -90, -120, -70
+    data = np.random.default_rng(0).random((24, 28, 24), dtype=np.float32)
+    mask = np.zeros(data.shape, dtype=bool)
+    mask[5:19, 5:22, 5:19] = True
+    usual = Findings(
+        label="scan",
+        verdict="ok",
+        reasons=(),
+        recognised="raw head",
+        measures={"noise": 0.05},
+        model=MODEL,
+        predicted_age_years=57.0,
+        interval_years=(46.0, 68.0),
+        ood_percentile=40.0,
+        age_years=50.0,
+        volumes_ml={"grey": 700.0, "white": 500.0, "fluid": 300.0},
+        image=Volume(data, affine),
+        mask=mask,
+    )
+    return replace(usual, **changes)
+
+
+def pages_of(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+
+
+def test_raw_gap_comes_before_the_corrected_one_which_stands_apart():
+    report = build_report(findings(), made_on=DAY)
+    assert report.headline == "57.0 years" and report.interval == "90 % interval 46.0 to 68.0 years"
+    assert [row.value for row in report.results] == ["50.0 years", "+7.0 years", "69"]
+    assert report.corrected is None  # everyone in this cohort is 50: no line to correct by
+    page = render_html(report)
+    assert page.index("Brain-age gap, raw") < page.index("Percentile of the gap")
+
+
+def test_failed_scan_shows_no_age_anywhere():
+    report = build_report(findings(verdict="failed", reasons=("no T1 scan",)), made_on=DAY)
+    for text in (render_html(report), render_json(report)):
+        assert "57.0" not in text and "46.0" not in text
+    assert report.age_line is None and report.cohort is None and report.corrected is None
+    assert "no age is given" in report.verdict_words and report.warnings == ("no T1 scan",)
+
+
+def test_warnings_come_before_the_result():
+    page = render_html(build_report(findings(verdict="flagged", reasons=("noise is high",))))
+    assert page.index("noise is high") < page.index("57.0 years")
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"ood_percentile": 99.5}, "unlike"),
+        ({"age_years": 15.0}, "outside the training ages"),
+        ({"model": replace(MODEL, facts={"cohort": {"synthetic": True}})}, "synthetic phantoms"),
+        ({"reasons": tuple("abcdef")}, "and 2 more"),
+    ],
+)
+def test_what_makes_a_result_doubtful_is_said(changes, warning):
+    assert warning in " ".join(build_report(findings(**changes)).warnings)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"age_years": None, "interval_years": None, "ood_percentile": None},
+        {"verdict": "failed"},
+        {"image": None, "mask": None, "volumes_ml": {}, "measures": {}},
+        {"reasons": ("a very long reason " * 12,) * 9, "verdict": "flagged"},
+        {"model": ModelIdentity("m" * 200, "v" * 200, "0" * 64, {})},
+    ],
+)
+def test_pdf_is_one_page_that_says_what_it_is_for(changes):
+    report = build_report(findings(**changes), made_on=DAY)
+    pdf = render_pdf(report)
+    assert pdf.startswith(b"%PDF") and pages_of(pdf) == 1
+    assert render_html(report).count(RESEARCH_ONLY) == 2
+
+
+def test_same_report_gives_the_same_bytes():
+    report = build_report(findings(), made_on=DAY)
+    assert render_pdf(report) == render_pdf(report)
+
+
+def test_map_is_a_third_row():
+    image = findings().image
+    assert image is not None
+    signed = AttributionMap(Volume(image.data - 0.5, image.affine), "smoothgrad", "years per SD")
+    report = build_report(findings(attribution=signed))
+    assert report.planes is not None and "smoothgrad map" in report.planes.caption
+    assert len(report.planes.png) > 1.2 * len(build_report(findings()).planes.png)
+
+
+def test_no_name_unless_typed_in_and_then_as_text():
+    assert render_json(build_report(findings())).count('"name": null') == 1
+    report = build_report(findings(), person_name="<script>Łukasz\x00 & Иван</script>" + "x" * 99)
+    assert len(report.person_name) == 80 and "\x00" not in report.person_name
+    assert "<script" not in render_html(report)
+    assert pages_of(render_pdf(report)) == 1
+
+
+def test_page_asks_no_other_host_and_every_picture_has_words():
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            values = dict(attributes)
+            assert tag not in ("script", "link", "iframe")
+            if tag == "img":
+                assert values["src"].startswith("data:") and values["alt"]
+
+    page = render_html(build_report(findings()))
+    Reader().feed(page)
+    assert "http://" not in page and "https://" not in page
+
+
+def test_json_holds_the_numbers_and_null_for_the_unknown():
+    values = json.loads(render_json(build_report(findings(), made_on=DAY)))
+    result = values["result"]
+    assert (result["predicted_age_years"], result["brain_age_gap_years"]) == (57.0, 7.0)
+    assert result["gap_percentile"] == pytest.approx(68.75) and result["gap_percentile_n"] == 40
+    assert result["brain_age_gap_corrected_years"] is None
+    assert values["model"]["weights_sha256"] == "ab" * 32 and values["notice"] == RESEARCH_ONLY
+    assert values["made_on"] == "2026-01-02"
+
+
+def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
+    row = {
+        "predicted_age_years": 60.0, "age_years": float("nan"), "sex": float("nan"),
+        "interval_low_years": float("nan"), "interval_high_years": float("nan"),
+    }  # fmt: skip
+    report = build_report(predicted_findings(row, "flagged", "noise; blur", MODEL, 0.9))
+    assert report.planes is None and report.warnings == ("noise", "blur")
+    assert report.interval.startswith("no interval")
+    paths = write_report(report, tmp_path / "deep" / "page")
+    assert [path.name for path in paths] == ["page.html", "page.pdf", "page.json"]
+    assert all(path.stat().st_size > 300 for path in paths)
