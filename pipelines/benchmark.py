@@ -37,6 +37,7 @@ def default_data_root() -> Path:
 
 def benchmark(config: Config, options: TrainOptions, data_root: Path | None = None) -> Json:
     """Train, test, and write metrics, history, bundle and curves; returns the metrics."""
+    options = options.of_rank()
     check_output(options)
     config = resolve_images(config)
     assert config.images is not None
