@@ -1,6 +1,10 @@
-"""Prepared arrays as MONAI datasets and loaders; plain tensors leave them."""
+"""Prepared arrays in batches of plain tensors: straight, or by MONAI's loader processes.
 
-from collections.abc import Callable, Sequence
+Augmentation by the batch in this process is faster than by the scan in others, so `ScanLoader` is
+what training uses unless processes are asked for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -57,6 +61,55 @@ def build_dataset(
     dataset = Dataset(range(len(arrays)), transform=load_item)
     dataset.scan_ids = tuple(scan_ids)
     return dataset
+
+
+class ScanLoader:
+    """Batches straight from the array: one gather, one conversion, one augmentation a batch.
+
+    A shuffled (training) loader leaves out its last batch when that would hold a single scan, as
+    `build_loader` does.
+
+    Parameters
+    ----------
+    arrays : numpy.ndarray of float16 (N, I, J, K)
+        In memory or memory-mapped; not copied.
+    ages : sequence of float (N,)
+        Ages at scan in years; NaN where unknown.
+    shuffle : torch.Generator, optional
+        Orders the scans anew each time; its state when iteration starts decides.
+    augmentation : callable, optional
+        From float32 (B, 1, I, J, K) to the same shape, applied anew to every batch.
+    """
+
+    def __init__(
+        self,
+        arrays: HalfArray,
+        ages: DoubleArray | FloatArray | Sequence[float],
+        batch_size: int,
+        shuffle: Generator | None = None,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if arrays.ndim != 4 or len(arrays) != len(ages):
+            problem = f"expected arrays (N, I, J, K), N ages, got {arrays.shape}, {len(ages)}."
+            raise ShapeError("dataset", problem)
+        self._arrays, self._years = arrays, torch.as_tensor(np.asarray(ages, dtype=np.float32))
+        self._batch_size, self._shuffle, self._augmentation = batch_size, shuffle, augmentation
+
+    def __len__(self) -> int:
+        batches, rest = divmod(len(self._arrays), self._batch_size)
+        drops = self._shuffle is not None and rest == 1 and batches > 0
+        return batches if drops or rest == 0 else batches + 1
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        count = len(self._arrays)
+        shuffle = self._shuffle
+        order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
+        for start in range(0, len(self) * self._batch_size, self._batch_size):
+            index = order[start : start + self._batch_size]
+            volumes = torch.from_numpy(self._arrays[index.numpy()]).float()[:, None]
+            if self._augmentation is not None:
+                volumes = self._augmentation(volumes)
+            yield {"inputs": volumes, "target": self._years[index], "index": index}
 
 
 def build_loader(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from brainage.data.dataset import build_dataset, build_loader
+from brainage.data.dataset import ScanLoader, build_dataset, build_loader
 from brainage.errors import ShapeError
 
 
@@ -94,3 +94,22 @@ def test_loader_processes_give_the_same_batches() -> None:
 def test_mismatched_ages_are_refused() -> None:
     with pytest.raises(ShapeError, match="N ages and ids"):
         build_dataset(np.zeros((3, 4, 5, 6), "f2"), [1.0, 2.0], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("scans", "shuffled"), [(9, True), (9, False), (8, True), (1, True)])
+def test_the_plain_loader_gives_what_the_dataset_gives(scans: int, shuffled: bool) -> None:
+    arrays = np.random.default_rng(0).normal(size=(scans, 2, 3, 4)).astype(np.float16)
+    ages = list(range(20, 20 + scans))
+    generator = torch.Generator().manual_seed(1) if shuffled else None
+    loader = ScanLoader(arrays, ages, 4, generator, lambda volumes: volumes + 1)
+    batches = list(loader)
+    dropped = shuffled and scans == 9
+    assert len(batches) == len(loader) == (2 if dropped else -(-scans // 4))
+    for batch in batches:
+        index = batch["index"].numpy()
+        expected = torch.from_numpy(arrays[index].astype(np.float32))[:, None] + 1
+        assert torch.equal(batch["inputs"], expected) and batch["inputs"].dtype == torch.float32
+        assert batch["target"].tolist() == [ages[n] for n in index]
+    seen = [int(n) for batch in batches for n in batch["index"]]
+    assert len(set(seen)) == len(seen) == scans - dropped
+    assert (seen == sorted(seen)) == (not shuffled or scans == 1)
