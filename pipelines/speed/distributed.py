@@ -62,6 +62,14 @@ class DataParallelTrainer(Trainer):
         return StepResult(output.detach(), (loss.detach(),))
 
 
+class _Contiguous(nn.Module):
+    """Tokens are a transposed view; messages must lie in order."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The same in order."""
+        return features.contiguous()
+
+
 class MicrobatchTrainer(Trainer):
     """Backpropagation in a pipeline of microbatches: torch's own 1F1B or GPipe schedule."""
 
@@ -74,6 +82,8 @@ class MicrobatchTrainer(Trainer):
         head = self.model[blocks[-1]].head
         if self._is_last and head is not None:
             body += [head, nn.Flatten()]
+        else:
+            body.append(_Contiguous())
         stages, rank = dist.get_world_size(), dist.get_rank()
         stage = PipelineStage(nn.Sequential(*body), rank, stages, self.device)
         kind = ScheduleGPipe if schedule == "gpipe" else Schedule1F1B
