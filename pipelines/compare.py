@@ -165,7 +165,7 @@ def log_overview(parent: Run, runs: pd.DataFrame, histories: pd.DataFrame) -> No
     MLflow folds child runs away and draws only what is listed; metrics ``NAME/METHOD`` of the
     parent make one section a name, so that its chart page shows the methods side by side at once.
     """
-    curves = histories.groupby(["epoch", "method"])["val_mae_years"].mean()
+    curves = histories.groupby(["epoch", "method"])["val_mae_years"].mean().dropna()
     for epoch, values in curves.groupby(level="epoch"):
         named = {f"val_mae_years/{method}": value for (_, method), value in values.items()}
         parent.log_metrics(named, step=int(epoch))

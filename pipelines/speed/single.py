@@ -45,4 +45,10 @@ def build_entrant(spec: Spec, track: Track) -> Entrant:
     config = config_of(spec, track)
     size = "x".join(str(side) for side in config.input_shape[1:])
     blocks = 1 if spec.schedule == "end_to_end" else block_count(config)
-    return SingleEntrant(spec, track, f"{config.network.name} {size}", blocks)
+    own = [
+        f"{key.removeprefix('training.')} {value}"
+        for key, value in spec.changes.items()
+        if key.startswith("training.")
+    ]
+    network = ", ".join([f"{config.network.name} {size}", *own])
+    return SingleEntrant(spec, track, network, blocks)

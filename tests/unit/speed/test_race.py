@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from brainage.data.cohort import Cohort
 from brainage.data.splits import Split
 from brainage.errors import ConfigError
+from brainage.networks import build_stages
 from brainage.training.run import PreparedCohort
 from pipelines.speed import race
 from pipelines.speed.entrants import Epoch, Lap, Spec, Track
@@ -93,9 +95,20 @@ def test_ratios_are_taken_within_a_repeat(tmp_path):
 
 
 @pytest.mark.parametrize("name", plan_names())
-def test_every_plan_loads_and_can_be_shortened(name):
-    plan = load_plan(name).shortened()
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_plan_loads_and_its_networks_fit_their_volumes(name, quick):
+    plan = load_plan(name)
+    plan = plan.shortened() if quick else plan
     for changes in plan.cases.values():
+        grid = race.with_changes(plan.config, changes)
+        stages = build_stages(
+            grid.network.name, 1, grid.preprocessing.shape, grid.network.arguments
+        )
+        with torch.device("meta"):
+            features = torch.empty(1, *grid.input_shape)
+        for stage in stages.values():
+            features = stage.to("meta").eval()(features)
+        assert grid.learning.blocks is None or grid.learning.blocks <= len(stages)
         config = race.with_changes(plan.config, changes)
         for line in plan.entrants:
             if line.schedule in race.lap.SCHEDULES:
