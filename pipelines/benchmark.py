@@ -37,6 +37,7 @@ def default_data_root() -> Path:
 
 def benchmark(config: Config, options: TrainOptions, data_root: Path | None = None) -> Json:
     """Train, test, and write metrics, history, bundle and curves; returns the metrics."""
+    options = options.of_rank()
     check_output(options)
     root = data_root or default_data_root()
     config = resolve_images(config, root)

@@ -1,7 +1,10 @@
 """`brainage train`: a cohort in, a tested model out."""
 
+import atexit
+import os
 import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +32,7 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
-from brainage.training.processes import Layout
+from brainage.training.processes import Layout, started_by_torchrun
 from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
@@ -40,7 +43,7 @@ from brainage.training.run import (
 )
 from brainage.types import Json
 from pipelines.cohorts import CohortOptions, prepare_options
-from pipelines.console import say, warn
+from pipelines.console import out, say, warn
 from pipelines.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
 from pipelines.results import (
     fit_ood_where_possible,
@@ -73,8 +76,17 @@ class TrainOptions:
     @property
     def layout(self) -> Layout | None:
         """How many processes train; None for this one alone."""
-        several = self.processes > 1
-        return Layout(self.processes, self.replicas) if several else None
+        processes = started_by_torchrun() or self.processes
+        return Layout(processes, self.replicas) if processes > 1 else None
+
+    def of_rank(self) -> "TrainOptions":
+        """The same, but for another rank than the first: it leaves nothing behind."""
+        if started_by_torchrun() is None or os.environ["RANK"] == "0":
+            return self
+        out.quiet = True
+        folder = tempfile.mkdtemp(prefix="brainage-rank-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return replace(self, output=Path(folder), tracking_uri="off")
 
 
 class LogEpochs(Callback):
@@ -93,6 +105,7 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
 
     Folds also become members of one ensemble in the output folder.
     """
+    options = options.of_rank()
     check_output(options)
     check_names(options.baselines)
     device = choose_device(options.device)

@@ -165,34 +165,34 @@ def build_loaders(
     shuffle : torch.Generator, optional
         Orders the training scans; absent: their own order.
     reads_inputs : bool
-        Without it a batch's inputs are empty: its labels and order are all that counts.
+        Without it a batch's inputs are one voxel each: its labels and order are all that counts.
     """
-    if not reads_inputs:
-        train_scans, validation_scans = (
-            scans[:, :1, :1, :1] for scans in (train_scans, validation_scans)
-        )
-    spacing_mm = config.preprocessing.spacing_mm
-    batch_size, processes = config.training.batch_size, config.training.loader_processes
-    if processes == 0:
-        batchwise = build_batch_augmentation(config.augmentation, spacing_mm)
-        changes = batchwise if reads_inputs else None
-        return (
-            ScanLoader(train_scans.numpy(), train_ages, batch_size, shuffle, changes),
-            ScanLoader(validation_scans.numpy(), validation_ages, batch_size),
-        )
-    augmentation = build_augmentation(config.augmentation, spacing_mm) if reads_inputs else None
-    train_set, validation_set = (
-        build_dataset(scans.numpy(), ages, [""] * len(ages), augmentation if trains else None)
-        for scans, ages, trains in (
-            (train_scans, train_ages, True),
-            (validation_scans, validation_ages, False),
-        )
-    )
-    order = shuffle or torch.Generator()
+    corner = slice(None) if reads_inputs else slice(1)
+    train_arrays = train_scans[:, corner, corner, corner].numpy()
+    validation_arrays = validation_scans[:, corner, corner, corner].numpy()
     return (
-        build_loader(train_set, batch_size, shuffle is not None, order, processes),
-        build_loader(validation_set, batch_size, False, torch.Generator()),
+        _build_loader(train_arrays, train_ages, config, shuffle, augments=reads_inputs),
+        _build_loader(validation_arrays, validation_ages, config, None, augments=False),
     )
+
+
+def _build_loader(
+    arrays: HalfArray,
+    ages: NDArray[np.float64],
+    config: Config,
+    shuffle: torch.Generator | None,
+    *,
+    augments: bool,
+) -> Loader:
+    training, spacing_mm = config.training, config.preprocessing.spacing_mm
+    changes, processes = config.augmentation, training.loader_processes
+    if processes == 0:
+        augment = build_batch_augmentation(changes, spacing_mm) if augments else None
+        return ScanLoader(arrays, ages, training.batch_size, shuffle, augment)
+    augmentation = build_augmentation(changes, spacing_mm) if augments else None
+    dataset = build_dataset(arrays, ages, [""] * len(ages), augmentation)
+    order = torch.Generator() if shuffle is None else shuffle
+    return build_loader(dataset, training.batch_size, shuffle is not None, order, processes)
 
 
 def build_prediction_table(table: pd.DataFrame, predicted: AgeDistribution) -> pd.DataFrame:

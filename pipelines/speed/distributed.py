@@ -26,6 +26,7 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.pipelined import keep_blocks, place_ranks
 from brainage.lfnn.rules import StepResult
 from brainage.lfnn.step import output_loss
+from brainage.lfnn.streams import StreamedBlocks
 from brainage.model import block_count, build_model, group_blocks, resolve_target
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
 from brainage.training.processes import Layout, join_ranks, run_ranks
@@ -36,7 +37,7 @@ from pipelines.speed.entrants import Entrant, Epoch, Lap, Spec, Track
 from pipelines.speed.lap import random_batch
 from pipelines.speed.memory import allocated_mb
 
-SCHEDULES = ("pipelined", "ddp", "1f1b", "1f1b_m8", "gpipe")
+SCHEDULES = ("pipelined", "ddp", "1f1b", "1f1b_m8", "gpipe", "streams")
 MICROBATCHES = {"1f1b": 4, "1f1b_m8": 8, "gpipe": 4}
 _AGES = (20.0, 80.0)
 
@@ -61,6 +62,14 @@ class DataParallelTrainer(Trainer):
         return StepResult(output.detach(), (loss.detach(),))
 
 
+class _Contiguous(nn.Module):
+    """Tokens are a transposed view; messages must lie in order."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The same in order."""
+        return features.contiguous()
+
+
 class MicrobatchTrainer(Trainer):
     """Backpropagation in a pipeline of microbatches: torch's own 1F1B or GPipe schedule."""
 
@@ -73,6 +82,8 @@ class MicrobatchTrainer(Trainer):
         head = self.model[blocks[-1]].head
         if self._is_last and head is not None:
             body += [head, nn.Flatten()]
+        else:
+            body.append(_Contiguous())
         stages, rank = dist.get_world_size(), dist.get_rank()
         stage = PipelineStage(nn.Sequential(*body), rank, stages, self.device)
         kind = ScheduleGPipe if schedule == "gpipe" else Schedule1F1B
@@ -91,6 +102,27 @@ class MicrobatchTrainer(Trainer):
                 self._schedule.step(*given, return_outputs=False)
         loss = torch.stack(losses).mean().detach() if losses else torch.zeros(())
         return StepResult(loss, (loss,))
+
+
+class StreamedTrainer(Trainer):
+    """LFNN-ℓ with a CUDA stream for each block; a step returns when its batch is queued."""
+
+    def __init__(self, model: BlockStack, config: Config, **more: Any) -> None:
+        super().__init__(model, config, **more)
+        hidden_loss, bound = self.rule.hidden_loss, self.training.max_gradient_norm
+        assert hidden_loss is not None
+        self._streams = StreamedBlocks(
+            self.model, self.optimizers, self.settings, hidden_loss, bound
+        )
+
+    def train_step(self, batch: Batch) -> float:
+        """Queue one batch; the loss is not waited for."""
+        self._streams.step(*self._load(batch))
+        return math.nan
+
+    def wait(self) -> None:
+        """Wait for all blocks."""
+        self._streams.wait()
 
 
 @dataclass(frozen=True)
@@ -150,7 +182,9 @@ def build_entrant(spec: Spec, track: Track) -> Entrant:
         problem = f"a batch of {batch} cannot be shared out to {parts} parts."
         raise ConfigError(spec.name, problem, "Change training.batch_size.")
     group_blocks(config, spec.devices if spec.schedule != "ddp" else 1)
-    if spec.schedule == "pipelined":
+    if spec.schedule == "streams" and not track.device.startswith("cuda"):
+        raise ConfigError(spec.name, "streams need a GPU.", "Use --device cuda, or pipelined.")
+    if spec.schedule in ("pipelined", "streams"):
         check_pipelined(config)
     elif config.learning.method != "bp":
         raise ConfigError(spec.name, f"{spec.schedule} is a schedule of bp.", "Use method: bp.")
@@ -188,6 +222,8 @@ def run_rank(
 def build_trainer(rank: int, spec: Spec, config: Config, device: torch.device) -> Trainer:
     """The trainer of one rank."""
     model, more = build_model(config), {"names": [], "shuffle": torch.Generator(), "device": device}
+    if spec.schedule == "streams":
+        return StreamedTrainer(model, config, **more)
     if spec.schedule == "ddp":
         return DataParallelTrainer(model, config, **more)
     groups = group_blocks(config, spec.devices)
@@ -210,5 +246,8 @@ def time_steps(trainer: Trainer, batch: Batch, track: Track) -> tuple[float, ...
         for _ in range(count):
             trainer.train_step(batch)
             ends.append(time.perf_counter())
+    if isinstance(trainer, StreamedTrainer):
+        trainer.wait()  # the last end is that of all work: the mean of the steps is what counts
+        ends[-1] = time.perf_counter()
     timed = ends[max(0, track.warmup_steps - 1) :]
     return tuple(after - before for before, after in pairwise(timed))
