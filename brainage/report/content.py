@@ -56,6 +56,8 @@ class Report:
         Scan, date (ISO) and the name typed in for this report, or nothing.
     verdict, verdict_words : str
         Of the quality gate.
+    tone : str
+        Colour and symbol of the verdict: that of a flagged scan if there is any warning.
     warnings : tuple of str
         What must be read before the result.
     headline, interval : str
@@ -79,6 +81,7 @@ class Report:
     person_name: str
     verdict: str
     verdict_words: str
+    tone: str
     warnings: tuple[str, ...]
     headline: str
     interval: str
@@ -111,13 +114,16 @@ def build_report(
     age = findings.predicted_age_years if findings.verdict != "failed" else None
     percentile = _percentile(findings)
     corrected = _corrected(findings)
+    warnings = _warnings(findings)
+    doubtful = findings.verdict == "ok" and bool(warnings)
     return Report(
         label=findings.label,
         made_on=made,
         person_name=name,
         verdict=findings.verdict,
-        verdict_words=_VERDICT_WORDS[findings.verdict],
-        warnings=_warnings(findings),
+        verdict_words=_VERDICT_WORDS[findings.verdict] + (", but read this first" * doubtful),
+        tone="flagged" if doubtful else findings.verdict,
+        warnings=warnings,
         headline="" if age is None else f"{age:.1f} years",
         interval=_interval_words(findings) if age is not None else "",
         results=_results(findings, percentile) if age is not None else (),

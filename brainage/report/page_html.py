@@ -72,7 +72,7 @@ def render_html(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    kind = report.verdict
+    kind = report.tone
     reasons = "".join(f"<li>{escape(text)}</li>" for text in report.warnings)
     return (
         f'<section class="verdict" style="border-color:{COLOURS[kind]};background:{TINTS[kind]}">'

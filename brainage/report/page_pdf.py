@@ -125,7 +125,7 @@ def _draw_foot(canvas: Canvas, report: Report) -> None:
 
 def _draw_verdict(canvas: Canvas, report: Report, top: float) -> float:
     """Box with the gate's word and its reasons, before any result."""
-    kind = report.verdict
+    kind = report.tone
     texts: list[Flowable] = [
         _paragraph(report.verdict_words, 10.5, HexColor(COLOURS[kind]), bold=True),
         *(_paragraph(text, 8, bullet=True) for text in report.warnings),

@@ -96,7 +96,9 @@ def test_warnings_come_before_the_result():
     ],
 )
 def test_what_makes_a_result_doubtful_is_said(changes, warning):
-    assert warning in " ".join(build_report(findings(**changes)).warnings)
+    report = build_report(findings(**changes))
+    assert warning in " ".join(report.warnings)
+    assert report.tone == "flagged" and "read this first" in report.verdict_words
 
 
 @pytest.mark.parametrize(
