@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -104,15 +105,13 @@ def _run_child(
     """One child works through `numbers` until it ends or is lost; returns where to go on."""
     shared = mmap.mmap(-1, 16)  # number of the input at work, and when it began
     shared[:] = struct.pack("qd", numbers.start, time.monotonic())
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _work(target, seeds, numbers, shared, os.fdopen(writing, "w"))
-    os.close(writing)
-    lost = _watch(child, shared)
-    with os.fdopen(reading) as stream:
-        for line in stream:
+    with tempfile.TemporaryFile("w+") as rows:
+        child = os.fork()
+        if child == 0:
+            _work(target, seeds, numbers, shared, rows)
+        lost = _watch(child, shared)
+        rows.seek(0)
+        for line in rows:
             _count(json.loads(line), tally)
     at, _ = struct.unpack("qd", shared[:])
     if lost:
@@ -123,7 +122,7 @@ def _run_child(
 
 
 def _work(
-    target: Target, seeds: list[dict[str, bytes]], numbers: range, shared: mmap.mmap, report: object
+    target: Target, seeds: list[dict[str, bytes]], numbers: range, shared: mmap.mmap, rows: TextIO
 ) -> None:
     os.setsid()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -142,7 +141,7 @@ def _work(
         if list(sandbox.iterdir()):
             outcome = "left temporary files behind"
         row = {"number": number, "outcome": outcome, "s": time.monotonic() - start, "mb": more_mb}
-        print(json.dumps(row), file=report, flush=True)  # type: ignore[call-overload]
+        print(json.dumps(row), file=rows, flush=True)
         if outcome not in ("read", "refused"):
             break  # a fresh child, so that one find does not hide the next
     shutil.rmtree(sandbox, ignore_errors=True)
