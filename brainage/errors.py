@@ -4,6 +4,11 @@ Each message says where (scan, path or configuration key), which rule was broken
 what to do. The command line prints the message alone and exits with code 2.
 """
 
+# A message may quote foreign text: what moves the cursor or breaks a line is shown as a mark.
+_UNPRINTABLE = dict.fromkeys(
+    [*range(9), 0x0B, 0x0C, 0x0D, *range(0x0E, 0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], "\ufffd"
+)
+
 
 class BrainageError(Exception):
     """Base of all errors that the user can mend.
@@ -25,10 +30,12 @@ class BrainageError(Exception):
     @property
     def reason(self) -> str:
         """Problem and remedy without the place: what a ledger row holds."""
-        return " ".join(part for part in (self.problem.rstrip(), self.remedy.strip()) if part)
+        parts = (self.problem.rstrip(), self.remedy.strip())
+        return " ".join(part for part in parts if part).translate(_UNPRINTABLE)
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.reason}" if self.where else self.reason
+        where = self.where.translate(_UNPRINTABLE)
+        return f"{where}: {self.reason}" if where else self.reason
 
 
 class ConfigError(BrainageError):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,10 @@ Pixels = NDArray[np.uint8]
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _Result = TypeVar("_Result")
 
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zlib.error)
+_READ_ERRORS = (
+    *(OSError, EOFError, ValueError, KeyError, NotImplementedError, struct.error),
+    *(zlib.error, zipfile.BadZipFile, Image.DecompressionBombError),
+)
 
 
 def read_idx(path: Path) -> Pixels:
