@@ -7,7 +7,7 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_mlflow, cli_raw, cli_report, cli_science, cli_study
+from pipelines import cli_app, cli_images, cli_mlflow, cli_raw, cli_report, cli_science, cli_study
 from pipelines.options import (
     BaselinesOption,
     BatchOption,
@@ -309,6 +309,7 @@ app.command()(cli_raw.prepare)
 app.command()(cli_report.report)
 app.command()(cli_mlflow.register)
 app.command()(cli_mlflow.mlflow)
+app.command()(cli_app.app)
 
 
 def main() -> None:
