@@ -49,3 +49,10 @@ def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
         stream.write(f"{os.getppid()}\n")
     time.sleep(0.3)
     return derive_task(argument)
+
+
+def app_task(argument: dict[str, Any]) -> dict[str, Any]:
+    """Do as the app's task does, without a scan: wait, then leave a result."""
+    time.sleep(argument["seconds"])
+    Path(argument["folder"], "result.json").write_text('{"verdict": "ok"}')
+    return {"refused": "", "seconds": [["read", 0.0]]}
