@@ -5,6 +5,7 @@ taken the result, when the job is cancelled, and when its page is gone.
 """
 
 import contextlib
+import ctypes
 import json
 import shutil
 import tempfile
@@ -212,6 +213,8 @@ class Service:
             time.sleep(1.0)
             with self._changed:
                 jobs = [*self._line, *self._running]
+            if not jobs:
+                _give_back_memory()
             for job in jobs:
                 if job.alive():
                     job.left_alone = None
@@ -219,6 +222,12 @@ class Service:
                     job.left_alone = time.monotonic()
                 elif time.monotonic() - job.left_alone > self._limits.away_s:
                     self.cancel(job)
+
+
+def _give_back_memory() -> None:
+    """Return what closed pages have freed to the system; the C library would keep it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _suffix(content: bytes) -> str:

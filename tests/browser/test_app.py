@@ -106,12 +106,11 @@ def keep(page, name):
 
 def give(page, files, age=None):
     page.locator("input[type=file]").set_input_files(files)
-    page.get_by_test_id("stFileUploaderFile").first.wait_for(timeout=60_000)
     if age is not None:
         field = page.get_by_test_id("stNumberInputField")
         field.fill(str(age))
         field.press("Tab")
-    page.get_by_role("button", name="Examine", exact=True).click()
+    page.get_by_role("button", name="Examine", exact=True).click(timeout=60_000)
 
 
 def wait_for_answer(page):
