@@ -8,6 +8,7 @@ import typer
 from brainage import __version__
 from brainage.types import METHODS
 from pipelines import (
+    cli_app,
     cli_images,
     cli_mlflow,
     cli_pipelined,
@@ -351,6 +352,7 @@ app.command()(cli_pipelined.simulate)
 app.command()(cli_report.report)
 app.command()(cli_mlflow.register)
 app.command()(cli_mlflow.mlflow)
+app.command()(cli_app.app)
 
 
 def main() -> None:

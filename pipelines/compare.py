@@ -20,7 +20,7 @@ from brainage.evaluation.figures import plot_comparison
 from brainage.files import atomic_write_text
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.preprocessing.ledger import write_ledger
-from brainage.tracking import COMPARISON_NOTE, Run, Tracker, run_name
+from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, run_name
 from brainage.training.callbacks import ProgressBar
 from brainage.training.resources import choose_device
 from brainage.training.run import (
@@ -92,7 +92,10 @@ def compare(cohort_options: CohortOptions, config: Config, options: CompareOptio
         picture = training.output / "comparison.png"
         plot_comparison(summary, picture, runs=runs, synthetic=prepared.synthetic)
         parent.log_figure(picture)
-        log_overview(parent, runs, pd.concat(job.histories))
+        curves = pd.concat(job.histories, ignore_index=True)
+        write_table(curves, training.output / "curves.csv")
+        parent.log_tables([training.output / name for name in TABLES])
+        log_overview(parent, runs, curves)
     say(markdown)
     say(f"written to {training.output}")
     return summary
@@ -138,7 +141,7 @@ class _Job:
             )
             tables.append(trained.predictions.assign(method=method, seed=seed, fold=fold))
             epochs = pd.DataFrame([record.row() for record in trained.history])
-            self.histories.append(epochs.assign(method=method))
+            self.histories.append(epochs.assign(method=method, seed=seed, fold=fold))
 
     def _train(
         self, config: Config, split: Split, fold: int, run: Run, baselines: Baselines

@@ -58,3 +58,10 @@ def prepare_or_crash(argument: dict[str, Any]) -> dict[str, Any]:
     if "crash" in argument["source"]["path"]:
         ctypes.string_at(0)
     return prepare_task(argument)
+
+
+def app_task(argument: dict[str, Any]) -> dict[str, Any]:
+    """Do as the app's task does, without a scan: wait, then leave a result."""
+    time.sleep(argument["seconds"])
+    Path(argument["folder"], "result.json").write_text('{"verdict": "ok"}')
+    return {"refused": "", "seconds": [["read", 0.0]]}

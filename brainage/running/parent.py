@@ -93,6 +93,13 @@ class Child:
         seconds = time.monotonic() - start
         return Outcome(reply.get("result"), reply.get("error", ""), seconds)
 
+    def kill(self) -> None:
+        """End the process from another thread; `run` there tells that it was killed."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the process and all that it started."""
         process, self._process = self._process, None

@@ -4,6 +4,12 @@
 module that imports MLflow.
 """
 
+from brainage.tracking.comparisons import (
+    TABLES,
+    Comparison,
+    list_comparisons,
+    load_comparison,
+)
 from brainage.tracking.names import (
     COMPARISON_NOTE,
     FINAL_METRICS,
@@ -27,12 +33,16 @@ __all__ = [
     "FINAL_METRICS",
     "MODEL_NAME",
     "PENDING_FILE",
+    "TABLES",
+    "Comparison",
     "FetchedModel",
     "Run",
     "Tracker",
     "fetch_model",
     "final_metrics",
     "is_model_uri",
+    "list_comparisons",
+    "load_comparison",
     "resolve_uri",
     "run_name",
     "run_tags",

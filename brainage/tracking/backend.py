@@ -221,6 +221,69 @@ class Registry:
             return Path(self._client.download_artifacts(version.run_id, version.path, str(folder)))
 
 
+@dataclass(frozen=True)
+class FoundRun:
+    """A run in the tracker.
+
+    Attributes
+    ----------
+    run_id, name : str
+        MLflow's id, and the name it is shown by.
+    started : float
+        Seconds since 1970.
+    page : str
+        Its page below the server's address.
+    """
+
+    run_id: str
+    name: str
+    started: float
+    page: str
+
+
+class Archive:
+    """Finished runs and their files, read only.
+
+    Parameters
+    ----------
+    uri : str
+        ``http(s)://…`` or ``sqlite:///…``.
+    """
+
+    def __init__(self, uri: str) -> None:
+        with _environment(UPLOAD_ENVIRONMENT):
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def find(self, experiment: str, names: str, most: int = 50) -> list[FoundRun]:
+        """Finished runs whose names fit an SQL pattern, the newest first."""
+        with _environment(UPLOAD_ENVIRONMENT):
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                return []
+            runs = self._client.search_runs(
+                [found.experiment_id],
+                f"attributes.run_name LIKE '{names}' AND attributes.status = 'FINISHED'",
+                max_results=most,
+                order_by=["attributes.start_time DESC"],
+            )
+        return [
+            FoundRun(
+                run.info.run_id,
+                str(run.info.run_name),
+                run.info.start_time / 1000.0,
+                f"#/experiments/{found.experiment_id}/runs/{run.info.run_id}",
+            )
+            for run in runs
+        ]
+
+    def download(self, run_id: str, name: str, folder: Path) -> Path:
+        """Bring a folder of a run's files; returns where it lies."""
+        with _environment(UPLOAD_ENVIRONMENT):
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
+
 def _database_folder(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).resolve().parent
 

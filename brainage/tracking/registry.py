@@ -64,7 +64,7 @@ def fetch_model(uri: str, cache: Path, tracking_uri: str | None = None) -> Fetch
     if found is None:
         problem = f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {uri!r}."
         raise TrackingError("--model", problem, f"For example {PREFIX}{MODEL_NAME}@{CHAMPION}.")
-    address = _existing_uri(tracking_uri)
+    address = existing_uri(tracking_uri)
     try:
         registry = Registry(address)
         version = registry.find(found["name"], found["alias"], found["version"])
@@ -80,7 +80,14 @@ def fetch_model(uri: str, cache: Path, tracking_uri: str | None = None) -> Fetch
     return FetchedModel(folder, f"{version.name} version {version.version}")
 
 
-def _existing_uri(tracking_uri: str | None) -> str:
+def existing_uri(tracking_uri: str | None) -> str:
+    """Address of a tracker to read from.
+
+    Raises
+    ------
+    TrackingError
+        If tracking is off, or the local database is not there.
+    """
     address = resolve_uri(tracking_uri, Path.cwd())
     if address is None:
         raise TrackingError("--tracking-uri", "is off.", "Name the tracker that holds the model.")

@@ -275,6 +275,11 @@ class Run:
         described = {"tags": _texts(tags or {}, TAG_LENGTH), "note": note, "from": artifact}
         self.tracker.record(event | described)
 
+    def log_tables(self, paths: Sequence[Path], name: str = "tables") -> None:
+        """Store tables; give only tables without a row a scan or a person."""
+        files = [str(path.resolve()) for path in paths]
+        self.tracker.record({"event": "files", "run": self.key, "files": files, "to": name})
+
     def log_figure(self, path: Path) -> None:
         """Store one picture; give only pictures that show no single scan's age."""
         files = [str(path.resolve())]

@@ -1,0 +1,140 @@
+"""What the page asks for: files, what is known of the person, and which model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from app.server import get_service, watch_session
+from app.service import Job, ServiceFullError
+from app.settings import FoundModel, ServerLimits, find_models
+from app.task import SAMPLE_AGE_YEARS
+from brainage.explain import METHODS
+
+OLDEST_YEARS = 120.0
+NAME_LENGTH = 40
+_SEXES = ("", "F", "M")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scan to examine. `shown` is for the reader's eyes: no path, no log, no report."""
+
+    content: bytes
+    shown: str
+    age_years: float | None
+    sex: str
+    sample: bool = False
+
+
+def show_intake() -> None:
+    """Ask for scans; put them in line once the reader says so."""
+    models = find_models()
+    if not models:
+        st.error("No model was found. Put a bundle into `models/` or set BRAINAGE_MODELS.")
+        return
+    limits = ServerLimits()
+    st.markdown(
+        "Give a T1-weighted MRI of the head. You get a check of the scan, a predicted age with "
+        "its interval, pictures, and a one-page report."
+    )
+    files = st.file_uploader(
+        "Scans: NIfTI (.nii, .nii.gz) or a zip of one DICOM series each",
+        accept_multiple_files=True,
+        help=f"At most {limits.files} files of {limits.upload_mb} MB. They are read, not kept.",
+    )
+    if len(files) > limits.files:
+        st.error(f"At most {limits.files} files at a time: {len(files)} came.")
+        return
+    entries, one_person = _people(files)
+    with st.expander("Model, map and report"):
+        model = st.selectbox("Model", models, format_func=lambda found: found.name)
+        wants_map = st.checkbox("Add a map of what the network looked at", value=True)
+        name = st.text_input(
+            "Name to print on this report", max_chars=80, help="Left empty, the report has none."
+        )
+    left, right = st.columns([1, 1])
+    if left.button("Examine", type="primary", disabled=not entries, width="stretch", key="examine"):
+        _submit(entries, model, wants_map, name, one_person)
+    if right.button("Try the built-in sample", width="stretch", key="sample"):
+        sample = Entry(b"", "built-in sample (a synthetic phantom)", SAMPLE_AGE_YEARS, "", True)
+        _submit([sample], model, wants_map, "", False)
+
+
+def clean_name(name: str) -> str:
+    """What of an upload's name is shown: the last part, printable, short."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    text = "".join(letter for letter in last if letter.isprintable())
+    return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"
+
+
+def _people(files: list[Any]) -> tuple[list[Entry], bool]:
+    """Entries of the uploaded files, and whether they are of one person."""
+    if not files:
+        return [], False
+    if len(files) == 1:
+        left, right = st.columns(2)
+        age = left.number_input(
+            "Age at the scan, years (optional)",
+            min_value=0.0,
+            max_value=OLDEST_YEARS,
+            value=None,
+            step=0.5,
+            help="Needed for the gap. The prediction does not use it.",
+        )
+        sex = right.selectbox(
+            "Sex (optional)", _SEXES, format_func=lambda value: value or "not given"
+        )
+        return [Entry(files[0].getvalue(), clean_name(files[0].name), age, sex)], False
+    one_person = (
+        st.radio("These scans are of", ("different people", "one person, over time"))
+        != "different people"
+    )
+    st.write("Ages at the scans, if known:")
+    given = st.data_editor(
+        [{"file": clean_name(file.name), "age": None, "sex": ""} for file in files],
+        column_config={
+            "file": st.column_config.TextColumn("File", disabled=True),
+            "age": st.column_config.NumberColumn(
+                "Age, years", min_value=0.0, max_value=OLDEST_YEARS, step=0.1
+            ),
+            "sex": st.column_config.SelectboxColumn("Sex", options=list(_SEXES)),
+        },
+        hide_index=True,
+        width="stretch",
+        key=f"ages-{len(files)}",
+    )
+    entries = [
+        Entry(file.getvalue(), row["file"], row["age"], row["sex"] or "")
+        for file, row in zip(files, given, strict=True)
+    ]
+    return entries, one_person
+
+
+def _submit(
+    entries: list[Entry], model: FoundModel, wants_map: bool, name: str, one_person: bool
+) -> None:
+    service, alive = get_service(), watch_session()
+    jobs: list[Job] = []
+    for number, entry in enumerate(entries, start=1):
+        argument = {
+            "model": str(model.folder),
+            "model_name": model.name,
+            "label": "scan" if len(entries) == 1 else f"scan {number}",
+            "age_years": entry.age_years,
+            "sex": entry.sex,
+            "person_name": name,
+            "map_method": METHODS[0] if wants_map else "",
+            "sample": entry.sample,
+        }
+        try:
+            job = service.submit(entry.content, argument, alive)
+        except ServiceFullError:
+            for other in jobs:
+                service.cancel(other)
+            st.error("Too many scans are waiting. Please come back in a few minutes.")
+            return
+        job.shown = entry.shown
+        jobs.append(job)
+    st.session_state["jobs"], st.session_state["one_person"] = jobs, one_person
+    st.rerun()

@@ -1,0 +1,30 @@
+"""The page: navigation and what all pages share."""
+
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = Path(__file__).parent / "pages"
+# A named icon would be fetched from another host.
+ICON = Path(__file__).with_name("icon.png")
+
+
+def main() -> None:
+    """Draw the chosen page."""
+    st.set_page_config(page_title="brainage", page_icon=str(ICON), layout="wide")
+    st.html("<style>.block-container{max-width:1180px;padding-top:3.2rem}</style>")
+    page = st.navigation(
+        [
+            st.Page(PAGES / "scan.py", title="Examine a scan", icon=":material/radiology:"),
+            st.Page(PAGES / "models.py", title="Models", icon=":material/deployed_code:"),
+            st.Page(PAGES / "compare.py", title="Compare methods", icon=":material/balance:"),
+            st.Page(PAGES / "about.py", title="Privacy and limits", icon=":material/shield:"),
+        ],
+        position="top",
+    )
+    page.run()
+    st.divider()
+    st.caption("Research use only. Not a diagnosis. Nothing is kept after you close this page.")
+
+
+main()

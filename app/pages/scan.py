@@ -1,0 +1,23 @@
+"""Scans in, verdicts and ages out."""
+
+import streamlit as st
+
+from app.intake import show_intake
+from app.progress import show_progress
+from app.results import show_results
+
+
+def _start_over() -> None:
+    for name in list(st.session_state):
+        del st.session_state[name]
+
+
+st.title("How old does this brain look?")
+jobs = st.session_state.get("jobs", [])
+if not jobs:
+    show_intake()
+elif not all(job.finished for job in jobs):
+    show_progress(jobs)
+else:
+    show_results(jobs, st.session_state.get("one_person", False))
+    st.button("Examine another scan", on_click=_start_over, icon=":material/restart_alt:")

@@ -1,0 +1,132 @@
+"""The page's server: Streamlit behind `Guard`, the viewer's files, and the one `Service`."""
+
+import os
+import secrets
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import streamlit as st
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+from streamlit import runtime
+
+from app.guard import Guard
+from app.service import Job, Service
+from app.settings import ServerLimits, find_models
+from app.task import IMAGE, MAP
+
+NIIVUE = Path(__file__).parent / "viewer" / "niivue.umd.js"
+_served: "weakref.WeakValueDictionary[str, Job]" = weakref.WeakValueDictionary()
+
+
+def streamlit_settings(host: str, port: int) -> dict[str, object]:
+    """Settings of Streamlit: quiet, bounded, no watcher, no statistics, no errors on the page."""
+    return {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "server.maxUploadSize": ServerLimits().upload_mb,
+        "server.enableXsrfProtection": True,
+        "server.disconnectedSessionTTL": 30,
+        "server.enableWebsocketCompression": False,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "theme.base": "light",
+        "theme.primaryColor": "#0072B2",
+        "theme.textColor": "#222222",
+        "theme.baseRadius": "small",
+        "logger.level": "warning",
+    }
+
+
+def build_app(hosts: list[str]) -> st.App:
+    """ASGI application."""
+    limits = ServerLimits()
+    return st.App(
+        Path(__file__).with_name("main.py"),
+        middleware=[Middleware(Guard, hosts=hosts, limits=limits, stored=_stored)],
+        routes=[
+            Route("/viewer/niivue.js", _niivue),
+            Route("/viewer/{token}/{name}", _scan_file),
+        ],
+    )
+
+
+def serve(host: str, port: int, hosts: list[str]) -> None:
+    """Serve until Ctrl-C.
+
+    Parameters
+    ----------
+    hosts : list of str
+        Names by which browsers may call, besides local ones.
+    """
+    # Big freed blocks go back to the system rather than stay with the thread that had them.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    app = build_app(hosts)
+    try:
+        app.run(config=streamlit_settings(host, port))
+    finally:
+        if get_service.cache_info().currsize:
+            get_service().close()
+
+
+@lru_cache(maxsize=1)
+def get_service() -> Service:
+    """The one service of this process; its children load the first model ahead."""
+    models = find_models()
+    return Service(ServerLimits(), models[0].folder if models else None)
+
+
+def watch_session() -> Callable[[], bool]:
+    """Function that tells whether the page that runs now still has its browser."""
+    context = st.runtime.scriptrunner.get_script_run_ctx()
+    if context is None or not runtime.exists():
+        return lambda: True
+    session, instance = context.session_id, runtime.get_instance()
+    return lambda: instance.is_active_session(session)
+
+
+def publish(job: Job) -> str:
+    """Secret address of a job's pictures, good for as long as the page keeps the job."""
+    for token, known in _served.items():
+        if known is job:
+            return f"/viewer/{token}"
+    token = secrets.token_urlsafe(24)
+    _served[token] = job
+    return f"/viewer/{token}"
+
+
+def _stored(session: str) -> tuple[int, int]:
+    if not runtime.exists():
+        return 0, 0
+    storage = getattr(runtime.get_instance().uploaded_file_mgr, "file_storage", {})
+    files = list(storage.get(session, {}).values())
+    return len(files), sum(len(file.data) for file in files)
+
+
+async def _niivue(request: Request) -> Response:
+    return FileResponse(NIIVUE, media_type="text/javascript")
+
+
+async def _scan_file(request: Request) -> Response:
+    job = _served.get(request.path_params["token"])
+    name = request.path_params["name"]
+    private = {"cache-control": "no-store"}
+    if job is None:
+        return Response("Not found.", status_code=404)
+    if name in (IMAGE, MAP) and name in job.files:
+        return Response(job.files[name], media_type="application/octet-stream", headers=private)
+    if name == "fallback.html" and IMAGE in job.files:
+        from app.viewer.fallback import draw_fallback
+
+        page = await run_in_threadpool(draw_fallback, job.files[IMAGE], job.files.get(MAP))
+        return Response(page, media_type="text/html", headers=private)
+    return Response("Not found.", status_code=404)

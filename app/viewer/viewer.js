@@ -1,0 +1,97 @@
+// Mounts NiiVue in the component. The library comes from this page's own server.
+const LEFT = "Neurological convention: the patient's left is on the left.";
+const RIGHT = "Radiological convention: the patient's left is on the right.";
+
+async function show(root, data, report) {
+  const canvas = root.querySelector("canvas");
+  if (!document.createElement("canvas").getContext("webgl2")) {
+    root.querySelector(".viewer").classList.add("hidden");
+    report(false);
+    return null;
+  }
+  // The file sets a global name; a second import does nothing.
+  await import(new URL(data.library, document.baseURI).href);
+  const { Niivue } = globalThis.niivue;
+  const place = root.querySelector(".place");
+  const say = () => { place.textContent = `${text.mm} ${canvas.dataset.radiological === "true" ? RIGHT : LEFT}`; };
+  const text = { mm: "" };
+  const view = new Niivue({
+    backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.62, 0, 0.8], crosshairWidth: 1,
+    isRadiologicalConvention: false, show3Dcrosshair: false, multiplanarShowRender: 0, dragAndDropEnabled: false,
+    loadingText: "loading the scan", sagittalNoseLeft: true, logLevel: "error",
+    onLocationChange: (where) => {
+      text.mm = `x ${where.mm[0].toFixed(0)}, y ${where.mm[1].toFixed(0)}, z ${where.mm[2].toFixed(0)} mm (MNI).`;
+      canvas.dataset.mm = Array.from(where.mm).slice(0, 3).map((v) => v.toFixed(1)).join(",");
+      say();
+    },
+  });
+  await view.attachToCanvas(canvas);
+  view.setMultiplanarLayout(3);
+  view.setSliceType(view.sliceTypeMultiplanar);
+  const load = (path) => new URL(path, document.baseURI).href;
+  const volumes = [{ url: load(data.image), name: "image.nii.gz", colormap: "gray", cal_min: 0, cal_max: 255 }];
+  if (data.overlay) {
+    volumes.push({ url: load(data.overlay), name: "map.nii.gz", colormap: "warm", colormapNegative: "winter", opacity: 0.6 });
+  }
+  await view.loadVolumes(volumes);
+  if (data.overlay) {
+    const map = view.volumes[1];
+    const top = Math.max(Math.abs(map.robust_min ?? 0), Math.abs(map.robust_max ?? 0), 1e-9);
+    map.cal_min = top * 0.2; map.cal_max = top;
+    map.cal_minNeg = -top; map.cal_maxNeg = -top * 0.2;
+    view.updateGLVolume();
+  }
+  canvas.dataset.ready = "true";
+  canvas.dataset.overlay = data.overlay ? "on" : "none";
+  const on = (name, kind, act) => root.querySelector(name).addEventListener(kind, act);
+  const window_ = () => {
+    const low = +root.querySelector(".low").value;
+    view.volumes[0].cal_min = low;
+    view.volumes[0].cal_max = Math.max(low + 1, +root.querySelector(".high").value);
+    canvas.dataset.window = `${view.volumes[0].cal_min},${view.volumes[0].cal_max}`;
+    view.updateGLVolume();
+  };
+  const strength = () => {
+    const shown = root.querySelector(".toggle").checked;
+    view.setOpacity(1, shown ? +root.querySelector(".opacity").value : 0);
+    canvas.dataset.overlay = shown ? "on" : "off";
+  };
+  on(".low", "input", window_);
+  on(".high", "input", window_);
+  on(".radiological", "change", (event) => {
+    canvas.dataset.radiological = event.target.checked;
+    view.setRadiologicalConvention(event.target.checked);
+    say();
+  });
+  on(".centre", "click", () => { view.scene.crosshairPos = [0.5, 0.5, 0.5]; view.drawScene(); view.createOnLocationChange(); });
+  if (data.overlay) { on(".toggle", "change", strength); on(".opacity", "input", strength); }
+  const steps = {
+    ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
+    PageUp: [0, 0, 1], PageDown: [0, 0, -1],
+  };
+  canvas.addEventListener("keydown", (event) => {
+    const step = steps[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    view.moveCrosshairInVox(...step);
+  }, true);
+  view.createOnLocationChange();
+  return view;
+}
+
+export default function (component) {
+  const { parentElement: root, data, setStateValue } = component;
+  const canvas = root.querySelector("canvas");
+  if (!canvas) return;
+  // Streamlit calls again at each rerun: the same scan is left as the reader has set it.
+  if (canvas.dataset.image === data.image) return;
+  canvas.dataset.image = data.image;
+  root.querySelectorAll(".mapped").forEach((part) => part.classList.toggle("hidden", !data.overlay));
+  root.querySelector(".unit").textContent = data.unit ? `(${data.unit})` : "";
+  show(root, data, (works) => setStateValue("webgl", works)).catch((problem) => {
+    console.error("viewer:", problem);
+    root.querySelector(".viewer").classList.add("hidden");
+    setStateValue("webgl", false);
+  });
+}

@@ -1,0 +1,264 @@
+"""The page in a real browser on a real server.
+
+BRAINAGE_TEST_MODEL names a bundle to use instead of a small one trained on phantoms;
+BRAINAGE_SCREENSHOTS a folder to keep what the browser shows.
+"""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import nibabel as nib
+import numpy as np
+import psutil
+import pytest
+
+from tests.dicom_helpers import make_head, write_series, zip_files
+from tests.servers import free_port
+
+pytestmark = pytest.mark.slow
+CHROMIUM = shutil.which("chromium")
+ANSWER_MS = 240_000
+CANVAS = "canvas[data-ready=true]"
+
+
+@pytest.fixture(scope="module")
+def models(phantom_cohort, tmp_path_factory):
+    if given := os.environ.get("BRAINAGE_TEST_MODEL"):
+        return Path(given)
+    folder = tmp_path_factory.mktemp("models")
+    options = ["--preset", "phantom", "--epochs", "2", "--tracking-uri", "off"]
+    command = [sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort)]
+    subprocess.run([*command, *options, "--output", str(folder / "phantom")], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(models, tmp_path_factory):
+    """Process and address of a running page."""
+    port, log = free_port(), tmp_path_factory.mktemp("app") / "log.txt"
+    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port)]
+    environment = {**os.environ, "BRAINAGE_MODELS": str(models)}
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: answers(address), 120)
+        yield psutil.Process(process.pid), address, log
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as running:
+        flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
+        made = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    made = open_page(browser, server)
+    yield made
+    made.close()
+
+
+def open_page(browser, server):
+    made = browser.new_page(viewport={"width": 1280, "height": 1000})
+    made.foreign = []
+    own = (server[1], server[1].replace("http", "ws"), "data:", "blob:")
+    made.on("request", lambda r: None if r.url.startswith(own) else made.foreign.append(r.url))
+    made.goto(server[1])
+    made.get_by_text("How old does this brain look?").wait_for(timeout=60_000)
+    return made
+
+
+def answers(address):
+    try:
+        return urlopen(address, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come true"
+        time.sleep(0.3)
+
+
+def keep(page, name):
+    if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / name))
+
+
+def give(page, files, age=None):
+    page.locator("input[type=file]").set_input_files(files)
+    if age is not None:
+        field = page.get_by_test_id("stNumberInputField")
+        field.fill(str(age))
+        field.press("Tab")
+    page.get_by_role("button", name="Examine", exact=True).click(timeout=60_000)
+
+
+def wait_for_answer(page):
+    page.get_by_text("Examine another scan").wait_for(timeout=ANSWER_MS)
+
+
+def ixi_head(data_root):
+    return sorted((data_root / "ixi_hh").glob("sub-*/anat/*_T1w.nii.gz"))[0]
+
+
+def upload(name, content):
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def nifti(data):
+    return gzip.compress(nib.Nifti1Image(data, np.eye(4)).to_bytes(), 1)
+
+
+def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
+    keep(page, "app_upload.png")
+    give(page, str(ixi_head(data_root)), age=63)
+    page.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
+    keep(page, "app_progress.png")
+    wait_for_answer(page)
+    assert page.get_by_role("status").first.is_visible()
+    assert "years" in page.get_by_test_id("stMetricValue").inner_text()
+    canvas = page.locator(CANVAS)
+    canvas.wait_for(timeout=60_000)
+    before = canvas.get_attribute("data-mm")
+    canvas.focus()
+    page.keyboard.press("PageUp")
+    wait_for(lambda: canvas.get_attribute("data-mm") != before, 20)
+    page.get_by_label("Show map").uncheck()
+    wait_for(lambda: canvas.get_attribute("data-overlay") == "off", 20)
+    page.get_by_label("Show map").check()
+    wait_for(lambda: canvas.get_attribute("data-overlay") == "on", 20)
+    keep(page, "app_result.png")
+    canvas.scroll_into_view_if_needed()
+    keep(page, "app_viewer.png")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report as PDF").click()
+    path = tmp_path / "report.pdf"
+    download.value.save_as(path)
+    text = subprocess.run(["pdftotext", str(path), "-"], capture_output=True, text=True, check=True)
+    assert "Research use only" in text.stdout
+    assert page.foreign == []
+
+
+def test_sample_warns_that_it_is_synthetic_before_the_age(page):
+    page.get_by_role("button", name="Try the built-in sample").click()
+    wait_for_answer(page)
+    assert page.get_by_test_id("stMetricValue").is_visible()
+
+
+def test_dicom_zip_is_answered(page, tmp_path):
+    series = write_series(tmp_path / "series", make_head())
+    files = series if isinstance(series, list) else sorted((tmp_path / "series").iterdir())
+    give(page, str(zip_files(tmp_path / "series.zip", files)))
+    wait_for_answer(page)
+    assert page.get_by_text("broke off").count() == 0
+
+
+BAD = {
+    "four.nii.gz": nifti(np.zeros((8, 8, 8, 5), np.float32)),
+    "notes.nii.gz": b"these are words, not a scan",
+    "bomb.nii.gz": gzip.compress(bytes(2**28), 9),
+    "../../etc/x.nii.gz": b"words again",
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_file_gets_a_line_and_no_age(page, server, name):
+    give(page, [upload(name, BAD[name])])
+    wait_for_answer(page)
+    assert page.get_by_text("This file cannot be used.").is_visible()
+    assert page.get_by_test_id("stMetricValue").count() == 0
+    assert not Path("/etc/x.nii.gz").exists()
+    assert name.rpartition("/")[2] not in server[2].read_text()
+
+
+def test_ct_gives_no_age(page, data_root):
+    scans = sorted(p for p in (data_root / "odd_scans").iterdir() if "ct" in p.name.lower())
+    if not scans:
+        pytest.skip("no CT at hand")
+    give(page, str(scans[0]))
+    wait_for_answer(page)
+    assert page.get_by_test_id("stMetricValue").count() == 0
+
+
+def test_file_above_the_limit_is_refused_by_the_server(server):
+    address = f"{server[1]}/_stcore/upload_file/session/file"
+    request = Request(address, method="PUT", headers={"Content-Length": str(300 * 2**20)})
+    with pytest.raises(HTTPError) as refusal:
+        urlopen(request, timeout=20)
+    assert refusal.value.code == 413
+
+
+def test_two_tabs_do_not_mix_people(browser, server, data_root):
+    heads = sorted((data_root / "ixi_hh").glob("sub-*/anat/*_T1w.nii.gz"))[:2]
+    tabs = [open_page(browser, server) for _ in heads]
+    for tab, head, age in zip(tabs, heads, (33, 77), strict=True):
+        give(tab, str(head), age=age)
+    for tab, head, other, age in zip(tabs, heads, heads[::-1], (33, 77), strict=True):
+        wait_for_answer(tab)
+        assert tab.get_by_text(f"{age}.0 years").count()
+        assert tab.get_by_text(head.name).count() and not tab.get_by_text(other.name).count()
+        tab.close()
+
+
+def test_closed_tab_stops_its_work(browser, server, data_root):
+    tab = open_page(browser, server)
+    give(tab, str(ixi_head(data_root)))
+    tab.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
+    folders = lambda: list(Path("/tmp").glob("brainage-app-*/tmp*"))  # noqa: E731
+    wait_for(folders, 20)
+    tab.close()
+    wait_for(lambda: not folders(), 40)
+
+
+def test_ten_uploads_are_all_answered_and_memory_returns(browser, server, data_root):
+    process, *_ = server
+    heads = sorted((data_root / "ixi_hh").glob("sub-*/anat/*_T1w.nii.gz"))[:10]
+    before = process.memory_info().rss
+    tabs = [open_page(browser, server) for _ in heads]
+    for tab, head in zip(tabs, heads, strict=True):
+        give(tab, str(head))
+    tabs[-1].get_by_text("in line").first.wait_for(timeout=60_000)
+    for tab in tabs:
+        tab.get_by_text("Examine another scan").wait_for(timeout=5 * ANSWER_MS)
+        assert tab.get_by_text("broke off").count() == 0
+        tab.close()
+    wait_for(lambda: process.memory_info().rss < 1.1 * before, 120)
+
+
+def test_foreign_host_is_refused_and_headers_are_there(server):
+    with pytest.raises(HTTPError) as refusal:
+        urlopen(Request(server[1], headers={"Host": "evil.example"}), timeout=20)
+    assert refusal.value.code == 421
+    headers = urlopen(server[1], timeout=20).headers
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("title", ["Models", "Compare methods", "Privacy and limits"])
+def test_other_pages_open_without_foreign_requests(page, title):
+    page.get_by_role("link", name=title).click()
+    page.get_by_role("heading", name=title).first.wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.foreign == []
+    keep(page, f"app_{title.split()[0].lower()}.png")
