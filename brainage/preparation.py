@@ -22,6 +22,7 @@ from brainage.data.scans import open_scan, source_files
 from brainage.data.transforms import normalise_in_brain
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import atomic_write_bytes, sha256_file
+from brainage.preprocessing.intensity import normalise_local, normalise_tissue
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.quality import limits_hash
 from brainage.types import HalfArray, LedgerEntry, Verdict
@@ -32,6 +33,7 @@ PREPARATION_VERSION = 2
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
 
+_BY_CONTRAST = {"tissue": normalise_tissue, "local": normalise_local}
 _DIGEST_BYTES = 32
 _LOOK = "Look at the scan; give another one, or a brain mask."
 _OTHER_CACHE = "Free disk space or choose another cache folder."
@@ -63,7 +65,7 @@ class PreparedScan:
     Attributes
     ----------
     array : numpy.ndarray of float16, of the settings' shape
-        Standard deviations of the brain's intensities; 0 outside the brain.
+        Intensities as `preprocessing.intensity` says; 0 outside the brain.
     recognised : str
         What the scan was taken for.
     verdict : {"ok", "flagged"}
@@ -117,13 +119,13 @@ def prepare_scan(
         If no brain is found, or the quality gate fails the scan.
     """
     where = name if name is not None else str(path)
-    scan = normalise(process_scan(path, settings, name), where)
+    scan = normalise(process_scan(path, settings, name), settings, where)
     label = find_derivative(path).label
     return replace(scan, recognised=f"{scan.recognised} ({label})") if label else scan
 
 
-def normalise(processed: Processed, where: str) -> PreparedScan:
-    """Array of a processed scan.
+def normalise(processed: Processed, settings: PreprocessingConfig, where: str) -> PreparedScan:
+    """Array of a processed scan, its intensities as the settings want them.
 
     Raises
     ------
@@ -133,9 +135,17 @@ def normalise(processed: Processed, where: str) -> PreparedScan:
     if processed.verdict == "failed":
         problem = f"is no usable T1 scan ({processed.recognised}): {'; '.join(processed.reasons)}."
         raise PreparationError(where, problem, _LOOK)
-    array = normalise_in_brain(processed.image.data, processed.mask, where).astype(np.float16)
+    data, mask = processed.image.data, processed.mask
+    if settings.intensity == "brain":
+        array = normalise_in_brain(data, mask, where)
+    else:
+        array = _BY_CONTRAST[settings.intensity](data, mask, settings, where)
     return PreparedScan(
-        array, processed.recognised, processed.verdict, processed.reasons, processed.measures
+        array.astype(np.float16),
+        processed.recognised,
+        processed.verdict,
+        processed.reasons,
+        processed.measures,
     )
 
 

@@ -7,8 +7,9 @@ import typer
 
 from brainage import __version__
 from brainage.types import METHODS
-from pipelines import cli_images, cli_raw, cli_science, cli_study
+from pipelines import cli_images, cli_raw, cli_released, cli_science, cli_study
 from pipelines.options import (
+    AnyModelOption,
     BaselinesOption,
     BatchOption,
     BlocksOption,
@@ -23,7 +24,6 @@ from pipelines.options import (
     LeaderOption,
     LeakageOption,
     LevelOption,
-    ModelOption,
     OutputOption,
     OverwriteOption,
     PresetOption,
@@ -179,11 +179,11 @@ def compare(
 
 @app.command()
 def predict(
-    model: ModelOption,
     scans: Annotated[
         list[str] | None,
         typer.Argument(metavar="SCAN...", help="T1 scans: files, DICOM folders or zips."),
     ] = None,
+    model: AnyModelOption = None,
     cohort: Annotated[
         str | None, typer.Option("--cohort", help="Table or BIDS folder instead of scans.")
     ] = None,
@@ -201,11 +201,18 @@ def predict(
     from pipelines.console import BAD_INPUT, clear_errors, default_cache
 
     with clear_errors(debug):
+        from brainage.released import choose_model
         from pipelines import predict as job
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
         failed = job.predict(
-            scans or [], options, model, output, cache or default_cache(), level, series=series
+            scans or [],
+            options,
+            choose_model(model),
+            output,
+            cache or default_cache(),
+            level,
+            series=series,
         )
         if failed:
             raise typer.Exit(BAD_INPUT)
@@ -303,6 +310,8 @@ app.command()(cli_science.groups)
 app.command()(cli_science.reliability)
 app.command()(cli_science.calibrate)
 app.command()(cli_science.explain)
+app.command()(cli_released.release)
+app.command()(cli_released.selftest)
 app.command()(cli_raw.prepare)
 
 

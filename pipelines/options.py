@@ -72,6 +72,10 @@ TrackingOption = Annotated[
     ),
 ]
 ModelOption = Annotated[Path, typer.Option("--model", help="Folder that `train` wrote.")]
+AnyModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="Folder that `train` wrote [default: the released model]."),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

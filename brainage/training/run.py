@@ -136,6 +136,7 @@ def train_run(
             _take(prepared.arrays, part),
             batch_size,
             config.inference.average_heads,
+            config.inference.mirror,
         )
         return build_prediction_table(prepared.cohort.select(part).table, predicted)
 
