@@ -23,6 +23,7 @@ from pipelines.options import (
     FoldsOption,
     LeaderOption,
     LeakageOption,
+    LeaveSiteOption,
     LevelOption,
     OutputOption,
     OverwriteOption,
@@ -76,6 +77,7 @@ def train(
     skip_bad: SkipBadOption = False,
     folds: FoldsOption = 1,
     repeats: RepeatsOption = 1,
+    leave_site_out: LeaveSiteOption = False,
     baselines: BaselinesOption = "constant,linear",
     check_leakage: LeakageOption = "linear",
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the run.")] = None,
@@ -124,6 +126,7 @@ def train(
                 repeats,
                 chosen,
                 check_leakage,
+                leave_site_out,
             ),
         )
 

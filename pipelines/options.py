@@ -52,6 +52,9 @@ FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate
 RepeatsOption = Annotated[
     int, typer.Option("--repeats", min=1, help="Repeat the folds with other splits and seeds.")
 ]
+LeaveSiteOption = Annotated[
+    bool, typer.Option("--leave-site-out", help="Test each site on a model of the others.")
+]
 BaselinesOption = Annotated[
     str,
     typer.Option(

@@ -65,6 +65,7 @@ class TrainOptions:
     repeats: int = 1
     baselines: tuple[str, ...] = DEFAULT_BASELINES
     check_leakage: str = "none"
+    leave_site_out: bool = False
 
 
 class LogEpochs(Callback):
@@ -87,7 +88,9 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
     check_names(options.baselines)
     device = choose_device(options.device)
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    planned = plan_runs(prepared, config, options.folds, options.repeats)
+    planned = plan_runs(
+        prepared, config, options.folds, options.repeats, options.leave_site_out
+    )
     write_ledger(entries, options.output / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))
     leakage = check_leakage(options.check_leakage, prepared, planned, device)
