@@ -88,9 +88,7 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
     check_names(options.baselines)
     device = choose_device(options.device)
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    planned = plan_runs(
-        prepared, config, options.folds, options.repeats, options.leave_site_out
-    )
+    planned = plan_runs(prepared, config, options.folds, options.repeats, options.leave_site_out)
     write_ledger(entries, options.output / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))
     leakage = check_leakage(options.check_leakage, prepared, planned, device)

@@ -112,13 +112,18 @@ class PreprocessingConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """Random changes of a training scan; a probability or size of 0 switches one off."""
+    """Random changes of a training scan; a probability or size of 0 switches one off.
+
+    `max_contrast` is the deviation of the logarithms of the slopes of a random brightness curve.
+    """
 
     flip_probability: Probability = 0.5
     affine_probability: Probability = 0.5
     max_rotation_degrees: Annotated[float, Field(ge=0.0, le=45.0)] = 5.0
     max_scale: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     max_shift_mm: Annotated[float, Field(ge=0.0, le=50.0)] = 4.0
+    contrast_probability: Probability = 0.0
+    max_contrast: Annotated[float, Field(ge=0.0, le=2.0)] = 0.3
     bias_probability: Probability = 0.0
     noise_probability: Probability = 0.25
     max_noise_std: Annotated[float, Field(ge=0.0, le=2.0)] = 0.1
