@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from brainage.bundle import save_bundle
 from brainage.config import Config
 from brainage.data.fetch import fetch_dataset
-from brainage.data.images import load_images, resolve_images
+from brainage.data.image_sets import load_images, resolve_images
 from brainage.evaluation.figures import plot_training_curves
 from brainage.model import block_count, describe_cut, parameter_count
 from brainage.tracking import Tracker, run_name, run_tags
@@ -38,9 +38,10 @@ def default_data_root() -> Path:
 def benchmark(config: Config, options: TrainOptions, data_root: Path | None = None) -> Json:
     """Train, test, and write metrics, history, bundle and curves; returns the metrics."""
     check_output(options)
-    config = resolve_images(config)
+    root = data_root or default_data_root()
+    config = resolve_images(config, root)
     assert config.images is not None
-    data = load_images(config.images.dataset, data_root or default_data_root())
+    data = load_images(config.images.dataset, root)
     say(describe_blocks(config))
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     metrics = run_benchmark(data, config, options, tracker)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brainage.config import load_preset, preset_names
-from brainage.data.images import resolve_images
+from brainage.data.image_sets import resolve_images
 from brainage.model import build_model, describe_cut
 
 LARGE = ("resnet101", "resnet110", "resnet152", "resnet50", "vit_b16")

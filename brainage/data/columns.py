@@ -36,7 +36,8 @@ _SHORT |= {"age": "age_years"} | {name: name for name in STANDARD_COLUMNS}
 
 _MISSING = {"", "n/a", "na", "nan", "none", "null"}
 _SEX = {"m": "M", "male": "M", "1": "M", "1.0": "M", "f": "F", "female": "F", "2": "F", "2.0": "F"}
-_AGE = re.compile(r"([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+))\+?")
+# 89+ hides the ages above it; 045Y is DICOM's way to write years.
+_AGE = re.compile(r"([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+))[+Y]?")
 # A leading zero marks a code such as 007, not a number.
 _NUMBER = re.compile(r"[+-]?(?!0[0-9])(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 OLDEST_YEARS = 120.0

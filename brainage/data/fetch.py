@@ -103,7 +103,7 @@ def fetch_dataset(
     Returns
     -------
     pathlib.Path
-        The folder, as `brainage.data.images.load_images` reads it.
+        The folder, as `brainage.data.image_sets.load_images` reads it.
 
     Raises
     ------

@@ -192,7 +192,9 @@ def list_class_folders(folder: Path, size: tuple[int, int], classes: int) -> Fol
     """
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if len(names) != classes:
-        raise ImageDataError(str(folder), f"expected {classes} class folders, got {len(names)}.")
+        problem = f"expected {classes} class folders, got {len(names)}."
+        remedy = "A part of a data set is a set of its own: name its folder otherwise."
+        raise ImageDataError(str(folder), problem, remedy)
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):

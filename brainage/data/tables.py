@@ -1,5 +1,6 @@
 """CSV and TSV files as text cells, before anybody asks what they mean."""
 
+import codecs
 import csv
 import io
 from collections import Counter
@@ -12,6 +13,10 @@ import pandas as pd
 from brainage.errors import CohortError
 
 DELIMITERS = ",;\t"
+
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""First bytes of .xlsx and .ods, and of .xls."""
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +90,14 @@ def read_table(path: Path) -> RawTable:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise CohortError(str(path), f"cannot be read ({error.strerror}).") from error
+    if content.startswith(_SPREADSHEETS):
+        remedy = "Save the sheet as CSV in UTF-8."
+        raise CohortError(str(path), "is a spreadsheet, not a table of text.", remedy)
+    try:
+        return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         problem = f"is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})."
         remedy = (

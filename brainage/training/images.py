@@ -10,7 +10,8 @@ import torch
 
 from brainage.config import Config, dump_config
 from brainage.data.image_files import Labels
-from brainage.data.images import ImageData, ImageLoader, resolve_images, split_training
+from brainage.data.image_sets import resolve_images
+from brainage.data.images import ImageData, ImageLoader, split_training
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.model import build_model, build_target

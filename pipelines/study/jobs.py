@@ -11,7 +11,8 @@ from torch import Tensor
 
 from brainage.complexity import hilbert_order, hilbert_signals, multifractal_spectrum
 from brainage.config import Config
-from brainage.data.images import ImageData, ImageLoader, ImageSource, load_images, resolve_images
+from brainage.data.image_sets import load_images, resolve_images
+from brainage.data.images import ImageData, ImageLoader, ImageSource
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
 from brainage.lfnn.losses import ClassTarget, Leadership
@@ -214,7 +215,7 @@ def map_image(case: Case, options: StudyOptions) -> Outcome:
 
 def complexity_and_leaders(case: Case, options: StudyOptions) -> Outcome:
     """Figure S11: complexity of the data set, and the leaders it was found to need."""
-    trained = train_and(leaders_found, case, options)
+    trained = find_leaders(case, options)
     return Outcome(dict(trained.metrics) | dict(measure_complexity(case, options).metrics))
 
 
@@ -277,6 +278,7 @@ def _load(name: str, data_root: Path) -> ImageData:
     return load_images(name, data_root)
 
 
+find_leaders = partial(train_and, leaders_found)
 watch_best_leader = partial(train_watched, BestLeader)
 watch_activity = partial(train_watched, Activity)
 compare_roles = partial(train_and, roles_alone)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from brainage.data.cohort import Cohort, CohortReading, read_cohort
 from brainage.data.columns import parse_age, parse_sex
+from brainage.data.tables import read_table
 from brainage.data.where import select_rows
 from brainage.errors import CohortError, ShapeError
 
@@ -106,6 +107,7 @@ def test_a_wrong_column_option_is_refused(read, columns, message) -> None:
         ("id,age,path\n1,45,3,a.nii\n", "line 2 has 4 cells, but the header has 3"),
         ("id,age,path\n1,30,é.nii\n".encode("latin-1"), "not UTF-8 text .*Latin-1"),
         (b"\x1f\x8b\x08\x00\xff", "not UTF-8 text"),
+        (b"PK\x03\x04sheet", "is a spreadsheet.*CSV"),
     ],
 )
 def test_an_unusable_table_is_refused(read, text, message) -> None:
@@ -174,8 +176,14 @@ def test_ages_may_be_unknown_where_they_are_not_needed(read, text: str) -> None:
     assert math.isnan(read(text, require_age=False).cohort.table["age_years"][0])
 
 
+def test_tables_that_a_spreadsheet_saves_as_unicode_text_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "cohort.tsv"
+    path.write_bytes("id\tage\tpath\n1\t30\té.nii\n".encode("utf-16"))
+    assert read_table(path).frame["path"].tolist() == ["é.nii"]
+
+
 @pytest.mark.parametrize(
-    ("cell", "age"), [("0", 0), ("45,3", 45.3), (" 120 ", 120), ("89+", 89), (".5", 0.5)]
+    ("cell", "age"), [("0", 0), ("45,3", 45.3), (" 120 ", 120), ("89+", 89), ("045Y", 45)]
 )
 def test_ages_are_read(cell: str, age: float) -> None:
     assert parse_age(cell) == age

@@ -10,16 +10,10 @@ from PIL import Image
 
 from brainage.config import ImagesConfig
 from brainage.data.image_files import list_class_folders, read_idx
-from brainage.data.images import (
-    DATASETS,
-    ArrayImages,
-    ImageLoader,
-    augment,
-    load_images,
-    split_training,
-)
+from brainage.data.image_sets import DATASETS, load_images, resolve_images
+from brainage.data.images import ArrayImages, ImageLoader, augment, split_training
 from brainage.errors import ConfigError, ImageDataError
-from tests.small import write_mnist
+from tests.small import make_image_config, write_mnist
 
 RNG = np.random.default_rng(0)
 
@@ -195,6 +189,48 @@ def test_a_damaged_image_in_a_folder_is_named(tmp_path):
 def test_unknown_data_set_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(ConfigError, match=r"cifar10.*mnist"):
         load_images("mnist2", tmp_path)
+
+
+def test_a_data_set_is_found_where_others_unpack_it(tmp_path):
+    images = make_mnist(tmp_path)
+    (tmp_path / "mnist").rename(tmp_path / "raw")
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "raw").rename(tmp_path / "MNIST" / "raw")
+    for root in (tmp_path, tmp_path / "MNIST" / "raw"):
+        assert len(load_images("mnist", root).train.labels) == len(images)
+
+
+def write_own_folders(root: Path, held_out: str) -> None:
+    for part in ("train", held_out):
+        for number, name in enumerate(("cat", "dog", "eel")):
+            (root / "pets" / part / name).mkdir(parents=True)
+            image = np.full((70, 100, 3), 40 * number, np.uint8)
+            Image.fromarray(image).save(root / "pets" / part / name / "a.png")
+
+
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_ones_own_class_folders_are_a_data_set(tmp_path, held_out):
+    write_own_folders(tmp_path, held_out)
+    data = load_images("pets", tmp_path)
+    assert data.test.labels.tolist() == [0, 1, 2]
+    assert data.test.load(np.array([2])).shape == (1, 3, 64, 64)
+    config = resolve_images(make_image_config("mlp", images={"dataset": "pets"}), tmp_path)
+    assert config.target.classes == 3 and config.images.input_shape == (3, 64, 64)
+    assert resolve_images(config) == config
+
+
+def test_ones_own_idx_files_are_a_data_set(tmp_path):
+    images = make_mnist(tmp_path)
+    (tmp_path / "mnist").rename(tmp_path / "kana")
+    config = resolve_images(make_image_config("mlp", images={"dataset": "kana"}), tmp_path)
+    assert config.target.classes == 6 and config.images.input_shape == (1, 28, 28)
+    assert config.images.mean == pytest.approx((images.mean() / 255,))
+
+
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
+    (tmp_path / "pets").mkdir()
+    with pytest.raises(ImageDataError, match="neither idx files nor a folder train"):
+        load_images("pets", tmp_path)
 
 
 def make_images(**changes) -> ImagesConfig:

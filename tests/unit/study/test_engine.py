@@ -45,7 +45,7 @@ def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
     run["training"] = {"epochs": 2, "batch_size": 50, "learning_rate": 0.005}
     run["network"] = {"name": "mlp", "arguments": {"widths": [40, 40]}}
     run["learning"] = {"workers_per_block": 4, "leader_fraction": 0.5, "head_norm": "none"}
-    fraction = "auto" if name == "fig_s11" else 0.5
+    fraction = "auto" if name in ("fig_s11", "adaptive") else 0.5
     plan = {"method": ["lfnn_l"], "leader_fraction": [fraction], "follower_weight": [1.0]}
     content |= {"runs": {"mnist": run}, "plan": [plan], "seeds": [0, 1], "quick": {}}
     path = folder / f"{name}.yaml"
@@ -53,7 +53,9 @@ def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
     return StudyOptions(folder, data_root, config=path, device="cpu", tracking_uri="off")
 
 
-@pytest.mark.parametrize("name", ["s1", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11"])
+@pytest.mark.parametrize(
+    "name", ["s1", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11", "adaptive"]
+)
 def test_a_study_writes_table_csv_and_picture(name: str, tmp_path: Path, data_root: Path) -> None:
     options = small_study(name, tmp_path, data_root)
     results = run_study(name, options)

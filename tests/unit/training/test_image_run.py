@@ -8,7 +8,8 @@ import torch
 
 from brainage.bundle import Bundle, load_bundle, save_bundle
 from brainage.config import Config
-from brainage.data.images import DATASETS, ArrayImages, DatasetFacts, ImageData, ImageLoader
+from brainage.data.image_sets import DATASETS, DatasetFacts
+from brainage.data.images import ArrayImages, ImageData, ImageLoader
 from brainage.errors import BundleError, TrainingError
 from brainage.inference import predict_scans, scans_table
 from brainage.lfnn.blocks import BlockStack
