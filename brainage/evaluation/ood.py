@@ -9,7 +9,7 @@ normalised.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from safetensors import SafetensorError
@@ -102,8 +102,7 @@ def ood_from_bytes(data: bytes) -> OutOfDistribution:
         tensors = load(data)
         shape = tuple(int(side) for side in tensors["shape"])
         grid = VoxelGrid(shape, int(tensors["pool"][0]), tensors["mask"].astype(bool))
-        names = ("mean", "components", "variances", "appearance_mean", "appearance_precision")
-        names += ("scales", "quantiles")
+        names = [name.name for name in fields(OutOfDistribution) if name.name != "grid"]
         return OutOfDistribution(grid, *(tensors[name].astype(np.float32) for name in names))
     except (SafetensorError, KeyError, ValueError) as error:
         raise BundleError("ood.safetensors", "is not readable.") from error
