@@ -18,6 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from brainage import __version__
 from brainage.card import build_card
@@ -98,7 +99,12 @@ class Bundle:
         mixed = mix_distributions(
             [
                 predict_distribution(
-                    item.model, item.target, arrays, batch_size, item.config.inference.average_heads
+                    item.model,
+                    item.target,
+                    arrays,
+                    batch_size,
+                    item.config.inference.average_heads,
+                    item.config.inference.mirror,
                 )
                 for item in self.networks
             ]
@@ -113,6 +119,8 @@ def save_bundle(
     config: Config,
     facts: Json,
     ood: OutOfDistribution | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write a bundle; until its manifest is in place the folder is refused by `load_bundle`.
 
@@ -121,8 +129,10 @@ def save_bundle(
     facts : dict
         ``cohort``, ``split_id_hashes``, ``metrics``, ``calibration`` and the like; versions are
         added here.
+    half : bool
+        Round weights to float16; they are float32 again when loaded.
     """
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     complete = describe([model], config) | facts
     _write(folder, {WEIGHTS: save(weights)}, config, complete, ood, {})
 
@@ -152,16 +162,27 @@ def save_ensemble(
     _write(folder, {}, config, complete, ood, hashes)
 
 
-def copy_bundle(bundle: Bundle, folder: Path, changes: Json) -> None:
-    """Write a bundle anew, with some facts changed and all else as it was."""
+def copy_bundle(bundle: Bundle, folder: Path, changes: Json, *, half: bool = False) -> None:
+    """Write a bundle anew, with some facts changed and all else as it was.
+
+    With `half`, weights become float16, and members give up their own out-of-distribution
+    references: the ensemble has one.
+    """
     facts = bundle.facts | changes
     if not bundle.members:
-        save_bundle(folder, bundle.model, bundle.config, facts, bundle.ood)
+        save_bundle(folder, bundle.model, bundle.config, facts, bundle.ood, half=half)
         return
     names = [f"member-{number}" for number in range(len(bundle.members))]
     for name, member in zip(names, bundle.members, strict=True):
-        save_bundle(folder / name, member.model, member.config, member.facts, member.ood)
+        ood = None if half else member.ood
+        save_bundle(folder / name, member.model, member.config, member.facts, ood, half=half)
     save_ensemble(folder, names, facts, bundle.ood)
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    """A tensor as it is written: contiguous, on the CPU, float16 where wanted."""
+    stored = tensor.cpu().contiguous()
+    return stored.half() if half and stored.is_floating_point() else stored
 
 
 def load_bundle(folder: Path) -> Bundle:

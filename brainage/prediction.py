@@ -55,6 +55,7 @@ def predict_distribution(
     arrays: HalfArray,
     batch_size: int = 8,
     average_heads: AverageHeads = "none",
+    mirror: bool = False,
 ) -> AgeDistribution:
     """Mean and standard deviation of the predicted ages of prepared scans (N, I, J, K).
 
@@ -62,13 +63,14 @@ def predict_distribution(
     ----------
     average_heads : {"none", "all"}
         Read the network's output, or the equal mixture of what all blocks' heads predict.
+    mirror : bool
+        Mix in what is predicted of the scan with left and right exchanged.
     """
     parts: list[AgeDistribution] = []
     for volumes in _batches(model, arrays, batch_size):
-        if average_heads == "none":
-            parts.append(_read(target, model(volumes)))
-            continue
-        outputs = [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]
+        outputs = _outputs(model, volumes, average_heads)
+        if mirror:
+            outputs += _outputs(model, volumes.flip(2), average_heads)
         parts.append(mix_distributions([_read(target, item) for item in outputs]))
     if not parts:
         return AgeDistribution(np.zeros(0), np.zeros(0))
@@ -91,6 +93,13 @@ def mix_distributions(parts: Sequence[AgeDistribution]) -> AgeDistribution:
     return AgeDistribution(
         means.mean(axis=0), np.sqrt((spreads**2).mean(axis=0) + means.var(axis=0))
     )
+
+
+def _outputs(model: BlockStack, volumes: Tensor, average_heads: AverageHeads) -> list[Tensor]:
+    """The output (B, C) of the network, or that of each of its heads."""
+    if average_heads == "none":
+        return [model(volumes)]
+    return [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]
 
 
 def _read(target: Target, outputs: Tensor) -> AgeDistribution:

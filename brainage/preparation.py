@@ -25,7 +25,11 @@ from brainage.errors import (
     VolumeError,
 )
 from brainage.files import read_sealed, write_sealed
-from brainage.preprocessing.intensity import normalise_in_brain
+from brainage.preprocessing.intensity import (
+    normalise_in_brain,
+    normalise_local,
+    normalise_tissue,
+)
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.quality import limits_hash
 from brainage.running.engines import Engine, run_tasks
@@ -39,6 +43,7 @@ TASK = f"{__name__}:prepare_task"
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
 
+_BY_CONTRAST = {"tissue": normalise_tissue, "local": normalise_local}
 _LOOK = "Look at the scan; give another one, or a brain mask."
 _OTHER_CACHE = "Free disk space or choose another cache folder."
 
@@ -69,7 +74,7 @@ class PreparedScan:
     Attributes
     ----------
     array : numpy.ndarray of float16, of the settings' shape
-        Standard deviations of the brain's intensities; 0 outside the brain.
+        Intensities as `preprocessing.intensity` says; 0 outside the brain.
     recognised : str
         What the scan was taken for.
     verdict : {"ok", "flagged"}
@@ -100,15 +105,15 @@ def prepare_scan(
         If no brain is found, or the quality gate fails the scan.
     """
     processed = process_source(source, settings, cache_dir).processed
-    scan = normalise(processed, source.where)
+    scan = normalise(processed, settings, source.where)
     label = find_derivative(source.path).label
     if not label or processed.recognised == "prepared brain":
         return scan
     return replace(scan, recognised=f"{scan.recognised} ({label})")
 
 
-def normalise(processed: Processed, where: str) -> PreparedScan:
-    """Array of a processed scan.
+def normalise(processed: Processed, settings: PreprocessingConfig, where: str) -> PreparedScan:
+    """Array of a processed scan, its intensities as the settings want them.
 
     Raises
     ------
@@ -118,9 +123,17 @@ def normalise(processed: Processed, where: str) -> PreparedScan:
     if processed.verdict == "failed":
         problem = f"is no usable T1 scan ({processed.recognised}): {'; '.join(processed.reasons)}."
         raise PreparationError(where, problem, _LOOK)
-    array = normalise_in_brain(processed.image.data, processed.mask, where).astype(np.float16)
+    data, mask = processed.image.data, processed.mask
+    if settings.intensity == "brain":
+        array = normalise_in_brain(data, mask, where)
+    else:
+        array = _BY_CONTRAST[settings.intensity](data, mask, settings, where)
     return PreparedScan(
-        array, processed.recognised, processed.verdict, processed.reasons, processed.measures
+        array.astype(np.float16),
+        processed.recognised,
+        processed.verdict,
+        processed.reasons,
+        processed.measures,
     )
 
 

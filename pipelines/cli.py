@@ -13,12 +13,14 @@ from pipelines import (
     cli_mlflow,
     cli_pipelined,
     cli_raw,
+    cli_released,
     cli_report,
     cli_science,
     cli_speed,
     cli_study,
 )
 from pipelines.options import (
+    AnyModelOption,
     BaselinesOption,
     BatchOption,
     BlocksOption,
@@ -34,13 +36,13 @@ from pipelines.options import (
     JobsOption,
     LeaderOption,
     LeakageOption,
+    LeaveSiteOption,
     LevelOption,
     MaskOption,
     OutputOption,
     OverwriteOption,
     PresetOption,
     ProcessesOption,
-    RegistryModelOption,
     RepeatsOption,
     ReplicasOption,
     ResumeOption,
@@ -91,6 +93,7 @@ def train(
     skip_bad: SkipBadOption = False,
     folds: FoldsOption = 1,
     repeats: RepeatsOption = 1,
+    leave_site_out: LeaveSiteOption = False,
     baselines: BaselinesOption = "constant,linear",
     check_leakage: LeakageOption = "linear",
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the run.")] = None,
@@ -148,6 +151,7 @@ def train(
                 check_leakage,
                 processes,
                 replicas,
+                leave_site_out,
             ),
         )
 
@@ -208,11 +212,11 @@ def compare(
 
 @app.command()
 def predict(
-    model: RegistryModelOption,
     scans: Annotated[
         list[str] | None,
         typer.Argument(metavar="SCAN...", help="T1 scans: files, DICOM folders or zips."),
     ] = None,
+    model: AnyModelOption = None,
     cohort: Annotated[
         str | None, typer.Option("--cohort", help="Table or BIDS folder instead of scans.")
     ] = None,
@@ -233,6 +237,7 @@ def predict(
     from pipelines.console import BAD_INPUT, clear_errors, default_cache
 
     with clear_errors(debug):
+        from brainage.released import choose_model
         from pipelines import predict as job
         from pipelines.masks import ScanOptions
 
@@ -240,7 +245,7 @@ def predict(
         failed = job.predict(
             scans or [],
             options,
-            model,
+            choose_model(model),
             output,
             cache or default_cache(),
             level,
@@ -346,6 +351,8 @@ app.command()(cli_science.groups)
 app.command()(cli_science.reliability)
 app.command()(cli_science.calibrate)
 app.command()(cli_science.explain)
+app.command()(cli_released.release)
+app.command()(cli_released.selftest)
 app.command()(cli_raw.prepare)
 app.command()(cli_pipelined.cut)
 app.command()(cli_pipelined.simulate)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import DebugOption, LevelOption, RegistryModelOption, SeriesOption
+from pipelines.options import AnyModelOption, DebugOption, LevelOption, SeriesOption
 
 
 def report(
-    model: RegistryModelOption,
     scan: Annotated[
         str | None, typer.Argument(metavar="[SCAN]", help="T1 scan: file, DICOM folder or zip.")
     ] = None,
+    model: AnyModelOption = None,
     output: Annotated[
         Path, typer.Option("--output", help="Path without suffix; .html, .pdf and .json are added.")
     ] = Path("report"),
@@ -39,15 +39,17 @@ def report(
 
     with clear_errors(debug):
         from brainage.errors import ConfigError
+        from brainage.released import choose_model
         from pipelines import report as job
 
         options = job.ReportOptions(output, age, sex, name, level, map_, series)
         if (scan is None) == (predictions is None) or (predictions is None) != (scan_id is None):
             raise ConfigError("report", "give either SCAN, or --predictions with --scan-id.")
+        chosen = str(choose_model(model))
         if scan is not None:
-            passed = job.report_scan(scan, model, options)
+            passed = job.report_scan(scan, chosen, options)
         else:
             assert predictions is not None and scan_id is not None
-            passed = job.report_prediction(predictions, scan_id, model, options)
+            passed = job.report_prediction(predictions, scan_id, chosen, options)
         if not passed:
             raise typer.Exit(BAD_INPUT)

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from pipelines.options import (
+    AnyModelOption,
     CacheOption,
     CohortOption,
     ColumnOption,
     DebugOption,
     ModelOption,
     OutputOption,
-    RegistryModelOption,
     SkipBadOption,
     WhereOption,
     build_cohort_options,
@@ -95,8 +95,8 @@ def calibrate(
 
 
 def explain(
-    model: RegistryModelOption,
     output: OutputOption,
+    model: AnyModelOption = None,
     scans: Annotated[list[str] | None, typer.Argument(metavar="SCAN...", help="T1 scans.")] = None,
     cohort: Annotated[
         str | None, typer.Option("--cohort", help="Table or BIDS folder instead of scans.")
@@ -115,7 +115,9 @@ def explain(
     from pipelines.console import clear_errors, default_cache
 
     with clear_errors(debug):
+        from brainage.released import choose_model
         from pipelines import explain as job
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        job.explain(scans or [], options, model, output, method, cache or default_cache(), seed)
+        folder = choose_model(model)
+        job.explain(scans or [], options, folder, output, method, cache or default_cache(), seed)

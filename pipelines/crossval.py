@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from brainage.bundle import load_bundle, save_ensemble
 from brainage.config import Config
 from brainage.data.cohort import Cohort
-from brainage.data.splits import Split, make_folds, make_split
+from brainage.data.splits import Split, make_folds, make_site_folds, make_split
 from brainage.errors import ConfigError
 from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.conformal import fit_calibration, out_of_fold_intervals
@@ -30,6 +30,8 @@ from pipelines.results import (
 )
 
 CHECKS = ("none", "linear", "network")
+# A network trains once for every permutation and fold.
+MOST_PERMUTATIONS = {"linear": 20, "network": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +46,24 @@ class PlannedRun:
 
 
 def plan_runs(
-    prepared: PreparedCohort, config: Config, folds: int, repeats: int
+    prepared: PreparedCohort,
+    config: Config,
+    folds: int,
+    repeats: int,
+    leave_site_out: bool = False,
 ) -> list[PlannedRun]:
     """One split, or every fold of every repeat; a repeat has its own split and training seed.
+
+    With `leave_site_out` there is a fold for each site, which tests all of it.
 
     Raises
     ------
     ConfigError
-        If repeats are asked of a single split.
+        If repeats are asked of a single split, or folds of sites.
     """
-    if folds == 1:
+    if leave_site_out and folds > 1:
+        raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
+    if folds == 1 and not leave_site_out:
         if repeats > 1:
             raise ConfigError("--repeats", "repeats need folds.", "Add --folds 5.")
         split = make_split(prepared.cohort, config.split)
@@ -62,7 +72,12 @@ def plan_runs(
     for repeat in range(repeats):
         shifted = config.split.model_copy(update={"seed": config.split.seed + repeat})
         changed = config.model_copy(update={"split": shifted, "seed": config.seed + repeat})
-        for fold, split in enumerate(make_folds(prepared.cohort, folds, shifted)):
+        splits = (
+            make_site_folds(prepared.cohort, shifted)
+            if leave_site_out
+            else make_folds(prepared.cohort, folds, shifted)
+        )
+        for fold, split in enumerate(splits):
             name = f"fold-{fold}" if repeats == 1 else f"repeat-{repeat}-fold-{fold}"
             planned.append(PlannedRun(name, repeat, fold, split, changed))
     return planned
@@ -153,12 +168,18 @@ def check_leakage(
     results: Json = {}
     for name, fit in fits.items():
         results[name] = permuted_age_check(
-            prepared.ages, subjects, [run.split for run in first], fit, config.seed
+            prepared.ages,
+            subjects,
+            [run.split for run in first],
+            fit,
+            config.seed,
+            MOST_PERMUTATIONS[name],
         )
         tell = say if results[name]["passed"] else warn
         tell(
             f"leakage check, {name} on permuted ages: r {results[name]['r']:+.2f} "
-            f"(limit {results[name]['limit']:.2f}, n {results[name]['n']})"
+            f"(limit {results[name]['limit']:.2f}, n {results[name]['n']}, "
+            f"mean of {results[name]['permutations']} permutations)"
         )
     return results
 

@@ -61,6 +61,9 @@ FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate
 RepeatsOption = Annotated[
     int, typer.Option("--repeats", min=1, help="Repeat the folds with other splits and seeds.")
 ]
+LeaveSiteOption = Annotated[
+    bool, typer.Option("--leave-site-out", help="Test each site on a model of the others.")
+]
 BaselinesOption = Annotated[
     str,
     typer.Option(
@@ -87,10 +90,12 @@ TrackingOption = Annotated[
     ),
 ]
 ModelOption = Annotated[Path, typer.Option("--model", help="Folder that `train` wrote.")]
-RegistryModelOption = Annotated[
-    str,
+AnyModelOption = Annotated[
+    str | None,
     typer.Option(
-        "--model", help="Folder that `train` wrote, or models:/NAME@ALIAS of MLflow's registry."
+        "--model",
+        help="Folder that `train` wrote, or models:/NAME@ALIAS of MLflow's registry "
+        "[default: the released model].",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

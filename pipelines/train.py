@@ -72,6 +72,7 @@ class TrainOptions:
     check_leakage: str = "none"
     processes: int = 1
     replicas: int = 1
+    leave_site_out: bool = False
 
     @property
     def layout(self) -> Layout | None:
@@ -110,7 +111,7 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
     check_names(options.baselines)
     device = choose_device(options.device)
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    planned = plan_runs(prepared, config, options.folds, options.repeats)
+    planned = plan_runs(prepared, config, options.folds, options.repeats, options.leave_site_out)
     write_ledger(entries, options.output / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))
     leakage = check_leakage(options.check_leakage, prepared, planned, device)

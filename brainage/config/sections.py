@@ -52,6 +52,10 @@ class PreprocessingConfig(Settings):
         Edge of a voxel of the grid, in mm, in MNI space.
     shape : tuple of int (3,)
         Voxels of the grid along i, j, k, centred on the template's brain.
+    intensity : {"brain", "tissue", "local"}
+        What intensities are brought to: the brain's mean 0 and deviation 1; fluid, grey and white
+        matter 1, 2 and 3; or the contrast to a neighbourhood of 12 mm. The last two mean the same
+        on every scanner (`brainage.preprocessing.intensity`).
     min_mask_overlap : float
         Dice overlap with the MNI152 brain mask from which an extracted brain counts as lying in
         MNI space already; below it, it is registered. The default lies under all 267 OASIS-1
@@ -79,6 +83,7 @@ class PreprocessingConfig(Settings):
 
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
+    intensity: Literal["brain", "tissue", "local"] = "brain"
     min_mask_overlap: Probability = 0.80
     min_template_correlation: Correlation = 0.0
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
@@ -107,13 +112,18 @@ class PreprocessingConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """Random changes of a training scan; a probability or size of 0 switches one off."""
+    """Random changes of a training scan; a probability or size of 0 switches one off.
+
+    `max_contrast` is the deviation of the logarithms of the slopes of a random brightness curve.
+    """
 
     flip_probability: Probability = 0.5
     affine_probability: Probability = 0.5
     max_rotation_degrees: Annotated[float, Field(ge=0.0, le=45.0)] = 5.0
     max_scale: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     max_shift_mm: Annotated[float, Field(ge=0.0, le=50.0)] = 4.0
+    contrast_probability: Probability = 0.0
+    max_contrast: Annotated[float, Field(ge=0.0, le=2.0)] = 0.3
     bias_probability: Probability = 0.0
     noise_probability: Probability = 0.25
     max_noise_std: Annotated[float, Field(ge=0.0, le=2.0)] = 0.1
@@ -314,6 +324,8 @@ class InferenceConfig(Settings):
     ----------
     average_heads : {"none", "all"}
         Read the network's output, or average the predictions of all blocks' heads.
+    mirror : bool
+        Average the predictions of a scan and of its mirror image (left and right exchanged).
     interval : {"absolute", "normalised"}
         Intervals of one width in each band of predicted age, or wider where the distribution
         over age bins is (see `brainage.evaluation.conformal`).
@@ -322,5 +334,6 @@ class InferenceConfig(Settings):
     """
 
     average_heads: Literal["none", "all"] = "none"
+    mirror: bool = False
     interval: Literal["absolute", "normalised"] = "absolute"
     min_band_scans: Annotated[int, Field(ge=1)] = 40

@@ -87,6 +87,37 @@ def make_folds(cohort: Cohort, folds: int, split: SplitConfig) -> list[Split]:
     return splits
 
 
+def make_site_folds(cohort: Cohort, split: SplitConfig) -> list[Split]:
+    """Leave one site out: each fold tests all scans of one site, in the sites' alphabetical order.
+
+    People who were scanned at several sites train and validate no fold that tests them.
+
+    Raises
+    ------
+    CohortError
+        If there are fewer than two sites, a scan has none, or a fold leaves too few to train on.
+    """
+    sites = cohort.table["site"].fillna("").astype(str)
+    names = sorted(set(sites))
+    if len(names) < 2 or "" in names:
+        problem = f"to leave a site out, every scan needs one, of two or more; got {names}."
+        raise CohortError(cohort.source, problem, "Name the column: --column site=SCANNER.")
+    ordered = _order_subjects(cohort)
+    rng = np.random.default_rng(split.seed)
+    splits = []
+    for name in names:
+        there = cohort.table["subject_id"][sites == name].to_numpy(dtype=str)
+        rest = ordered[~np.isin(ordered, there)]
+        if len(rest) < 2:
+            problem = f"without site {name!r}, {len(rest)} subjects are left to train on."
+            raise CohortError(cohort.source, problem, "At least 2 are needed.")
+        validation = _draw(rest, _n_validation(rest, split), rng)
+        built = _build_split(cohort, validation, there)
+        here = np.flatnonzero((sites == name).to_numpy())
+        splits.append(Split(built.train, built.validation, here))
+    return splits
+
+
 def check_disjoint(cohort: Cohort, split: Split) -> None:
     """Check that the parts share no subject and no scan, and lie inside the cohort.
 

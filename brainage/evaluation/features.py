@@ -7,12 +7,10 @@ from math import ceil, prod
 import numpy as np
 
 from brainage.errors import ShapeError
+from brainage.mixture import share_tissue
 from brainage.types import BoolArray, DoubleArray, FloatArray, HalfArray
 
 Scans = Sequence[HalfArray] | HalfArray
-
-_EM_ROUNDS = 10
-_MIN_DEVIATION = 0.05
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,7 @@ def pool_voxels(array: HalfArray, shape: tuple[int, ...], edge: int) -> FloatArr
 def tissue_volumes(arrays: Scans, priors: TissuePriors) -> DoubleArray:
     """Volumes of grey matter, white matter and fluid in litres, (N, 3).
 
-    A mixture of three Gaussians whose mixing weights are the template's tissue maps, fitted to
-    each scan by expectation-maximisation (Van Leemput et al. 1999, doi:10.1109/42.811270, without
-    the bias field). No age enters.
+    From the mixture of `brainage.mixture`, fitted to each scan. No age enters.
 
     Raises
     ------
@@ -119,21 +115,6 @@ def tissue_volumes(arrays: Scans, priors: TissuePriors) -> DoubleArray:
                 "tissue volumes", f"expected shape {priors.grey.shape}, got {array.shape}."
             )
         brain = (array != 0) & (maps.sum(axis=0) > 0)
-        volumes[index] = _share_tissue(array[brain], maps[:, brain]).sum(axis=1) * litres
+        _, shares = share_tissue(array[brain], maps[:, brain])
+        volumes[index] = shares.sum(axis=1) * litres
     return volumes
-
-
-def _share_tissue(values: DoubleArray, weights: DoubleArray) -> DoubleArray:
-    """Posterior share (3, V) of each tissue in each voxel."""
-    # A floor, so that tissue may lie where the template has none.
-    weights = (weights + 0.02) / (weights + 0.02).sum(axis=0)
-    shares = weights
-    for _ in range(_EM_ROUNDS):
-        total = shares.sum(axis=1)
-        means = shares @ values / total
-        variances = (shares * (values - means[:, None]) ** 2).sum(axis=1) / total
-        deviations = np.sqrt(variances).clip(_MIN_DEVIATION)[:, None]
-        density = np.exp(-0.5 * ((values - means[:, None]) / deviations) ** 2) / deviations
-        joint = weights * density + 1e-12
-        shares = joint / joint.sum(axis=0)
-    return shares

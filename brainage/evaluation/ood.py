@@ -1,12 +1,15 @@
 """How unlike the training scans a scan is, without looking at its age.
 
-Distance in the space of the training scans' voxels: Mahalanobis distance along the first principal
-components (Hotelling's T²) plus the squared residual outside them (Q, or SPE; Jackson & Mudholkar
-1979, doi:10.1080/00401706.1979.10489779), each divided by its median over held-out training scans.
+Three distances, each divided by its median over held-out training scans, are added up. Two live in
+the space of the training scans' voxels: Mahalanobis distance along the first principal components
+(Hotelling's T²) and the squared residual outside them (Q, or SPE; Jackson & Mudholkar 1979,
+doi:10.1080/00401706.1979.10489779). They see another anatomy. The third is the Mahalanobis distance
+of `appearance`: histogram and sharpness, which see another scanner even where intensities were
+normalised.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from safetensors import SafetensorError
@@ -14,12 +17,14 @@ from safetensors.numpy import load, save
 
 from brainage.errors import BundleError, CohortError
 from brainage.evaluation.features import Scans, VoxelGrid, fit_grid
-from brainage.types import DoubleArray, FloatArray
+from brainage.types import BoolArray, DoubleArray, FloatArray
 
 MAX_FEATURES = 12_000
 MAX_COMPONENTS = 20
 FOLDS = 5
 FLAG_PERCENTILE = 99.0
+QUANTILES = (2, 10, 25, 50, 75, 90, 98)
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,11 @@ class OutOfDistribution:
     components : numpy.ndarray of float32 (P, F)
         Orthonormal principal directions.
     variances : numpy.ndarray of float32 (P,)
-    scales : numpy.ndarray of float32 (2,)
-        Medians of T² and Q over held-out training scans.
+    appearance_mean : numpy.ndarray of float32 (14,)
+    appearance_precision : numpy.ndarray of float32 (14, 14)
+        Inverse covariance of the training scans' appearance.
+    scales : numpy.ndarray of float32 (3,)
+        Medians of T², Q and the appearance's distance over held-out training scans.
     quantiles : numpy.ndarray of float32 (101,)
         Percentiles 0 to 100 of the held-out distances.
     """
@@ -44,6 +52,8 @@ class OutOfDistribution:
     mean: FloatArray
     components: FloatArray
     variances: FloatArray
+    appearance_mean: FloatArray
+    appearance_precision: FloatArray
     scales: FloatArray
     quantiles: FloatArray
 
@@ -57,8 +67,9 @@ class OutOfDistribution:
         """
         if len(arrays) == 0:
             return np.zeros(0)
-        parts = _parts(self.grid.features(arrays), self.mean, self.components, self.variances)
-        distance = (parts / self.scales).sum(axis=1)
+        voxels = _parts(self.grid.features(arrays), self.mean, self.components, self.variances)
+        looks = _mahalanobis(appearance(arrays), self.appearance_mean, self.appearance_precision)
+        distance = (np.column_stack([voxels, looks]) / self.scales).sum(axis=1)
         return np.interp(distance, self.quantiles, np.linspace(0, 100, self.quantiles.size))
 
     def to_bytes(self) -> bytes:
@@ -71,6 +82,8 @@ class OutOfDistribution:
                 "mean": self.mean,
                 "components": np.ascontiguousarray(self.components, dtype=np.float16),
                 "variances": self.variances,
+                "appearance_mean": self.appearance_mean,
+                "appearance_precision": self.appearance_precision,
                 "scales": self.scales,
                 "quantiles": self.quantiles,
             }
@@ -89,7 +102,7 @@ def ood_from_bytes(data: bytes) -> OutOfDistribution:
         tensors = load(data)
         shape = tuple(int(side) for side in tensors["shape"])
         grid = VoxelGrid(shape, int(tensors["pool"][0]), tensors["mask"].astype(bool))
-        names = ("mean", "components", "variances", "scales", "quantiles")
+        names = [name.name for name in fields(OutOfDistribution) if name.name != "grid"]
         return OutOfDistribution(grid, *(tensors[name].astype(np.float32) for name in names))
     except (SafetensorError, KeyError, ValueError) as error:
         raise BundleError("ood.safetensors", "is not readable.") from error
@@ -123,14 +136,59 @@ def fit_ood(arrays: Scans, subject_ids: Sequence[str], seed: int = 0) -> OutOfDi
     features = grid.features(arrays)
     # One number of directions for all fits: T² grows with it.
     count = max(1, min(MAX_COMPONENTS, len(features) // 6, features.shape[1]))
-    held = np.empty((len(features), 2))
+    looks = appearance(arrays)
+    held = np.empty((len(features), 3))
     folds = GroupKFold(min(FOLDS, people), shuffle=True, random_state=seed)
     for train, test in folds.split(features, groups=subjects):
-        held[test] = _parts(features[test], *_fit_pca(features[train], count, seed))
+        held[test, :2] = _parts(features[test], *_fit_pca(features[train], count, seed))
+        held[test, 2] = _mahalanobis(looks[test], *_fit_appearance(looks[train]))
     scales = np.maximum(np.median(held, axis=0), 1e-12).astype(np.float32)
     distance = (held / scales).sum(axis=1)
     quantiles = np.percentile(distance, np.linspace(0, 100, 101)).astype(np.float32)
-    return OutOfDistribution(grid, *_fit_pca(features, count, seed), scales, quantiles)
+    voxels, looks_fit = _fit_pca(features, count, seed), _fit_appearance(looks)
+    return OutOfDistribution(grid, *voxels, *looks_fit, scales, quantiles)
+
+
+def appearance(arrays: Scans) -> DoubleArray:
+    """Histogram and sharpness of each scan's brain, (N, 14).
+
+    Seven quantiles of the intensities; along each axis the logarithm of the mean absolute first
+    and second difference between neighbouring voxels of the brain; the brain's share of the grid.
+    """
+    rows = np.zeros((len(arrays), len(QUANTILES) + 7))
+    for index in range(len(arrays)):
+        volume = np.asarray(arrays[index], dtype=np.float32)
+        brain = volume != 0
+        if brain.any():
+            rows[index] = _describe(volume, brain)
+    return rows
+
+
+def _describe(volume: FloatArray, brain: BoolArray) -> list[float]:
+    values = [float(value) for value in np.percentile(volume[brain], QUANTILES)]
+    for axis in range(3):
+        step, inside = volume, brain
+        for _ in range(2):
+            length = inside.shape[axis]
+            pairs = [np.take(inside, range(n, length - 1 + n), axis) for n in (0, 1)]
+            step, inside = np.diff(step, axis=axis), pairs[0] & pairs[1]
+            change = np.abs(step[inside]).mean() if inside.any() else 0.0
+            values.append(float(np.log(change + _TINY)))
+    return [*values, float(brain.mean())]
+
+
+def _fit_appearance(rows: DoubleArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and inverse covariance, with enough on the diagonal to invert that of few scans."""
+    covariance = np.cov(rows.T)
+    ridge = np.diag(covariance) * 0.01 + _TINY
+    precision = np.linalg.inv(covariance + np.diag(ridge))
+    return rows.mean(axis=0).astype(np.float32), precision.astype(np.float32)
+
+
+def _mahalanobis(rows: DoubleArray, mean: FloatArray, precision: FloatArray) -> DoubleArray:
+    centred = rows - mean
+    distance: DoubleArray = np.einsum("ni,ij,nj->n", centred, precision.astype(np.float64), centred)
+    return distance
 
 
 def _fit_pca(

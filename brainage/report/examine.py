@@ -109,7 +109,7 @@ def examine_scan(
     if processed.verdict == "failed":
         return findings
     try:
-        array = normalise(processed, options.label).array[None]
+        array = normalise(processed, settings, options.label).array[None]
     except PreparationError as error:  # a brain without contrast
         return replace(findings, verdict="failed", reasons=(*findings.reasons, error.problem))
     on_stage("predict")

@@ -131,6 +131,7 @@ def train_run(
             _take(prepared.arrays, part),
             config.training.batch_size,
             config.inference.average_heads,
+            config.inference.mirror,
         )
         return build_prediction_table(prepared.cohort.select(part).table, predicted)
 

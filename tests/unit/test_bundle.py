@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from brainage.bundle import BUNDLE_FILES, load_bundle, save_bundle
+from brainage.bundle import BUNDLE_FILES, copy_bundle, load_bundle, save_bundle
 from brainage.errors import BundleError
 from brainage.model import build_model
 from tests.small import NETWORKS, make_config, random_batch
@@ -84,3 +84,15 @@ def test_bundle_holds_versions_and_method(tmp_path):
     facts = load_bundle(tmp_path).facts
     assert facts["method"] == "lfnn_l" and facts["blocks"] == 3
     assert facts["packages"]["torch"].startswith("2.13")
+
+
+def test_half_precision_takes_half_the_room_and_predicts_almost_the_same(tmp_path):
+    model, config = make_bundle(tmp_path / "full")
+    copy_bundle(load_bundle(tmp_path / "full"), tmp_path / "half", {}, half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    volumes, _ = random_batch(config)
+    loaded = load_bundle(tmp_path / "half").model
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(volumes), model(volumes), atol=1e-2, rtol=1e-2)

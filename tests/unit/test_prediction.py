@@ -62,3 +62,14 @@ def test_one_number_has_no_spread_and_no_scan_no_prediction(arrays):
     model, target = build_model(content), build_target(content.target)
     assert (predict_distribution(model, target, arrays).spread_years == 0).all()
     assert predict_distribution(model, target, arrays[:0]).spread_years.shape == (0,)
+
+
+def test_mirrored_scans_are_predicted_alike_where_both_sides_are_averaged(arrays):
+    model, target = build_model(CONFIG).eval(), build_target(CONFIG.target)
+    plain = predict_distribution(model, target, arrays).predicted_age_years
+    first, second = (
+        predict_distribution(model, target, item, mirror=True).predicted_age_years
+        for item in (arrays, arrays[:, ::-1])
+    )
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    assert np.abs(first - plain).max() > 1e-4

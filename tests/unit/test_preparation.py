@@ -102,6 +102,7 @@ def test_every_setting_and_the_version_change_the_hash(monkeypatch: pytest.Monke
         "restart_below_correlation": 0.5,
         "restart_degrees": (),
         "series": "T1",
+        "intensity": "tissue",
     }
     assert changes.keys() == PreprocessingConfig.model_fields.keys()
     hashes = {settings_hash(SETTINGS.model_copy(update={key: changes[key]})) for key in changes}

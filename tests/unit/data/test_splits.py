@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from brainage.config import SplitConfig
 from brainage.data.cohort import Cohort
-from brainage.data.splits import Split, check_disjoint, hash_ids, make_folds, make_split
+from brainage.data.splits import (
+    Split,
+    check_disjoint,
+    hash_ids,
+    make_folds,
+    make_site_folds,
+    make_split,
+)
 from brainage.errors import CohortError
 
 PARTS = ("train", "validation", "test")
@@ -201,3 +208,21 @@ def test_a_hundred_thousand_scans_are_split() -> None:
     cohort = random_cohort(100_000)
     assert len(make_split(cohort, SplitConfig()).test) > 19_000
     assert len(make_folds(cohort, 5, SplitConfig())) == 5
+
+
+def test_each_site_is_tested_once_by_people_who_were_never_there():
+    cohort = random_cohort(60)
+    splits = make_site_folds(cohort, SplitConfig())
+    sites, subjects = cohort.table["site"], cohort.table["subject_id"]
+    assert [set(sites[split.test]) for split in splits] == [{"A"}, {"B"}]
+    assert sum(len(split.test) for split in splits) == len(cohort)
+    for split in splits:
+        used = np.concatenate([split.train, split.validation])
+        assert not set(subjects[used]) & set(subjects[split.test])
+
+
+@pytest.mark.parametrize("sites", [["A"] * 6, ["A", "B", "", "A", "B", "A"]])
+def test_leaving_a_site_out_needs_sites(sites):
+    cohort = make_cohort([f"s{n}" for n in range(6)], list(range(20, 26)), sites)
+    with pytest.raises(CohortError, match="--column site"):
+        make_site_folds(cohort, SplitConfig())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brainage.config import AugmentationConfig
-from brainage.data.transforms import build_augmentation
+from brainage.data.transforms import build_augmentation, change_contrast
 
 OFF = AugmentationConfig(flip_probability=0, affine_probability=0, noise_probability=0)
 
@@ -83,3 +83,28 @@ def test_shifts_are_millimetres() -> None:
         centre = (place * weights[:, None]).sum(0) / weights.sum()
         furthest = max(furthest, float(centre.abs().max()))
     assert 1.5 < furthest <= 2.01
+
+
+def test_changed_contrast_keeps_order_ends_and_background():
+    generator = torch.Generator().manual_seed(0)
+    volume = torch.randn(1, 6, 6, 6, generator=generator)
+    volume[:, :2] = 0
+    changed = change_contrast(volume, torch.tensor([1.0, -1.0, 0.5, 0.0]))
+    inside = volume != 0
+    before, after = volume[inside], changed[inside]
+    assert (changed[~inside] == 0).all() and not torch.allclose(before, after, atol=0.1)
+    assert torch.equal(before.argsort(), after.argsort())
+    torch.testing.assert_close(torch.stack(before.aminmax()), torch.stack(after.aminmax()))
+
+
+def test_level_slopes_change_nothing():
+    volume = torch.arange(1.0, 9.0).reshape(1, 2, 2, 2)
+    torch.testing.assert_close(change_contrast(volume, torch.zeros(3)), volume)
+
+
+def test_contrast_is_switched_on_by_its_probability():
+    off = {"flip_probability": 0.0, "affine_probability": 0.0, "noise_probability": 0.0}
+    assert build_augmentation(AugmentationConfig(**off), 4.0) is None
+    augment = build_augmentation(AugmentationConfig(**off, contrast_probability=1.0), 4.0)
+    volume = torch.randn(1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(augment(volume), volume)

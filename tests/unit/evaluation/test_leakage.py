@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brainage.evaluation.leakage import permute_ages, permuted_age_check
+from brainage.evaluation.leakage import (
+    permutations_needed,
+    permute_ages,
+    permuted_age_check,
+)
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,24 @@ def test_ages_are_dealt_between_people_not_scans():
     dealt = permute_ages(ages, subjects, seed=0)
     assert (dealt[::2] == dealt[1::2]).all() and not np.array_equal(dealt, ages)
     assert sorted(dealt) == sorted(ages)
+
+
+def test_limit_of_a_cohort_as_small_as_the_real_one_is_that_of_the_issue():
+    assert permutations_needed(242, 20) == 2 and permutations_needed(1000, 20) == 1
+    random = np.random.default_rng(2)
+    folds = [Fold(np.arange(242)[start::5]) for start in range(5)]
+
+    def guess(fold, ages):
+        return random.normal(0, 1, len(fold.test))
+
+    result = permuted_age_check(AGES[:242], SUBJECTS[:242], folds, guess)
+    assert result["limit"] == 0.15 and result["permutations"] == 2 and result["passed"]
+    assert result["largest"] >= abs(result["r"])
+
+
+def test_bound_on_permutations_widens_the_limit_of_a_tiny_cohort():
+    folds = [Fold(np.arange(10))]
+    result = permuted_age_check(
+        AGES[:10], SUBJECTS[:10], folds, lambda fold, ages: np.arange(10.0), most_permutations=3
+    )
+    assert result["permutations"] == 3 and result["limit"] == 3 / np.sqrt(30)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brainage.errors import BundleError, CohortError
-from brainage.evaluation.ood import fit_ood, ood_from_bytes
+from brainage.evaluation.ood import appearance, fit_ood, ood_from_bytes
 
 SHAPE = (6, 7, 5)
 
@@ -31,6 +31,16 @@ def test_new_scans_of_the_cohort_spread_over_the_percentiles(fitted):
 )
 def test_scans_from_elsewhere_lie_at_the_end(fitted, change):
     assert np.median(fitted.percentile(change(brains(50, 2)))) >= 99
+
+
+def test_appearance_tells_another_sharpness_and_histogram_but_not_another_anatomy():
+    scans = brains(60, 4)
+    smooth = (scans + np.roll(scans, 1, axis=3)) / np.sqrt(np.float16(2))
+    plain = appearance(scans)
+    deviation = plain.std(axis=0) + 1e-9
+    changed = np.abs(appearance(smooth).mean(axis=0) - plain.mean(axis=0)) / deviation
+    mirrored = np.abs(appearance(scans[:, ::-1]) - plain).max()
+    assert plain.shape == (60, 14) and changed.max() > 1 and mirrored < 1e-5
 
 
 def test_score_survives_its_file(fitted):

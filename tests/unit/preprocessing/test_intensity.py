@@ -1,10 +1,98 @@
-"""Normalisation in the brain."""
+"""Intensities that no scanner's brightness changes."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from brainage.config import PreprocessingConfig
+from brainage.data.phantom import build_phantom
 from brainage.errors import PreparationError
-from brainage.preprocessing.intensity import CLIP, normalise_in_brain
+from brainage.mixture import share_tissue
+from brainage.preparation import prepare_scan
+from brainage.preprocessing.intensity import (
+    CLIP,
+    FLUID,
+    GREY,
+    WHITE,
+    normalise_in_brain,
+    normalise_local,
+    normalise_tissue,
+)
+from brainage.preprocessing.mni import grid_affine, resample_volume
+from brainage.preprocessing.priors import load_tissue_maps
+from brainage.source import ScanSource
+
+SETTINGS = PreprocessingConfig()
+
+
+@pytest.fixture(scope="module")
+def brain():
+    phantom = build_phantom(40.0, np.random.default_rng(0), np.random.default_rng(1))
+    data = resample_volume(phantom, grid_affine(SETTINGS), SETTINGS.shape)
+    return data, data > 0.05 * data.max()
+
+
+def test_tissue_means_become_one_two_and_three(brain):
+    result = normalise_tissue(*brain, SETTINGS, "scan")
+    grey, white, _ = load_tissue_maps(SETTINGS)
+    assert np.median(result[white > 0.95]) == pytest.approx(WHITE, abs=0.4)
+    assert np.median(result[grey > 0.9]) == pytest.approx(GREY, abs=0.25)
+    assert result.min() == 0 and FLUID < result[brain[1]].mean() < WHITE
+
+
+@pytest.mark.parametrize("normalise", [normalise_tissue, normalise_local])
+def test_brightness_and_contrast_of_the_scanner_do_not_matter(brain, normalise):
+    data, mask = brain
+    first = normalise(data, mask, SETTINGS, "scan")
+    second = normalise(data * 7 + 1000, mask, SETTINGS, "scan")
+    np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+def test_a_bias_field_leaves_little_trace_in_local_contrast(brain):
+    data, mask = brain
+    ramp = np.exp(np.linspace(-0.2, 0.2, data.shape[1], dtype=np.float32))[None, :, None]
+    plain, biased = (normalise_local(item, mask, SETTINGS, "scan") for item in (data, data * ramp))
+    assert np.corrcoef(plain[mask], biased[mask])[0, 1] > 0.98
+
+
+def test_tissue_contrast_is_the_same_after_a_change_between_the_tissues(brain):
+    data, mask = brain
+    _, white, _ = load_tissue_maps(SETTINGS)
+    result = normalise_tissue(np.sqrt(data), mask, SETTINGS, "scan")
+    assert np.median(result[white > 0.95]) == pytest.approx(WHITE, abs=0.4)
+
+
+@pytest.mark.parametrize("normalise", [normalise_tissue, normalise_local])
+def test_a_constant_brain_is_refused(brain, normalise):
+    with pytest.raises(PreparationError, match="no brain with contrast"):
+        normalise(np.ones_like(brain[0]), brain[1], SETTINGS, "scan")
+
+
+def test_inverted_contrast_is_refused(brain):
+    data, mask = brain
+    with pytest.raises(PreparationError, match="rising brightness"):
+        normalise_tissue(data.max() - data, mask, SETTINGS, "scan")
+
+
+def test_mixture_finds_the_means_it_was_drawn_from():
+    rng = np.random.default_rng(0)
+    tissue = rng.integers(0, 3, 3000)
+    weights = np.full((3, 3000), 0.2)
+    weights[tissue, np.arange(3000)] = 0.6
+    values = np.array([0.0, 2.0, -2.0])[tissue] + rng.normal(0, 0.3, 3000)
+    means, shares = share_tissue(values, weights)
+    np.testing.assert_allclose(means, [0.0, 2.0, -2.0], atol=0.1)
+    np.testing.assert_allclose(shares.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("intensity", ["brain", "tissue", "local"])
+def test_prepared_scans_have_the_intensities_that_settings_name(tmp_path, intensity):
+    phantom = build_phantom(40.0, np.random.default_rng(0), np.random.default_rng(1))
+    path = tmp_path / "scan.nii"
+    nib.save(nib.Nifti1Image(phantom.data, phantom.affine), path)
+    settings = SETTINGS.model_copy(update={"intensity": intensity})
+    array = prepare_scan(ScanSource(path), settings).array
+    assert (array.min() >= 0) == (intensity == "tissue") and (array == 0).mean() > 0.3
 
 
 def test_the_brain_gets_mean_0_and_deviation_1_and_the_rest_0() -> None:
