@@ -71,6 +71,7 @@ DECISIVE = (
 # such that a scan like the reference's breaks any of them with at most `LEFT_OUT_PERCENT`.
 REACH_PERCENT = 2.5
 LEFT_OUT_PERCENT = 4.0
+RARE_SHARE = 0.8
 # A scan fails where a decisive measure lies so many reaches from the median.
 FAIL_REACHES = 5.0
 # A slice thicker than the grid on which registration ends holds no detail of that grid; no
@@ -247,17 +248,28 @@ def judge(
     return verdict, tuple(reasons)
 
 
+MEANING_SIDES = tuple(
+    (name, side)
+    for name, (bad, _) in MEANING.items()
+    for side in ("low", "high")
+    if bad in (side, "both") and name != "slice_mm"
+)
+"""Each measure with each side of it that is bad."""
+
+
 def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Limits from the measures of a reference cohort, all of one kind.
 
-    Each measure's reach runs from the median to the percentile that leaves out
-    `REACH_PERCENT` on the side that `MEANING` calls bad (to the extreme, where that is 0); it
-    follows skewed measures. One factor stretches all reaches alike: many measures, each strict,
-    would otherwise flag many good scans. Every scan of the reference is scored by the most
-    reaches that any of its measures lies out, median and reaches being those of all *other*
-    scans; the factor is the score of rank ceil((n + 1)(1 - share)), the quantile of conformal
-    prediction (Vovk et al. 2005, doi:10.1007/b106715), which holds for small n as well: the
-    percentile of the reference's own scores would be too small, for its scans made the limits.
+    Each measure's reach runs from the median to the percentile that leaves out `REACH_PERCENT`
+    on the side that `MEANING` calls bad; it follows skewed measures. A measure that is the same
+    on most scans (a mask that touches the image's border) has no reach: its limit is the
+    reference's extreme, and it takes no part in what follows. One factor stretches all reaches
+    alike: many measures, each strict, would otherwise flag many good scans. Every scan of the
+    reference is scored by the most reaches that any of its measures lies out, median and
+    reaches being those of all *other* scans; the factor is the score of rank ceil((n + 1)(1 -
+    share)), the quantile of conformal prediction (Vovk et al. 2005, doi:10.1007/b106715), which
+    holds for small n as well: the percentile of the reference's own scores would be too small,
+    for its scans made the limits.
     """
     scores = sorted(
         _score(scan, *_spread([*measures[:index], *measures[index + 1 :]]))
@@ -267,6 +279,10 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str
     factor = scores[min(rank, len(scores)) - 1]
     medians, reaches = _spread(measures)
     limits: dict[str, dict[str, float]] = {name: {"median": at} for name, at in medians.items()}
+    for name, side in MEANING_SIDES:
+        values = [scan[name] for scan in measures if name in scan]
+        if values and (name, side) not in reaches:
+            limits[name][side] = min(values) if side == "low" else max(values)
     for (name, side), reach in reaches.items():
         limits[name][side] = medians[name] + factor * reach
         if name in DECISIVE:
@@ -284,11 +300,12 @@ def _spread(
     for name in dict.fromkeys(name for scan in measures for name in scan if name != "slice_mm"):
         values = np.array([scan[name] for scan in measures if name in scan])
         medians[name] = float(np.median(values))
+        if np.mean(values == medians[name]) > RARE_SHARE:
+            continue
         for side, sign in (("low", -1.0), ("high", 1.0)):
             if MEANING[name][0] in (side, "both"):
                 distances = sign * (values - medians[name])
-                reach = float(np.percentile(distances, 100 - REACH_PERCENT))
-                reaches[name, side] = sign * (reach or float(distances.max()))
+                reaches[name, side] = sign * float(np.percentile(distances, 100 - REACH_PERCENT))
     return medians, reaches
 
 
@@ -299,9 +316,7 @@ def _score(
 ) -> float:
     """Most reaches that any measure of a scan lies from its median, on the bad side."""
     return max(
-        (scan[name] - medians[name]) / reach
-        for (name, _), reach in reaches.items()
-        if name in scan and reach
+        (scan[name] - medians[name]) / reach for (name, _), reach in reaches.items() if name in scan
     )
 
 

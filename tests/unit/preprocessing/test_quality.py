@@ -103,3 +103,13 @@ def test_a_brain_cut_at_the_border_is_measured() -> None:
     mask[5:15, 5:15, 5:15] = True
     assert quality._mask_at_border(mask) == 0
     assert quality._mask_at_border(mask[:, :, 8:]) == 1
+
+
+def test_a_measure_that_is_nearly_always_the_same_does_not_loosen_the_others() -> None:
+    rng = np.random.default_rng(0)
+    scans = [{"noise": float(v), "mask_at_border": 0.0} for v in rng.normal(0.06, 0.01, 60)]
+    plain = derive_limits(scans)["noise"]["high"]
+    scans[3]["mask_at_border"], scans[40]["mask_at_border"] = 0.001, 0.4
+    limits = derive_limits(scans)
+    assert limits["noise"]["high"] == plain
+    assert limits["mask_at_border"]["high"] == 0.4
