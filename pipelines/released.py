@@ -16,6 +16,7 @@ from brainage.released import (
 )
 from brainage.types import Json
 from pipelines.console import say
+from pipelines.models import resolve_model
 
 
 def release(model: Path, output: Path, note: str = "") -> None:
@@ -43,7 +44,7 @@ def release(model: Path, output: Path, note: str = "") -> None:
     say(f"{megabytes:.1f} MB; the phantom is {predicted:.2f} years old; written to {output}")
 
 
-def selftest(model: Path | None) -> None:
+def selftest(model: str | None) -> None:
     """Predict the phantom, from a file to an age, and compare with what the release gave.
 
     Raises
@@ -51,7 +52,7 @@ def selftest(model: Path | None) -> None:
     BundleError
         If there is no released model, it knows no phantom, or the prediction has changed.
     """
-    folder = choose_model(model)
+    folder, _ = resolve_model(choose_model(model))
     bundle = load_bundle(folder)
     expected = bundle.facts.get("selftest")
     if expected is None:
