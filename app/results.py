@@ -69,8 +69,6 @@ def _show_job(job: Job) -> None:
     verdict(report)
     for warning in report["warnings"]:
         st.text(f"• {warning}")
-    if report["headline"]:
-        _show_age(job)
     left, right = st.columns([3, 2], gap="large")
     with left:
         if report["planes"]:
@@ -79,6 +77,8 @@ def _show_job(job: Job) -> None:
     with right:
         rows("Checks of the scan", report["checks"])
     if report["headline"]:
+        st.subheader("Result")
+        _show_age(job)
         st.subheader("Look through the scan")
         show_viewer(job, key=f"viewer-{id(job)}")
         _show_more(job)

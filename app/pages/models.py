@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
 from app.settings import find_models
+from brainage.evaluation.conformal import DEFAULT_LEVEL
 
 CARD = "card.md"
 
@@ -22,6 +24,18 @@ def _facts(folder: Path) -> dict:
         return dict(json.loads((folder / "bundle.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
+
+
+def _draw_coverage(coverage: pd.DataFrame) -> alt.LayerChart:
+    """Coverage of each group with its interval, and the level that was promised."""
+    base = alt.Chart(coverage.assign(label=coverage["group"] + " " + coverage["value"]))
+    place = alt.Y("label:N", title=None, sort=None)
+    share = alt.X("coverage:Q", title="Coverage").scale(domain=(0, 1))
+    ends = {"x": "coverage_ci_low", "x2": "coverage_ci_high"}
+    bars = base.mark_rule(color="#0072B2").encode(y=place, **ends)
+    dots = base.mark_point(color="#0072B2", filled=True, size=70).encode(y=place, x=share)
+    promised = base.mark_rule(color="#D55E00", strokeDash=[4, 4]).encode(x=alt.datum(DEFAULT_LEVEL))
+    return bars + dots + promised
 
 
 table = []
@@ -46,10 +60,13 @@ st.dataframe(pd.DataFrame(table), hide_index=True)
 position = st.selectbox("Show", range(len(models)), format_func=lambda n: models[n].name)
 model = models[position or 0]
 facts = _facts(model.folder)
-subgroups = facts.get("metrics", {}).get("subgroups")
-if subgroups:
-    st.subheader("By subgroup", anchor=False)
-    st.dataframe(pd.DataFrame(subgroups), hide_index=True)
+for title, name in (("Error by subgroup", "subgroups"), ("Coverage of intervals", "coverage")):
+    if facts.get(name):
+        st.subheader(title, anchor=False)
+        st.dataframe(pd.DataFrame(facts[name]), hide_index=True)
+if facts.get("coverage"):
+    st.altair_chart(_draw_coverage(pd.DataFrame(facts["coverage"])))
+    st.caption("Share of held-out people whose age lies in the interval, with its 95 % interval.")
 pictures = sorted(model.folder.glob("*.png"))
 for picture in pictures:
     st.image(str(picture), caption=picture.stem.replace("_", " "), width=700)

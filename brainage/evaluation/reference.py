@@ -1,15 +1,19 @@
-"""How a model did on people it had not learned from: points to set one person beside.
+"""How a model did on people it had not learned from: a crowd to set one person beside.
 
-Kept in a bundle so that a report can draw a person on the cohort's scatter. Ages are rounded to
-whole years, people above `OLDEST_SHOWN_YEARS` are left out (so few reach that age that it tells
-who they are), one point a person, sorted by age: no id, no order of the table.
+Kept in a bundle so that a report can draw a person beside the cohort. A bundle holds no list of
+ages: it counts people in cells of `AGE_CELL_YEARS` of age by `GAP_CELL_YEARS` of gap. People above
+`OLDEST_SHOWN_YEARS` are left out (so few reach that age that it tells who they are), and a person
+counts once. Points are spread evenly over their cell: each is wrong by up to a cell, the crowd is
+right.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainage.errors import BundleError, CohortError
 from brainage.evaluation.age_bias import correct_gap, fit_age_bias
@@ -17,9 +21,11 @@ from brainage.evaluation.metrics import check_columns
 from brainage.types import DoubleArray, Json
 
 OLDEST_SHOWN_YEARS = 89
+AGE_CELL_YEARS, GAP_CELL_YEARS = 5, 2
 # People of about the same age, widened until enough are there for a percentile.
 WINDOWS_YEARS = (2.5, 5.0, 7.5, 10.0)
 MIN_MATCHED = 20
+MOST_PEOPLE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,28 +36,46 @@ class Reference:
     ----------
     source : str
         ``held_out`` (validation and test scans of one run) or ``out_of_fold``.
-    age_years : numpy.ndarray of float64 (N,)
-        Rounded to whole years.
-    brain_age_gap_years : numpy.ndarray of float64 (N,)
-        Predicted minus exact age, to 0.1 years.
+    cells : numpy.ndarray of int64 (C, 3)
+        Lower age and lower gap of a cell, in years, and how many people it holds.
     """
 
     source: str
-    age_years: DoubleArray
-    brain_age_gap_years: DoubleArray
+    cells: NDArray[np.int64]
+
+    @cached_property
+    def points(self) -> DoubleArray:
+        """Age and raw gap (N, 2) of as many points as people, spread over their cells."""
+        spread = [_spread(count) for count in self.cells[:, 2]]
+        corners = np.repeat(self.cells[:, :2], self.cells[:, 2], axis=0)
+        inside = np.concatenate([np.empty((0, 2)), *spread])
+        return corners + inside * [AGE_CELL_YEARS, GAP_CELL_YEARS]
+
+    @property
+    def age_years(self) -> DoubleArray:
+        """Ages (N,)."""
+        return self.points[:, 0]
+
+    @property
+    def brain_age_gap_years(self) -> DoubleArray:
+        """Predicted minus chronological age (N,)."""
+        return self.points[:, 1]
 
     @property
     def predicted_age_years(self) -> DoubleArray:
-        """Predicted ages (N,), as exact as the rounded ages."""
+        """Predicted ages (N,)."""
         return self.age_years + self.brain_age_gap_years
 
     def to_json(self) -> Json:
         """Plain values for a JSON file."""
-        return {
-            "source": self.source,
-            "age_years": [int(age) for age in self.age_years],
-            "brain_age_gap_years": [round(float(gap), 1) for gap in self.brain_age_gap_years],
-        }
+        return {"source": self.source, "cells": self.cells.tolist()}
+
+
+def _spread(count: int) -> DoubleArray:
+    """Points (N, 2) spread evenly over the unit square (Fibonacci lattice)."""
+    index = np.arange(count)
+    golden = (np.sqrt(5.0) - 1) / 2
+    return np.stack([(index + 0.5) / count, (index * golden + 0.5) % 1], axis=1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +98,7 @@ class MatchedPercentile:
 
 
 def make_reference(table: pd.DataFrame, source: str) -> Reference:
-    """Points of held-out scans, one a person.
+    """Count held-out people by age and gap.
 
     Parameters
     ----------
@@ -91,11 +115,11 @@ def make_reference(table: pd.DataFrame, source: str) -> Reference:
     check_columns(table, ("subject_id", "age_years", "predicted_age_years"), "reference")
     first = table.drop_duplicates("subject_id").dropna(subset=["age_years", "predicted_age_years"])
     age = first["age_years"].to_numpy(np.float64)
-    gap = np.round(first["predicted_age_years"].to_numpy(np.float64) - age, 1)
-    shown = np.floor(age) <= OLDEST_SHOWN_YEARS
-    age, gap = np.minimum(np.round(age), OLDEST_SHOWN_YEARS)[shown], gap[shown]
-    order = np.lexsort((gap, age))
-    return Reference(source, age[order], gap[order])
+    gap = first["predicted_age_years"].to_numpy(np.float64) - age
+    corners = np.stack([age // AGE_CELL_YEARS, gap // GAP_CELL_YEARS], axis=1)
+    shown = corners[np.floor(age) <= OLDEST_SHOWN_YEARS] * [AGE_CELL_YEARS, GAP_CELL_YEARS]
+    cells, counts = np.unique(shown.astype(np.int64), axis=0, return_counts=True)
+    return Reference(source, np.column_stack([cells, counts]))
 
 
 def reference_from_json(values: Any) -> Reference:
@@ -107,14 +131,15 @@ def reference_from_json(values: Any) -> Reference:
         If the values are not those of a reference.
     """
     try:
-        age = np.array(values["age_years"], dtype=np.float64)
-        gap = np.array(values["brain_age_gap_years"], dtype=np.float64)
-        source = str(values["source"])
-    except (KeyError, TypeError, ValueError) as error:
+        source, cells = str(values["source"]), np.array(values["cells"], dtype=np.int64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError("reference", "is not readable.", "Train anew.") from error
-    if age.ndim != 1 or age.shape != gap.shape:
-        raise BundleError("reference", "has another number of ages than of gaps.")
-    return Reference(source, age, gap)
+    cells = cells.reshape(0, 3) if cells.size == 0 else cells
+    if cells.ndim != 2 or cells.shape[1] != 3 or not 0 <= cells[:, 2].sum() <= MOST_PEOPLE:
+        raise BundleError("reference", "does not count people in cells.", "Train anew.")
+    if (cells[:, 2] < 0).any():
+        raise BundleError("reference", "counts fewer people than none.", "Train anew.")
+    return Reference(source, cells)
 
 
 def match_percentile(

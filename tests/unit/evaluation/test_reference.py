@@ -5,7 +5,6 @@ import pytest
 from brainage.errors import BundleError, CohortError
 from brainage.evaluation.reference import (
     MIN_MATCHED,
-    Reference,
     corrected_gap,
     make_reference,
     match_percentile,
@@ -26,33 +25,47 @@ def people(n=60, seed=0):
     )
 
 
-def test_points_are_rounded_sorted_and_nameless():
+def counted(age, gap):
+    """A reference of people with these exact ages and gaps."""
+    table = {"subject_id": range(len(age)), "age_years": age, "predicted_age_years": age + gap}
+    return make_reference(pd.DataFrame(table), "held_out")
+
+
+def test_a_bundle_counts_people_and_lists_no_age():
     values = make_reference(people(), "held_out").to_json()
-    assert set(values) == {"source", "age_years", "brain_age_gap_years"}
-    assert values["age_years"] == sorted(values["age_years"])
-    assert all(isinstance(age, int) for age in values["age_years"])
+    assert set(values) == {"source", "cells"}
+    assert all(age % 5 == 0 and gap % 2 == 0 for age, gap, _ in values["cells"])
+    assert sum(count for *_, count in values["cells"]) == 60
 
 
-def test_gap_keeps_the_exact_age():
-    table = people(1).assign(age_years=50.4, predicted_age_years=53.4)
-    reference = make_reference(table, "held_out")
-    assert reference.age_years[0] == 50 and reference.brain_age_gap_years[0] == 3.0
+def test_points_lie_in_the_cells_of_their_people():
+    reference = counted(np.full(7, 52.4), np.full(7, -3.3))
+    assert reference.points.shape == (7, 2) and len(np.unique(reference.points, axis=0)) == 7
+    assert ((reference.age_years > 50) & (reference.age_years < 55)).all()
+    assert ((reference.brain_age_gap_years > -4) & (reference.brain_age_gap_years < -2)).all()
 
 
 def test_people_of_ninety_and_more_are_left_out_and_a_person_counts_once():
     table = people(4).assign(age_years=[89.9, 90.0, 50.0, 50.0], subject_id=["a", "b", "c", "c"])
-    assert make_reference(table, "held_out").age_years.tolist() == [50.0, 89.0]
+    assert make_reference(table, "held_out").cells[:, [0, 2]].tolist() == [[50, 1], [85, 1]]
 
 
 def test_reference_survives_a_file():
     reference = make_reference(people(), "out_of_fold")
     again = reference_from_json(reference.to_json())
     assert again.source == "out_of_fold"
-    assert np.array_equal(again.brain_age_gap_years, reference.brain_age_gap_years)
+    assert np.array_equal(again.points, reference.points)
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"source": "x", "age_years": [1], "brain_age_gap_years": []}]
+    "values",
+    [
+        {},
+        {"source": "x", "cells": [[20, 0]]},
+        {"source": "x", "cells": [[20, 0, 10**12]]},
+        {"source": "x", "cells": [[20, 0, -1], [25, 0, 2]]},
+        {"source": "x", "cells": "cells"},
+    ],
 )
 def test_broken_reference_is_refused(values):
     with pytest.raises(BundleError):
@@ -65,22 +78,22 @@ def test_missing_column_is_named():
 
 
 def test_percentile_counts_people_of_about_the_same_age_only():
-    age = np.concatenate([np.full(40, 30.0), np.full(40, 70.0)])
+    age = np.concatenate([np.full(40, 32.0), np.full(40, 71.0)])
     gap = np.concatenate([np.linspace(1, 40, 40), np.full(40, -50.0)])
-    found = match_percentile(Reference("held_out", age, gap), 31.0, 10.5)
-    assert found is not None and found.n == 40 and found.percentile == pytest.approx(25.0)
+    found = match_percentile(counted(age, gap), 32.5, 10.0)
+    assert found is not None and found.n == 40 and found.percentile == pytest.approx(22.5)
 
 
 def test_too_few_people_of_that_age_give_no_percentile():
-    reference = Reference("held_out", np.full(MIN_MATCHED - 1, 30.0), np.zeros(MIN_MATCHED - 1))
+    reference = counted(np.full(MIN_MATCHED - 1, 30.0), np.zeros(MIN_MATCHED - 1))
     assert match_percentile(reference, 30.0, 0.0) is None
 
 
 def test_window_widens_until_enough_people_are_there():
-    age = np.concatenate([np.full(5, 50.0), np.full(20, 57.0)])
-    found = match_percentile(Reference("held_out", age, np.zeros(25)), 50.0, 0.0)
+    age = np.concatenate([np.full(5, 52.0), np.full(20, 57.0)])
+    found = match_percentile(counted(age, np.zeros(25)), 52.5, 3.0)
     assert found is not None and (found.window_years, found.n) == (7.5, 25)
-    assert found.percentile == 50.0
+    assert found.percentile == 100.0
 
 
 def test_corrected_gap_takes_out_what_age_explains():
