@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/brainage demo --output demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

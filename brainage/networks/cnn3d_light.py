@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from monai.networks.blocks import ADN
 from torch import nn
-from torch.nn.utils.memory_format import convert_conv3d_weight_memory_format
 
 
 def build_stages(
@@ -45,7 +44,9 @@ def build_stages(
         if pool_first:
             parts[1], parts[2] = parts[2], parts[1]
         # Channels beside each other in memory: a third faster on a CPU.
-        convert_conv3d_weight_memory_format(parts[0], torch.channels_last_3d)
+        weight = parts[0].weight
+        assert isinstance(weight, nn.Parameter)
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
         stages[f"conv{number}"] = nn.Sequential(*parts)
         width = out_channels
     return stages

@@ -23,7 +23,7 @@ def batches(count: int) -> list[dict[str, torch.Tensor]]:
 def test_averaged_weights_are_those_of_the_formula_and_are_kept():
     decay = 0.8
     trainer = make_trainer(**{"training.ema_decay": decay, "training.keep": "last"})
-    name, expected = "blocks.0.body.0.0.conv.weight", None
+    name, expected = "blocks.0.body.0.0.weight", None
     for batch in batches(4):
         trainer.train_step(batch)
         current = trainer.model.state_dict()[name].clone()
