@@ -1,6 +1,5 @@
 """The page's server: Streamlit behind `Guard`, the viewer's files, and the one `Service`."""
 
-import os
 import secrets
 import weakref
 from collections.abc import Callable
@@ -68,8 +67,6 @@ def serve(host: str, port: int, hosts: list[str]) -> None:
     hosts : list of str
         Names by which browsers may call, besides local ones.
     """
-    # Big freed blocks go back to the system rather than stay with the thread that had them.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     app = build_app(hosts)
     try:
         app.run(config=streamlit_settings(host, port))

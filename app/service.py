@@ -7,6 +7,7 @@ taken the result, when the job is cancelled, and when its page is gone.
 import contextlib
 import ctypes
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -16,12 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from app.settings import ServerLimits
 from app.task import RESULT, STAGES, TASK, WARM
 from brainage.running.parent import Child
 from brainage.types import Json
 
 State = Literal["waiting", "running", "done", "refused", "broken", "cancelled"]
+PREFIX = "brainage-app-"
 FINISHED: tuple[State, ...] = ("done", "refused", "broken", "cancelled")
 
 
@@ -90,7 +94,8 @@ class Service:
         self._line: list[Job] = []
         self._running: dict[Job, Child] = {}
         self._changed = threading.Condition()
-        self._folder = Path(tempfile.mkdtemp(prefix="brainage-app-"))
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._closed = False
         for _ in range(limits.predictions):
             threading.Thread(target=self._work, daemon=True).start()
@@ -213,6 +218,9 @@ class Service:
             time.sleep(1.0)
             with self._changed:
                 jobs = [*self._line, *self._running]
+                for job, child in self._running.items():
+                    if job.state == "cancelled":  # before its process was up to be killed
+                        child.kill()
             if not jobs:
                 _give_back_memory()
             for job in jobs:
@@ -236,3 +244,11 @@ def _suffix(content: bytes) -> str:
     if content[128:132] == b"DICM":
         return ".dcm"
     return ".zip" if content[:4] == b"PK\x03\x04" else ".nii"
+
+
+def _sweep() -> None:
+    """Delete what servers left behind that were killed and could not do so themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

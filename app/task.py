@@ -11,6 +11,7 @@ import numpy as np
 from brainage.bundle import Bundle, load_bundle
 from brainage.errors import BrainageError, BundleError
 from brainage.files import atomic_write_text
+from brainage.preprocessing.mni import resample_volume
 from brainage.report import (
     ExamineOptions,
     Findings,
@@ -130,7 +131,7 @@ def _write(folder: Path, findings: Findings, report: Report) -> None:
     if findings.image is not None:
         _save_image(folder / IMAGE, findings.image)
     if findings.attribution is not None:
-        _save_map(folder / MAP, findings.attribution.volume)
+        _save_map(folder / MAP, findings.attribution.volume, findings.image)
         content["map"] = {
             "method": findings.attribution.method,
             "unit": findings.attribution.unit,
@@ -158,5 +159,9 @@ def _save_image(path: Path, volume: Volume) -> None:
     nib.save(nib.Nifti1Image(shown, volume.affine), path)
 
 
-def _save_map(path: Path, volume: Volume) -> None:
+def _save_map(path: Path, volume: Volume, image: Volume | None) -> None:
+    """Write the map on the picture's grid: the network's voxels are too coarse to look at."""
+    if image is not None:
+        data = resample_volume(volume, image.affine, image.data.shape)
+        volume = Volume(data, image.affine)
     nib.save(nib.Nifti1Image(np.asarray(volume.data, dtype=np.float32), volume.affine), path)

@@ -33,4 +33,6 @@ def app(
         command = [sys.executable, "-P", "-m", "app", "--host", host, "--port", str(port), *names]
         path = os.pathsep.join(part for part in sys.path if part)
         # In place of this process, so that signals reach the server.
-        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})
+        # Freed memory goes back to the system; the C library reads these when a program starts.
+        memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
+        os.execve(sys.executable, command, {**memory, **os.environ, "PYTHONPATH": path})

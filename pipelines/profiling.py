@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from brainage.config import Config, with_changes
-from brainage.data.images import resolve_images
+from brainage.data.image_sets import resolve_images
 from brainage.evaluation.projection_figure import plot_projection
 from brainage.lfnn.profile import (
     BlockTimes,

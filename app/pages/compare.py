@@ -58,7 +58,7 @@ def _curves(curves: pd.DataFrame, by_seed: bool) -> alt.Chart:
     return chart.encode(strokeDash="seed:N") if by_seed else chart
 
 
-st.title("Compare learning methods", anchor=False)
+st.title("Compare methods", anchor=False)
 try:
     found = _found()
 except TrackingError as error:

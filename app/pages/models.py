@@ -11,6 +11,13 @@ from app.settings import find_models
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 
 CARD = "card.md"
+_ORDER = {
+    "subgroups": ("group", "value", "n", "mae_years", "mae_ci_low", "mae_ci_high", "bias_years"),
+    "coverage": (
+        *("group", "value", "n", "coverage", "coverage_ci_low", "coverage_ci_high"),
+        "mean_width_years",
+    ),
+}
 
 st.title("Models", anchor=False)
 models = find_models()
@@ -63,7 +70,7 @@ facts = _facts(model.folder)
 for title, name in (("Error by subgroup", "subgroups"), ("Coverage of intervals", "coverage")):
     if facts.get(name):
         st.subheader(title, anchor=False)
-        st.dataframe(pd.DataFrame(facts[name]), hide_index=True)
+        st.dataframe(pd.DataFrame(facts[name]), hide_index=True, column_order=_ORDER[name])
 if facts.get("coverage"):
     st.altair_chart(_draw_coverage(pd.DataFrame(facts["coverage"])))
     st.caption("Share of held-out people whose age lies in the interval, with its 95 % interval.")

@@ -1,5 +1,6 @@
 """The line of predictions, with a task that takes no time instead of a scan."""
 
+import os
 import time
 
 import pytest
@@ -77,3 +78,14 @@ def test_content_decides_the_suffix():
     assert _suffix(b"PK\x03\x04") == ".zip"
     assert _suffix(bytes(128) + b"DICM") == ".dcm"
     assert _suffix(b"text") == ".nii"
+
+
+def test_what_a_killed_server_left_is_deleted_and_what_a_living_one_has_is_not(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    dead, living = tmp_path / "brainage-app-4194304-x", tmp_path / f"brainage-app-{os.getpid()}-y"
+    for folder in (dead, living):
+        (folder / "tmp1").mkdir(parents=True)
+    Service(ServerLimits(predictions=0)).close()
+    assert not dead.exists() and living.exists()

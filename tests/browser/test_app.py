@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from urllib.error import HTTPError
@@ -221,10 +222,11 @@ def test_two_tabs_do_not_mix_people(browser, server, data_root):
 
 
 def test_closed_tab_stops_its_work(browser, server, data_root):
+    own = f"brainage-app-{server[0].pid}-*/tmp*"
     tab = open_page(browser, server)
     give(tab, str(ixi_head(data_root)))
     tab.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
-    folders = lambda: list(Path("/tmp").glob("brainage-app-*/tmp*"))  # noqa: E731
+    folders = lambda: list(Path(tempfile.gettempdir()).glob(own))  # noqa: E731
     wait_for(folders, 20)
     tab.close()
     wait_for(lambda: not folders(), 40)

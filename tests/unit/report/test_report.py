@@ -29,8 +29,7 @@ FACTS = {
     "method": "lfnn_l",
     "reference": {
         "source": "held_out",
-        "age_years": [50] * 40,
-        "brain_age_gap_years": [float(gap) for gap in range(-20, 20)],
+        "cells": [[50, gap, 2] for gap in range(-20, 20, 2)],
     },
 }
 MODEL = ModelIdentity("oasis", "brainage version 3", "ab" * 32, FACTS)
