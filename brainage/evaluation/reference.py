@@ -26,6 +26,8 @@ AGE_CELL_YEARS, GAP_CELL_YEARS = 5, 2
 WINDOWS_YEARS = (2.5, 5.0, 7.5, 10.0)
 MIN_MATCHED = 20
 MOST_PEOPLE = 1_000_000
+# Within a cell ages are made up: a line needs several.
+MIN_AGE_CELLS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +167,11 @@ def corrected_gap(
 ) -> float | None:
     """Raw gap minus what the cohort's line expects at that age (Beheshti et al. 2019).
 
-    None where the cohort is too small for a line. See `brainage.evaluation.age_bias`.
+    None where the cohort is too small, or of too few ages, for a line. See
+    `brainage.evaluation.age_bias`.
     """
+    if len(np.unique(reference.cells[:, 0])) < MIN_AGE_CELLS:
+        return None
     try:
         bias = fit_age_bias(reference.age_years, reference.predicted_age_years)
     except CohortError:

@@ -66,7 +66,7 @@ def pages_of(pdf: bytes) -> int:
 def test_raw_gap_comes_before_the_corrected_one_which_stands_apart():
     report = build_report(findings(), made_on=DAY)
     assert report.headline == "57.0 years" and report.interval == "90 % interval 46.0 to 68.0 years"
-    assert [row.value for row in report.results] == ["50.0 years", "+7.0 years", "69"]
+    assert [row.value for row in report.results] == ["50.0 years", "+7.0 years", "68"]
     assert report.corrected is None  # everyone in this cohort is 50: no line to correct by
     page = render_html(report)
     assert page.index("Brain-age gap, raw") < page.index("Percentile of the gap")
@@ -157,7 +157,7 @@ def test_json_holds_the_numbers_and_null_for_the_unknown():
     values = json.loads(render_json(build_report(findings(), made_on=DAY)))
     result = values["result"]
     assert (result["predicted_age_years"], result["brain_age_gap_years"]) == (57.0, 7.0)
-    assert result["gap_percentile"] == pytest.approx(68.75) and result["gap_percentile_n"] == 40
+    assert result["gap_percentile"] == pytest.approx(67.5) and result["gap_percentile_n"] == 20
     assert result["brain_age_gap_corrected_years"] is None
     assert values["model"]["weights_sha256"] == "ab" * 32 and values["notice"] == RESEARCH_ONLY
     assert values["made_on"] == "2026-01-02"
