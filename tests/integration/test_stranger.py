@@ -54,4 +54,4 @@ def test_three_commands_lead_from_clone_to_report(tmp_path, data_root):
     values = json.loads((tmp_path / "brainage" / "report.json").read_text())
     assert values["result"]["age_years"] == 63 and values["result"]["predicted_age_years"] > 0
     assert (tmp_path / "brainage" / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert "synthetic phantoms" in (tmp_path / "brainage" / "report.html").read_text()
+    assert "Research use only" in (tmp_path / "brainage" / "report.html").read_text()
