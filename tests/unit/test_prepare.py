@@ -226,6 +226,7 @@ def test_the_same_files_come_out_of_dask_when_a_worker_is_killed(cohort, tmp_pat
         killer.join()
     assert len(mark.read_text().split()) > 4, "no scan was begun again"
     shutil.rmtree(tmp_path / "cache")
+    mark.parent.mkdir()
     run(cohort, tmp_path / "out-serial")
     assert contents(tmp_path / "out-dask") == contents(tmp_path / "out-serial")
 
