@@ -52,3 +52,12 @@ def test_help_needs_no_heavy_import():
     code = f"import pipelines.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_no_tracked_file_is_ignored():
+    # A wheel leaves ignored files out: the released model once went missing so.
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip(f"not a git checkout that may be read: {found.stderr.strip()}")
+    assert found.stdout == ""
