@@ -11,6 +11,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from torch import Generator, Tensor
 
+from brainage.data.batches import count_batches, draw_batches
 from brainage.errors import ShapeError
 from brainage.types import DoubleArray, FloatArray, HalfArray
 
@@ -66,8 +67,7 @@ def build_dataset(
 class ScanLoader:
     """Batches straight from the array: one gather, one conversion, one augmentation a batch.
 
-    A shuffled (training) loader leaves out its last batch when that would hold a single scan, as
-    `build_loader` does.
+    Which scans make a batch is decided by `brainage.data.batches`, as in `build_loader`.
 
     Parameters
     ----------
@@ -96,16 +96,11 @@ class ScanLoader:
         self._batch_size, self._shuffle, self._augmentation = batch_size, shuffle, augmentation
 
     def __len__(self) -> int:
-        batches, rest = divmod(len(self._arrays), self._batch_size)
-        drops = self._shuffle is not None and rest == 1 and batches > 0
-        return batches if drops or rest == 0 else batches + 1
+        trains = self._shuffle is not None
+        return count_batches(len(self._arrays), self._batch_size, trains=trains)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        count = len(self._arrays)
-        shuffle = self._shuffle
-        order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            index = order[start : start + self._batch_size]
+        for index in draw_batches(len(self._arrays), self._batch_size, self._shuffle):
             volumes = torch.from_numpy(self._arrays[index.numpy()]).float()[:, None]
             if self._augmentation is not None:
                 volumes = self._augmentation(volumes)
@@ -121,8 +116,7 @@ def build_loader(
 ) -> DataLoader:
     """Iterate over a dataset in batches.
 
-    A shuffled (training) loader leaves out its last batch when that would hold a single scan,
-    because batch normalisation cannot be trained on one; every other batch is kept.
+    Which scans make a batch is decided by `brainage.data.batches`.
 
     Parameters
     ----------
@@ -146,7 +140,8 @@ def build_loader(
         batch_size=batch_size,
         shuffle=shuffle,
         generator=generator,
-        drop_last=shuffle and len(dataset) > 1 and len(dataset) % batch_size == 1,
+        drop_last=count_batches(len(dataset), batch_size, trains=shuffle)
+        < count_batches(len(dataset), batch_size, trains=False),
     )
     generator.set_state(state)
     return loader

@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 from torch import Generator, Tensor
 
 from brainage.config import ImagesConfig
+from brainage.data.batches import count_batches, draw_batches
 from brainage.data.image_files import Labels, Pixels
 from brainage.errors import ConfigError, ImageDataError
 from brainage.files import sha256_bytes
@@ -119,18 +120,11 @@ class ImageLoader:
         self._labels = torch.from_numpy(source.labels)
 
     def __len__(self) -> int:
-        batches, rest = divmod(len(self._indices), self._batch_size)
-        drops = self._shuffle is not None and rest == 1 and batches > 0
-        return batches if drops or rest == 0 else batches + 1
+        trains = self._shuffle is not None
+        return count_batches(len(self._indices), self._batch_size, trains=trains)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        count = len(self._indices)
-        if self._shuffle is None:
-            order = torch.arange(count)
-        else:
-            order = torch.randperm(count, generator=self._shuffle)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            chosen = order[start : start + self._batch_size]
+        for chosen in draw_batches(len(self._indices), self._batch_size, self._shuffle):
             positions = self._indices[chosen.numpy()]
             pixels = torch.as_tensor(self._source.load(positions))
             if self._augments:

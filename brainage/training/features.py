@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from brainage.data.batches import count_batches, draw_batches
 from brainage.errors import StoreError, TrainingError
 from brainage.types import HalfArray
 
@@ -55,8 +56,6 @@ class FeatureStore:
 class StoredLoader:
     """Batches of stored features: scans in random order, a random variant of each.
 
-    A last batch of a single scan is left out, as the loaders of scans do.
-
     Parameters
     ----------
     shuffle : torch.Generator
@@ -67,15 +66,13 @@ class StoredLoader:
         self._store, self._batch_size, self._shuffle = store, batch_size, shuffle
 
     def __len__(self) -> int:
-        batches, rest = divmod(len(self._store.target), self._batch_size)
-        return batches if rest == 0 or (rest == 1 and batches) else batches + 1
+        return count_batches(len(self._store.target), self._batch_size, trains=True)
 
     def __iter__(self) -> Iterator[Batch]:
         variants, count = self._store.features.shape[:2]
-        order = torch.randperm(count, generator=self._shuffle)
+        batches = draw_batches(count, self._batch_size, self._shuffle)
         drawn = torch.randint(variants, (count,), generator=self._shuffle)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            index = order[start : start + self._batch_size]
+        for index in batches:
             yield self._store.gather(drawn[index], index)
 
 
