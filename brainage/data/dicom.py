@@ -25,9 +25,10 @@ PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _TAGS = [
-    "BitsAllocated", "Columns", "EchoTime", "ImageOrientationPatient", "ImagePositionPatient",
-    "ImageType", "InversionTime", "Modality", "NumberOfFrames", "PatientAge", "PatientBirthDate",
-    "PatientID", "PatientName", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ProtocolName",
+    "BitsAllocated", "Columns", "ContrastBolusAgent", "EchoTime", "ImageOrientationPatient",
+    "ImagePositionPatient", "ImageType", "InversionTime", "Modality", "NumberOfFrames",
+    "PatientAge", "PatientBirthDate", "PatientID", "PatientName",
+    "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ProtocolName",
     "RepetitionTime", "Rows", "SamplesPerPixel", "SeriesDescription", "SeriesInstanceUID",
     "SeriesNumber", "SharedFunctionalGroupsSequence",
 ]  # fmt: skip
@@ -69,6 +70,8 @@ class DicomImage:
         PatientAge; used only where the user asks for it.
     patient : str
         Compared to tell patients apart, never shown.
+    contrast_agent : bool
+        Whether one was given, as far as the header says.
     """
 
     path: Path
@@ -87,6 +90,7 @@ class DicomImage:
     inversion_ms: float | None
     age_years: float | None = field(repr=False)
     patient: str = field(repr=False)
+    contrast_agent: bool = False
 
 
 def is_dicom(path: Path) -> bool:
@@ -175,6 +179,7 @@ def _read_image(path: Path) -> DicomImage | None:
         inversion_ms=_number(header.get("InversionTime")),
         age_years=parse_age_string(str(header.get("PatientAge", "") or "")),
         patient=f"{header.get('PatientID', '')}\n{header.get('PatientName', '')}",
+        contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
     )
 
 

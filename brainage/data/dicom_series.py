@@ -89,8 +89,8 @@ def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> S
     Parameters
     ----------
     wanted : str, optional
-        Number of the series, or text that only its description holds. Absent: the only usable
-        series that looks T1-weighted, else the only usable one of unknown weighting.
+        Number or UID of the series, or text that only its description holds. Absent: the only
+        usable series that looks T1-weighted, else the only usable one of unknown weighting.
 
     Raises
     ------
@@ -98,9 +98,7 @@ def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> S
         If the files belong to several patients, none or several series fit, or the one that is
         wanted cannot be used.
     """
-    if len({image.patient for one in series for image in one.images}) > 1:
-        problem = "holds series of more than one patient."
-        raise VolumeError(where, problem, "Give the folder of one examination.")
+    check_one_patient(series, where)
     if wanted is not None:
         return _choose_wanted(series, wanted, where)
     usable = [one for one in series if not one.problem]
@@ -118,8 +116,22 @@ def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> S
     raise VolumeError(where, problem, "Choose one with --series NUMBER if it is.")
 
 
+def check_one_patient(series: Sequence[Series], where: str) -> None:
+    """Refuse series of several patients.
+
+    Raises
+    ------
+    VolumeError
+        If the headers name more than one.
+    """
+    if len({image.patient for one in series for image in one.images}) > 1:
+        problem = "holds series of more than one patient."
+        raise VolumeError(where, problem, "Give the folder of one examination.")
+
+
 def _choose_wanted(series: Sequence[Series], wanted: str, where: str) -> Series:
-    numbered = [one for one in series if one.images[0].series_number == wanted]
+    names = [(one.images[0].series_number, one.images[0].series_uid) for one in series]
+    numbered = [one for one, known in zip(series, names, strict=True) if wanted in known]
     text = wanted.lower()
     fitting = numbered or [one for one in series if text in one.images[0].description.lower()]
     if len(fitting) != 1:

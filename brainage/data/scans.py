@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage.data.archive import is_zip, unpack_zip
-from brainage.data.dicom import is_dicom, list_files
+from brainage.data.dicom import is_dicom, list_files, read_images
+from brainage.data.dicom_choice import SeriesChoice, offer_series
 from brainage.data.dicom_convert import read_dicom
+from brainage.data.dicom_series import list_series
 from brainage.data.volume import load_volume, scan_files
 from brainage.errors import VolumeError
 from brainage.types import Volume
@@ -62,6 +64,27 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
     if is_dicom(source):
         return _read_dicom([source], where, series)
     return Scan(load_volume(path, name))
+
+
+def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
+    """Series in a DICOM folder, file or zip, the best T1 first; none of an image file.
+
+    Pixels are not decoded.
+
+    Raises
+    ------
+    VolumeError
+        As `unpack_zip` and `read_images` do, or if there are several patients.
+    """
+    source = Path(path)
+    if not (source.is_dir() or is_zip(source) or is_dicom(source)):
+        return []
+    with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
+        if source.is_dir():
+            files = list_files(source, where)
+        else:
+            files = unpack_zip(source, Path(private), where) if is_zip(source) else [source]
+        return offer_series(list_series(read_images(files, where)), where)
 
 
 def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
