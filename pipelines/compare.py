@@ -10,7 +10,6 @@ import torch
 from brainage.config import Config, with_changes
 from brainage.data.splits import Split
 from brainage.evaluation.comparison import (
-    COSTS,
     comparison_markdown,
     comparison_table,
     seconds_to_target,
@@ -20,7 +19,7 @@ from brainage.evaluation.figures import plot_comparison
 from brainage.files import atomic_write_text
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.preprocessing.ledger import write_ledger
-from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, run_name
+from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, log_overview, run_name
 from brainage.training.callbacks import ProgressBar
 from brainage.training.resources import choose_device
 from brainage.training.run import (
@@ -160,26 +159,6 @@ class _Job:
         _, metrics = write_run(folder, trained, self.prepared, split, baselines)
         run.log_artifact_folder(folder)
         return trained, metrics
-
-
-def log_overview(parent: Run, runs: pd.DataFrame, histories: pd.DataFrame) -> None:
-    """Log each method's mean curve and results to the parent run.
-
-    MLflow folds child runs away and draws only what is listed; metrics ``NAME/METHOD`` of the
-    parent make one section a name, so that its chart page shows the methods side by side at once.
-    """
-    curves = histories.groupby(["epoch", "method"])["val_mae_years"].mean().dropna()
-    for epoch, values in curves.groupby(level="epoch"):
-        named = {f"val_mae_years/{method}": value for (_, method), value in values.items()}
-        parent.log_metrics(named, step=int(epoch))
-    medians = (
-        runs.groupby("method")[["mae_years", *COSTS]]
-        .median()
-        .rename(columns={"mae_years": "test_mae_years"})
-    )
-    parent.log_metrics(
-        {f"{name}/{method}": row[name] for method, row in medians.iterrows() for name in medians}
-    )
 
 
 def _config_of(method: str, seed: int, config: Config) -> Config:

@@ -1,9 +1,7 @@
 """What all commands share on the terminal: output, progress, options and errors."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -18,6 +16,7 @@ from rich.progress import (
 )
 
 from brainage.errors import BrainageError, ConfigError
+from brainage.files import default_cache as default_cache
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -81,14 +80,6 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning beside the output."""
     err.print(f"warning: {text}", style="yellow", markup=False)
-
-
-def default_cache() -> Path:
-    """Folder of prepared arrays: $BRAINAGE_CACHE, or brainage under the user's cache folder."""
-    if folder := os.environ.get("BRAINAGE_CACHE"):
-        return Path(folder)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "brainage"
 
 
 def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from brainage.tracking.names import (
     run_name,
     run_tags,
 )
+from brainage.tracking.overview import SPEED_BARS, log_overview
 from brainage.tracking.registry import (
     CHAMPION,
     MODEL_NAME,
@@ -25,7 +26,14 @@ from brainage.tracking.registry import (
     is_model_uri,
 )
 from brainage.tracking.server import server_command, server_environment
-from brainage.tracking.tracker import PENDING_FILE, Run, Tracker, resolve_uri, upload_pending
+from brainage.tracking.tracker import (
+    PENDING_FILE,
+    Run,
+    Tracker,
+    resolve_uri,
+    shown_uri,
+    upload_pending,
+)
 
 __all__ = [
     "CHAMPION",
@@ -33,6 +41,7 @@ __all__ = [
     "FINAL_METRICS",
     "MODEL_NAME",
     "PENDING_FILE",
+    "SPEED_BARS",
     "TABLES",
     "Comparison",
     "FetchedModel",
@@ -43,10 +52,12 @@ __all__ = [
     "is_model_uri",
     "list_comparisons",
     "load_comparison",
+    "log_overview",
     "resolve_uri",
     "run_name",
     "run_tags",
     "server_command",
     "server_environment",
+    "shown_uri",
     "upload_pending",
 ]

@@ -16,7 +16,7 @@ from brainage.config import Config, with_changes
 from brainage.data.splits import Split
 from brainage.errors import ConfigError
 from brainage.files import atomic_write_text
-from brainage.tracking import Run, Tracker
+from brainage.tracking import SPEED_BARS, Run, Tracker, log_overview
 from brainage.training.run import PreparedCohort
 from pipelines.cohorts import CohortOptions, prepare_options
 from pipelines.console import say, warn
@@ -25,7 +25,14 @@ from pipelines.results import write_json, write_table
 from pipelines.speed import lap, single
 from pipelines.speed.entrants import Entrant, Lap, Spec, Track
 from pipelines.speed.plan import RacePlan, load_plan
-from pipelines.speed.report import Result, draw, speed_table, summarise, to_markdown
+from pipelines.speed.report import (
+    Result,
+    draw,
+    overview_tables,
+    speed_table,
+    summarise,
+    to_markdown,
+)
 
 EXPERIMENT = "speed"
 
@@ -204,9 +211,7 @@ def _write(
     facts: dict[str, Any] = {"command": command, "machine": machine, "quick": options.quick}
     write_json(facts, folder / "machine.json")
     draw(results, folder / "speed.png", plan.title, machine)
-    for row in summary.to_dict("records"):
-        name = f"{row['case']}_{row['name']}".replace(" ", "_").replace(",", "")
-        values = {f"{name}_{key}": row[key] for key in ("seconds_per_step", "peak_memory_mb")}
-        run.log_metrics(values)
+    log_overview(run, *overview_tables(results), SPEED_BARS)
     run.log_artifact_folder(folder, "speed")
+    run.log_figure(folder / "speed.png")
     say(f"\n{markdown}\nwritten to {folder}")

@@ -131,6 +131,22 @@ def summarise(results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(summary)
 
 
+def overview_tables(results: Sequence[Result]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Laps and their validation curves, with the entrant as `method`, as MLflow's charts take it.
+
+    The case is named too where there are several.
+    """
+    laps = pd.DataFrame(rows_of(results))
+    several = laps["case"].nunique() > 1
+    labels = laps["case"] + " " + laps["name"] if several else laps["name"]
+    curves = [
+        {"method": label, "epoch": number, "val_mae_years": epoch.val_score}
+        for label, result in zip(labels, results, strict=True)
+        for number, epoch in enumerate(result.lap.epochs, start=1)
+    ]
+    return laps.assign(method=labels), pd.DataFrame(curves)
+
+
 def to_markdown(summary: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     """The table that people read: median [quartiles], × the reference; no column without data."""
     shown = [name for name in MEASURES if summary[name].notna().any()]

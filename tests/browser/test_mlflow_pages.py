@@ -12,8 +12,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brainage.tracking import COMPARISON_NOTE, Tracker, final_metrics, run_name, run_tags
-from pipelines.compare import log_overview
+from brainage.tracking import (
+    COMPARISON_NOTE,
+    Tracker,
+    final_metrics,
+    log_overview,
+    run_name,
+    run_tags,
+)
 from tests.servers import run_mlflow, run_postgres
 
 pytestmark = pytest.mark.slow

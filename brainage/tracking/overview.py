@@ -1,0 +1,55 @@
+"""Methods side by side in one run, so that MLflow's chart page shows them at first sight.
+
+MLflow folds child runs away and draws only what is listed. Metrics ``NAME/METHOD`` of one run make
+one section a name: error, time and memory, with a bar or a line for each method.
+"""
+
+import re
+from collections.abc import Hashable
+
+import pandas as pd
+
+from brainage.tracking.tracker import Run
+
+CURVE = "val_mae_years"
+COMPARISON_BARS = {"mae_years": "test_mae_years"} | {
+    name: name for name in ("seconds_per_epoch", "seconds_to_target", "peak_memory_mb")
+}
+SPEED_BARS = {
+    name: name
+    for name in (
+        *("test_mae_years", "seconds_per_step", "seconds_per_epoch", "seconds_to_target"),
+        *("seconds_in_all", "peak_memory_mb", "activation_mb", "tensor_mb"),
+    )
+}
+# A slash would open another section.
+_NOT_ALLOWED = re.compile(r"[^\w\-. ]+", re.ASCII)
+
+
+def log_overview(
+    run: Run, results: pd.DataFrame, curves: pd.DataFrame, bars: dict[str, str] = COMPARISON_BARS
+) -> None:
+    """Log each method's mean curve and median results to one run.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        One row a run: `method` and the columns that `bars` names.
+    curves : pandas.DataFrame
+        `method`, `epoch` and `val_mae_years`; may be empty.
+    bars : dict of str
+        Columns of `results` and what the metric is called.
+    """
+    if not curves.empty:
+        means = curves.groupby(["epoch", "method"])[CURVE].mean().dropna()
+        for epoch, values in means.groupby(level="epoch"):
+            named = {_name(CURVE, method): value for (_, method), value in values.items()}
+            run.log_metrics(named, step=int(epoch))
+    medians = results.groupby("method", sort=False)[list(bars)].median().rename(columns=bars)
+    run.log_metrics(
+        {_name(name, method): row[name] for method, row in medians.iterrows() for name in medians}
+    )
+
+
+def _name(metric: str, method: Hashable) -> str:
+    return f"{metric}/{_NOT_ALLOWED.sub(' ', str(method)).strip()}"
