@@ -1,18 +1,21 @@
 """What the page asks for: files, what is known of the person, and which model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
 
+from app.models import FoundModel, find_models
+from app.parts import clean_name
+from app.series import choose_series
 from app.server import get_service, watch_session
 from app.service import Job, ServiceFullError
-from app.settings import FoundModel, ServerLimits, find_models
+from app.settings import ServerLimits
 from app.task import SAMPLE_AGE_YEARS
 from brainage.explain import METHODS
+from brainage.types import Json
 
 OLDEST_YEARS = 120.0
-NAME_LENGTH = 40
 _SEXES = ("", "F", "M")
 
 
@@ -25,6 +28,7 @@ class Entry:
     age_years: float | None
     sex: str
     sample: bool = False
+    series: str = ""
 
 
 def show_intake() -> None:
@@ -47,6 +51,7 @@ def show_intake() -> None:
         st.error(f"At most {limits.files} files at a time: {len(files)} came.")
         return
     entries, one_person = _people(files)
+    chosen = choose_series(files)
     with st.expander("Model, map and report"):
         model = st.selectbox("Model", models, format_func=lambda found: found.name)
         wants_map = st.checkbox("Add a map of what the network looked at", value=True)
@@ -54,18 +59,12 @@ def show_intake() -> None:
             "Name to print on this report", max_chars=80, help="Left empty, the report has none."
         )
     left, right = st.columns([1, 1])
-    if left.button("Examine", type="primary", disabled=not entries, width="stretch", key="examine"):
-        _submit(entries, model, wants_map, name, one_person)
+    ready = bool(entries) and chosen is not None
+    if left.button("Examine", type="primary", disabled=not ready, width="stretch", key="examine"):
+        _submit(_with_series(entries, chosen or []), model, wants_map, name, one_person)
     if right.button("Try the built-in sample", width="stretch", key="sample"):
         sample = Entry(b"", "built-in sample (a synthetic phantom)", SAMPLE_AGE_YEARS, "", True)
         _submit([sample], model, wants_map, "", False)
-
-
-def clean_name(name: str) -> str:
-    """What of an upload's name is shown: the last part, printable, short."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    text = "".join(letter for letter in last if letter.isprintable())
-    return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"
 
 
 def _people(files: list[Any]) -> tuple[list[Entry], bool]:
@@ -111,6 +110,15 @@ def _people(files: list[Any]) -> tuple[list[Entry], bool]:
     return entries, one_person
 
 
+def _with_series(entries: list[Entry], chosen: list[Json]) -> list[Entry]:
+    return [
+        replace(one, series=series["uid"], shown=f"{one.shown}, {series['name']}")
+        if series
+        else one
+        for one, series in zip(entries, chosen, strict=True)
+    ]
+
+
 def _submit(
     entries: list[Entry], model: FoundModel, wants_map: bool, name: str, one_person: bool
 ) -> None:
@@ -126,6 +134,7 @@ def _submit(
             "person_name": name,
             "map_method": METHODS[0] if wants_map else "",
             "sample": entry.sample,
+            "series": entry.series,
         }
         try:
             job = service.submit(entry.content, argument, alive)

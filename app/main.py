@@ -12,7 +12,7 @@ ICON = Path(__file__).with_name("icon.png")
 def main() -> None:
     """Draw the chosen page."""
     st.set_page_config(page_title="brainage", page_icon=str(ICON), layout="wide")
-    st.html("<style>.block-container{max-width:1180px;padding-top:3.2rem}</style>")
+    st.html("<style>.block-container{max-width:1180px;padding-top:4.2rem}</style>")
     page = st.navigation(
         [
             st.Page(PAGES / "scan.py", title="Examine a scan", icon=":material/radiology:"),
@@ -22,9 +22,10 @@ def main() -> None:
         ],
         position="top",
     )
+    st.caption("**Research use only. Not a diagnosis.**")
     page.run()
     st.divider()
-    st.caption("Research use only. Not a diagnosis. Nothing is kept after you close this page.")
+    st.caption("Nothing is kept after you close this page. Predictions can be off by many years.")
 
 
 main()

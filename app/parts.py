@@ -1,16 +1,18 @@
 """Small pieces of the pages."""
 
 import base64
+from collections.abc import Mapping
 from html import escape
 
 import streamlit as st
 
 from brainage.types import Json
 
+NAME_LENGTH = 40
 _VERDICTS = {
-    "ok": ("#0072B2", "✓", "Scan passed"),
-    "flagged": ("#B35900", "!", "Look first"),
-    "failed": ("#8A1C1C", "✕", "Scan failed"),
+    "ok": ("#0072B2", "✓"),
+    "flagged": ("#A34700", "!"),
+    "failed": ("#8A1C1C", "✕"),
 }
 
 
@@ -27,11 +29,14 @@ def picture(png: bytes, alternative: str, caption: str = "", width: str = "100%"
 
 def verdict(report: Json) -> None:
     """Say the verdict in colour, sign and words."""
-    color, sign, word = _VERDICTS[report["verdict"]]
+    color, sign = _VERDICTS[report["tone"]]
+    reasons = "".join(f"<li>{escape(text)}</li>" for text in report["warnings"])
+    listed = f"<ul style='margin:.3rem 0 0'>{reasons}</ul>"
     st.html(
-        f"<div role='status' style='border-left:6px solid {color};padding:.6rem 1rem;"
-        f"background:#f6f7f8;border-radius:4px'><strong style='color:{color}'>{sign} {word}."
-        f"</strong> {escape(report['verdict_words'])}.</div>"
+        f"<div role='status' style='border-left:6px solid {color};padding:.7rem 1rem;"
+        f"background:#f6f7f8;border-radius:4px;font-size:1.05rem'><strong style='color:{color}'>"
+        f"<span aria-hidden='true'>{sign}</span> {escape(report['verdict_words'])}.</strong>"
+        f"{listed if reasons else ''}</div>"
     )
 
 
@@ -51,3 +56,17 @@ def rows(title: str, items: list[Json]) -> None:
         f"font-weight:600;font-size:1.05rem;padding-bottom:.3rem'>{escape(title)}</caption>"
         f"{cells}</table>"
     )
+
+
+def clean_name(name: str) -> str:
+    """What of an upload's name is shown: the last part, printable, short."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    text = "".join(letter for letter in last if letter.isprintable())
+    return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"
+
+
+def explain(words: Mapping[str, str]) -> None:
+    """Offer plain words for the terms of a table."""
+    with st.popover("What do these words mean?", icon=":material/help:"):
+        for term, meaning in words.items():
+            st.markdown(f"**{term}**: {meaning}")

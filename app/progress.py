@@ -9,9 +9,8 @@ from app.service import Job
 
 STAGE_WORDS = {
     "model": "Opening the model",
-    "read": "Reading the file",
-    "locate": "Finding the brain",
-    "check": "Checking the scan",
+    "locate": "Finding and checking the brain",
+    "pictures": "Drawing pictures",
     "predict": "Predicting the age",
     "volumes": "Measuring volumes",
     "map": "Drawing the map",
@@ -30,16 +29,33 @@ def _follow(jobs: list[Job]) -> None:
     if all(job.finished for job in jobs):
         st.rerun()
     done = sum(job.finished for job in jobs)
-    st.progress(_share(jobs), text=f"{done} of {len(jobs)} scans done")
+    several = f"{done} of {len(jobs)} scans done"
+    st.progress(_share(jobs), text=several if len(jobs) > 1 else jobs[0].shown)
     for job in jobs:
         words, seconds = describe(job, service.place(job)), time.monotonic() - job.submitted
         when = "" if job.finished else f", {seconds:.0f} s"
-        st.text(f"{job.shown}: {words}{when}")
+        st.text(f"{job.shown}: {words}{when}" if len(jobs) > 1 else f"{words.capitalize()}{when}")
+    if len(jobs) == 1:
+        _list_stages(jobs[0])
     if st.button("Cancel", icon=":material/cancel:", key="cancel"):
         for job in jobs:
             service.cancel(job)
         st.session_state.pop("jobs", None)
         st.rerun()
+
+
+def _list_stages(job: Job) -> None:
+    """All stages with their seconds: done, at work, to come."""
+    done = dict(job.stages())
+    lines = []
+    for name, words in STAGE_WORDS.items():
+        if name in done:
+            lines.append(f":material/check: {words} :gray[{done[name]:.1f} s]")
+        elif name == job.stage():
+            lines.append(f":material/arrow_forward: **{words}** …")
+        else:
+            lines.append(f":material/radio_button_unchecked: :gray[{words}]")
+    st.markdown("  \n".join(lines))
 
 
 def describe(job: Job, place: int) -> str:

@@ -6,7 +6,8 @@ import zipfile
 
 import streamlit as st
 
-from app.parts import picture, rows, verdict
+from app.explained import CHECKS, GAPS, PREDICTED
+from app.parts import explain, picture, rows, verdict
 from app.progress import STAGE_WORDS
 from app.service import Job
 from app.task import REPORT
@@ -67,22 +68,23 @@ def _show_job(job: Job) -> None:
         return
     report = job.result
     verdict(report)
-    for warning in report["warnings"]:
-        st.text(f"• {warning}")
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([1, 1], gap="large")
     with left:
         if report["planes"]:
             text = report["planes"]
             picture(job.files["planes.png"], text["alternative"], text["caption"])
     with right:
         rows("Checks of the scan", report["checks"])
+        explain(CHECKS)
     if report["headline"]:
-        st.subheader("Result")
+        st.subheader("Result", anchor=False)
         _show_age(job)
-        st.subheader("Look through the scan")
+        _show_downloads(job)
+        st.subheader("Look through the scan", anchor=False)
         show_viewer(job, key=f"viewer-{id(job)}")
         _show_more(job)
-    _show_downloads(job)
+    else:
+        _show_downloads(job)
     times = ", ".join(f"{STAGE_WORDS.get(name, name).lower()} {s:.1f} s" for name, s in job.seconds)
     st.caption(f"Times: {times}.")
 
@@ -91,7 +93,7 @@ def _show_age(job: Job) -> None:
     report = job.result
     left, right = st.columns([2, 3], gap="large", vertical_alignment="center")
     with left:
-        st.metric("Predicted age", report["headline"])
+        st.metric("Predicted age", report["headline"], help=PREDICTED)
         st.markdown(f"**{report['interval']}**")
     with right:
         if report["age_line"]:
@@ -103,6 +105,8 @@ def _show_more(job: Job) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         rows("Against the age given", report["results"])
+        if report["numbers"]["result"]["age_years"] is not None:
+            explain(GAPS)
         if report["corrected"]:
             with st.expander("Gap corrected for age bias"):
                 rows("Apart from the raw gap", [report["corrected"]])
@@ -143,13 +147,13 @@ def _show_timeline(jobs: list[Job]) -> None:
     if len(points) < 2:
         st.caption("A timeline needs two scans with an age each.")
         return
-    st.subheader("Over time")
+    st.subheader("Over time", anchor=False)
     picture(*draw_timeline(points))
 
 
 def _show_batch(jobs: list[Job]) -> None:
     table = [table_row(number, job) for number, job in enumerate(jobs, start=1)]
-    st.subheader(f"{len(jobs)} scans")
+    st.subheader(f"{len(jobs)} scans", anchor=False)
     st.dataframe(table, hide_index=True, width="stretch")
     left, right = st.columns(2)
     text = io.StringIO()

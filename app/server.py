@@ -15,8 +15,9 @@ from starlette.routing import Route
 from streamlit import runtime
 
 from app.guard import Guard
+from app.models import find_models, get_champion
 from app.service import Job, Service
-from app.settings import ServerLimits, find_models
+from app.settings import ServerLimits
 from app.task import IMAGE, MAP
 
 NIIVUE = Path(__file__).parent / "viewer" / "niivue.umd.js"
@@ -68,6 +69,7 @@ def serve(host: str, port: int, hosts: list[str]) -> None:
         Names by which browsers may call, besides local ones.
     """
     app = build_app(hosts)
+    get_champion().start()
     try:
         app.run(config=streamlit_settings(host, port))
     finally:
@@ -78,8 +80,12 @@ def serve(host: str, port: int, hosts: list[str]) -> None:
 @lru_cache(maxsize=1)
 def get_service() -> Service:
     """The one service of this process; its children load the first model ahead."""
+    return Service(ServerLimits(), _first_model)
+
+
+def _first_model() -> Path | None:
     models = find_models()
-    return Service(ServerLimits(), models[0].folder if models else None)
+    return models[0].folder if models else None
 
 
 def watch_session() -> Callable[[], bool]:

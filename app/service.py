@@ -39,6 +39,8 @@ class Job:
 
     Attributes
     ----------
+    task : str
+        Function that the child runs.
     shown : str
         Name for the reader of the page; nothing else uses it.
     state : str
@@ -57,6 +59,7 @@ class Job:
     folder: Path
     argument: Json
     alive: Callable[[], bool]
+    task: str = ""
     shown: str = ""
     state: State = "waiting"
     reason: str = ""
@@ -73,9 +76,16 @@ class Job:
 
     def stage(self) -> str:
         """Stage at work, as far as the child has told."""
+        return str(self._told().get("now", ""))
+
+    def stages(self) -> list[tuple[str, float]]:
+        """Names and seconds of the stages behind it, as far as the child has told."""
+        return [(str(name), float(s)) for name, s in self._told().get("done", [])]
+
+    def _told(self) -> Json:
         with contextlib.suppress(OSError, ValueError):
-            return str(json.loads((self.folder / STAGES).read_text())["now"])
-        return ""
+            return dict(json.loads((self.folder / STAGES).read_text()))
+        return {}
 
 
 class Service:
@@ -85,11 +95,13 @@ class Service:
     ----------
     limits : ServerLimits
         Places, line and bounds of a child.
-    model : pathlib.Path, optional
+    model : callable, optional
         Bundle to load into waiting children.
     """
 
-    def __init__(self, limits: ServerLimits, model: Path | None = None) -> None:
+    def __init__(
+        self, limits: ServerLimits, model: Callable[[], Path | None] = lambda: None
+    ) -> None:
         self._limits, self._model = limits, model
         self._line: list[Job] = []
         self._running: dict[Job, Child] = {}
@@ -101,8 +113,10 @@ class Service:
             threading.Thread(target=self._work, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def submit(self, content: bytes, argument: Json, alive: Callable[[], bool]) -> Job:
-        """Put a scan in line.
+    def submit(
+        self, content: bytes, argument: Json, alive: Callable[[], bool], task: str = ""
+    ) -> Job:
+        """Put a scan in line; a task that is named here takes a moment and goes to the front.
 
         Parameters
         ----------
@@ -120,11 +134,11 @@ class Service:
             if len(self._line) >= self._limits.waiting:
                 raise ServiceFullError
         folder = Path(tempfile.mkdtemp(dir=self._folder))
-        name = f"scan{_suffix(content)}"
+        name = f"scan{suffix_of(content)}"
         (folder / name).write_bytes(content)
-        job = Job(folder, {**argument, "folder": str(folder), "scan": name}, alive)
+        job = Job(folder, {**argument, "folder": str(folder), "scan": name}, alive, task or TASK)
         with self._changed:
-            self._line.append(job)
+            self._line.insert(0 if task else len(self._line), job)
             self._changed.notify()
         return job
 
@@ -166,18 +180,18 @@ class Service:
         child = Child(self._limits.child)
         self._warm(child)
         while (job := self._next(child)) is not None:
-            outcome = child.run(TASK, job.argument)
+            outcome = child.run(job.task, job.argument)
             self._finish(job, outcome.result, outcome.problem)
-            # A killed child must not meet the next scan.
-            if not self._line or job.state == "cancelled":
+            # A killed child must not meet the next scan; a look has read headers only.
+            if job.state == "cancelled" or (not self._line and job.task == TASK):
                 # Nobody waits: a fresh process gives the memory back and knows of no one.
                 child.close()
                 self._warm(child)
         child.close()
 
     def _warm(self, child: Child) -> None:
-        if self._model is not None and not self._closed:
-            child.run(WARM, {"model": str(self._model)})
+        if not self._closed and (model := self._model()) is not None:
+            child.run(WARM, {"model": str(model)})
 
     def _next(self, child: Child) -> Job | None:
         with self._changed:
@@ -238,7 +252,8 @@ def _give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _suffix(content: bytes) -> str:
+def suffix_of(content: bytes) -> str:
+    """What a file is by its first bytes, as the end of a name."""
     if content[:2] == b"\x1f\x8b":
         return ".nii.gz"
     if content[128:132] == b"DICM":

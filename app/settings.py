@@ -1,12 +1,8 @@
-"""What the server allows, and where its models lie."""
+"""What the server allows."""
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from brainage.running.parent import Limits
-
-MODELS_VARIABLE = "BRAINAGE_MODELS"
 
 
 @dataclass(frozen=True)
@@ -38,34 +34,3 @@ class ServerLimits:
     waiting: int = 50
     away_s: float = 8.0
     child: Limits = field(default_factory=lambda: Limits(6144, 300.0, threads=1))
-
-
-@dataclass(frozen=True)
-class FoundModel:
-    """A bundle that the app offers."""
-
-    name: str
-    folder: Path
-
-
-def model_folders() -> list[Path]:
-    """Where bundles are looked for: BRAINAGE_MODELS (several with the path separator), ./models."""
-    named = os.environ.get(MODELS_VARIABLE, "")
-    folders = [Path(part) for part in named.split(os.pathsep) if part]
-    return folders or [Path("models")]
-
-
-def find_models() -> list[FoundModel]:
-    """Bundles in the model folders, and the released model first where it travels along."""
-    found: dict[Path, FoundModel] = {}
-    for folder in [_released(), *model_folders()]:
-        for candidate in (folder, *sorted(folder.glob("*"))):
-            if (candidate / "manifest.json").is_file():
-                found.setdefault(candidate.resolve(), FoundModel(candidate.name, candidate))
-    return list(found.values())
-
-
-def _released() -> Path:
-    import brainage
-
-    return Path(brainage.__file__).parent / "models"

@@ -2,13 +2,14 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from brainage.bundle import Bundle, load_bundle
+from brainage.data.scans import scan_series
 from brainage.errors import BrainageError, BundleError
 from brainage.files import atomic_write_text
 from brainage.preprocessing.mni import resample_volume
@@ -24,11 +25,13 @@ from brainage.report import (
 from brainage.types import Json, Volume
 
 TASK = "app.task:examine"
+LOOK = "app.task:look"
 WARM = "app.task:warm"
 STAGES = "stages.json"
 RESULT = "result.json"
 REPORT = "report"
 SAMPLE_AGE_YEARS = 58.0
+SAMPLE_WORDS = "this sample is computed and nobody's brain: its age shows how a page looks, no more"
 IMAGE, MAP = "image.nii.gz", "map.nii.gz"
 PICTURES = ("planes", "age_line", "cohort")
 
@@ -39,6 +42,28 @@ def warm(argument: Json) -> Json:
     """Import what a prediction needs and load the model, before anybody waits."""
     _load(Path(argument["model"]))
     return {}
+
+
+def look(argument: Json) -> Json:
+    """List the DICOM series of a job's upload, the best T1 first; none of an image file.
+
+    Parameters
+    ----------
+    argument : dict
+        ``folder`` and ``scan``, a file in it.
+
+    Returns
+    -------
+    dict
+        As of `examine`.
+    """
+    folder = Path(argument["folder"])
+    try:
+        offered = scan_series(folder / argument["scan"], "scan")
+    except BrainageError as error:
+        return {"refused": error.reason, "seconds": []}
+    atomic_write_text(folder / RESULT, json.dumps({"series": [asdict(one) for one in offered]}))
+    return {"refused": "", "seconds": []}
 
 
 def examine(argument: Json) -> Json:
@@ -71,6 +96,8 @@ def examine(argument: Json) -> Json:
         identity = identify_model(bundle, argument["model_name"])
         scan = _sample(folder) if argument.get("sample") else folder / argument["scan"]
         findings = examine_scan(bundle, identity, scan, options, on_stage=stages.begin)
+        if argument.get("sample"):
+            findings = replace(findings, reasons=(SAMPLE_WORDS, *findings.reasons))
         stages.begin("report")
         report = build_report(findings, person_name=argument.get("person_name", ""))
         _write(folder, findings, report)
@@ -112,8 +139,6 @@ def _load(folder: Path) -> Bundle:
 
 
 def _with_series(bundle: Bundle, series: str) -> Bundle:
-    from dataclasses import replace
-
     from brainage.config import with_changes
 
     config = with_changes(bundle.config, {"preprocessing.series": series})
@@ -132,9 +157,12 @@ def _write(folder: Path, findings: Findings, report: Report) -> None:
         _save_image(folder / IMAGE, findings.image)
     if findings.attribution is not None:
         _save_map(folder / MAP, findings.attribution.volume, findings.image)
+        strength = np.abs(findings.attribution.volume.data)
         content["map"] = {
             "method": findings.attribution.method,
             "unit": findings.attribution.unit,
+            # As in the report's picture.
+            "limit": max(float(np.percentile(strength, 99.5)), 1e-9),
         }
     atomic_write_text(folder / RESULT, json.dumps(content))
 

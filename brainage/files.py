@@ -10,6 +10,14 @@ from brainage.errors import BrainageError
 _DIGEST_BYTES = 32
 
 
+def default_cache() -> Path:
+    """Folder of prepared arrays: $BRAINAGE_CACHE, or brainage under the user's cache folder."""
+    if folder := os.environ.get("BRAINAGE_CACHE"):
+        return Path(folder)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "brainage"
+
+
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
 

@@ -1,5 +1,6 @@
 """Backpropagation against local learning: the numbers of `brainage compare`, from MLflow."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -7,15 +8,25 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from app.charts import by_method, described
 from brainage.errors import TrackingError
-from brainage.tracking import Comparison, list_comparisons, load_comparison, resolve_uri
+from brainage.evaluation.comparison import comparison_markdown
+from brainage.tracking import (
+    Comparison,
+    list_comparisons,
+    load_comparison,
+    resolve_uri,
+    shown_uri,
+)
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+# Where browsers find MLflow, if not at the address that the server uses.
+PAGE_VARIABLE = "BRAINAGE_MLFLOW_PAGE"
 COSTS = {
-    "mae_years": "Test error, years",
-    "seconds_per_epoch": "Seconds per epoch",
-    "peak_memory_mb": "Peak memory, MB",
+    "mae_years": ("Test error, years", ".2f"),
+    "seconds_per_epoch": ("Seconds per epoch", ".2f"),
+    "peak_memory_mb": ("Peak memory, MB", ".0f"),
 }
+TIMES = {"epoch": "Epoch", "train_seconds_cumulative": "Seconds of training"}
 
 
 @st.cache_data(ttl=30, show_spinner="Reading MLflow …", scope="session")
@@ -28,37 +39,63 @@ def _load(run_id: str) -> Comparison:
     return load_comparison(run_id)
 
 
-def _dots(runs: pd.DataFrame, metric: str, by_seed: bool) -> alt.LayerChart:
+def _draw_costs(runs: pd.DataFrame, metric: str, by_seed: bool) -> alt.LayerChart:
+    """One dot a run, and the median of the runs of a method, or of each of its seeds."""
+    title, style = COSTS[metric]
+    methods = list(runs["method"].unique())
     base = alt.Chart(runs).encode(
-        y=alt.Y("method:N", title=None),
-        color=alt.Color("method:N", legend=None, scale=alt.Scale(range=COLOURS)),
+        y=alt.Y("method:N", title=None), color=by_method(methods).legend(None)
     )
-    value = alt.X(f"{metric}:Q", title=COSTS[metric]).scale(zero=metric != "mae_years")
-    shape = {"shape": alt.Shape("seed:N", title="seed")} if by_seed else {}
-    points = base.mark_point(size=70, opacity=0.8).encode(
-        x=value, tooltip=["method", "seed", "fold", metric], **shape
-    )
-    middle = base.mark_tick(thickness=3, size=26).encode(x=f"median({metric}):Q")
-    return (points + middle).properties(height=40 + 34 * runs["method"].nunique())
+    if by_seed:
+        base = base.encode(yOffset="seed:N")
+    value = alt.X(f"{metric}:Q", title=title).scale(zero=metric != "mae_years")
+    tips = ["method", "seed", "fold", alt.Tooltip(f"{metric}:Q", title=title, format=style)]
+    dots = base.mark_point(size=60, opacity=0.8, filled=True).encode(x=value, tooltip=tips)
+    height = 14 if by_seed else 28
+    middle = base.mark_tick(thickness=3, size=height).encode(x=f"median({metric}):Q")
+    rows = len(runs.groupby(["method", "seed"])) if by_seed else len(methods)
+    medians = runs.groupby("method")[metric].median()
+    words = "; ".join(f"{method} {medians[method]:{style}}" for method in methods)
+    chart = (dots + middle).properties(height=60 + (26 if by_seed else 44) * rows)
+    return described(chart, f"{title}, median over runs: {words}")
 
 
-def _curves(curves: pd.DataFrame, by_seed: bool) -> alt.Chart:
-    keys = ["method", "epoch", *(["seed"] if by_seed else [])]
-    means = curves.groupby(keys, as_index=False)["val_mae_years"].mean()
+def _draw_curves(curves: pd.DataFrame, time: str, by_seed: bool) -> alt.Chart:
+    """Mean validation error of a method, or of each of its seeds, over epochs or seconds."""
+    keys = ["method", *(["seed"] if by_seed else [])]
+    columns = ["val_mae_years", "train_seconds_cumulative"]
+    means = curves.groupby([*keys, "epoch"], as_index=False)[columns].mean()
+    tips = [*keys, "epoch", alt.Tooltip("val_mae_years:Q", title="error, years", format=".2f")]
     chart = (
         alt.Chart(means)
-        .mark_line()
+        .mark_line(strokeWidth=2.5, point=True)
         .encode(
-            x=alt.X("epoch:Q", title="Epoch"),
+            x=alt.X(f"{time}:Q", title=TIMES[time], axis=alt.Axis(tickMinStep=1)),
             y=alt.Y("val_mae_years:Q", title="Validation error, years"),
-            color=alt.Color("method:N", scale=alt.Scale(range=COLOURS)),
-            tooltip=[*keys, "val_mae_years"],
+            color=by_method(list(means["method"].unique())),
+            tooltip=tips,
         )
     )
-    return chart.encode(strokeDash="seed:N") if by_seed else chart
+    if by_seed:
+        chart = chart.encode(strokeDash=alt.StrokeDash("seed:N", legend=alt.Legend(orient="top")))
+    last = means[means["epoch"] == means["epoch"].max()].groupby("method")["val_mae_years"].mean()
+    words = "; ".join(f"{method} {value:.1f} years" for method, value in last.items())
+    return described(chart.properties(height=380), f"Validation error, at the end: {words}")
+
+
+def _mlflow_page() -> str:
+    """Address of MLflow's own pages, without a password; empty where there is no server."""
+    named = os.environ.get(PAGE_VARIABLE, "")
+    address = named or shown_uri(resolve_uri(None, Path.cwd()) or "")
+    return address.rstrip("/") if address.startswith("http") else ""
 
 
 st.title("Compare methods", anchor=False)
+st.markdown(
+    "Backpropagation (bp) sends one error through the whole network. Local learning (lfnn_l) cuts "
+    "the network into blocks that learn each by itself. All methods had the same scans, folds, "
+    "seeds and epochs."
+)
 try:
     found = _found()
 except TrackingError as error:
@@ -79,17 +116,15 @@ except TrackingError as error:
     st.warning(str(error))
     st.stop()
 
-st.dataframe(comparison.summary, hide_index=True)
-st.caption(
-    "As `brainage compare` wrote them: means with 95 % intervals over people, differences from "
-    "backpropagation (bp) paired by person; seconds and memory are medians over runs."
-)
-by_seed = st.toggle("Group by seed", help="Tell the seeds of a method apart.")
+st.markdown(comparison_markdown(comparison.summary))
+by_seed = st.toggle("Group by seed", help="Show each random start of a method by itself.")
 for column, metric in zip(st.columns(3), COSTS, strict=True):
-    column.altair_chart(_dots(comparison.runs, metric, by_seed), width="stretch")
-st.altair_chart(_curves(comparison.curves, by_seed), width="stretch")
-address = resolve_uri(None, Path.cwd()) or ""
-if address.startswith("http"):
-    st.link_button("Open in MLflow", f"{address.rstrip('/')}/{page}")
+    column.altair_chart(_draw_costs(comparison.runs, metric, by_seed))
+st.caption("A dot is one run, on one fold with one seed; a bar is the median.")
+st.subheader("How fast does each learn?", anchor=False)
+time = st.radio("Against", list(TIMES), format_func=lambda name: TIMES[name], horizontal=True)
+st.altair_chart(_draw_curves(comparison.curves, time, by_seed))
+if server := _mlflow_page():
+    st.link_button("Open this comparison in MLflow", f"{server}/{page}")
 else:
     st.caption("`brainage mlflow` opens these runs in MLflow's own pages.")

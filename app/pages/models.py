@@ -2,82 +2,213 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app.settings import find_models
+from app.charts import BLUE, GREY, described, draw_calibration, draw_groups
+from app.models import FoundModel, find_models
+from brainage.errors import BrainageError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.reference import reference_from_json
+from brainage.types import Json
 
 CARD = "card.md"
-_ORDER = {
-    "subgroups": ("group", "value", "n", "mae_years", "mae_ci_low", "mae_ci_high", "bias_years"),
-    "coverage": (
-        *("group", "value", "n", "coverage", "coverage_ci_low", "coverage_ci_high"),
-        "mean_width_years",
-    ),
+_GROUPS = {"sex": {"F": "Women", "M": "Men"}, "all": {"all": "Everybody"}}
+_BASELINES = {
+    "linear": "Straight line through the voxels",
+    "constant": "The same age for everybody",
+}
+_SCORES = {
+    "label": "Group",
+    "n": st.column_config.NumberColumn("People"),
+    "mae_years": st.column_config.NumberColumn("Mean error, years", format="%.1f"),
+    "mae_ci_low": st.column_config.NumberColumn("from", format="%.1f"),
+    "mae_ci_high": st.column_config.NumberColumn("to", format="%.1f"),
+    "bias_years": st.column_config.NumberColumn("Mean gap, years", format="%+.1f"),
+    "coverage": st.column_config.NumberColumn("Ages in the interval", format="percent"),
+    "coverage_ci_low": st.column_config.NumberColumn("from", format="percent"),
+    "coverage_ci_high": st.column_config.NumberColumn("to", format="percent"),
+    "mean_width_years": st.column_config.NumberColumn("Mean width, years", format="%.1f"),
 }
 
-st.title("Models", anchor=False)
-models = find_models()
-if not models:
-    st.info("No model is installed. `brainage train` makes one; BRAINAGE_MODELS names a folder.")
-    st.stop()
 
-
-def _facts(folder: Path) -> dict:
+def _read(folder: Path) -> Json:
     try:
         return dict(json.loads((folder / "bundle.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
 
-def _draw_coverage(coverage: pd.DataFrame) -> alt.LayerChart:
-    """Coverage of each group with its interval, and the level that was promised."""
-    base = alt.Chart(coverage.assign(label=coverage["group"] + " " + coverage["value"]))
-    place = alt.Y("label:N", title=None, sort=None)
-    share = alt.X("coverage:Q", title="Coverage").scale(domain=(0, 1))
-    ends = {"x": "coverage_ci_low", "x2": "coverage_ci_high"}
-    bars = base.mark_rule(color="#0072B2").encode(y=place, **ends)
-    dots = base.mark_point(color="#0072B2", filled=True, size=70).encode(y=place, x=share)
-    promised = base.mark_rule(color="#D55E00", strokeDash=[4, 4]).encode(x=alt.datum(DEFAULT_LEVEL))
-    return bars + dots + promised
+def _label(group: str, value: str) -> str:
+    if group == "age_band":
+        return f"Age {value.replace('-', '–')}"
+    return _GROUPS.get(group, {}).get(value, f"{group.capitalize()} {value}")
 
 
-table = []
-for model in models:
-    facts = _facts(model.folder)
-    metrics, cohort = facts.get("metrics", {}), facts.get("cohort", {})
-    ages = cohort.get("train_age_range_years") or (None, None)
-    table.append(
-        {
-            "model": model.name,
-            "network": facts.get("network"),
-            "method": facts.get("method"),
-            "networks": facts.get("members", 1),
-            "held-out error, years": metrics.get("mae_years"),
-            "scans": cohort.get("n_train"),
-            "youngest": ages[0],
-            "oldest": ages[1],
-        }
+def _groups(rows: list[Json]) -> pd.DataFrame:
+    """Groups with names for people; a single site without a name is no group."""
+    kept = [row for row in rows if row.get("value")]
+    return pd.DataFrame(
+        [{"label": _label(str(row["group"]), str(row["value"])), **row} for row in kept]
     )
-st.dataframe(pd.DataFrame(table), hide_index=True)
 
+
+def _overview(found: list[FoundModel]) -> pd.DataFrame:
+    table = []
+    for model in found:
+        facts = _read(model.folder)
+        cohort, ages = facts.get("cohort", {}), None
+        if ages := cohort.get("train_age_range_years"):
+            ages = f"{ages[0]:.0f} to {ages[1]:.0f}"
+        table.append(
+            {
+                "Model": model.name,
+                "Mean error, years": facts.get("metrics", {}).get("mae_years"),
+                "Scans": cohort.get("n_train"),
+                "Ages": ages,
+                "Trained by": facts.get("method"),
+                "Networks": facts.get("members", 1),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def _show_summary(facts: Json) -> None:
+    metrics, cohort = facts.get("metrics", {}), facts.get("cohort", {})
+    error, ages = metrics.get("mae_years"), cohort.get("train_age_range_years")
+    covered = metrics.get("intervals", {})
+    places = st.columns(4)
+    places[0].metric(
+        "Mean error",
+        "not known" if error is None else f"{error:.1f} years",
+        help="How far predictions lie from the age, on average, in people whom the networks had "
+        "not seen. No correction by the age itself.",
+    )
+    places[1].metric("Trained on", f"{cohort.get('n_train', '?')} scans")
+    places[2].metric("Their ages", f"{ages[0]:.0f} to {ages[1]:.0f}" if ages else "not known")
+    places[3].metric(
+        f"{100 * DEFAULT_LEVEL:.0f} % interval",
+        f"{covered['mean_width_years']:.0f} years wide" if covered else "not known",
+        help="The range that should hold the age of nine in ten people. Wide means: one "
+        "prediction says little about one person.",
+    )
+    if error is not None:
+        words = f"Mean error with 95 % interval: {metrics['mae_ci_low']:.1f} to "
+        words += f"{metrics['mae_ci_high']:.1f} years, {metrics['n']} people."
+        if cohort.get("synthetic"):
+            words += " All are synthetic phantoms: real people cannot be judged by this model."
+        st.caption(words)
+
+
+def _show_baselines(metrics: Json) -> None:
+    known = metrics.get("baselines", {})
+    rows = [{"what": "This model", "years": metrics.get("mae_years")}]
+    rows += [
+        {"what": words, "years": known[name]["mae_years"]}
+        for name, words in _BASELINES.items()
+        if name in known
+    ]
+    if len(rows) == 1 or rows[0]["years"] is None:
+        return
+    st.subheader("Is it better than something simple?", anchor=False)
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
+        x=alt.X("years:Q", title="Mean error, years"),
+    )
+    mine = alt.condition(alt.datum.what == "This model", alt.value(BLUE), alt.value(GREY))
+    bars = base.mark_bar(size=18).encode(color=mine)
+    text = base.mark_text(align="left", dx=5).encode(text=alt.Text("years:Q", format=".1f"))
+    words = "; ".join(f"{row['what']}: {row['years']:.1f} years" for row in rows)
+    st.altair_chart(
+        described((bars + text).properties(height=alt.Step(34)), f"Mean error. {words}")
+    )
+
+
+def _say(table: pd.DataFrame, value: str, unit: str) -> str:
+    rows: list[Any] = table.to_dict("records")
+    return "; ".join(f"{row['label']} {row[value]:.2f}{unit}" for row in rows)
+
+
+def _show_groups(facts: Json) -> None:
+    everybody = {"group": "all", "value": "all", **facts.get("metrics", {})}
+    errors = _groups([everybody, *facts["subgroups"]] if facts.get("subgroups") else [])
+    covered = _groups(facts.get("coverage", []))
+    left, right = st.columns(2, gap="large")
+    if not errors.empty:
+        left.subheader("For whom is it good?", anchor=False)
+        ends = ("mae_ci_low", "mae_ci_high")
+        title, words = "Mean error, years", _say(errors, "mae_years", " years")
+        whole = facts["metrics"]["mae_years"]
+        left.altair_chart(
+            draw_groups(errors, "mae_years", ends, title, whole, f"Mean error by group: {words}")
+        )
+        left.caption("Bars: 95 % intervals. Dashed: everybody.")
+    if not covered.empty:
+        right.subheader("Do the intervals keep their word?", anchor=False)
+        ends = ("coverage_ci_low", "coverage_ci_high")
+        title, words = "Share of ages in the interval", _say(covered, "coverage", "")
+        chart = draw_groups(covered, "coverage", ends, title, DEFAULT_LEVEL, f"Coverage: {words}")
+        right.altair_chart(chart)
+        right.caption(
+            f"Bars: 95 % intervals. Dashed: the {100 * DEFAULT_LEVEL:.0f} % that are promised."
+        )
+    for name, table in (("The errors in numbers", errors), ("The intervals in numbers", covered)):
+        if not table.empty:
+            with st.expander(name):
+                order = [column for column in _SCORES if column in table]
+                st.dataframe(table, hide_index=True, column_order=order, column_config=_SCORES)
+
+
+def _show_calibration(facts: Json) -> None:
+    try:
+        reference = reference_from_json(facts["reference"])
+    except (KeyError, BrainageError):
+        st.caption("This model keeps no held-out people: no calibration plot.")
+        return
+    people = pd.DataFrame(
+        {"age_years": reference.age_years, "predicted_age_years": reference.predicted_age_years}
+    )
+    if people.empty:
+        return
+    st.subheader("Calibration: what age do people with a prediction have?", anchor=False)
+    words = f"Age against predicted age of {len(people)} held-out people, with means by decade"
+    left, right = st.columns([3, 2], gap="large")
+    left.altair_chart(draw_calibration(people, words))
+    right.markdown(
+        "Each dot is a person whom the network had not seen, spread over a cell of five years of "
+        "age by two years of gap. Blue: the mean age of people with a prediction in one decade. "
+        "On the dashed line the two agree; above it people are older than predicted, below it "
+        "younger."
+    )
+
+
+st.title("Models", anchor=False)
+models = find_models()
+if not models:
+    st.info("No model is installed. `brainage train` makes one; BRAINAGE_MODELS names a folder.")
+    st.stop()
+st.markdown("A model is as good as on people like yours: look at ages and scans before its error.")
+if len(models) > 1:
+    st.dataframe(
+        _overview(models),
+        hide_index=True,
+        column_config={
+            "Mean error, years": st.column_config.NumberColumn(format="%.1f"),
+        },
+    )
 position = st.selectbox("Show", range(len(models)), format_func=lambda n: models[n].name)
-model = models[position or 0]
-facts = _facts(model.folder)
-for title, name in (("Error by subgroup", "subgroups"), ("Coverage of intervals", "coverage")):
-    if facts.get(name):
-        st.subheader(title, anchor=False)
-        st.dataframe(pd.DataFrame(facts[name]), hide_index=True, column_order=_ORDER[name])
-if facts.get("coverage"):
-    st.altair_chart(_draw_coverage(pd.DataFrame(facts["coverage"])))
-    st.caption("Share of held-out people whose age lies in the interval, with its 95 % interval.")
-pictures = sorted(model.folder.glob("*.png"))
-for picture in pictures:
+chosen = models[position or 0]
+content = _read(chosen.folder)
+_show_summary(content)
+_show_baselines(content.get("metrics", {}))
+_show_groups(content)
+_show_calibration(content)
+for picture in sorted(chosen.folder.glob("*.png")):
     st.image(str(picture), caption=picture.stem.replace("_", " "), width=700)
-card = model.folder / CARD
+card = chosen.folder / CARD
 if card.is_file():
-    with st.expander("Model card", expanded=not pictures):
+    with st.expander("Model card: everything about this model"):
         st.markdown(card.read_text(encoding="utf-8"))

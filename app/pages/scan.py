@@ -12,7 +12,7 @@ def _start_over() -> None:
         del st.session_state[name]
 
 
-st.title("How old does this brain look?")
+st.title("How old does this brain look?", anchor=False)
 jobs = st.session_state.get("jobs", [])
 if not jobs:
     show_intake()

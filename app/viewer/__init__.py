@@ -25,11 +25,13 @@ def show_viewer(job: Job, key: str) -> None:
     html, css, js = _sources()
     mount = st.components.v2.component("brainage_viewer", html=html, css=css, js=js)
     address = publish(job)
+    shown = job.result.get("map", {})
     data: dict[str, Any] = {
         "library": "/viewer/niivue.js",
         "image": f"{address}/{IMAGE}",
         "overlay": f"{address}/{MAP}" if MAP in job.files else None,
-        "unit": job.result.get("map", {}).get("unit", ""),
+        "unit": shown.get("unit", ""),
+        "limit": shown.get("limit", 1.0),
     }
     answer = mount(data=data, key=key, on_webgl_change=lambda: None)
     if getattr(answer, "webgl", None) is False:

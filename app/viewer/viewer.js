@@ -1,5 +1,9 @@
 // Mounts NiiVue in the component. The library comes from this page's own server.
 const LEFT = "Neurological convention: the patient's left is on the left.";
+// As in the report's picture: red looks older, blue younger, faint where the map is small.
+const OLDER = { R: [253, 244, 230, 214], G: [219, 165, 97, 40], B: [199, 130, 70, 50] };
+const YOUNGER = { R: [209, 146, 67, 33], G: [229, 197, 147, 102], B: [240, 222, 195, 190] };
+const FADE = { A: [0, 90, 170, 235], I: [0, 85, 170, 255] };
 const RIGHT = "Radiological convention: the patient's left is on the right.";
 
 async function show(root, data, report) {
@@ -31,14 +35,16 @@ async function show(root, data, report) {
   const load = (path) => new URL(path, document.baseURI).href;
   const volumes = [{ url: load(data.image), name: "image.nii.gz", colormap: "gray", cal_min: 0, cal_max: 255 }];
   if (data.overlay) {
-    volumes.push({ url: load(data.overlay), name: "map.nii.gz", colormap: "warm", colormapNegative: "winter", opacity: 0.6 });
+    view.addColormap("older", { ...OLDER, ...FADE });
+    view.addColormap("younger", { ...YOUNGER, ...FADE });
+    volumes.push({ url: load(data.overlay), name: "map.nii.gz", colormap: "older", colormapNegative: "younger", opacity: 0.8 });
   }
   await view.loadVolumes(volumes);
   if (data.overlay) {
     const map = view.volumes[1];
-    const top = Math.max(Math.abs(map.robust_min ?? 0), Math.abs(map.robust_max ?? 0), 1e-9);
-    map.cal_min = top * 0.2; map.cal_max = top;
-    map.cal_minNeg = -top; map.cal_maxNeg = -top * 0.2;
+    const top = data.limit, bottom = top * 0.02;
+    map.cal_min = bottom; map.cal_max = top;
+    map.cal_minNeg = -top; map.cal_maxNeg = -bottom;
     view.updateGLVolume();
   }
   canvas.dataset.ready = "true";
@@ -88,7 +94,10 @@ export default function (component) {
   if (canvas.dataset.image === data.image) return;
   canvas.dataset.image = data.image;
   root.querySelectorAll(".mapped").forEach((part) => part.classList.toggle("hidden", !data.overlay));
-  root.querySelector(".unit").textContent = data.unit ? `(${data.unit})` : "";
+  if (data.overlay) {
+    root.querySelector(".least").textContent = `−${data.limit.toPrecision(2)}`;
+    root.querySelector(".most").textContent = `+${data.limit.toPrecision(2)} ${data.unit}`;
+  }
   show(root, data, (works) => setStateValue("webgl", works)).catch((problem) => {
     console.error("viewer:", problem);
     root.querySelector(".viewer").classList.add("hidden");

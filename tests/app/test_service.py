@@ -6,7 +6,7 @@ import time
 import pytest
 
 import app.service as module
-from app.service import Service, ServiceFullError, _suffix
+from app.service import Service, ServiceFullError, suffix_of
 from app.settings import ServerLimits
 from brainage.running.parent import Limits
 
@@ -74,10 +74,10 @@ def test_job_of_a_closed_page_is_stopped(service):
 
 
 def test_content_decides_the_suffix():
-    assert _suffix(b"\x1f\x8b...") == ".nii.gz"
-    assert _suffix(b"PK\x03\x04") == ".zip"
-    assert _suffix(bytes(128) + b"DICM") == ".dcm"
-    assert _suffix(b"text") == ".nii"
+    assert suffix_of(b"\x1f\x8b...") == ".nii.gz"
+    assert suffix_of(b"PK\x03\x04") == ".zip"
+    assert suffix_of(bytes(128) + b"DICM") == ".dcm"
+    assert suffix_of(b"text") == ".nii"
 
 
 def test_what_a_killed_server_left_is_deleted_and_what_a_living_one_has_is_not(

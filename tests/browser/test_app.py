@@ -1,72 +1,32 @@
 """The page in a real browser on a real server.
 
-BRAINAGE_TEST_MODEL names a bundle to use instead of a small one trained on phantoms;
-BRAINAGE_SCREENSHOTS a folder to keep what the browser shows.
+BRAINAGE_TEST_MODEL names a bundle to use instead of a small one trained on phantoms. Nothing here
+keeps pictures: heads are of real people (`test_pictures.py` keeps those of phantoms).
 """
 
 import gzip
-import os
-import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import nibabel as nib
 import numpy as np
-import psutil
 import pytest
 
-from tests.dicom_helpers import make_head, write_series, zip_files
-from tests.servers import free_port
+from app.task import SAMPLE_WORDS
+from tests.browser.pages import ANSWER_MS, CANVAS, open_page, run_app, wait_for, wait_for_answer
+from tests.dicom_helpers import SECRETS, make_head, write_series, zip_files
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium")
-ANSWER_MS = 240_000
-CANVAS = "canvas[data-ready=true]"
-
-
-@pytest.fixture(scope="module")
-def models(phantom_cohort, tmp_path_factory):
-    if given := os.environ.get("BRAINAGE_TEST_MODEL"):
-        return Path(given)
-    folder = tmp_path_factory.mktemp("models")
-    options = ["--preset", "phantom", "--epochs", "2", "--tracking-uri", "off"]
-    command = [sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort)]
-    subprocess.run([*command, *options, "--output", str(folder / "phantom")], check=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def server(models, tmp_path_factory):
-    """Process and address of a running page."""
-    port, log = free_port(), tmp_path_factory.mktemp("app") / "log.txt"
-    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port)]
-    environment = {**os.environ, "BRAINAGE_MODELS": str(models)}
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: answers(address), 120)
-        yield psutil.Process(process.pid), address, log
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
-        made = running.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield made
-        made.close()
+    """Process, address and log of a running page."""
+    with run_app(models, tmp_path_factory.mktemp("app")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -76,35 +36,6 @@ def page(browser, server):
     made.close()
 
 
-def open_page(browser, server):
-    made = browser.new_page(viewport={"width": 1280, "height": 1000})
-    made.foreign = []
-    own = (server[1], server[1].replace("http", "ws"), "data:", "blob:")
-    made.on("request", lambda r: None if r.url.startswith(own) else made.foreign.append(r.url))
-    made.goto(server[1])
-    made.get_by_text("How old does this brain look?").wait_for(timeout=60_000)
-    return made
-
-
-def answers(address):
-    try:
-        return urlopen(address, timeout=5).status == 200
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.3)
-
-
-def keep(page, name):
-    if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / name))
-
-
 def give(page, files, age=None):
     page.locator("input[type=file]").set_input_files(files)
     if age is not None:
@@ -112,10 +43,6 @@ def give(page, files, age=None):
         field.fill(str(age))
         field.press("Tab")
     page.get_by_role("button", name="Examine", exact=True).click(timeout=60_000)
-
-
-def wait_for_answer(page):
-    page.get_by_text("Examine another scan").wait_for(timeout=ANSWER_MS)
 
 
 def ixi_head(data_root):
@@ -131,10 +58,8 @@ def nifti(data):
 
 
 def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
-    keep(page, "app_upload.png")
     give(page, str(ixi_head(data_root)), age=63)
     page.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
-    keep(page, "app_progress.png")
     wait_for_answer(page)
     assert page.get_by_role("status").first.is_visible()
     assert "years" in page.get_by_test_id("stMetricValue").inner_text()
@@ -148,9 +73,7 @@ def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
     wait_for(lambda: canvas.get_attribute("data-overlay") == "off", 20)
     page.get_by_label("Show map").check()
     wait_for(lambda: canvas.get_attribute("data-overlay") == "on", 20)
-    keep(page, "app_result.png")
     canvas.scroll_into_view_if_needed()
-    keep(page, "app_viewer.png")
     with page.expect_download() as download:
         page.get_by_role("button", name="Report as PDF").click()
     path = tmp_path / "report.pdf"
@@ -163,7 +86,8 @@ def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
 def test_sample_warns_that_it_is_synthetic_before_the_age(page):
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
-    assert page.get_by_test_id("stMetricValue").is_visible()
+    warning, age = page.get_by_text(SAMPLE_WORDS), page.get_by_test_id("stMetricValue")
+    assert warning.bounding_box()["y"] < age.bounding_box()["y"]
 
 
 def test_dicom_zip_is_answered(page, tmp_path):
@@ -172,6 +96,24 @@ def test_dicom_zip_is_answered(page, tmp_path):
     give(page, str(zip_files(tmp_path / "series.zip", files)))
     wait_for_answer(page)
     assert page.get_by_text("broke off").count() == 0
+
+
+def test_series_of_a_dicom_zip_can_be_chosen_and_the_best_is_offered_first(page, tmp_path):
+    files = write_series(tmp_path / "a", make_head(), number=2, description=" ".join(SECRETS))
+    files += write_series(tmp_path / "b", make_head(), number=5, description="MPRAGE post Gd")
+    files += write_series(tmp_path / "c", make_head(), number=7, skip=(9,))
+    path = zip_files(tmp_path / "series.zip", files)
+    page.locator("input[type=file]").set_input_files(str(path))
+    box = page.get_by_role("combobox", name="Series of series.zip")
+    box.wait_for(timeout=60_000)
+    assert "Series 2: looks T1-weighted" in box.locator("xpath=ancestor::*[5]").inner_text()
+    page.get_by_text("Not usable: Series 7").wait_for()
+    box.click()
+    page.get_by_role("option", name="Series 5: looks T1-weighted, with contrast agent").click()
+    page.get_by_role("button", name="Examine", exact=True).click(timeout=60_000)
+    wait_for_answer(page)
+    assert page.get_by_text("series.zip, series 5").count()
+    assert not any(secret in page.content() for secret in SECRETS)
 
 
 BAD = {
@@ -263,4 +205,3 @@ def test_other_pages_open_without_foreign_requests(page, title):
     page.wait_for_timeout(2000)
     assert page.get_by_test_id("stException").count() == 0
     assert page.foreign == []
-    keep(page, f"app_{title.split()[0].lower()}.png")

@@ -1,0 +1,27 @@
+"""Terms that are not everyday, in plain words."""
+
+PREDICTED = (
+    "The age of a healthy person of the training cohort whose brain looks like this one. The "
+    "interval holds the true age of about nine in ten such people."
+)
+CHECKS = {
+    "Taken for": "what the program thinks it was given: a whole head, a brain cut out of one, or "
+    "a brain that already lies in the standard space (MNI).",
+    "Agreement with the template": "how much the brain resembles an average brain after being "
+    "laid upon it. 1 is the same; most good scans have 0.4 to 0.7.",
+    "Overlap of the brain's outline": "how much of both outlines is shared; 1 is all.",
+    "Contrast": "how much brighter white matter is than grey matter, as a multiple of the brain's "
+    "spread of brightness. Near or below 0 the scan is hardly T1-weighted.",
+    "Noise": "speckle that a voxel does not share with its neighbours; more is worse.",
+    "Sharpness": "how steep edges are; less may mean motion or thick slices.",
+    "Unlike the training scans": "how many percent of the training scans look more usual to the "
+    "network. Near 100: do not trust the age.",
+}
+GAPS = {
+    "Brain-age gap": "predicted age minus age. It is the error of the prediction, and holds "
+    "biology, scanner, motion and chance.",
+    "Percentile": "how many percent of people of about the same age, whom the network had not "
+    "seen, have a smaller gap. 50 is the middle; 5 and 95 are seen in every tenth person.",
+    "Gap corrected for age bias": "predictions lean to the middle of the training ages; this gap "
+    "has that lean taken out, by use of the age. For comparing groups only.",
+}

@@ -1,0 +1,34 @@
+"""Fixtures of the browser tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.browser.pages import CHROMIUM
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as running:
+        flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
+        made = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def models(phantom_cohort, tmp_path_factory):
+    """Folder of bundles; BRAINAGE_TEST_MODEL names another."""
+    if given := os.environ.get("BRAINAGE_TEST_MODEL"):
+        return Path(given)
+    folder = tmp_path_factory.mktemp("models")
+    options = ["--preset", "phantom", "--epochs", "2", "--tracking-uri", "off"]
+    command = [sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort)]
+    subprocess.run([*command, *options, "--output", str(folder / "phantom")], check=True)
+    return folder

@@ -1,0 +1,82 @@
+"""A running page, and a browser to look at it with."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+
+from tests.servers import free_port
+
+CHROMIUM = shutil.which("chromium")
+ANSWER_MS = 240_000
+CANVAS = "canvas[data-ready=true]"
+TITLE = "How old does this brain look?"
+
+
+@contextmanager
+def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
+    """Process, address and log of a page that runs in a folder."""
+    port, log = free_port(), folder / "app.log"
+    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port)]
+    root = str(Path(__file__).parents[2])
+    variables = {"BRAINAGE_MODELS": str(models), "PYTHONPATH": root, **environment}
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **variables}, stdout=stream, stderr=stream
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: answers(address), 120)
+        yield psutil.Process(process.pid), address, log
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def open_page(browser, server, width=1280, height=1000):
+    """A page of its own; `foreign` lists requests to other hosts."""
+    made = browser.new_page(viewport={"width": width, "height": height})
+    made.foreign = []
+    own = (server[1], server[1].replace("http", "ws"), "data:", "blob:")
+    made.on("request", lambda r: None if r.url.startswith(own) else made.foreign.append(r.url))
+    made.goto(server[1])
+    made.get_by_text(TITLE).wait_for(timeout=60_000)
+    return made
+
+
+def answers(address):
+    try:
+        return urlopen(address, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come true"
+        time.sleep(0.3)
+
+
+def wait_for_answer(page):
+    page.get_by_text("Examine another scan").wait_for(timeout=ANSWER_MS)
+
+
+def keep(page, name, whole=False):
+    """Keep what the browser shows in BRAINAGE_SCREENSHOTS; `whole` makes the window high enough."""
+    if not (folder := os.environ.get("BRAINAGE_SCREENSHOTS")):
+        return
+    size = page.viewport_size
+    if whole:
+        high = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+        page.set_viewport_size({"width": size["width"], "height": high + 60})
+        page.wait_for_timeout(1500)
+    page.screenshot(path=str(Path(folder) / name))
+    page.set_viewport_size(size)

@@ -1,0 +1,142 @@
+"""What a real `brainage compare` and `register` leave in MLflow, on our page and on MLflow's own.
+
+Renew the pictures of the docs; none shows a real person:
+BRAINAGE_SCREENSHOTS=docs/pictures pytest -m slow tests/browser/test_pictures.py
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.task import SAMPLE_WORDS
+from tests.browser.pages import CANVAS, keep, open_page, run_app, wait_for, wait_for_answer
+from tests.servers import run_mlflow
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+def call(folder, *arguments, **environment):
+    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    subprocess.run(command, cwd=folder, env=variables, check=True)
+
+
+@pytest.fixture(scope="module")
+def tracked(phantom_cohort, tmp_path_factory):
+    """MLflow's address, and the folder of a comparison whose second method is the champion."""
+    folder = tmp_path_factory.mktemp("tracked")
+    with run_mlflow(f"sqlite:///{folder / 'mlflow.db'}", folder) as server:
+        compared = ["compare", "--cohort", str(phantom_cohort), "--preset", "phantom"]
+        compared += ["--seeds", "2", "--folds", "2", "--epochs", "6", "--output", "comparison"]
+        call(folder, *compared, MLFLOW_TRACKING_URI=server.uri)
+        model = "comparison/runs/lfnn_l-seed0-fold0"
+        call(folder, "register", "--model", model, MLFLOW_TRACKING_URI=server.uri)
+        yield server.uri, folder
+
+
+@pytest.fixture(scope="module")
+def server(tracked, tmp_path_factory):
+    """The page beside that tracker, with no model but the released one and the champion."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "models").mkdir()
+    places = {"MLFLOW_TRACKING_URI": tracked[0], "BRAINAGE_CACHE": str(folder / "cache")}
+    with run_app(folder / "models", folder, **places) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser, server):
+    made = open_page(browser, server)
+    yield made
+    made.close()
+
+
+def go_to(page, title):
+    page.get_by_role("link", name=title).click()
+    page.get_by_role("heading", name=title).first.wait_for(timeout=60_000)
+
+
+def test_sample_from_upload_to_report(page):
+    keep(page, "app_upload.png", whole=True)
+    page.get_by_role("button", name="Try the built-in sample").click()
+    page.get_by_text("Finding and checking the brain").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3000)
+    keep(page, "app_progress.png", whole=True)
+    wait_for_answer(page)
+    canvas = page.locator(CANVAS)
+    canvas.wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    assert page.get_by_text(SAMPLE_WORDS).is_visible()
+    keep(page, "app_result.png", whole=True)
+    if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
+        page.locator("section.viewer").screenshot(path=str(Path(folder) / "app_viewer.png"))
+    assert page.foreign == []
+
+
+def test_champion_is_offered_and_shown_with_its_quality(page):
+    def found():
+        page.reload()
+        go_to(page, "Models")
+        page.wait_for_timeout(2000)
+        return page.get_by_text("brainage version 1 (champion)").count()
+
+    wait_for(found, 120)
+    page.get_by_role("heading", name="For whom is it good?").wait_for(timeout=30_000)
+    assert page.foreign == []
+    box = page.get_by_role("combobox", name="Show")
+    box.click()
+    page.get_by_role("option").nth(1).click()
+    page.get_by_role("heading", name="Calibration").wait_for(timeout=30_000)
+    page.wait_for_timeout(3000)
+    keep(page, "app_models.png", whole=True)
+
+
+def test_champion_predicts(page):
+    def found():
+        page.reload()
+        page.get_by_text("Model, map and report").click(timeout=60_000)
+        page.wait_for_timeout(1000)
+        return page.get_by_text("brainage version 1 (champion)").count()
+
+    wait_for(found, 120)
+    page.get_by_role("button", name="Try the built-in sample").click()
+    wait_for_answer(page)
+    assert page.get_by_text("brainage version 1 (champion)").first.is_visible()
+    assert page.get_by_test_id("stMetricValue").is_visible()
+
+
+def test_compare_page_shows_the_numbers_of_the_command(page, tracked):
+    go_to(page, "Compare methods")
+    page.get_by_role("heading", name="How fast does each learn?").wait_for(timeout=90_000)
+    page.wait_for_timeout(3000)
+    lines = (tracked[1] / "comparison" / "comparison.md").read_text().splitlines()
+    written = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:4]]
+    rows = page.locator("table").first.locator("tr").all()
+    shown = [row.locator("th, td").all_inner_texts() for row in rows]
+    assert shown == [written[0], *written[2:]]
+    charts = page.locator("[data-testid=stVegaLiteChart] svg[aria-label], svg.marks")
+    assert charts.count() >= 4
+    keep(page, "app_compare.png", whole=True)
+    page.get_by_text("Group by seed").click()
+    page.get_by_text("seed", exact=True).first.wait_for(timeout=30_000)
+    link = page.get_by_role("link", name="Open this comparison in MLflow").get_attribute("href")
+    assert link.startswith(f"{tracked[0]}/#/experiments/")
+    assert page.foreign == []
+
+
+def test_chart_page_of_mlflow_shows_both_methods_at_first_sight(browser, tracked):
+    page = browser.new_page(viewport={"width": 1400, "height": 1500})
+    page.goto(f"{tracked[0]}/#/experiments/1/runs?compareRunsMode=CHART")
+    for name in ("test_mae_years", "seconds_per_epoch", "peak_memory_mb", "val_mae_years"):
+        for method in ("bp", "lfnn_l"):
+            page.get_by_text(f"{name}/{method}").first.wait_for(timeout=90_000)
+    if page.get_by_role("button", name="Close", exact=True).count():
+        page.get_by_role("button", name="Close", exact=True).last.click()
+    page.wait_for_timeout(4000)
+    if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / "mlflow_chart.png"))
+    page.close()
