@@ -152,9 +152,7 @@ def _show_groups(facts: Json) -> None:
         title, words = "Share of ages in the interval", _say(covered, "coverage", "")
         chart = draw_groups(covered, "coverage", ends, title, DEFAULT_LEVEL, f"Coverage: {words}")
         right.altair_chart(chart)
-        right.caption(
-            f"Bars: 95 % intervals. Dashed: the {100 * DEFAULT_LEVEL:.0f} % that are promised."
-        )
+        right.caption(f"Bars: 95 % intervals. Dashed: the promised {100 * DEFAULT_LEVEL:.0f} %.")
     for name, table in (("The errors in numbers", errors), ("The intervals in numbers", covered)):
         if not table.empty:
             with st.expander(name):

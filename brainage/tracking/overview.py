@@ -41,13 +41,18 @@ def log_overview(
         Columns of `results` and what the metric is called.
     """
     if not curves.empty:
-        means = curves.groupby(["epoch", "method"])[CURVE].mean().dropna()
-        for epoch, values in means.groupby(level="epoch"):
-            named = {_name(CURVE, method): value for (_, method), value in values.items()}
-            run.log_metrics(named, step=int(epoch))
-    medians = results.groupby("method", sort=False)[list(bars)].median().rename(columns=bars)
+        means = curves.groupby(["epoch", "method"], as_index=False)[CURVE].mean().dropna()
+        for epoch in sorted(set(means["epoch"])):
+            part = means[means["epoch"] == epoch]
+            values = zip(part["method"], part[CURVE], strict=True)
+            run.log_metrics({_name(CURVE, method): value for method, value in values}, int(epoch))
+    medians = results.groupby("method", sort=False)[list(bars)].median()
     run.log_metrics(
-        {_name(name, method): row[name] for method, row in medians.iterrows() for name in medians}
+        {
+            _name(metric, method): float(value)
+            for column, metric in bars.items()
+            for method, value in medians[column].items()
+        }
     )
 
 

@@ -49,6 +49,15 @@ def test_jobs_wait_in_order_and_know_their_place(service):
     wait_for(lambda: all(job.state == "done" for job in others))
 
 
+def test_task_of_a_moment_goes_to_the_front(service):
+    first = submit(service, 30.0)
+    wait_for(lambda: first.state == "running")
+    scan = submit(service)
+    look = service.submit(b"PK", {"seconds": 0.0}, lambda: True, "tests.child_tasks:app_task")
+    assert [service.place(job) for job in (look, scan)] == [1, 2]
+    service.cancel(first)
+
+
 def test_line_that_is_full_says_so(service):
     first = submit(service, 30.0)
     wait_for(lambda: first.state == "running")

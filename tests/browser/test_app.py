@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 from app.task import SAMPLE_WORDS
-from tests.browser.pages import ANSWER_MS, CANVAS, open_page, run_app, wait_for, wait_for_answer
+from tests.browser.pages import (
+    ANSWER_MS,
+    CANVAS,
+    CHROMIUM,
+    open_page,
+    run_app,
+    wait_for,
+    wait_for_answer,
+)
 from tests.dicom_helpers import SECRETS, make_head, write_series, zip_files
 
 pytestmark = pytest.mark.slow
@@ -81,6 +89,39 @@ def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
     text = subprocess.run(["pdftotext", str(path), "-"], capture_output=True, text=True, check=True)
     assert "Research use only" in text.stdout
     assert page.foreign == []
+
+
+def test_browser_without_webgl_gets_a_simpler_viewer(browser, server):
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-3d-apis"]
+    plain = browser.browser_type.launch(executable_path=CHROMIUM, args=flags)
+    page = open_page(plain, server)
+    page.get_by_role("button", name="Try the built-in sample").click()
+    wait_for_answer(page)
+    page.get_by_text("This browser has no WebGL").wait_for(timeout=60_000)
+    frame = page.frame_locator("iframe")
+    frame.locator("canvas").first.wait_for(timeout=60_000)
+    assert page.foreign == []
+    plain.close()
+
+
+def test_scan_is_examined_by_keyboard_alone(page):
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText").strip().endswith("sample"):
+            break
+    page.keyboard.press("Enter")
+    wait_for_answer(page)
+    canvas = page.locator(CANVAS)
+    canvas.wait_for(timeout=60_000)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.shadowRoot?.activeElement?.tagName") == "CANVAS":
+            break
+        if page.evaluate("document.activeElement.tagName") == "CANVAS":
+            break
+    before = canvas.get_attribute("data-mm")
+    page.keyboard.press("ArrowUp")
+    wait_for(lambda: canvas.get_attribute("data-mm") != before, 20)
 
 
 def test_sample_warns_that_it_is_synthetic_before_the_age(page):

@@ -113,7 +113,6 @@ def test_chart_page_shows_both_methods_at_first_sight(server, page):
     names = ("peak_memory_mb", "seconds_per_epoch", "test_mae_years", "val_mae_years")
     texts = tuple(f"{name}/{method}" for name in names for method in ("bp", "lfnn_l"))
     show(page, f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART", texts)
-    keep(page, "mlflow_chart.png")
 
 
 def test_compare_page_shows_both_methods(server, page):
