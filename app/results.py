@@ -23,6 +23,19 @@ _COLUMNS = (
     "gap_percentile",
     "ood_percentile",
 )
+_HEADINGS = {
+    "scan": "No.",
+    "file": "File",
+    "verdict": "Checks",
+    "age_years": st.column_config.NumberColumn("Age", format="%.1f"),
+    "predicted_age_years": st.column_config.NumberColumn("Predicted age", format="%.1f"),
+    "interval_low_years": st.column_config.NumberColumn("from", format="%.1f"),
+    "interval_high_years": st.column_config.NumberColumn("to", format="%.1f"),
+    "brain_age_gap_years": st.column_config.NumberColumn("Gap, raw", format="%+.1f"),
+    "gap_percentile": st.column_config.NumberColumn("Percentile of the gap", format="%.0f"),
+    "ood_percentile": st.column_config.NumberColumn("Unlike training scans", format="%.0f"),
+    "reason": "Reason",
+}
 
 
 def show_results(jobs: list[Job], one_person: bool) -> None:
@@ -154,7 +167,7 @@ def _show_timeline(jobs: list[Job]) -> None:
 def _show_batch(jobs: list[Job]) -> None:
     table = [table_row(number, job) for number, job in enumerate(jobs, start=1)]
     st.subheader(f"{len(jobs)} scans", anchor=False)
-    st.dataframe(table, hide_index=True, width="stretch")
+    st.dataframe(table, hide_index=True, width="stretch", column_config=_HEADINGS)
     left, right = st.columns(2)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]))

@@ -3,7 +3,8 @@ const LEFT = "Neurological convention: the patient's left is on the left.";
 // As in the report's picture: red looks older, blue younger, faint where the map is small.
 const OLDER = { R: [253, 244, 230, 214], G: [219, 165, 97, 40], B: [199, 130, 70, 50] };
 const YOUNGER = { R: [209, 146, 67, 33], G: [229, 197, 147, 102], B: [240, 222, 195, 190] };
-const FADE = { A: [0, 90, 170, 235], I: [0, 85, 170, 255] };
+const STEPS = { A: [0, 64, 128, 255], I: [0, 85, 170, 255] };
+const FADING_BELOW_LEAST = 2;  // NiiVue's ZERO_TO_MAX_TRANSLUCENT_BELOW_MIN
 const RIGHT = "Radiological convention: the patient's left is on the right.";
 
 async function show(root, data, report) {
@@ -20,7 +21,7 @@ async function show(root, data, report) {
   const say = () => { place.textContent = `${text.mm} ${canvas.dataset.radiological === "true" ? RIGHT : LEFT}`; };
   const text = { mm: "" };
   const view = new Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.62, 0, 0.8], crosshairWidth: 1,
+    backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.62, 0, 0.8], crosshairWidth: 0.5,
     isRadiologicalConvention: false, show3Dcrosshair: false, multiplanarShowRender: 0, dragAndDropEnabled: false,
     loadingText: "loading the scan", sagittalNoseLeft: true, logLevel: "error",
     onLocationChange: (where) => {
@@ -35,14 +36,15 @@ async function show(root, data, report) {
   const load = (path) => new URL(path, document.baseURI).href;
   const volumes = [{ url: load(data.image), name: "image.nii.gz", colormap: "gray", cal_min: 0, cal_max: 255 }];
   if (data.overlay) {
-    view.addColormap("older", { ...OLDER, ...FADE });
-    view.addColormap("younger", { ...YOUNGER, ...FADE });
+    view.addColormap("older", { ...OLDER, ...STEPS });
+    view.addColormap("younger", { ...YOUNGER, ...STEPS });
     volumes.push({ url: load(data.overlay), name: "map.nii.gz", colormap: "older", colormapNegative: "younger", opacity: 0.8 });
   }
   await view.loadVolumes(volumes);
   if (data.overlay) {
     const map = view.volumes[1];
-    const top = data.limit, bottom = top * 0.02;
+    const top = data.limit, bottom = top * 0.8;
+    map.colormapType = FADING_BELOW_LEAST;
     map.cal_min = bottom; map.cal_max = top;
     map.cal_minNeg = -top; map.cal_maxNeg = -bottom;
     view.updateGLVolume();

@@ -21,6 +21,11 @@ _MEASURES = {
     "sharpness": "Sharpness",
     "slice_mm": "Slice thickness, mm",
 }
+_KINDS = {
+    "raw head": "whole head",
+    "extracted brain": "brain without skull",
+    "mni brain": "brain in standard space",
+}
 _VERDICT_WORDS = {
     "ok": "Scan passed the checks",
     "flagged": "Look at the scan before using the result",
@@ -220,7 +225,8 @@ def _corrected_row(findings: Findings, corrected: float | None) -> Row | None:
 
 
 def _checks(findings: Findings) -> tuple[Row, ...]:
-    rows = [Row("Taken for", findings.recognised)] if findings.recognised else []
+    kind = _KINDS.get(findings.recognised, findings.recognised)
+    rows = [Row("Taken for", kind)] if kind else []
     rows += [
         Row(words, f"{findings.measures[name]:.2f}")
         for name, words in _MEASURES.items()

@@ -40,7 +40,7 @@ def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
         process.wait(30)
 
 
-def open_page(browser, server, width=1280, height=1000):
+def open_page(browser, server, width=1280, height=720):
     """A page of its own; `foreign` lists requests to other hosts."""
     made = browser.new_page(viewport={"width": width, "height": height})
     made.foreign = []
