@@ -5,11 +5,9 @@ import streamlit as st
 from app.settings import ServerLimits
 
 limits = ServerLimits()
-st.title("Privacy and limits")
+st.title("Privacy and limits", anchor=False)
 st.markdown(
     f"""
-**Research use only. Not a diagnosis.**
-
 - Your scan goes to the server that shows this page, and to nobody else: this page loads nothing
   from other hosts.
 - It is held in memory and in a private temporary folder while it is examined. The folder is
