@@ -73,6 +73,8 @@ def keep(page, name, whole=False):
     """Keep what the browser shows in BRAINAGE_SCREENSHOTS; `whole` makes the window high enough."""
     if not (folder := os.environ.get("BRAINAGE_SCREENSHOTS")):
         return
+    # What an unfinished rerun has not drawn anew is pale.
+    page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=ANSWER_MS)
     size = page.viewport_size
     if whole:
         high = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
