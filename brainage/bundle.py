@@ -130,8 +130,11 @@ def save_bundle(
         ``cohort``, ``split_id_hashes``, ``metrics``, ``calibration`` and the like; versions are
         added here.
     half : bool
-        Round weights to float16; they are float32 again when loaded.
+        Round weights to float16; they are float32 again when loaded. Hidden heads that no
+        prediction reads are left out: they are most of a small network.
     """
+    if half and config.inference.average_heads == "none":
+        model = model.to_plain()
     weights = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     complete = describe([model], config) | facts
     _write(folder, {WEIGHTS: save(weights)}, config, complete, ood, {})
@@ -200,8 +203,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         config = load_config(folder / "config.yaml")
         facts = json.loads(content["bundle.json"])
-        model = build_model(config)
-        model.load_state_dict(load(content[WEIGHTS]))
+        model = _build_for(config, load(content[WEIGHTS]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(
@@ -209,6 +211,16 @@ def load_bundle(folder: Path) -> Bundle:
         ) from error
     model.eval()
     return Bundle(model, config, facts, manifest["sha256"][WEIGHTS], ood=_read_ood(content))
+
+
+def _build_for(config: Config, weights: Mapping[str, Tensor]) -> BlockStack:
+    """Network of a bundle with its weights; without hidden heads where the bundle has none."""
+    model = build_model(config)
+    plain = model.to_plain()
+    if plain.state_dict().keys() == weights.keys():
+        model = plain
+    model.load_state_dict(weights)
+    return model
 
 
 def bundle_files(folder: Path) -> list[str]:

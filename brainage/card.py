@@ -119,7 +119,7 @@ def _intervals(facts: Json) -> list[str]:
     people = sum(len(band) for band in calibration["scores"])
     lines = ["## Intervals", ""]
     lines += [
-        f"Split conformal, {calibration['kind']} scores of {people} people "
+        f"Split conformal, {calibration['kind'].replace('_', '-')} scores of {people} people "
         f"({calibration['source']}), {len(calibration['scores'])} bands of predicted age.",
         "",
     ]

@@ -20,6 +20,7 @@ from pipelines import (
     cli_study,
 )
 from pipelines.options import (
+    AddCohortOption,
     AnyModelOption,
     BaselinesOption,
     BatchOption,
@@ -83,6 +84,7 @@ def root(
 def train(
     cohort: CohortOption,
     output: OutputOption,
+    add_cohort: AddCohortOption = None,
     preset: PresetOption = "cnn3d_light",
     config: ConfigOption = None,
     method: Annotated[
@@ -132,7 +134,9 @@ def train(
         settings = resolve_config(preset, config, changes, set_ or [])
         chosen = parse_baselines(baselines)
         scans = ScanOptions(jobs, mask, brain_extraction_command)
-        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache, scans)
+        cohort_options = build_cohort_options(
+            cohort, where, column, skip_bad, cache, scans, add_cohort
+        )
 
         from pipelines import train as job
 
@@ -160,6 +164,7 @@ def train(
 def compare(
     cohort: CohortOption,
     output: OutputOption = Path("comparison"),
+    add_cohort: AddCohortOption = None,
     methods: Annotated[
         str, typer.Option("--methods", help="Methods, separated by commas.")
     ] = "bp,lfnn_l",
@@ -201,7 +206,9 @@ def compare(
         settings = resolve_config(preset, config, changes, set_ or [])
         chosen = parse_methods(methods)
         scans = ScanOptions(jobs, mask, brain_extraction_command)
-        cohort_options = build_cohort_options(cohort, where, column, skip_bad, cache, scans)
+        cohort_options = build_cohort_options(
+            cohort, where, column, skip_bad, cache, scans, add_cohort
+        )
 
         from pipelines import compare as job
         from pipelines.train import TrainOptions

@@ -30,7 +30,10 @@ MeasureOption = Annotated[
 
 
 def groups(
-    predictions: PredictionsOption,
+    predictions: Annotated[
+        list[Path],
+        typer.Option("--predictions", help="Table of `train` or `predict`. May be repeated."),
+    ],
     group: Annotated[str, typer.Option("--group", help='Cases: "CDR > 0", or a column.')],
     output: OutputOption,
     cohort: JoinOption = None,

@@ -10,7 +10,7 @@ from pipelines.options import DebugOption, DeviceOption, TrackingOption
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="s1 … s10, fig_s1 … fig_s11, methods, adaptive.")],
+    name: Annotated[str, typer.Argument(help="s1 … s10, fig_s1 … fig_s11, methods, brain_age …")],
     quick: Annotated[
         bool, typer.Option("--quick", help="Reduced budget, in minutes; labelled so.")
     ] = False,

@@ -20,7 +20,10 @@ DEMO_SUBJECTS = 120
 
 @dataclass(frozen=True)
 class CohortOptions:
-    """What the command line says of a cohort."""
+    """What the command line says of a cohort.
+
+    Filter, columns and masks are those of `source`; the cohorts of `more` are taken whole.
+    """
 
     source: str
     where: str | None = None
@@ -28,6 +31,7 @@ class CohortOptions:
     skip_bad: bool = False
     cache: Path | None = None
     scans: ScanOptions = field(default_factory=ScanOptions)
+    more: tuple[str, ...] = ()
 
     @property
     def cache_dir(self) -> Path:
@@ -36,19 +40,27 @@ class CohortOptions:
 
 
 def read_options(options: CohortOptions, *, require_age: bool = True) -> "CohortReading":
-    """Read the table or folder, or make the demo's phantoms in the cache."""
+    """Read the table or folder and those beside it, or make the demo's phantoms in the cache."""
     from brainage.data.cohort import read_cohort
+    from brainage.data.join import join_readings
 
     source = options.source
     if source == DEMO:
         source = str(make_phantoms(options.cache_dir / "phantoms"))
-    return read_cohort(
+    first = read_cohort(
         source,
         columns=options.columns,
         where=options.where,
         skip_bad=options.skip_bad,
         require_age=require_age,
     )
+    if not options.more:
+        return first
+    others = [
+        read_cohort(name, skip_bad=options.skip_bad, require_age=require_age)
+        for name in options.more
+    ]
+    return join_readings([first, *others])
 
 
 def table_folder(source: str) -> Path:
@@ -88,7 +100,8 @@ def prepare_options(
 
     reading = read_options(options)
     table = reading.cohort.table
-    how = options.scans.build(table, table_folder(reading.cohort.source))
+    folder = table_folder(options.source if options.more else reading.cohort.source)
+    how = options.scans.build(table, folder)
     with scan_progress("preparing scans") as progress:
         prepared = prepare_cohort(
             list(table["path"]),

@@ -20,6 +20,7 @@ from brainage.evaluation.age_bias import (
 )
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.metrics import age_metrics, constant_predictor
+from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import records
 from brainage.evaluation.science_figures import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
@@ -84,6 +85,11 @@ def evaluate(
     error = float(abs(constant - known["age_years"]).mean())
     metrics["baselines"] = {"constant": {"mae_years": error}}
     metrics |= extra
+    gain = calibration_gain(
+        known["age_years"], known["predicted_age_years"], subject_ids=list(known["subject_id"])
+    )
+    if gain is not None:
+        metrics["after_calibration"] = gain
     coverage = coverage_of(known)
     if len(coverage):
         write_table(coverage, output / "coverage.csv")
@@ -99,6 +105,12 @@ def evaluate(
         f"{metrics['mae_ci_high']:.2f}, n {metrics['n']}), constant predictor "
         f"{error:.2f}; written to {output}"
     )
+    if gain is not None:
+        say(
+            f"with {gain['controls']} of these people as controls (`brainage calibrate`) the "
+            f"others' MAE is {gain['mae_years']:.2f} (95 % of {gain['draws']} draws: "
+            f"{gain['mae_range_low']:.2f} to {gain['mae_range_high']:.2f})"
+        )
     return metrics
 
 

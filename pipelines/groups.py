@@ -1,5 +1,6 @@
 """`brainage groups` and `brainage reliability`: what a prediction table says about people."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ GAP = "brain_age_gap_years"
 
 
 def groups(
-    predictions: Path,
+    predictions: Sequence[Path],
     group: str,
     output: Path,
     cohort_options: CohortOptions | None,

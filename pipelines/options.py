@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 CohortOption = Annotated[
     str, typer.Option("--cohort", help="CSV/TSV table, BIDS folder, or demo (phantoms).")
 ]
+AddCohortOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--add-cohort",
+        help="Another cohort beside it, taken whole; its folder is the site. Repeatable.",
+    ),
+]
 WhereOption = Annotated[
     str | None,
     typer.Option("--where", help='Keep rows, for example "CDR != CDR or CDR == 0".'),
@@ -108,6 +115,7 @@ def build_cohort_options(
     skip_bad: bool,
     cache: Path | None,
     scans: "ScanOptions | None" = None,
+    more: list[str] | None = None,
 ) -> "CohortOptions":
     """Collect what the command line says of a cohort."""
     from pipelines.cohorts import CohortOptions
@@ -115,4 +123,5 @@ def build_cohort_options(
     from pipelines.masks import ScanOptions
 
     pairs = parse_pairs(columns or [], "--column")
-    return CohortOptions(source, where, pairs, skip_bad, cache, scans or ScanOptions())
+    scans = scans or ScanOptions()
+    return CohortOptions(source, where, pairs, skip_bad, cache, scans, tuple(more or ()))

@@ -1,5 +1,6 @@
 """Prediction tables as other commands read them, joined with what a cohort says of the scans."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,31 @@ from pipelines.console import warn
 from pipelines.evaluate import read_predictions
 
 
-def read_joined(predictions: Path, cohort_options: CohortOptions | None) -> pd.DataFrame:
+def read_joined(
+    predictions: Path | Sequence[Path], cohort_options: CohortOptions | None
+) -> pd.DataFrame:
     """Read predictions, and add a cohort's columns by scan id where a cohort is given.
+
+    Several tables are put below each other: controls out of fold, cases by the ensemble.
 
     Raises
     ------
     CohortError
-        If the table cannot be read, or no scan of it is in the cohort.
+        If a table cannot be read, two have a scan in common, or none of the scans is in the
+        cohort.
     """
-    table = read_predictions(predictions)
+    paths = [predictions] if isinstance(predictions, Path) else list(predictions)
+    table = pd.concat([read_predictions(path) for path in paths], ignore_index=True)
+    where = " and ".join(str(path) for path in paths)
+    if len(paths) > 1 and (twice := table["scan_id"].duplicated()).any():
+        problem = f"{int(twice.sum())} scans are in two tables, the first is "
+        raise CohortError(where, f"{problem}{table.loc[twice, 'scan_id'].iloc[0]!r}.")
     if cohort_options is None:
         return table
     cohort = read_options(cohort_options, require_age=False).cohort.table
     known = table["scan_id"].isin(cohort["scan_id"])
     if not known.any():
-        raise CohortError(str(predictions), f"shares no scan id with {cohort_options.source}.")
+        raise CohortError(where, f"shares no scan id with {cohort_options.source}.")
     if not known.all():
         warn(f"{int((~known).sum())} predictions are not in the cohort and are left out.")
     # What the cohort says of a person is nearer the source than what a prediction table repeats.

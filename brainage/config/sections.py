@@ -326,14 +326,14 @@ class InferenceConfig(Settings):
         Read the network's output, or average the predictions of all blocks' heads.
     mirror : bool
         Average the predictions of a scan and of its mirror image (left and right exchanged).
-    interval : {"absolute", "normalised"}
-        Intervals of one width in each band of predicted age, or wider where the distribution
-        over age bins is (see `brainage.evaluation.conformal`).
+    interval : {"two_sided", "absolute", "normalised"}
+        In each band of predicted age as far to either side as the residuals reach, or of one
+        width, or wider where the distribution over age bins is (`brainage.evaluation.conformal`).
     min_band_scans : int
         Bands of predicted age are joined until each calibrates on so many people.
     """
 
     average_heads: Literal["none", "all"] = "none"
     mirror: bool = False
-    interval: Literal["absolute", "normalised"] = "absolute"
+    interval: Literal["two_sided", "absolute", "normalised"] = "two_sided"
     min_band_scans: Annotated[int, Field(ge=1)] = 40

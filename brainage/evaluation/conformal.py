@@ -5,6 +5,10 @@ at level 1 - α takes their ⌈(n + 1)(1 - α)⌉-th smallest score q and covers
 scan with probability at least 1 - α, whatever the network does (Vovk et al. 2005; Lei et al. 2018,
 doi:10.1080/01621459.2017.1307116). Bands of *predicted* age are calibrated apart (Mondrian
 conformal prediction, Vovk et al. 2005): the true age is not known when it is predicted.
+
+A network pulls towards the mean age, so that in a band of old people the true age lies above the
+prediction more often than below it. ``two_sided`` takes signed residuals and gives each tail α/2
+(Romano et al. 2019, arXiv 1905.03222, section 6, does so for quantile regression).
 """
 
 import math
@@ -21,7 +25,7 @@ from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
 from brainage.evaluation.metrics import check_columns, iterate_subgroups
 from brainage.types import DoubleArray, Json
 
-IntervalKind = Literal["absolute", "normalised"]
+IntervalKind = Literal["absolute", "normalised", "two_sided"]
 INTERVAL_COLUMNS = ("interval_low_years", "interval_high_years")
 DEFAULT_LEVEL = 0.9
 
@@ -36,8 +40,8 @@ class Calibration:
 
     Attributes
     ----------
-    kind : {"absolute", "normalised"}
-        Score |age - predicted|, or |age - predicted| / spread.
+    kind : {"absolute", "normalised", "two_sided"}
+        Score |age - predicted|, |age - predicted| / spread, or age - predicted.
     edges_years : tuple of float
         Predicted ages at which one band ends and the next begins; empty: one band.
     scores : tuple of tuple of float
@@ -129,7 +133,9 @@ def fit_calibration(
         raise CohortError("calibration", "needs at least one scan, got none.")
     first = np.sort(np.unique(subjects, return_index=True)[1])
     age, predicted, spread = age[first], predicted[first], spread[first]
-    scores = np.abs(age - predicted) / _scale(spread, kind)
+    scores = age - predicted
+    if kind != "two_sided":
+        scores = np.abs(scores) / _scale(spread, kind)
     edges = choose_edges(predicted, min_band_scans)
     bands = np.digitize(predicted, edges)
     return Calibration(
@@ -187,11 +193,31 @@ def predict_intervals(
     """
     predicted = np.asarray(predicted_age_years, dtype=np.float64)
     spread = np.asarray(spread_years, dtype=np.float64)
-    quantiles = np.array([conformal_quantile(band, level) for band in calibration.scores])
-    half = quantiles[np.digitize(predicted, calibration.edges_years)]
-    half = half * _scale(spread, calibration.kind)
-    half[~np.isfinite(half)] = np.nan
-    return np.stack([predicted - half, predicted + half], axis=1)
+    quantiles = np.array(
+        [_band_bounds(band, level, calibration.kind) for band in calibration.scores]
+    )
+    bounds = quantiles[np.digitize(predicted, calibration.edges_years)]
+    bounds = bounds * _scale(spread, calibration.kind)[:, None]
+    bounds[~np.isfinite(bounds)] = np.nan
+    return predicted[:, None] + bounds
+
+
+def _band_bounds(scores: Sequence[float], level: float, kind: IntervalKind) -> tuple[float, float]:
+    """What is added to a prediction for the lower and the upper bound; infinite if n is too small.
+
+    Two tails need about twice as many people as one; where a band has too few, the absolute
+    residuals give both. The prediction itself is never left outside.
+    """
+    if kind != "two_sided":
+        half = conformal_quantile(scores, level)
+        return -half, half
+    residuals = np.asarray(scores)
+    tail = 1 - (1 - level) / 2
+    below, above = (conformal_quantile(np.sort(side), tail) for side in (-residuals, residuals))
+    if math.isinf(above):
+        half = conformal_quantile(np.sort(np.abs(residuals)), level)
+        return -half, half
+    return min(-below, 0.0), max(above, 0.0)
 
 
 def out_of_fold_intervals(
@@ -307,6 +333,6 @@ def _coverage(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _scale(spread: DoubleArray, kind: IntervalKind) -> DoubleArray:
-    if kind == "absolute":
+    if kind != "normalised":
         return np.ones_like(spread)
     return np.maximum(spread, MIN_SPREAD_YEARS)

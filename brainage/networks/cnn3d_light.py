@@ -14,8 +14,9 @@ def build_stages(
     channels: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.0,
     pool_first: bool = False,
+    pools: Sequence[int] = (),
 ) -> dict[str, nn.Module]:
-    """Stages of {Conv3d 3 → BatchNorm → ReLU → Dropout → MaxPool 2}, one for each width.
+    """Stages of {Conv3d 3 → BatchNorm → ReLU → Dropout → MaxPool}, one for each width.
 
     Each halves the grid: (B, C, I, J, K) to (B, channels[n], I/2, J/2, K/2).
 
@@ -24,10 +25,21 @@ def build_stages(
     pool_first : bool
         Pool right after the convolution: normalisation and ReLU then see an eighth of the voxels,
         which takes most of the time of a step off a CPU.
+    pools : sequence of int, optional
+        Edge of each stage's pooling instead of 2; 1 leaves the grid as it is, so that a fourth
+        stage on a coarse grid still sees more than one voxel.
+
+    Raises
+    ------
+    ValueError
+        If `pools` are not as many as `channels`.
     """
+    pools = pools or [2] * len(channels)
+    if len(pools) != len(channels):
+        raise ValueError(f"{len(channels)} channels need as many pools, got {len(pools)}")
     stages: dict[str, nn.Module] = {}
     width = in_channels
-    for number, out_channels in enumerate(channels, start=1):
+    for number, (out_channels, pool) in enumerate(zip(channels, pools, strict=True), start=1):
         parts: list[nn.Module] = [
             nn.Conv3d(width, out_channels, kernel_size=3, padding=1, bias=False),
             ADN(
@@ -39,7 +51,7 @@ def build_stages(
                 dropout=dropout or None,
                 dropout_dim=1,
             ),
-            nn.MaxPool3d(2),
+            nn.MaxPool3d(pool) if pool > 1 else nn.Identity(),
         ]
         if pool_first:
             parts[1], parts[2] = parts[2], parts[1]

@@ -1,5 +1,7 @@
 """The template's tissue maps on the network's grid."""
 
+from functools import lru_cache
+
 import numpy as np
 from nilearn.datasets import (
     load_mni152_brain_mask,
@@ -15,8 +17,12 @@ from brainage.types import DoubleArray, FloatArray
 _SOURCE_MM = 2
 
 
+@lru_cache(maxsize=4)
 def load_tissue_maps(settings: PreprocessingConfig) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Share of grey matter, white matter and fluid in each voxel of the network's grid.
+
+    Kept for the next scan of the same grid: a cohort would otherwise spend half a second a scan
+    here. The arrays cannot be written to.
 
     From the maps of the MNI ICBM152 template (Fonov et al. 2011,
     doi:10.1016/j.neuroimage.2010.07.033) that nilearn carries; fluid is the rest of the brain mask.
@@ -36,7 +42,10 @@ def load_tissue_maps(settings: PreprocessingConfig) -> tuple[FloatArray, FloatAr
     total = np.maximum(grey + white, 1)
     grey, white = grey / total, white / total
     fluid = np.where(mask, 1 - grey - white, 0)
-    return grey.astype(np.float32), white.astype(np.float32), fluid.astype(np.float32)
+    shares = tuple(share.astype(np.float32) for share in (grey, white, fluid))
+    for share in shares:
+        share.flags.writeable = False
+    return shares[0], shares[1], shares[2]
 
 
 def _onto_grid(data: FloatArray, affine: DoubleArray, settings: PreprocessingConfig) -> FloatArray:

@@ -68,6 +68,8 @@ class Study:
         The seed's numbers, under the same names of axes and metrics.
     trains : bool
         Whether a network is trained, so that the number of epochs means something.
+    refine : callable, optional
+        Adds columns to the table, such as differences that are paired scan by scan.
     """
 
     job: Job
@@ -75,6 +77,7 @@ class Study:
     draw: Draw
     reference: Sequence[Row] = ()
     trains: bool = True
+    refine: Callable[[Results], Results] | None = None
 
 
 def load_module(name: str) -> Study:
@@ -153,7 +156,8 @@ def collect(records: Sequence[Json], study: Study) -> Results:
     runs[metrics] = runs[metrics].astype(float)
     table = beside_seed(summarise(runs, axes, metrics), study.reference, metrics)
     curves = [r["axes"] | {"seed": r["seed"]} | row for r in records for row in r["curves"]]
-    return Results(table, tuple(axes), tuple(metrics), pd.DataFrame(curves))
+    results = Results(table, tuple(axes), tuple(metrics), pd.DataFrame(curves))
+    return results if study.refine is None else study.refine(results)
 
 
 def describe_budget(cases: Sequence[Case], trains: bool, is_reduced: bool) -> str:

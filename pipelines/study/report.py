@@ -11,6 +11,9 @@ from pipelines.study.reference import Row
 
 LEVEL = 0.95
 REDUCED = "reduced budget"
+DIFFERENCE = "minus_base_years"
+DIFFERENCE_COLUMNS = (DIFFERENCE, "minus_base_ci_low", "minus_base_ci_high")
+"""A setting's error minus that of the study's base setting, paired by scan, and its interval."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ def to_markdown(results: Results, *, title: str, notes: Sequence[str]) -> str:
         shown[name] = [_measured(m, h) for m, h in zip(table[metric], halves, strict=True)]
         if f"{metric}_seed" in table and table[f"{metric}_seed"].notna().any():
             shown[f"{name}, seed's"] = table[f"{metric}_seed"].map(_plain)
+    if DIFFERENCE in table:
+        shown["minus base, years [95 % over people]"] = [
+            _bracketed(*row) for row in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)
+        ]
     shown["seeds"] = table["seeds"].map(str)
     lines = [" | ".join(row) for row in [list(shown.columns), *shown.to_numpy().tolist()]]
     lines.insert(1, " | ".join("---" for _ in shown.columns))
@@ -98,6 +105,10 @@ def _plain(value: object) -> str:
     if isinstance(value, float):
         return "—" if np.isnan(value) else f"{value:g}"
     return str(value)
+
+
+def _bracketed(mean: float, low: float, high: float) -> str:
+    return "base" if np.isnan(mean) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _measured(mean: float, half: float) -> str:

@@ -117,6 +117,17 @@ def test_groups_compares_the_gap_and_joined_measures(folder, tmp_path):
     assert "Give a filter" in run(*common, "--group", "score", code=2)
 
 
+def test_groups_takes_cases_and_controls_from_two_tables(folder, tmp_path):
+    table = pd.read_csv(folder / "model" / "predictions.csv")
+    old = table["age_years"] > 50
+    table[old].to_csv(tmp_path / "cases.csv", index=False)
+    table[~old].to_csv(tmp_path / "controls.csv", index=False)
+    common = ("groups", "--predictions", tmp_path / "cases.csv", "--group", "age_years > 50",
+              "--output", tmp_path / "out", "--predictions")  # fmt: skip
+    run(*common, tmp_path / "controls.csv")
+    assert "in two tables" in run(*common, tmp_path / "cases.csv", code=2)
+
+
 def test_reliability_of_two_visits(folder, tmp_path):
     predictions = folder / "model" / "predictions.csv"
     common = ("reliability", "--predictions", predictions, "--output", tmp_path)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from brainage.bundle import BUNDLE_FILES, copy_bundle, load_bundle, save_bundle
+from brainage.config import with_changes
 from brainage.errors import BundleError
 from brainage.model import build_model
 from tests.small import NETWORKS, make_config, random_batch
@@ -29,6 +30,18 @@ def test_loaded_bundle_predicts_the_same(network, tmp_path):
     with torch.no_grad():
         assert torch.equal(bundle.model(volumes), model(volumes))
     assert bundle.config == config
+
+
+@pytest.mark.parametrize(("average", "has_heads"), [("none", False), ("all", True)])
+def test_a_released_bundle_leaves_out_heads_that_nothing_reads(average, has_heads, tmp_path):
+    config = with_changes(make_config("cnn3d_light"), {"inference.average_heads": average})
+    model = build_model(config).half().float().eval()
+    save_bundle(tmp_path, model, config, FACTS, half=True)
+    volumes, _ = random_batch(config)
+    loaded = load_bundle(tmp_path).model
+    with torch.no_grad():
+        assert torch.equal(loaded(volumes), model(volumes))
+    assert (loaded[0].head is not None) == has_heads
 
 
 @pytest.mark.parametrize("name", BUNDLE_FILES)

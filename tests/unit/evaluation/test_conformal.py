@@ -39,7 +39,7 @@ def test_quantile_is_the_score_of_rank_ceil_n_plus_1_times_level(n, percent):
     assert conformal_quantile([float(s) for s in range(1, n + 1)], percent / 100) == expected
 
 
-@pytest.mark.parametrize("kind", ["absolute", "normalised"])
+@pytest.mark.parametrize("kind", ["absolute", "normalised", "two_sided"])
 def test_intervals_cover_new_scans_at_their_level(kind):
     hits = []
     for seed in range(40):
@@ -66,6 +66,26 @@ def test_normalised_intervals_widen_with_the_spread():
     calibration = fit_calibration(*cohort(100, 0), kind="normalised", min_band_scans=1000)
     low, high = predict_intervals(calibration, [50.0, 50.0], [2.0, 8.0], 0.9).T
     assert (high - low)[1] == pytest.approx(4 * (high - low)[0])
+
+
+def test_two_sided_intervals_reach_as_far_as_the_residuals_do_on_either_side():
+    predicted = np.full(99, 60.0)
+    age = predicted + np.arange(-19, 80)
+    fitted = fit_calibration(age, predicted, np.ones(99), kind="two_sided")
+    # ranks 5 and 95 of 99 residuals that run from -19 to 79
+    assert predict_intervals(fitted, [60.0], [1.0], 0.9).tolist() == [[45.0, 135.0]]
+
+
+def test_too_few_people_for_two_tails_give_one_width():
+    calibrations = [fit_calibration(*cohort(12, 0), kind=k) for k in ("two_sided", "absolute")]
+    bounds = [predict_intervals(item, [50.0], [5.0], 0.9) for item in calibrations]
+    np.testing.assert_allclose(*bounds)
+
+
+def test_prediction_stays_inside_its_interval():
+    age, predicted, spread = cohort(100, 0)
+    fitted = fit_calibration(age + 100, predicted, spread, kind="two_sided")
+    assert predict_intervals(fitted, [50.0], [5.0])[0, 0] == 50.0
 
 
 def test_interval_is_empty_where_the_scans_are_too_few_for_the_level():

@@ -32,6 +32,13 @@ def brain():
     return data, data > 0.05 * data.max()
 
 
+def test_tissue_maps_are_made_once_and_cannot_be_written_to():
+    grey, _, _ = load_tissue_maps(SETTINGS)
+    assert load_tissue_maps(SETTINGS)[0] is grey
+    with pytest.raises(ValueError, match="read-only"):
+        grey[0] = 1
+
+
 def test_tissue_means_become_one_two_and_three(brain):
     result = normalise_tissue(*brain, SETTINGS, "scan")
     grey, white, _ = load_tissue_maps(SETTINGS)

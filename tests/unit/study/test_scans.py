@@ -1,0 +1,56 @@
+"""A study on scans cross-validates every setting and pairs it with the base by scan."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from brainage.config import config_folder
+from brainage.data.phantom import write_phantom_cohort
+from pipelines.study.engine import StudyOptions, run_study
+from pipelines.study.report import DIFFERENCE_COLUMNS, Results
+from pipelines.study.scans import paired_with
+
+
+def results(errors: dict[float, list[float]]) -> Results:
+    """A table of δ and the errors of scans s0, s1, … of as many people."""
+    curves = [
+        {
+            "blocks": 4,
+            "leader_fraction": fraction,
+            "seed": seed,
+            "line": f"s{n}",
+            "subject": f"p{n}",
+        }
+        | {"value": value + seed}
+        for fraction, values in errors.items()
+        for seed in (0, 1)
+        for n, value in enumerate(values)
+    ]
+    table = pd.DataFrame({"blocks": 4, "leader_fraction": list(errors)})
+    return Results(table, ("blocks", "leader_fraction"), (), pd.DataFrame(curves))
+
+
+def test_a_setting_is_paired_with_the_base_scan_by_scan() -> None:
+    refined = paired_with(leader_fraction=1.0)(results({1.0: [3.0, 9.0], 0.5: [2.0, 8.0]})).table
+    assert refined[DIFFERENCE_COLUMNS[0]].isna().tolist() == [True, False]
+    # every scan is better by exactly one year, so that resampling people changes nothing
+    assert refined.loc[1, list(DIFFERENCE_COLUMNS)].tolist() == [-1.0, -1.0, -1.0]
+
+
+@pytest.mark.slow
+def test_the_study_runs_on_a_cohort(tmp_path: Path) -> None:
+    write_phantom_cohort(tmp_path / "oasis1", subjects=15, seed=3, spacing_mm=8)
+    content = yaml.safe_load((config_folder() / "study" / "brain_age.yaml").read_text())
+    run = content["runs"]["oasis1"]
+    run["preprocessing"] |= {"spacing_mm": 12.0, "shape": [15, 18, 15]}
+    run["network"]["arguments"] = {"channels": [4, 8]}
+    run["training"] |= {"epochs": 1}
+    plan = {"method": ["lfnn_l"], "blocks": [2], "leader_fraction": [0.5, 1.0]}
+    content |= {"plan": [plan], "seeds": [0]}
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(content))
+    run_study("brain_age", StudyOptions(tmp_path, tmp_path, config=path, tracking_uri="off"))
+    text = (tmp_path / "brain_age.md").read_text()
+    assert "minus base, years" in text and "| base |" in text
