@@ -158,6 +158,9 @@ class WorkerHead(nn.Module):
 
 
 def _adaptive_average(features: Tensor, grid: tuple[int, ...]) -> Tensor:
+    if set(grid) == {1}:  # the gradient of a sum needs no memory
+        axes = tuple(range(2, features.ndim))
+        return features.sum(axes, keepdim=True) / math.prod(features.shape[2:])
     if len(grid) == 3:
         return functional.adaptive_avg_pool3d(features, (grid[0], grid[1], grid[2]))
     return functional.adaptive_avg_pool2d(features, (grid[0], grid[1]))

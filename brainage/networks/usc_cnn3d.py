@@ -1,15 +1,22 @@
 """The released brain-age CNN of the leader-follower paper, written anew from its description."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 
-class SlabStage(nn.Sequential):
-    """Convolution, ReLU, pooling, then the rest; the first three slab by slab if asked.
+class PooledStage(nn.Sequential):
+    """Convolution, pooling, ReLU, then the rest; the first three slab by slab if asked.
+
+    The paper's ReLU stands before the pooling. The greatest of rectified values is the rectified
+    greatest value, so that the order here gives the same result and the same gradient, on an
+    eighth of the voxels. What the pooling would leave over is not computed.
 
     The first stage holds most of the network's activations. With `slabs` > 1 its maps before the
     pooling are made one slab of the first axis at a time and recomputed in the backward pass, so
@@ -18,7 +25,7 @@ class SlabStage(nn.Sequential):
     Parameters
     ----------
     modules : torch.nn.Module
-        Valid convolution of stride 1, ReLU, max-pooling by 2, and what follows.
+        Valid convolution of stride 1, max-pooling by 2, ReLU, and what follows.
     slabs : int
         1: all at once.
     """
@@ -29,27 +36,56 @@ class SlabStage(nn.Sequential):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features (B, C, I', J', K') from (B, C, I, J, K)."""
-        if self.slabs == 1 or not torch.is_grad_enabled():
-            result: Tensor = super().forward(inputs)
-            return result
         convolution = self[0]
         assert isinstance(convolution, nn.Conv3d)
         reach = convolution.kernel_size[0] - 1
-        rows = (inputs.shape[2] - reach) // 2
-        marks = [rows * n // self.slabs for n in range(self.slabs + 1)]
-        pooled = [
-            checkpoint(self._pooled, inputs[:, :, 2 * a : 2 * b + reach], use_reentrant=False)
-            for a, b in pairwise(marks)
-            if b > a
-        ]
-        features = torch.cat(pooled, dim=2)
+        kept = [slice((n - reach) // 2 * 2 + reach) for n in inputs.shape[2:]]
+        inputs = inputs[(..., *kept)]
+        if self.slabs == 1 or not torch.is_grad_enabled():
+            features = self._pooled(inputs)
+        else:
+            rows = (inputs.shape[2] - reach) // 2
+            marks = [rows * n // self.slabs for n in range(self.slabs + 1)]
+            pooled = [
+                checkpoint(self._pooled, inputs[:, :, 2 * a : 2 * b + reach], use_reentrant=False)
+                for a, b in pairwise(marks)
+                if b > a
+            ]
+            features = torch.cat(pooled, dim=2)
         for module in list(self)[3:]:
             features = module(features)
+            if features.requires_grad:  # batch normalisation is slow where the two orders differ
+                features.register_hook(partial(_ordered_like, features.stride()))
         return features
 
     def _pooled(self, slab: Tensor) -> Tensor:
-        features: Tensor = self[2](self[1](self[0](slab)))
+        convolution = self[0]
+        assert isinstance(convolution, nn.Conv3d)
+        features: Tensor = self[2](self[1](_convolve(convolution, slab)))
         return features
+
+
+def _ordered_like(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
+    """The gradient, in memory as the features that it belongs to."""
+    if gradient.stride() == strides:
+        return gradient
+    return gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
+
+
+def _convolve(convolution: nn.Conv3d, inputs: Tensor) -> Tensor:
+    """The convolution; on a CPU with channels beside each other, so that pooling is vectorised.
+
+    One channel has no such order, and oneDNN would choose the other one. So a volume's neighbours
+    along the last axis become its channels: the same sum, and a faster weight gradient.
+    """
+    if inputs.device.type != "cpu":
+        return cast(Tensor, convolution(inputs))
+    weight, order = convolution.weight, torch.channels_last_3d
+    if inputs.shape[1] == 1:
+        inputs = inputs[:, 0].unfold(-1, weight.shape[-1], 1).movedim(-1, 1)
+        weight = weight[:, 0].movedim(-1, 1)[..., None]
+    inputs, weight = (t.contiguous(memory_format=order) for t in (inputs, weight))
+    return functional.conv3d(inputs, weight, convolution.bias)
 
 
 def build_stages(
@@ -61,10 +97,10 @@ def build_stages(
     dropout: float = 0.2,
     slabs: int = 1,
 ) -> dict[str, nn.Module]:
-    """Stages of {Conv3d 6, valid → ReLU → MaxPool 2 → BatchNorm → Dropout 0.2 (not the first)}.
+    """Stages of {Conv3d 6, valid → MaxPool 2 → ReLU → BatchNorm → Dropout 0.2 (not the first)}.
 
     For an input of 128³ the grid becomes 61, 28, 11 and 3 voxels wide. `slabs` trades time for
-    memory in the first stage: see `SlabStage`.
+    memory in the first stage: see `PooledStage`.
 
     Raises
     ------
@@ -76,13 +112,15 @@ def build_stages(
     stages: dict[str, nn.Module] = {}
     width = in_channels
     for number, out_channels in enumerate(channels, start=1):
-        stages[f"conv{number}"] = SlabStage(
+        stages[f"conv{number}"] = PooledStage(
             nn.Conv3d(width, out_channels, kernel_size),
-            nn.ReLU(),
             nn.MaxPool3d(2),
+            nn.ReLU(),
             nn.BatchNorm3d(out_channels),
             nn.Dropout(dropout if number > 1 else 0.0),
             slabs=slabs if number == 1 else 1,
         )
+        weight = stages[f"conv{number}"][0].weight
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
         width = out_channels
     return stages

@@ -96,7 +96,10 @@ def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
 
 
 def restore_optimizers(optimizers: list[Optimizer], checkpoint: Checkpoint) -> None:
-    """Put the saved state back; learning rates follow from the step and are not part of it."""
+    """Put the saved state back; learning rates follow from the step and are not part of it.
+
+    Moments get their parameter's order in memory, which fused optimizers rely on.
+    """
     for block_index, optimizer in enumerate(optimizers):
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in checkpoint.group(f"optimizer.{block_index}").items():
@@ -104,3 +107,7 @@ def restore_optimizers(optimizers: list[Optimizer], checkpoint: Checkpoint) -> N
             state.setdefault(int(parameter), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    values[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -34,6 +34,7 @@ from brainage.training.resources import (
     build_autocast,
     choose_memory_format,
     explain_memory_errors,
+    keep_freed_memory,
     peak_memory_mb,
     reset_peak_memory,
 )
@@ -97,6 +98,7 @@ class Trainer:
         run_hash: str = "",
     ) -> None:
         self.device = device or torch.device("cpu")
+        keep_freed_memory(self.device)
         self.format = choose_memory_format(config.training.memory_format, config.input_shape)
         # The stub of `to` knows no memory format.
         self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
@@ -300,8 +302,10 @@ class Trainer:
         # A block may have no weights; an optimizer wants at least one parameter.
         parameters = list(block.parameters()) or [nn.Parameter(torch.zeros(()))]
         if self.training.optimizer == "sgd":
-            return SGD(parameters, rate, momentum=0.9, weight_decay=decay, nesterov=True)
-        return AdamW(parameters, lr=rate, weight_decay=decay)
+            return SGD(
+                parameters, rate, momentum=0.9, weight_decay=decay, nesterov=True, fused=True
+            )
+        return AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
 
     def _set_learning_rate(self, epoch: int, step: int, steps_per_epoch: int) -> None:
         """Linear warm-up, then constant or half a cosine to zero: a function of the step alone.

@@ -23,6 +23,7 @@ from brainage.config import AugmentationConfig, PreprocessingConfig
 from brainage.data.augment import build_batch_augmentation
 from brainage.data.dataset import ScanLoader
 from brainage.preparation import PreparedScan, PreparedStore
+from brainage.training.resources import keep_freed_memory
 from brainage.types import HalfArray
 from pipelines.console import say
 from pipelines.results import write_json, write_table
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(80, 96, 80))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory(torch.device("cpu"))  # as every training does; it serves the rivals too
     rows: list[dict[str, Any]] = []
     for repeat in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:

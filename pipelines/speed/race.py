@@ -76,17 +76,17 @@ def run_race(options: SpeedOptions) -> list[Result]:
             config = with_changes(plan.config, changes, f"cases.{case}")
             track = _build_track(config, plan, prepared, options)
             specs = [line.to_spec() for line in plan.entrants]
-            results += run_case(case, specs, track, plan.repeats, plan.against)
-            write_table(speed_table(results), options.output / "speed.csv")
+            for found in run_case(case, specs, track, plan.repeats, plan.against):
+                results += found
+                _write_tables(results, options.output)  # a race that is ended keeps its repeats
         _write(results, plan, options, machine, parent)
     return results
 
 
 def run_case(
     case: str, specs: Sequence[Spec], track: Track, repeats: int, against: str
-) -> list[Result]:
-    """All laps of one case: in every repeat each entrant once, another one first each time."""
-    results = []
+) -> Iterator[list[Result]]:
+    """The repeats of one case: in each of them each entrant once, another one first each time."""
     with built([build(spec, track) for spec in specs]) as entrants:
         for repeat in range(repeats):
             first = repeat % len(entrants)
@@ -95,12 +95,11 @@ def run_case(
                 if entrant.spec.repeats is None or repeat < entrant.spec.repeats:
                     laps[entrant.spec.name] = entrant.run_lap(repeat)
                     say(f"{case}, repeat {repeat}: {brief(entrant.spec, laps)}")
-            results += [
+            yield [
                 Result(case, entrant, repeat, laps[entrant.spec.name], against)
                 for entrant in entrants
                 if entrant.spec.name in laps
             ]
-    return results
 
 
 @contextmanager
@@ -197,6 +196,11 @@ def describe_machine(threads: int, device: str) -> str:
     )
 
 
+def _write_tables(results: list[Result], folder: Path) -> None:
+    write_table(speed_table(results), folder / "speed.csv")
+    write_table(summarise(results), folder / "summary.csv")
+
+
 def _write(
     results: list[Result], plan: RacePlan, options: SpeedOptions, machine: str, run: Run
 ) -> None:
@@ -205,8 +209,7 @@ def _write(
     notes = [f"`{command}`", machine, f"{plan.repeats} repeats, entrants in turns.", plan.note]
     markdown = to_markdown(summary, plan.title, [note for note in notes if note])
     folder = options.output
-    write_table(speed_table(results), folder / "speed.csv")
-    write_table(summary, folder / "summary.csv")
+    _write_tables(results, folder)
     atomic_write_text(folder / "speed.md", markdown)
     facts: dict[str, Any] = {"command": command, "machine": machine, "quick": options.quick}
     write_json(facts, folder / "machine.json")

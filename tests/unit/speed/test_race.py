@@ -49,7 +49,8 @@ def test_entrants_take_turns_another_first_each_time_and_are_closed(monkeypatch)
     specs = [Spec("a", "bp", "end_to_end"), Spec("b", "lfnn_l", "sequential", repeats=2)]
     made = {spec.name: Runner(spec, laps, calls) for spec in specs}
     monkeypatch.setattr(race, "build", lambda spec, track: made[spec.name])
-    results = race.run_case("all", specs, Track(make_config("cnn3d_light")), 3, "a")
+    laps = race.run_case("all", specs, Track(make_config("cnn3d_light")), 3, "a")
+    results = [result for repeat in laps for result in repeat]
     assert calls == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2)]
     assert len(results) == 5 and all(runner.closed for runner in made.values())
 
