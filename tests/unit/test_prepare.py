@@ -256,11 +256,13 @@ def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(cache.glob("derivatives/*/*/record.json")) and time.monotonic() < deadline:
+    while not list(cache.glob("derivatives/*/*/record.sealed")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in cache.glob("derivatives/*/*/record.json")}
+    finished = {
+        path: path.stat().st_mtime_ns for path in cache.glob("derivatives/*/*/record.sealed")
+    }
     assert finished and not (tmp_path / "out" / "ledger.csv").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
