@@ -24,6 +24,7 @@ from pipelines.cohorts import CohortOptions, read_options, table_folder
 from pipelines.console import say, scan_progress, warn
 from pipelines.masks import ScanOptions
 from pipelines.models import load_model
+from pipelines.prepare_layout import unlink_old
 from pipelines.results import write_table
 
 PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
@@ -68,6 +69,8 @@ def predict(
     predictions = predict_table(bundle, table, cache, level, how)
     entries = [*entries, *predictions.entries]
     people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
+    # Killed in between, a table is better without a ledger than with one of other scans.
+    unlink_old(ledger_path(output))
     write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
     write_ledger(entries, ledger_path(output))
     failed = [entry for entry in entries if entry.verdict == "failed"]

@@ -101,7 +101,18 @@ def remove_stale(output: Path, stems: Sequence[str]) -> None:
     patterns = (f"sub-*/**/anat/*{IMAGE_END}.*", f"sub-*/**/anat/*{MASK_END}.*")
     for path in [path for pattern in patterns for path in output.glob(pattern)]:
         if path.relative_to(output).as_posix().split(".")[0] not in wanted:
-            try:
-                path.unlink()
-            except OSError as error:
-                raise StoreError(str(path), f"cannot be removed ({error.strerror}).") from error
+            unlink_old(path)
+
+
+def unlink_old(path: Path) -> None:
+    """Remove a file of an earlier run, if there is one.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(str(path), f"cannot be removed ({error.strerror}).") from error
