@@ -202,8 +202,11 @@ class Tracker:
         event = self._backend.with_run_ids(event) if self._backend else event
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / PENDING_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+            with (self.folder / PENDING_FILE).open("a+b") as file:
+                # A process that was killed may have left half a line: it must not spoil this one.
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+                file.write(start + json.dumps(event).encode() + b"\n")
         except OSError as error:
             self._on_warning(f"{self.folder / PENDING_FILE}: cannot be written ({error.strerror}).")
 
