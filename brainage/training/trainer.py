@@ -28,7 +28,7 @@ from brainage.training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
-from brainage.training.checks import check_rests, check_turns
+from brainage.training.checks import check_finite_epoch, check_rests, check_turns
 from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     build_autocast,
@@ -159,6 +159,7 @@ class Trainer:
             train_loss = self._train_epoch(epoch, train_loader)
             seconds = time.perf_counter() - start
         val_loss, scores = self._validate(validation_loader)
+        check_finite_epoch(epoch, val_loss)
         before = self.history[-1].train_seconds_cumulative if self.history else 0.0
         record = EpochRecord(
             epoch,
