@@ -33,6 +33,7 @@ from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     build_autocast,
     choose_memory_format,
+    explain_lost_loaders,
     explain_memory_errors,
     peak_memory_mb,
     reset_peak_memory,
@@ -145,8 +146,9 @@ class Trainer:
         self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
-            while not self._is_over():
-                self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
+            with explain_lost_loaders():
+                while not self._is_over():
+                    self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
         finally:
             self._call("on_fit_end")
         return self._finish()
