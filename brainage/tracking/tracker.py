@@ -113,7 +113,7 @@ class Tracker:
         self.uri = resolve_uri(uri, folder)
         self._on_warning = on_warning
         self._backend: Backend | None = None
-        self._failed = False
+        self._failed = self._lost = False
 
     @property
     def failed(self) -> bool:
@@ -208,7 +208,10 @@ class Tracker:
                 start = b"" if file.read(1) in (b"", b"\n") else b"\n"
                 file.write(start + json.dumps(event).encode() + b"\n")
         except OSError as error:
-            self._on_warning(f"{self.folder / PENDING_FILE}: cannot be written ({error.strerror}).")
+            if not self._lost:
+                name = self.folder / PENDING_FILE
+                self._on_warning(f"{name}: cannot be written ({error.strerror}): events are lost.")
+            self._lost = True
 
 
 @dataclass(frozen=True)
