@@ -54,6 +54,21 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
+def remove_old(path: Path) -> None:
+    """Remove a file of an earlier run, if there is one.
+
+    Raises
+    ------
+    BrainageError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot be removed ({error.strerror})."
+        raise BrainageError(str(path), problem, "Check its permissions.") from error
+
+
 def write_sealed(path: Path, payload: bytes) -> None:
     """Write a file that ends with the SHA-256 of what stands before it.
 
@@ -99,15 +114,16 @@ def is_temporary(path: Path) -> bool:
 def hold_folder(folder: Path) -> Iterator[None]:
     """Have an output folder to oneself; what a killed run left unfinished in it is removed.
 
-    The folder is made if it is missing, and removed again if nothing was written. The lock is the
-    system's, on the folder itself: it ends with the process, however that ends. File systems that
-    know no locks are used without.
+    The folder is made if it is missing, and then removed again if nothing was written. The lock is
+    the system's, on the folder itself: it ends with the process, however that ends. File systems
+    that know no locks are used without.
 
     Raises
     ------
     BrainageError
         If another run holds it, or it cannot be made.
     """
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -123,8 +139,9 @@ def hold_folder(folder: Path) -> Iterator[None]:
         _sweep(folder, _SWEPT_LEVELS)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # if empty
+        if is_new:
+            with contextlib.suppress(OSError):  # something was written
+                folder.rmdir()
         os.close(descriptor)
 
 

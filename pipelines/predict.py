@@ -10,6 +10,7 @@ from brainage.config import with_changes
 from brainage.errors import ConfigError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
+from brainage.files import remove_old
 from brainage.inference import (
     ADDED_COLUMNS,
     PREDICTION_COLUMNS,
@@ -24,7 +25,6 @@ from pipelines.cohorts import CohortOptions, read_options, table_folder
 from pipelines.console import say, scan_progress, warn
 from pipelines.masks import ScanOptions
 from pipelines.models import load_model
-from pipelines.prepare_layout import unlink_old
 from pipelines.results import write_table
 
 PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
@@ -70,7 +70,7 @@ def predict(
     entries = [*entries, *predictions.entries]
     people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
     # Killed in between, a table is better without a ledger than with one of other scans.
-    unlink_old(ledger_path(output))
+    remove_old(ledger_path(output))
     write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
     write_ledger(entries, ledger_path(output))
     failed = [entry for entry in entries if entry.verdict == "failed"]

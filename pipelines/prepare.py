@@ -24,7 +24,7 @@ from brainage.derivatives import (
     place_file,
 )
 from brainage.errors import BrainageError, StoreError
-from brainage.files import atomic_write_text, hold_folder, sha256_file
+from brainage.files import atomic_write_text, hold_folder, remove_old, sha256_file
 from brainage.preprocessing.figures import SheetTile, build_sheet
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.running.engines import Engine, run_tasks
@@ -43,7 +43,6 @@ from pipelines.prepare_layout import (
     check_output,
     name_scans,
     remove_stale,
-    unlink_old,
     write_description,
 )
 from pipelines.results import write_table
@@ -197,7 +196,7 @@ def write_outputs(
     write_description(output)
     if not _are_placed(rows, output):
         # A table in this folder means that all its volumes are there, and of one run.
-        unlink_old(output / COHORT)
+        remove_old(output / COHORT)
     remove_stale(output, [row.stem for row in rows if row.is_used])
     tiles = [SheetTile(entry) for entry in reading.rejected]
     for row in rows:
