@@ -140,6 +140,19 @@ def test_an_interrupted_run_loses_only_what_was_in_flight(here, cohort, tmp_path
     assert here == []  # the third was finished, though its outcome was never heard
 
 
+def test_a_second_run_that_is_cut_short_leaves_no_table_of_the_first(
+    here, cohort, tmp_path, monkeypatch
+):
+    run(cohort, tmp_path / "out")
+    monkeypatch.setattr(job, "build_sheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(cohort, tmp_path / "out")
+    assert (tmp_path / "out" / "cohort.csv").exists(), "nothing had changed"
+    with pytest.raises(ZeroDivisionError):
+        run(cohort, tmp_path / "out", settings=SETTINGS.on_grid(10.0, (160.0, 192.0, 160.0)))
+    assert not (tmp_path / "out" / "cohort.csv").exists()
+
+
 def test_scans_that_left_the_cohort_leave_the_output(here, cohort, tmp_path):
     run(cohort, tmp_path / "out")
     pd.read_csv(cohort)[:1].to_csv(cohort, index=False)
