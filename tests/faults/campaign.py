@@ -171,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/faults"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", action="append", help="a command, or `others`")
+    parser.add_argument("--only", action="append", help="a command, a fault, or `others`")
     parser.add_argument("--most", type=int, default=10**6, help="kills at changes of a command")
     parser.add_argument("--kills", type=float, default=1.0, help="share of the random kills")
     parser.add_argument("--join", type=Path, nargs="+", help="tables of parts, to make one")
@@ -183,35 +183,42 @@ def main() -> None:
     started, rows = time.monotonic(), list[Row]()
     server, work = Server(), Path(tempfile.mkdtemp(prefix="faults-"))
     inputs = build_inputs(server, work / "inputs")
-    references: dict[str, Reference] = {}
-
-    def tell(row: Row) -> None:
+    for row in disturb(server, inputs, work, options):
         rows.append(row)
         print(row, flush=True)
         write_table(rows, options.output, options.seed, started)
-
-    for name, count in RANDOM.items():
-        if options.only and name not in options.only:
-            continue
-        draws = spread(options.seed, name, max(1, round(count * options.kills)))
-        if name == APP:
-            tell(row_of("kill −9 at random moments", name, strike_app(inputs, work, draws)))
-            continue
-        command, folder = COMMANDS[name], work / "kills"
-        reference = references[name] = undisturbed(server, command, inputs, folder)
-        if reference.direct:
-            print(f"{name} writes in place: {reference.direct}", flush=True)
-        if name not in SLOW:
-            blows = list(kill_at_changes(server, command, inputs, reference, folder, options.most))
-            tell(row_of("kill −9 before a change of files", name, blows))
-        blows = list(kill_at_random(server, command, inputs, reference, folder, draws))
-        tell(row_of("kill −9 at random moments", name, blows))
-    if not options.only or "others" in options.only:
-        for fault in FAULTS:
-            for finding in fault(server, inputs, work / "others"):
-                tell(row_of_finding(finding))
     server.close()
     sys.exit(1 if any(row.broken_promises for row in rows) else 0)
+
+
+def disturb(
+    server: Server, inputs: Inputs, work: Path, options: argparse.Namespace
+) -> Iterator[Row]:
+    """All that the options ask for, a row as soon as it is done."""
+    for name, count in RANDOM.items():
+        if not options.only or name in options.only:
+            draws = spread(options.seed, name, max(1, round(count * options.kills)))
+            yield from _kill(server, name, inputs, work, draws, options.most)
+    for fault in FAULTS:
+        if not options.only or {"others", fault.__name__} & {*options.only}:
+            yield from map(row_of_finding, fault(server, inputs, work / "others"))
+
+
+def _kill(
+    server: Server, name: str, inputs: Inputs, work: Path, draws: list[float], most: int
+) -> Iterator[Row]:
+    if name == APP:
+        yield row_of("kill −9 at random moments", name, strike_app(inputs, work, draws))
+        return
+    command, folder = COMMANDS[name], work / "kills"
+    reference = undisturbed(server, command, inputs, folder)
+    if reference.direct:
+        print(f"{name} writes in place: {reference.direct}", flush=True)
+    if name not in SLOW:
+        blows = list(kill_at_changes(server, command, inputs, reference, folder, most))
+        yield row_of("kill −9 before a change of files", name, blows)
+    blows = list(kill_at_random(server, command, inputs, reference, folder, draws))
+    yield row_of("kill −9 at random moments", name, blows)
 
 
 if __name__ == "__main__":

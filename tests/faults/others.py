@@ -71,9 +71,9 @@ def full_disk(server: Server, inputs: Inputs, folder: Path) -> Iterator[Finding]
     cases = [
         (name, "out", size)
         for name in ("train, sequential", "compare", "prepare")
-        for size in ("48k", "140k", "220k")
+        for size in ("32k", "80k", "140k")
     ]
-    cases += [("predict", "out", "4k"), ("prepare", "cache", "120k"), ("predict", "cache", "40k")]
+    cases += [("predict", "out", "4k"), ("prepare", "cache", "60k"), ("predict", "cache", "40k")]
     cases += [("report", "out", "200k")]
     for name, place, size in cases:
         command, fault = COMMANDS[name], f"disk full ({place}, {size})"
@@ -125,7 +125,7 @@ def truncated(server: Server, inputs: Inputs, folder: Path) -> Iterator[Finding]
         run = COMMANDS["prepare"].run(own, attempt)
         environment = {VICTIM: str(victim), OPENING: str(opening)}
         plan = "tests.faults.plans:truncate_while_read"
-        ended = server.run(replace(run, plan=plan, environment=environment))
+        ended = server.run(replace(run, plan=plan, environment=run.environment | environment))
         is_cut = len(victim.read_bytes()) < len(whole)
         broken = _one_line(ended, 2, victim.name.split("_")[0]) if ended.code and is_cut else []
         if "Traceback" in ended.output:

@@ -54,7 +54,7 @@ class Run:
     number : int
         Another signal instead of SIGKILL.
     plan : str
-        ``module:function`` that the child calls first.
+        ``module:function`` that the child calls first; another may stand in FAULTS_PLAN.
     """
 
     arguments: tuple[str, ...]
@@ -154,7 +154,7 @@ class _Counter:
             return
         if os.getpid() != self._pid or isinstance(path, int):
             return
-        name = os.path.abspath(os.fsdecode(path))
+        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links are not followed
         if not name.startswith(self._root):
             return
         self._count += 1
@@ -186,8 +186,8 @@ def _child(run: Run, shared: mmap.mmap, log: int) -> int:
     from pipelines import console
 
     console.out.file, console.err.file = sys.stdout, sys.stderr
-    if run.plan:
-        module, _, name = run.plan.partition(":")
+    for plan in filter(None, (os.environ.get("FAULTS_PLAN"), run.plan)):
+        module, _, name = plan.partition(":")
         getattr(importlib.import_module(module), name)(run)
     sys.addaudithook(_Counter(run, shared))
     from pipelines.cli import app
