@@ -22,7 +22,7 @@ from torch import Tensor
 
 from brainage import __version__
 from brainage.card import build_card
-from brainage.config import Config, dump_config, load_config
+from brainage.config import Config, dump_config, parse_config
 from brainage.errors import BundleError, ConfigError
 from brainage.evaluation.conformal import Calibration, calibration_from_json
 from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
@@ -38,6 +38,7 @@ BUNDLE_VERSION = "1"
 WEIGHTS, OOD = "model.safetensors", "ood.safetensors"
 SHARED_FILES = ("config.yaml", "bundle.json", "card.md")
 BUNDLE_FILES = (WEIGHTS, *SHARED_FILES)
+_ENTRIES = {"bundle_version", "sha256", "members"}
 _RECORDED_PACKAGES = ("torch", "monai", "nibabel", "torchio", "numpy", "scikit-learn", "nilearn")
 
 
@@ -201,7 +202,8 @@ def load_bundle(folder: Path) -> Bundle:
         return _load_ensemble(folder, manifest)
     content = _read_checked(folder, manifest, BUNDLE_FILES)
     try:
-        config = load_config(folder / "config.yaml")
+        # From the bytes that were checked: the file may be replaced meanwhile.
+        config = parse_config(content["config.yaml"], str(folder / "config.yaml"))
         facts = json.loads(content["bundle.json"])
         model = _build_for(config, load(content[WEIGHTS]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:
@@ -282,8 +284,6 @@ def _write(
     ood: OutOfDistribution | None,
     members: Mapping[str, str],
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
     content = {
         **weights,
         "config.yaml": dump_config(config).encode(),
@@ -292,15 +292,30 @@ def _write(
     }
     if ood is not None:
         content[OOD] = ood.to_bytes()
-    for name, data in content.items():
-        atomic_write_bytes(folder / name, data)
     manifest: Json = {
         "bundle_version": BUNDLE_VERSION,
         "sha256": {name: sha256_bytes(data) for name, data in content.items()},
     }
     if members:
         manifest["members"] = dict(members)
+    if _is_written(folder, manifest):
+        return  # a finished run that is resumed: at no moment is its bundle gone
+    try:
+        (folder / "manifest.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise BundleError(str(folder), f"cannot be written ({error.strerror}).") from error
+    for name, data in content.items():
+        atomic_write_bytes(folder / name, data)
     atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _is_written(folder: Path, manifest: Json) -> bool:
+    try:
+        found = _read_manifest(folder)
+        _read_checked(folder, found, list(found["sha256"]))
+    except BundleError:
+        return False
+    return found == manifest
 
 
 def _read_ood(content: Mapping[str, bytes]) -> OutOfDistribution | None:
@@ -311,9 +326,11 @@ def _read_manifest(folder: Path) -> Json:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["bundle_version"]
+        # Before anything else is asked of it: a newer version may be of another form.
+        _check_version(folder, manifest["bundle_version"])
+        names = {*manifest["sha256"]}
         dict(manifest["sha256"]), dict(manifest.get("members", {}))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             str(folder),
             "holds no finished model (no manifest.json).",
@@ -321,14 +338,21 @@ def _read_manifest(folder: Path) -> Json:
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(str(path), "is not a bundle's manifest.") from error
+    unknown = sorted(names - {*BUNDLE_FILES, OOD} | {*manifest} - _ENTRIES)
+    if unknown:
+        problem = f"lists what no bundle of this version has: {unknown[0]!r}."
+        raise BundleError(str(path), problem, "Restore the file or train anew.")
+    checked: Json = manifest
+    return checked
+
+
+def _check_version(folder: Path, version: Any) -> None:
     if version != BUNDLE_VERSION:
         raise BundleError(
             str(folder),
             f"has bundle version {version!r}, this program reads {BUNDLE_VERSION!r}.",
             "Use the brainage that wrote it, or train anew.",
         )
-    checked: Json = manifest
-    return checked
 
 
 def _read_checked(folder: Path, manifest: Json, needed: Sequence[str]) -> dict[str, bytes]:

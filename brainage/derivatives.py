@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,18 +23,32 @@ from brainage.config import PreprocessingConfig
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
-from brainage.files import atomic_write_bytes, sha256_bytes, sha256_file
+from brainage.files import (
+    atomic_write_bytes,
+    read_sealed,
+    seal,
+    sha256_bytes,
+    sha256_file,
+    temporary_name,
+)
 from brainage.preparation import content_hash
 from brainage.preprocessing.figures import draw_scan
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.template import TEMPLATE_SHA256
-from brainage.source import SIDECAR_IMAGE, SIDECAR_MASK, ScanSource, process_source
+from brainage.source import (
+    SIDECAR_IMAGE,
+    SIDECAR_MASK,
+    ScanSource,
+    process_source,
+    refuse_changed,
+    sign_sidecar,
+)
 from brainage.types import DoubleArray, Json, Verdict
 
 # Raise whenever the same scan and settings would give other files.
 DERIVATIVE_VERSION = 2
 SPACE = "MNI152NLin2009aSym"
-IMAGE, MASK, PICTURE, RECORD = "T1w.nii.gz", "mask.nii.gz", "picture.png", "record.json"
+IMAGE, MASK, PICTURE, RECORD = "T1w.nii.gz", "mask.nii.gz", "picture.png", "record.sealed"
 TASK = f"{__name__}:derive_task"
 
 _PACKAGES = ("brainage", "numpy", "scipy", "nibabel", "nilearn", "SimpleITK", "pydicom", "dcm2niix")
@@ -117,7 +130,7 @@ class DerivativeStore:
         """Record of a result; None where it is missing or one of its files is damaged."""
         folder = self.path(key)
         try:
-            record = ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+            record = ScanRecord(**json.loads(read_sealed(folder / RECORD) or b""))
             whole = all(sha256_file(folder / name) == sum_ for name, sum_ in record.files.items())
         except (OSError, ValueError, TypeError, BrainageError):
             return None
@@ -132,10 +145,10 @@ class DerivativeStore:
             If the folder cannot be written.
         """
         target = self.path(record.key)
-        private = target.with_name(f".{record.key[:8]}-{secrets.token_hex(8)}")
-        text = json.dumps(asdict(record), indent=1).encode()
+        private = target.with_name(temporary_name())
+        sealed = seal(json.dumps(asdict(record), indent=1).encode())
         try:
-            for name, content in {**files, RECORD: text}.items():
+            for name, content in {**files, RECORD: sealed}.items():
                 atomic_write_bytes(private / name, content)
             if target.exists() and self.load(record.key) is None:
                 target.rename(private / "damaged")
@@ -172,6 +185,7 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
         if known is not None:
             return known
         done = process_source(request.source, settings, store.folder)
+        refuse_changed(request.source, request_key(request, settings) == key)
         processed, scan = done.processed, done.scan
     except VolumeError as error:
         return _keep_failure(store, key, "read", error)
@@ -186,8 +200,10 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
         reason="; ".join(processed.reasons),
         note=scan.note,
         age_years=scan.age_years if request.age_from_dicom else None,
-        provenance=_describe(processed, request, scan, settings)
-        | {SIDECAR_IMAGE: sums.get(IMAGE, ""), SIDECAR_MASK: sums.get(MASK, "")},
+        provenance=sign_sidecar(
+            _describe(processed, request, scan, settings)
+            | {SIDECAR_IMAGE: sums.get(IMAGE, ""), SIDECAR_MASK: sums.get(MASK, "")}
+        ),
         files=sums,
     )
     store.save(record, files)
@@ -263,7 +279,7 @@ def place_file(source: Path, target: Path) -> None:
     StoreError
         If the folder cannot be written.
     """
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(temporary_name())
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,13 +1,19 @@
-"""Files that are either whole or absent, and their hashes."""
+"""Files that are either whole or absent, their hashes, and folders that one run has to itself."""
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from brainage.errors import BrainageError
 
 _DIGEST_BYTES = 32
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+# No command writes deeper than this below its output folder.
+_SWEPT_LEVELS = 4
 
 
 def default_cache() -> Path:
@@ -29,7 +35,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         If the file cannot be written.
     """
     # The temporary file lies beside the target: os.replace is atomic only within a file system.
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / temporary_name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as stream:
@@ -56,6 +62,21 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
+def remove_old(path: Path) -> None:
+    """Remove a file of an earlier run, if there is one.
+
+    Raises
+    ------
+    BrainageError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot be removed ({error.strerror})."
+        raise BrainageError(str(path), problem, "Check its permissions.") from error
+
+
 def write_sealed(path: Path, payload: bytes) -> None:
     """Write a file that ends with the SHA-256 of what stands before it.
 
@@ -64,7 +85,12 @@ def write_sealed(path: Path, payload: bytes) -> None:
     BrainageError
         If the file cannot be written.
     """
-    atomic_write_bytes(path, payload + hashlib.sha256(payload).digest())
+    atomic_write_bytes(path, seal(payload))
+
+
+def seal(payload: bytes) -> bytes:
+    """Bytes followed by their SHA-256."""
+    return payload + hashlib.sha256(payload).digest()
 
 
 def read_sealed(path: Path) -> bytes | None:
@@ -73,8 +99,95 @@ def read_sealed(path: Path) -> bytes | None:
         stored = path.read_bytes()
     except OSError:
         return None
+    return unseal(stored)
+
+
+def unseal(stored: bytes) -> bytes | None:
+    """What was sealed; None where a bit of it or of its seal has changed."""
     payload, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
     return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+def temporary_name() -> str:
+    """Name of a file or folder that is not finished; `is_temporary` knows it."""
+    return f".{secrets.token_hex(8)}.tmp"
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was never finished."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Have an output folder to oneself; what a killed run left unfinished in it is removed.
+
+    The folder is made if it is missing, and then removed again if nothing was written. The lock is
+    the system's, on the folder itself: it ends with the process, however that ends. File systems
+    that know no locks are used without.
+
+    Raises
+    ------
+    BrainageError
+        If another run holds it, or it cannot be made.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        problem = f"cannot be used as output folder ({error.strerror})."
+        raise BrainageError(str(folder), problem, "Choose another --output.") from error
+    try:
+        if not _lock(descriptor):
+            problem = "is in use by another run."
+            raise BrainageError(
+                str(folder), problem, "Wait for its end or choose another --output."
+            )
+        _sweep(folder, _SWEPT_LEVELS)
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # something was written
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sweep(folder: Path, levels: int) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if is_temporary(path) and path.is_file():
+                _remove(path)
+            elif levels > 1 and path.is_dir() and not path.is_symlink():
+                _sweep(path, levels - 1)
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Claim the disk space of a file that will be memory-mapped.
+
+    Without it a full disk would end the process by a signal (SIGBUS) when a page is written.
+
+    Raises
+    ------
+    OSError
+        If there is not so much space.
+    """
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -24,7 +24,7 @@ from brainage.errors import (
     StoreError,
     VolumeError,
 )
-from brainage.files import read_sealed, write_sealed
+from brainage.files import read_sealed, reserve, write_sealed
 from brainage.preprocessing.intensity import (
     normalise_in_brain,
     normalise_local,
@@ -33,7 +33,13 @@ from brainage.preprocessing.intensity import (
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.quality import limits_hash
 from brainage.running.engines import Engine, run_tasks
-from brainage.source import ScanSource, hash_source, process_source, read_sidecar
+from brainage.source import (
+    ScanSource,
+    hash_source,
+    process_source,
+    read_sidecar,
+    refuse_changed,
+)
 from brainage.types import HalfArray, Json, LedgerEntry, Verdict
 
 # Raise whenever the same file and settings would give another array.
@@ -290,6 +296,7 @@ def load_or_prepare(
     scan = store.load(key, settings.shape)
     if scan is None:
         scan = prepare_scan(source, settings, store.folder)
+        refuse_changed(source, content_hash(source, settings) == key)
         store.save(key, scan)
     return key, scan
 
@@ -377,7 +384,10 @@ def _open_map(folder: Path, keys: list[str], shape: tuple[int, ...]) -> HalfArra
         # Filled anew each time from the checked arrays, under a new inode: another run that has
         # the old file mapped keeps reading what it mapped.
         path.unlink(missing_ok=True)
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        with path.open("r+b") as file:
+            reserve(file.fileno(), path.stat().st_size)
+        return mapped
     except OSError as error:
         problem = f"the cache cannot be written ({error.strerror})."
         raise StoreError(str(folder), problem, _OTHER_CACHE) from error

@@ -19,7 +19,7 @@ from brainage.data.extraction import extract_brain, load_mask
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan, read_scan, source_files
 from brainage.errors import BrainageError, StoreError, VolumeError
-from brainage.files import read_sealed, sha256_file, write_sealed
+from brainage.files import read_sealed, sha256_bytes, sha256_file, write_sealed
 from brainage.preprocessing.locate import Kind, Placement
 from brainage.preprocessing.pipeline import Processed, process_again, process_volume
 from brainage.preprocessing.template import TEMPLATE_SHA256
@@ -30,7 +30,7 @@ PLACEMENT_VERSION = 1
 # Settings that decide neither where the brain is nor what is measured there.
 _OF_THE_GRID = {"spacing_mm", "shape", "min_template_correlation"}
 # What `prepare` calls its files; the sidecar holds these keys.
-SIDECAR_IMAGE, SIDECAR_MASK = "ImageSHA256", "MaskSHA256"
+SIDECAR_IMAGE, SIDECAR_MASK, SIDECAR_SELF = "ImageSHA256", "MaskSHA256", "SidecarSHA256"
 
 
 @dataclass(frozen=True)
@@ -117,18 +117,20 @@ def process_source(
     StoreError
         If the cache cannot be written.
     """
+    # Before the scan is read: a file that changes meanwhile must not be kept under its new hash.
+    path = None if cache_dir is None else placement_path(cache_dir, source, settings)
     scan = read_scan(source.path, source.where, series=settings.series)
     sidecar = None if source.mask or source.command else read_sidecar(source.path)
     if sidecar is not None:
         return ProcessedSource(_process_prepared(source, sidecar, scan, settings), scan)
-    path = None if cache_dir is None else placement_path(cache_dir, source, settings)
     known = None if path is None else load_placement(path)
     if known is not None:
         processed = process_again(scan.volume, *known, settings, source.where)
         return ProcessedSource(processed, scan)
     mask = _find_mask(source, scan.volume)
     processed = process_volume(scan.volume, settings, source.where, mask=mask)
-    if path is not None:
+    if path is not None and cache_dir is not None:
+        refuse_changed(source, placement_path(cache_dir, source, settings) == path)
         save_placement(path, processed.placement, processed.measures)
     return ProcessedSource(processed, scan)
 
@@ -144,9 +146,35 @@ def read_sidecar(path: str | Path) -> Json | None:
         told = [sidecar[name] for name in ("TemplateSHA256", SIDECAR_IMAGE, SIDECAR_MASK)]
         found = [TEMPLATE_SHA256, sha256_file(Path(path)), sha256_file(mask)]
         whole = sidecar["Verdict"] in get_args(Verdict) and isinstance(sidecar["Measures"], dict)
+        # Sidecars from before there was a seal have none.
+        whole = whole and sidecar in (sign_sidecar(sidecar), _unsigned(sidecar))
     except (OSError, ValueError, TypeError, KeyError, BrainageError):
         return None
     return sidecar if whole and told == found else None
+
+
+def sign_sidecar(sidecar: Json) -> Json:
+    """A sidecar with the SHA-256 of its other entries, in any order."""
+    content = _unsigned(sidecar)
+    text = json.dumps(content, sort_keys=True)
+    return content | {SIDECAR_SELF: sha256_bytes(text.encode("utf-8", "surrogateescape"))}
+
+
+def _unsigned(sidecar: Json) -> Json:
+    return {name: value for name, value in sidecar.items() if name != SIDECAR_SELF}
+
+
+def refuse_changed(source: ScanSource, is_same: bool) -> None:
+    """Refuse a scan that is not what it was when its hash was taken.
+
+    Raises
+    ------
+    VolumeError
+        Else the result would be kept under the hash of other bytes.
+    """
+    if not is_same:
+        problem = "changed while it was read."
+        raise VolumeError(source.where, problem, "Run the command again when the file is whole.")
 
 
 def _process_prepared(

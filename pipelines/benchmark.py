@@ -12,6 +12,7 @@ from brainage.config import Config
 from brainage.data.fetch import fetch_dataset
 from brainage.data.image_sets import load_images, resolve_images
 from brainage.evaluation.figures import plot_training_curves
+from brainage.files import hold_folder
 from brainage.model import block_count, describe_cut, parameter_count
 from brainage.tracking import Tracker, run_name, run_tags
 from brainage.training.callbacks import ProgressBar
@@ -38,6 +39,11 @@ def default_data_root() -> Path:
 def benchmark(config: Config, options: TrainOptions, data_root: Path | None = None) -> Json:
     """Train, test, and write metrics, history, bundle and curves; returns the metrics."""
     options = options.of_rank()
+    with hold_folder(options.output):
+        return _benchmark(config, options, data_root)
+
+
+def _benchmark(config: Config, options: TrainOptions, data_root: Path | None) -> Json:
     check_output(options)
     root = data_root or default_data_root()
     config = resolve_images(config, root)
@@ -78,13 +84,13 @@ def run_benchmark(
 def write_trained(folder: Path, trained: TrainedImages) -> Json:
     """Write bundle, metrics.json, history.csv, predictions.csv and the training curves."""
     metrics = measure(trained)
-    save_bundle(folder, trained.model, trained.config, {"metrics": metrics})
     history = [record.row() for record in trained.history]
     write_table(pd.DataFrame(history), folder / "history.csv")
     table = pd.DataFrame({"class": trained.labels, "predicted_class": trained.predicted})
     write_table(table, folder / "predictions.csv")
     plot_training_curves(history, folder / "training_curves.png")
     write_json(metrics, folder / "metrics.json")
+    save_bundle(folder, trained.model, trained.config, {"metrics": metrics})
     return metrics
 
 

@@ -325,7 +325,7 @@ def demo(
 def phantoms(
     output: OutputOption,
     subjects: Annotated[int, typer.Option("--subjects", min=1, help="People to make.")] = 24,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the cohort.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the cohort.")] = 0,
     debug: DebugOption = False,
 ) -> None:
     """Write a synthetic cohort with the folder structure of a real one."""

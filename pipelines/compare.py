@@ -16,7 +16,7 @@ from brainage.evaluation.comparison import (
     summarise_comparison,
 )
 from brainage.evaluation.figures import plot_comparison
-from brainage.files import atomic_write_text
+from brainage.files import atomic_write_text, hold_folder
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.preprocessing.ledger import write_ledger
 from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, log_overview, run_name
@@ -62,6 +62,13 @@ def compare(cohort_options: CohortOptions, config: Config, options: CompareOptio
     Methods take turns inside a seed and fold, so that a machine that slows down slows all.
     Finished runs of an interrupted comparison are taken up again with `--resume`.
     """
+    with hold_folder(options.training.output):
+        return _compare(cohort_options, config, options)
+
+
+def _compare(
+    cohort_options: CohortOptions, config: Config, options: CompareOptions
+) -> pd.DataFrame:
     training = options.training
     check_output(training)
     device = choose_device(training.device)

@@ -1,6 +1,9 @@
 """What all commands share on the terminal: output, progress, options and errors."""
 
 import contextlib
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import typer
@@ -22,12 +25,21 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what a scheduler or a container sends before SIGKILL."""
 
 
 @contextlib.contextmanager
 def clear_errors(debug: bool) -> Iterator[None]:
-    """Print a user's error as one line and leave with code 2; an interrupt leaves with 130."""
+    """Print a user's error as one line and leave with code 2.
+
+    An interrupt leaves with 130, SIGTERM with 143; both end the run as an exception would, so that
+    child processes and the tracker learn of it.
+    """
+    _listen()
     try:
         yield
     except BrainageError as error:
@@ -35,11 +47,37 @@ def clear_errors(debug: bool) -> Iterator[None]:
             raise
         err.print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(BAD_INPUT) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if debug:
             raise
         err.print("interrupted; nothing finished is lost.", markup=False)
-        raise typer.Exit(INTERRUPTED) from None
+        terminated = isinstance(interrupt, _Terminated)
+        raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except (OSError, MemoryError) as error:
+        # The system's, not the program's: a full disk, a folder that may not be written.
+        if debug:
+            raise
+        err.print(f"error: {_explain(error)}", style="red", markup=False)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _listen() -> None:
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, stop)
+
+
+def _explain(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory. Use fewer scans, a coarser grid or a smaller batch."
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}. Check the path, its permissions and the free disk."
 
 
 @contextlib.contextmanager

@@ -124,9 +124,9 @@ def finish_folds(
         **quality_facts(table, config.seed),
     }
     ood = fit_ood_where_possible(prepared.arrays, prepared.cohort.table, config.seed)
-    save_ensemble(folder, names, facts, ood)
     complete = metrics | {"leakage": leakage}
     write_results(folder, table, complete, config.seed, prepared.synthetic)
+    save_ensemble(folder, names, facts, ood)
     return table
 
 

@@ -23,6 +23,7 @@ from brainage.evaluation.metrics import age_metrics, constant_predictor
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import records
 from brainage.evaluation.science_figures import plot_coverage
+from brainage.files import hold_folder
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import BoolArray, Json
 from pipelines.cohorts import CohortOptions, read_options
@@ -64,6 +65,18 @@ def evaluate(
     CohortError
         If no scan with known age is left.
     """
+    with hold_folder(output):
+        return _evaluate(output, predictions, model, cohort_options, level, correction)
+
+
+def _evaluate(
+    output: Path,
+    predictions: Path | None,
+    model: str | Path | None,
+    cohort_options: CohortOptions | None,
+    level: float,
+    correction: BiasCorrection | None,
+) -> Json:
     if predictions is not None:
         table, extra = read_predictions(predictions), dict[str, int]()
     elif model is not None and cohort_options is not None:

@@ -23,8 +23,8 @@ from brainage.derivatives import (
     library_versions,
     place_file,
 )
-from brainage.errors import StoreError
-from brainage.files import atomic_write_text
+from brainage.errors import BrainageError, StoreError
+from brainage.files import atomic_write_text, hold_folder, remove_old, sha256_file
 from brainage.preprocessing.figures import SheetTile, build_sheet
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.running.engines import Engine, run_tasks
@@ -100,6 +100,13 @@ def prepare(
     BrainageError
         If cohort, options, output or cache cannot be used; a scan that fails is a ledger row.
     """
+    with hold_folder(options.output):
+        return _prepare(cohort_options, settings, options)
+
+
+def _prepare(
+    cohort_options: CohortOptions, settings: PreprocessingConfig, options: PrepareOptions
+) -> int:
     check_output(options.output)
     if options.command:
         check_command(options.command)
@@ -184,8 +191,12 @@ def _build_row(
 def write_outputs(
     rows: Sequence[PreparedRow], reading: CohortReading, store: DerivativeStore, output: Path
 ) -> None:
-    """Lay out volumes, sidecars, pictures, cohort table and contact sheet."""
+    """Lay out volumes, sidecars, pictures, contact sheet and, last, the cohort table."""
+    cohort = build_cohort(rows, reading)
     write_description(output)
+    if not _are_placed(rows, output):
+        # A table in this folder means that all its volumes are there, and of one run.
+        remove_old(output / COHORT)
     remove_stale(output, [row.stem for row in rows if row.is_used])
     tiles = [SheetTile(entry) for entry in reading.rejected]
     for row in rows:
@@ -197,8 +208,21 @@ def write_outputs(
         if row.record is not None and row.is_used:
             _place_volumes(row.record, store, output / row.stem)
         tiles.append(SheetTile(row.entry, picture))
-    write_table(build_cohort(rows, reading), output / COHORT)
     atomic_write_text(output / SHEET, build_sheet(tiles, f"Prepared scans of {output.name}"))
+    write_table(cohort, output / COHORT)
+
+
+def _are_placed(rows: Sequence[PreparedRow], output: Path) -> bool:
+    """Whether every volume of these rows lies in the output folder already."""
+    try:
+        return all(
+            sha256_file(output / f"{row.stem}{end}.nii.gz") == row.record.files[name]
+            for row in rows
+            if row.is_used and row.record is not None
+            for name, end in ((IMAGE, IMAGE_END), (MASK, MASK_END))
+        )
+    except BrainageError:
+        return False
 
 
 def _place_volumes(record: ScanRecord, store: DerivativeStore, stem: Path) -> None:

@@ -14,8 +14,8 @@ import pandas as pd
 
 from brainage import __version__
 from brainage.derivatives import SPACE
-from brainage.errors import ConfigError, StoreError
-from brainage.files import atomic_write_text
+from brainage.errors import ConfigError
+from brainage.files import atomic_write_text, remove_old
 
 IMAGE_END, MASK_END = f"_space-{SPACE}_desc-preproc_T1w", f"_space-{SPACE}_desc-brain_mask"
 DESCRIPTION, COHORT, LEDGER = "dataset_description.json", "cohort.csv", "ledger.csv"
@@ -94,14 +94,11 @@ def remove_stale(output: Path, stems: Sequence[str]) -> None:
 
     Raises
     ------
-    StoreError
+    BrainageError
         If a file cannot be removed.
     """
     wanted = {f"{stem}{end}" for stem in stems for end in (IMAGE_END, MASK_END)}
     patterns = (f"sub-*/**/anat/*{IMAGE_END}.*", f"sub-*/**/anat/*{MASK_END}.*")
     for path in [path for pattern in patterns for path in output.glob(pattern)]:
         if path.relative_to(output).as_posix().split(".")[0] not in wanted:
-            try:
-                path.unlink()
-            except OSError as error:
-                raise StoreError(str(path), f"cannot be removed ({error.strerror}).") from error
+            remove_old(path)

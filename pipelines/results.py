@@ -29,6 +29,21 @@ from brainage.inference import PREDICTION_COLUMNS
 from brainage.types import HalfArray, Json
 
 MIN_OOD_SUBJECTS = 4
+# Tables and numbers that must not outlive the run that they tell of.
+RESULT_FILES = (
+    "predictions.csv",
+    "predictions_by_repeat.csv",
+    "metrics.json",
+    "coverage.csv",
+    "subgroups.csv",
+    "baselines.csv",
+    "baselines.md",
+    "history.csv",
+    "comparison.csv",
+    "comparison.md",
+    "summary.csv",
+    "curves.csv",
+)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -27,6 +27,7 @@ from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.figures import plot_training_curves
 from brainage.evaluation.out_of_fold import baseline_column
 from brainage.evaluation.reference import make_reference
+from brainage.files import hold_folder
 from brainage.model import block_count
 from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.priors import load_tissue_maps
@@ -46,6 +47,7 @@ from pipelines.cohorts import CohortOptions, prepare_options
 from pipelines.console import out, say, warn
 from pipelines.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
 from pipelines.results import (
+    RESULT_FILES,
     fit_ood_where_possible,
     quality_facts,
     score,
@@ -107,6 +109,11 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
     Folds also become members of one ensemble in the output folder.
     """
     options = options.of_rank()
+    with hold_folder(options.output):
+        return _train(cohort_options, config, options)
+
+
+def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
     check_output(options)
     check_names(options.baselines)
     device = choose_device(options.device)
@@ -187,11 +194,12 @@ def write_run(
     }
     people = prepared.cohort.select(split.train).table
     ood = fit_ood_where_possible(prepared.arrays[split.train], people, seed)
-    save_bundle(folder, trained.model, trained.config, facts, ood)
     write_results(folder, table, metrics | {"leakage": leakage or {}}, seed, synthetic)
     history = [record.row() for record in trained.history]
     write_table(pd.DataFrame(history), folder / "history.csv")
     plot_training_curves(history, folder / "training_curves.png", synthetic=synthetic)
+    # Last: where there is a manifest, all else of the run is there.
+    save_bundle(folder, trained.model, trained.config, facts, ood)
     return table, metrics
 
 
@@ -215,10 +223,11 @@ def check_output(options: TrainOptions) -> None:
     TrainingError
         If the folder holds a run and neither `resume` nor `overwrite` is given.
     """
+    places = (options.output, *options.output.glob("*fold-*"), *options.output.glob("runs/*"))
     used = [
         path
-        for name in ("manifest.json", str(CHECKPOINT))
-        for path in (options.output / name, *options.output.glob(f"*fold-*/{name}"))
+        for place in places
+        for path in (place / "manifest.json", place / CHECKPOINT)
         if path.exists()
     ]
     if not used or options.resume:
@@ -229,9 +238,14 @@ def check_output(options: TrainOptions) -> None:
             "already holds a run.",
             "Continue it with --resume, replace it with --overwrite, or choose another --output.",
         )
-    for path in used:
-        path.unlink()
-    shutil.rmtree(options.output / CHECKPOINT.parent, ignore_errors=True)
+    try:
+        for place in places:
+            for name in ("manifest.json", *RESULT_FILES):
+                (place / name).unlink(missing_ok=True)
+            shutil.rmtree(place / CHECKPOINT.parent, ignore_errors=True)
+    except OSError as error:
+        problem = f"cannot be removed ({error.strerror})."
+        raise TrainingError(str(error.filename), problem) from error
 
 
 def fit_baselines(

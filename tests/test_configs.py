@@ -41,6 +41,10 @@ def test_the_networks_of_the_project_have_presets():
         ({"learning.blocks": 2, "learning.cuts": ["conv2"]}, "blocks or cuts"),
         ({"target.low_years": 50, "target.high_years": 40}, "below high_years"),
         ({"preprocessing.shape": [2, 2, 2]}, "4 to 512"),
+        ({"training.learning_rate": float("inf")}, "training.learning_rate"),
+        ({"target.low_years": float("nan")}, "target.low_years"),
+        ({"seed": -1}, "seed"),
+        ({"split.seed": 2**31}, "split.seed"),
         ({"target.kind": "scalar", "learning.follower_space": "probability"}, "follower_space"),
     ],
 )

@@ -6,6 +6,7 @@ from brainage.config.loading import (
     dump_config,
     load_config,
     load_preset,
+    parse_config,
     preset_names,
     with_changes,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "dump_config",
     "load_config",
     "load_preset",
+    "parse_config",
     "preset_names",
     "with_changes",
 ]

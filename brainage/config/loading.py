@@ -45,12 +45,25 @@ def load_config(path: Path) -> Config:
         If the file is missing, is not YAML, or has an unknown or invalid key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read ({error.strerror}).") from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: bytes, where: str) -> Config:
+    """Read settings from the bytes of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If they are not YAML, or have an unknown or invalid key.
+    """
+    try:
+        content = yaml.safe_load(text.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "is not valid YAML.", str(error).splitlines()[0]) from error
-    return build_config(content, str(path))
+        raise ConfigError(where, "is not valid YAML.", str(error).splitlines()[0]) from error
+    return build_config(content, where)
 
 
 def build_config(content: Any, where: str) -> Config:

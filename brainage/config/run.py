@@ -11,6 +11,7 @@ from brainage.config.sections import (
     LearningConfig,
     NetworkConfig,
     PreprocessingConfig,
+    Seed,
     Settings,
     SplitConfig,
     TargetConfig,
@@ -37,7 +38,7 @@ class Config(Settings):
     training: TrainingConfig = TrainingConfig()
     split: SplitConfig = SplitConfig()
     inference: InferenceConfig = InferenceConfig()
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check_follower_space(self) -> "Config":

@@ -33,14 +33,16 @@ def _check_leader_fraction(value: Any) -> float | str:
 
 Method = Annotated[str, AfterValidator(_check_method)]
 LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leader_fraction)]
+# What every generator accepts; repeats add to it.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, and an unknown key is an error."""
+    """Base of all settings: immutable, finite, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PreprocessingConfig(Settings):
@@ -314,7 +316,7 @@ class SplitConfig(Settings):
 
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.12
-    seed: int = 0
+    seed: Seed = 0
 
 
 class InferenceConfig(Settings):

@@ -3,6 +3,7 @@
 Layout: https://bids-specification.readthedocs.io (MRI, participants file, sessions file).
 """
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -64,8 +65,9 @@ def read_bids(folder: Path) -> RawTable:
     Raises
     ------
     CohortError
-        If there is no T1w file, or a table cannot be read.
+        If there is no T1w file, a table cannot be read, or `brainage prepare` has not finished.
     """
+    _refuse_unfinished(folder)
     sessions: dict[str, list[_Image]] = defaultdict(list)
     for image in _find_images(folder):
         sessions[image.scan_id].append(image)
@@ -104,6 +106,18 @@ def _build(folder: Path, rows: list[_Row], notes: list[tuple[str, str, bool]]) -
     table["number"] = range(1, len(table) + 1)
     roles = {name: name for name in _OWN if name != "derivative_mask"}
     return RawTable(str(folder), folder, frame, table, roles)
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """Refuse what `brainage prepare` has begun: its cohort table comes when all is there."""
+    try:
+        about = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
+        is_ours = about["GeneratedBy"][0]["Name"] == "brainage"
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return
+    if is_ours and not (folder / "cohort.csv").exists():
+        problem = "was not prepared to its end: there is no cohort.csv."
+        raise CohortError(str(folder), problem, "Run `brainage prepare` again.")
 
 
 def _find_images(folder: Path) -> Iterable[_Image]:

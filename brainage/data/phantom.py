@@ -25,6 +25,7 @@ from numpy.random import Generator
 from scipy import ndimage
 
 from brainage.errors import CohortError
+from brainage.files import atomic_write_bytes, atomic_write_text
 from brainage.types import DoubleArray, FloatArray, Volume
 
 YOUNGEST_YEARS, OLDEST_YEARS = 18.0, 90.0
@@ -249,9 +250,8 @@ def _write_subject(
 def _write_image(path: Path, volume: Volume) -> None:
     image = nib.Nifti1Image(np.round(volume.data).astype(np.int16), volume.affine)
     image.header["descrip"] = b"synthetic phantom"
-    path.parent.mkdir(parents=True, exist_ok=True)
     # No time stamp in the gzip header: the same seed gives the same bytes.
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    atomic_write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def _write_tables(root: Path, rows: pd.DataFrame, sessions: int) -> Path:
@@ -261,17 +261,19 @@ def _write_tables(root: Path, rows: pd.DataFrame, sessions: int) -> Path:
         "DatasetType": "raw",
         "Acknowledgements": NOTICE,
     }
-    (root / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
-    (root / "README").write_text(NOTICE + "\n")
+    atomic_write_text(root / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+    atomic_write_text(root / "README", NOTICE + "\n")
     bids = rows.rename(columns={"subject_id": "participant_id", "age_years": "age"})
     people = bids.drop_duplicates("participant_id")
     columns = ["participant_id", "age", "sex", "site", "source"]
-    people[columns].to_csv(root / "participants.tsv", sep="\t", index=False)
+    atomic_write_text(root / "participants.tsv", people[columns].to_csv(sep="\t", index=False))
     if sessions > 1:
         for subject, visits in bids.groupby("participant_id"):
             table = visits[["session_id", "age", "source"]].assign(
                 session_id="ses-" + visits["session_id"]
             )
-            table.to_csv(root / f"{subject}/{subject}_sessions.tsv", sep="\t", index=False)
-    rows.to_csv(root / "cohort.csv", index=False)
+            path = root / f"{subject}/{subject}_sessions.tsv"
+            atomic_write_text(path, table.to_csv(sep="\t", index=False))
+    # The last of all: where it is, the cohort is whole.
+    atomic_write_text(root / "cohort.csv", rows.to_csv(index=False))
     return root / "cohort.csv"

@@ -58,4 +58,6 @@ def build_stages(
         stages: dict[str, nn.Module] = build(in_channels, input_size, **arguments)
     except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
         raise ConfigError("network.arguments", f"{name} refuses them: {error}.") from error
+    if not stages:
+        raise ConfigError("network.arguments", f"{name} has no stages with them.", "Give more.")
     return stages

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from brainage.files import atomic_write_bytes, atomic_write_text
+from brainage.files import atomic_write_bytes, atomic_write_text, remove_old
 from brainage.report.content import Report
 from brainage.report.page_html import render_html
 from brainage.report.page_pdf import render_pdf
@@ -30,8 +30,17 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def write_report(report: Report, stem: Path) -> tuple[Path, ...]:
-    """Write ``STEM.html``, ``STEM.pdf`` and ``STEM.json``; returns the paths."""
+    """Write ``STEM.html``, ``STEM.pdf`` and ``STEM.json``; returns the paths.
+
+    Raises
+    ------
+    BrainageError
+        If a file cannot be written.
+    """
     paths = tuple(stem.parent / f"{stem.name}.{kind}" for kind in ("html", "pdf", "json"))
+    # Killed in between, one file of a scan is better than three of two scans.
+    for path in paths:
+        remove_old(path)
     for path, write in zip(paths, (write_html, write_pdf, write_json), strict=True):
         write(report, path)
     return paths

@@ -113,7 +113,7 @@ class Tracker:
         self.uri = resolve_uri(uri, folder)
         self._on_warning = on_warning
         self._backend: Backend | None = None
-        self._failed = False
+        self._failed = self._lost = False
 
     @property
     def failed(self) -> bool:
@@ -202,10 +202,16 @@ class Tracker:
         event = self._backend.with_run_ids(event) if self._backend else event
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / PENDING_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+            with (self.folder / PENDING_FILE).open("a+b") as file:
+                # A process that was killed may have left half a line: it must not spoil this one.
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+                file.write(start + json.dumps(event).encode() + b"\n")
         except OSError as error:
-            self._on_warning(f"{self.folder / PENDING_FILE}: cannot be written ({error.strerror}).")
+            if not self._lost:
+                name = self.folder / PENDING_FILE
+                self._on_warning(f"{name}: cannot be written ({error.strerror}): events are lost.")
+            self._lost = True
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
 from brainage.errors import CheckpointError
-from brainage.files import atomic_write_bytes
+from brainage.files import read_sealed, write_sealed
 
-CHECKPOINT_VERSION = "1"
+CHECKPOINT_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,17 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint in one atomic replacement: it is there whole, or the former one is."""
+    """Write a checkpoint in one atomic replacement: it is there whole, or the former one is.
+
+    The file is in the format of safetensors, then comes the SHA-256 of it.
+    """
     metadata = {
         "version": CHECKPOINT_VERSION,
         "run_hash": checkpoint.run_hash,
         "state": json.dumps(checkpoint.state),
     }
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
-    atomic_write_bytes(path, save(tensors, metadata=metadata))
+    write_sealed(path, save(tensors, metadata=metadata))
 
 
 def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
@@ -64,15 +67,17 @@ def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
     CheckpointError
         If the file is damaged, of an unknown version, or of another run.
     """
+    payload = read_sealed(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if payload is None:
+            raise ValueError("a bit has changed, or it was written by an older version")
+        # Cloned: in the file's bytes a tensor may begin anywhere.
+        tensors = {name: tensor.clone() for name, tensor in load(payload).items()}
+        metadata = _read_metadata(payload)
         state = json.loads(metadata["state"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            str(path), "is damaged.", "Delete it and start without --resume."
-        ) from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        remedy = "Delete it and use --resume: what else is finished stays, this run starts anew."
+        raise CheckpointError(str(path), "is damaged.", remedy) from error
     if metadata.get("version") != CHECKPOINT_VERSION:
         raise CheckpointError(str(path), f"has unknown version {metadata.get('version')!r}.")
     if metadata.get("run_hash") != run_hash:
@@ -82,6 +87,13 @@ def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
             "Resume with the same command, or choose another --output.",
         )
     return Checkpoint(tensors, state, run_hash)
+
+
+def _read_metadata(payload: bytes) -> dict[str, str]:
+    """Texts in the header of a safetensors file: its length in 8 bytes, then JSON."""
+    length = int.from_bytes(payload[:8], "little")
+    metadata: dict[str, str] = json.loads(payload[8 : 8 + length])["__metadata__"]
+    return metadata
 
 
 def optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Settings of schedules that do not fit the method, the blocks or the length of training."""
 
+import math
+
 from brainage.config import Config
-from brainage.errors import ConfigError, TrainingError
+from brainage.errors import ConfigError, NonFiniteLossError, TrainingError
 from brainage.lfnn.rules import METHOD_RULES
 
 
@@ -52,6 +54,19 @@ def check_turns(config: Config, blocks: int) -> None:
             f"{method} trains blocks in turn: the output learns in the last turn only.",
             "Leave patience_epochs out.",
         )
+
+
+def check_finite_epoch(epoch: int, val_loss: float) -> None:
+    """Refuse weights that the last step of an epoch has spoilt; the checkpoint keeps the former.
+
+    Raises
+    ------
+    NonFiniteLossError
+        If the validation loss is NaN or infinite.
+    """
+    if not math.isfinite(val_loss):
+        problem = f"the validation loss after epoch {epoch} is not finite."
+        raise NonFiniteLossError("training", problem, "Lower training.learning_rate.")
 
 
 def check_progressive(config: Config) -> None:

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from brainage.data.batches import count_batches, draw_batches
 from brainage.errors import StoreError, TrainingError
+from brainage.files import reserve
 from brainage.types import HalfArray
 
 # Stores above this are memory-mapped from a file.
@@ -135,6 +136,7 @@ def _allocate(shape: tuple[int, ...], folder: Path | None, bound: int) -> HalfAr
     try:
         # Unlinked as soon as it is mapped: a killed run leaves nothing behind.
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".features") as file:
+            reserve(file.fileno(), 2 * int(np.prod(shape)))
             return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
     except OSError as error:
         raise StoreError(

@@ -71,7 +71,8 @@ class Layout:
         Raises
         ------
         ConfigError
-            If the replicas do not divide the processes, or the method is not local.
+            If the replicas do not divide the processes, the method is not local, or there are
+            fewer blocks than stages.
         """
         if self.processes % self.replicas:
             problem = f"{self.replicas} replicas do not divide {self.processes} processes."
@@ -81,6 +82,7 @@ class Layout:
             problem = f"torchrun started {started} processes, --processes is {self.processes}."
             raise ConfigError("--processes", problem, f"Use --processes {started}.")
         check_pipelined(config)
+        group_blocks(config, self.stages)  # before any process is started
 
 
 @dataclass(frozen=True)

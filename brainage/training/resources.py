@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from brainage.errors import ConfigError, DeviceMemoryError
+from brainage.errors import ConfigError, DeviceMemoryError, TrainingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -82,6 +82,27 @@ def peak_memory_mb(device: torch.device) -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
     return float(psutil.Process().memory_info().rss) / 2**20
+
+
+@contextlib.contextmanager
+def explain_lost_loaders() -> Iterator[None]:
+    """Tell in one line that a process of `training.loader_processes` has died.
+
+    Raises
+    ------
+    TrainingError
+        Instead of the error of torch's loader.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            "training.loader_processes",
+            "a process that loads scans was lost, most likely for want of memory.",
+            "Go on with --resume; with training.loader_processes=0 there is none to lose.",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -28,11 +28,12 @@ from brainage.training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
-from brainage.training.checks import check_rests, check_turns
+from brainage.training.checks import check_finite_epoch, check_rests, check_turns
 from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     build_autocast,
     choose_memory_format,
+    explain_lost_loaders,
     explain_memory_errors,
     keep_freed_memory,
     peak_memory_mb,
@@ -147,8 +148,9 @@ class Trainer:
         self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
-            while not self._is_over():
-                self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
+            with explain_lost_loaders():
+                while not self._is_over():
+                    self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
         finally:
             self._call("on_fit_end")
         return self._finish()
@@ -161,6 +163,7 @@ class Trainer:
             train_loss = self._train_epoch(epoch, train_loader)
             seconds = time.perf_counter() - start
         val_loss, scores = self._validate(validation_loader)
+        check_finite_epoch(epoch, val_loss)
         before = self.history[-1].train_seconds_cumulative if self.history else 0.0
         record = EpochRecord(
             epoch,

@@ -109,3 +109,21 @@ def test_half_precision_takes_half_the_room_and_predicts_almost_the_same(tmp_pat
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     with torch.no_grad():
         torch.testing.assert_close(loaded(volumes), model(volumes), atol=1e-2, rtol=1e-2)
+
+
+def test_a_finished_bundle_that_is_written_again_is_at_no_moment_gone(tmp_path):
+    make_bundle(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    make_bundle(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    (tmp_path / "card.md").write_text("changed")
+    make_bundle(tmp_path)
+    load_bundle(tmp_path)
+
+
+def test_a_manifest_with_an_entry_of_another_kind_is_refused(tmp_path):
+    make_bundle(tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace("{", '{"new": 1,', 1))
+    with pytest.raises(BundleError, match="'new'"):
+        load_bundle(tmp_path)

@@ -131,3 +131,18 @@ def test_nothing_of_a_dicom_patient_is_in_a_result(request_, tmp_path):
     assert record.note.startswith("DICOM series 3 'MPRAGE sag'")
     assert record.age_years == 45.0
     assert derive_scan(request).age_years is None
+
+
+def test_a_scan_that_changes_while_it_is_read_is_not_kept(request_, monkeypatch, tmp_path):
+    victim = tmp_path / "scan.nii.gz"
+    victim.write_bytes(Path(request_.path).read_bytes())
+    process = source.process_volume
+
+    def change(*arguments, **options):
+        victim.write_bytes(b"other")
+        return process(*arguments, **options)
+
+    monkeypatch.setattr(source, "process_volume", change)
+    record = derive_scan(replace(request_, path=str(victim)))
+    assert record.verdict == "failed" and record.reason.startswith("changed while it was read.")
+    assert not list(tmp_path.rglob("*.npz"))

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from brainage.errors import BrainageError
-from brainage.files import atomic_write_bytes, atomic_write_text, sha256_bytes, sha256_file
+from brainage.files import (
+    atomic_write_bytes,
+    atomic_write_text,
+    hold_folder,
+    reserve,
+    sha256_bytes,
+    sha256_file,
+    temporary_name,
+)
 
 
 def test_text_comes_back_byte_for_byte(tmp_path: Path) -> None:
@@ -59,3 +67,40 @@ def test_hashes_of_file_and_bytes_agree(tmp_path: Path) -> None:
 def test_hash_of_an_absent_file_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(BrainageError, match=r"gone\.bin: cannot be read"):
         sha256_file(tmp_path / "gone.bin")
+
+
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "out"):
+        (tmp_path / "out" / "a.csv").touch()
+        with (
+            pytest.raises(BrainageError, match="in use by another run"),
+            hold_folder(tmp_path / "out"),
+        ):
+            pass
+    with hold_folder(tmp_path / "out"):
+        assert (tmp_path / "out" / "a.csv").exists()
+
+
+def test_a_held_folder_loses_what_a_killed_run_left_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / "a.tmp", tmp_path / "deep" / ".0123.tmp", tmp_path / "deep" / "b.csv"]
+    left = [tmp_path / temporary_name(), tmp_path / "deep" / temporary_name()]
+    (tmp_path / "deep").mkdir()
+    for path in (*kept, *left):
+        path.touch()
+    with hold_folder(tmp_path):
+        assert all(path.exists() for path in kept)
+        assert not any(path.exists() for path in left)
+
+
+def test_a_folder_in_which_nothing_was_written_stays_only_if_it_was_there(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("new", "old"):
+        with hold_folder(tmp_path / name):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_space_of_a_mapped_file_is_claimed_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "a.npy").open("w+b") as file:
+        reserve(file.fileno(), 100_000)
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 100_000

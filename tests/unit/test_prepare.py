@@ -140,6 +140,19 @@ def test_an_interrupted_run_loses_only_what_was_in_flight(here, cohort, tmp_path
     assert here == []  # the third was finished, though its outcome was never heard
 
 
+def test_a_second_run_that_is_cut_short_leaves_no_table_of_the_first(
+    here, cohort, tmp_path, monkeypatch
+):
+    run(cohort, tmp_path / "out")
+    monkeypatch.setattr(job, "build_sheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(cohort, tmp_path / "out")
+    assert (tmp_path / "out" / "cohort.csv").exists(), "nothing had changed"
+    with pytest.raises(ZeroDivisionError):
+        run(cohort, tmp_path / "out", settings=SETTINGS.on_grid(10.0, (160.0, 192.0, 160.0)))
+    assert not (tmp_path / "out" / "cohort.csv").exists()
+
+
 def test_scans_that_left_the_cohort_leave_the_output(here, cohort, tmp_path):
     run(cohort, tmp_path / "out")
     pd.read_csv(cohort)[:1].to_csv(cohort, index=False)
@@ -256,11 +269,13 @@ def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(cache.glob("derivatives/*/*/record.json")) and time.monotonic() < deadline:
+    while not list(cache.glob("derivatives/*/*/record.sealed")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in cache.glob("derivatives/*/*/record.json")}
+    finished = {
+        path: path.stat().st_mtime_ns for path in cache.glob("derivatives/*/*/record.sealed")
+    }
     assert finished and not (tmp_path / "out" / "ledger.csv").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())

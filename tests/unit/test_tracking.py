@@ -309,3 +309,11 @@ def test_run_of_no_tracker_is_still_a_run(tmp_path):
 
 def _fail(*_) -> list[str]:
     raise ConnectionError("the cable is out")
+
+
+def test_half_a_line_of_a_killed_run_spoils_no_other(tmp_path):
+    (tmp_path / PENDING_FILE).write_text('{"event": "start", "run"')
+    with Tracker(tmp_path, DEAD, on_warning=lambda _: None).start_run("next"):
+        pass
+    lines = (tmp_path / PENDING_FILE).read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines[1:]] == ["start", "end"]

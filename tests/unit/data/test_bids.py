@@ -158,3 +158,13 @@ def test_ixi_names_the_participant_without_age_and_reads_the_others(data_root: P
         "sub-IXI637/anat/sub-IXI637_T1w.nii.gz (sub-IXI637): has no age"
     ]
     assert len(read_cohort(data_root / "ixi_hh", skip_bad=True).cohort) == 52
+
+
+def test_what_prepare_has_not_finished_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz")
+    about = tmp_path / "dataset_description.json"
+    about.write_text('{"GeneratedBy": [{"Name": "brainage"}]}')
+    with pytest.raises(CohortError, match="not prepared to its end"):
+        read_cohort(tmp_path)
+    (tmp_path / "cohort.csv").touch()
+    assert len(read_cohort(tmp_path).cohort.table) == 2

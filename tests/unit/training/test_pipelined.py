@@ -167,6 +167,7 @@ def test_blocks_are_dealt_out_to_stages_by_cost():
     [
         ({"method": "bp"}, Layout(2), "bp cannot run on several processes"),
         ({}, Layout(3, replicas=2), "2 replicas do not divide 3 processes"),
+        ({}, Layout(99), "99 stages of a pipeline cannot share"),
         ({"schedule": "progressive"}, Layout(2), "progressive schedule trains one block"),
     ],
 )

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from brainage.config import with_changes
-from brainage.errors import CheckpointError, DeviceMemoryError, NonFiniteLossError
+from brainage.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    NonFiniteLossError,
+    TrainingError,
+)
 from brainage.model import build_model
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -179,6 +184,33 @@ def test_bfloat16_trains_near_float32():
             trainer.fit(make_batches(trainer), make_batches(trainer)).history[-1].train_loss
         )
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_weights_that_the_last_step_spoils_are_refused():
+    trainer = make_trainer(with_changes(make_config("cnn3d_light"), {"training.epochs": 1}))
+
+    def spoil(batch):
+        with torch.no_grad():
+            next(trainer.model.parameters()).fill_(math.nan)
+        return 1.0
+
+    trainer.train_step = spoil
+    with pytest.raises(NonFiniteLossError, match="validation loss after epoch 1 is not finite"):
+        trainer.fit(make_batches(trainer), make_batches(trainer))
+
+
+def test_a_lost_loader_process_is_one_line():
+    trainer = make_trainer()
+
+    class Lost:
+        def __iter__(self):
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+        def __len__(self):
+            return 1
+
+    with pytest.raises(TrainingError, match=r"loader_processes: a process that loads .* --resume"):
+        trainer.fit(Lost(), make_batches(trainer))
 
 
 def test_checkpoint_of_another_run_is_refused(tmp_path):

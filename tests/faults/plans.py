@@ -1,0 +1,87 @@
+"""What a forked run does to itself before the command begins."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults.server import Run
+
+VICTIM = "FAULTS_VICTIM"
+OPENING = "FAULTS_OPENING"
+
+
+def truncate_while_read(run: Run) -> None:
+    """Cut the victim to a third when it is opened for the n-th time."""
+    victim, left = os.environ[VICTIM], [int(os.environ[OPENING])]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and left[0] and str(arguments[0]) == victim:
+            left[0] -= 1
+            if not left[0]:
+                os.truncate(victim, Path(victim).stat().st_size // 3)
+
+    sys.addaudithook(hook)
+
+
+def draw_nothing(run: Run) -> None:
+    """Pictures become empty files."""
+    from matplotlib.figure import Figure
+
+    Figure.savefig = lambda *_, **__: None  # type: ignore[method-assign]
+
+
+def jump_in_time(run: Run) -> None:
+    """Ten years back and forth at every look at the clock; monotonic clocks do not jump."""
+    looks, real = [0], time.time_ns
+
+    def time_ns() -> int:
+        looks[0] += 1
+        return real() + (-1) ** looks[0] * 10 * 365 * 86400 * 10**9
+
+    time.time_ns = time_ns
+    time.time = lambda: time_ns() / 1e9
+
+
+def lose_a_worker(run: Run) -> None:
+    """Kill the first child process that has worked for a while."""
+
+    def wait_and_kill() -> None:
+        while True:
+            time.sleep(0.1)
+            for pid in _children(os.getpid()):
+                if _cpu_s(pid) > 2.0 and "resource_tracker" not in _command(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    return
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))) and int(stat[1]) == parent:
+            found.append(int(entry.name))
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    stat = _stat(pid)
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK") if stat else 0.0
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""

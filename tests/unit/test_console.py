@@ -1,0 +1,47 @@
+"""What ends a command from outside: one line, and the exit code that says which."""
+
+import os
+import signal
+
+import pytest
+import typer
+
+from pipelines.console import clear_errors
+
+
+@pytest.fixture(autouse=True)
+def own_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_signals_end_a_command_in_one_line(number, code, capfd):
+    with pytest.raises(typer.Exit) as ended, clear_errors(debug=False):
+        os.kill(os.getpid(), number)
+    assert ended.value.exit_code == code
+    assert capfd.readouterr().err == "interrupted; nothing finished is lost.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/full/a.csv"), "/full/a.csv: No space left"),
+        (FileNotFoundError(2, "No usable temporary directory found"), "No usable temporary"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_errors_of_the_system_are_one_line_and_code_2(error, words, capfd):
+    with pytest.raises(typer.Exit) as ended, clear_errors(debug=False):
+        raise error
+    assert ended.value.exit_code == 2
+    message = capfd.readouterr().err
+    assert words in message and message.count("\n") == 1
+
+
+def test_debug_lets_errors_of_the_system_through():
+    with pytest.raises(PermissionError), clear_errors(debug=True):
+        raise PermissionError(13, "Permission denied", "x")
