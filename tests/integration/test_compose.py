@@ -137,7 +137,7 @@ class Stand:
     def environment(self, service: dict[str, Any]) -> dict[str, str]:
         own = {key: self.place(str(value)) for key, value in service.get("environment", {}).items()}
         image = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        paths = {"PYTHONPATH": str(ROOT), "BRAINAGE_CACHE": str(self.folder / "cache")}
+        paths = {"BRAINAGE_CACHE": str(self.folder / "cache")}
         return {**os.environ, **image, **paths, **own}
 
     def start(self, service: dict[str, Any], log: Path) -> subprocess.Popen:
