@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint format docs lock clean
+.PHONY: install demo test test-slow lint format docs lock audit sbom coverage clean
 
 install: $(STAMP)
 
@@ -48,6 +48,21 @@ lock: $(STAMP)
 	$(COMPILE) --extra server --no-emit-package torch --output-file deploy/lock.txt pyproject.toml
 	echo 'hatchling>=1.25' | $(COMPILE) --output-file deploy/lock-build.txt -
 	$(BIN)/python deploy/licences.py > docs/licences.md
+
+# What is known against the packages that are locked and installed; see docs/supply-chain.md.
+audit: $(STAMP)
+	$(BIN)/python deploy/audit.py
+
+# List of what an environment holds, CycloneDX: make sbom SBOM_OF=/opt/brainage for an installation.
+SBOM_OF ?= $(VENV)
+sbom: $(STAMP)
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+		--output-format JSON --output-file build/sbom.json $(SBOM_OF)
+
+# Lines and branches that the default tests reach, child processes included.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
