@@ -29,7 +29,7 @@ from brainage.running.parent import Limits
 from pipelines.results import write_table
 from tests.load.measure import growth_mb, private_mb, run_watched
 
-PROBE_EVERY_S = 0.02
+PROBE_EVERY_S = 0.1
 SPACING_MM = 8.0
 GRID = ["--set", f"preprocessing.spacing_mm={SPACING_MM:g}"]
 GRID += ["--set", "preprocessing.shape=[22,26,22]", "--set", "network.arguments.channels=[4,8]"]
@@ -41,8 +41,9 @@ def soak(scans: int, model: Path, folder: Path, most_s: float = np.inf) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        A row for each scan: `seconds`, `predictor_mb`, `server_mb` (private memory after it)
-        and `pid` of the predictor. Fewer than asked for, once `most_s` are over.
+        A row for each scan: `seconds`, `predictor_mb` (least private memory while it was at work:
+        what those before it left), `server_mb` and `pid` of the predictor. Fewer than asked for,
+        once `most_s` are over.
     """
     table = pd.read_csv(write_phantom_cohort(folder / "soak", subjects=5, seed=11))
     contents = [(folder / "soak" / path).read_bytes() for path in table["path"]]
@@ -59,14 +60,14 @@ def soak(scans: int, model: Path, folder: Path, most_s: float = np.inf) -> pd.Da
             if following < scans:
                 jobs.append(service.submit(contents[following % 5], argument, _always))
             job = jobs.pop(0)
-            pid = 0
+            pid, mb = 0, np.nan
             while not job.finished:
-                pid = _predictor(service) or pid
+                if pid := _predictor(service) or pid:
+                    mb = np.fmin(mb, private_mb(pid))
                 time.sleep(PROBE_EVERY_S)
             if job.state != "done":
                 raise RuntimeError(f"scan {number}: {job.state} {job.reason}")
             seconds = sum(taken for _, taken in job.seconds)
-            mb = private_mb(pid) if number < scans - 1 else np.nan
             rows.append((number, seconds, mb, private_mb(os.getpid()), pid))
             if number % 10 == 0:
                 print(f"soak: {number} scans, predictor {mb:.0f} MB", flush=True)
@@ -181,7 +182,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 def draw_soak(table: pd.DataFrame, path: Path) -> None:
     """Draw private memory after each scan."""
-    caption = f"{len(table)} scans through one predictor; a tiny phantom each"
+    caption = f"{len(table)} scans through one process; least while a scan is at work"
     title = "Private memory of the page's predictor"
     figure, (axes,) = build_figure((1, 1), (7, 4), title, caption, synthetic=True)
     axes.plot(table["scan"], table["predictor_mb"], color=BLUE, label="predictor")
@@ -209,7 +210,7 @@ def draw_cohort(table: pd.DataFrame, path: Path) -> None:
 
 def describe(soaked: pd.DataFrame) -> str:
     """One line on the soak."""
-    values = soaked["predictor_mb"].dropna().tolist()
+    values = soaked["predictor_mb"].tolist()
     warm_up = min(20, len(values) // 3)
     server = soaked["server_mb"]
     return (

@@ -11,8 +11,11 @@ import psutil
 
 
 def private_mb(pid: int) -> float:
-    """Memory that a process shares with nobody."""
-    return float(psutil.Process(pid).memory_full_info().uss) / 2**20
+    """Memory that a process shares with nobody; NaN once it is gone."""
+    try:
+        return float(psutil.Process(pid).memory_full_info().uss) / 2**20
+    except psutil.NoSuchProcess:
+        return float("nan")
 
 
 def tree_mb(pid: int) -> float:
