@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint format docs constraints clean
+.PHONY: install demo test test-slow lint format docs lock audit sbom coverage clean
 
 install: $(STAMP)
 
@@ -36,10 +36,33 @@ format: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pipelines.cli_reference > docs/cli.md
 
-# The image installs these versions: run after a change of dependencies, and run the tests.
-constraints: $(STAMP)
-	@echo "# Versions that were tested together. Made by: make constraints" > deploy/constraints.txt
-	$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> deploy/constraints.txt
+# What the image installs: the versions in .venv, which were tested together, with the hashes of all
+# files of theirs. Torch comes without: its file is another on each index (CPU, CUDA) and platform.
+# Run after a change of dependencies, and run the tests.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock'
+
+lock: $(STAMP)
+	$(BIN)/pip freeze --exclude-editable | sed -n 's/^\(torch==[0-9.]*\).*/\1/p' > deploy/torch.txt
+	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > deploy/lock.txt
+	$(COMPILE) --extra server --no-emit-package torch --output-file deploy/lock.txt pyproject.toml
+	echo 'hatchling>=1.25' | $(COMPILE) --output-file deploy/lock-build.txt -
+	$(BIN)/python deploy/licences.py > docs/licences.md
+
+# What is known against the packages that are locked and installed; see docs/supply-chain.md.
+audit: $(STAMP)
+	$(BIN)/python deploy/audit.py
+
+# List of what an environment holds, CycloneDX: make sbom SBOM_OF=/opt/brainage for an installation.
+SBOM_OF ?= $(VENV)
+sbom: $(STAMP)
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+		--output-format JSON --output-file build/sbom.json $(SBOM_OF)
+
+# Lines and branches that the default tests reach, child processes included.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -7,12 +7,20 @@ set -eu
 target=$1
 index=${2-https://download.pytorch.org/whl/cpu}
 source=$(cd "$(dirname "$0")/.." && pwd)
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+locked() { "$1/bin/pip" install --quiet --no-deps --require-hashes --requirement "$source/deploy/$2"; }
 
 python3 -m venv "$target"
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# Versions that were tested together; torch first, since its index decides between CPU and CUDA.
-torch=$(grep '^torch==' "$source/deploy/constraints.txt")
-"$target/bin/pip" install --quiet ${index:+--index-url "$index"} "$torch"
-"$target/bin/pip" install --quiet --constraint "$source/deploy/constraints.txt" "$source[server]"
+# Torch first and by version only: its index decides between CPU and CUDA, and so between files.
+"$target/bin/pip" install --quiet ${index:+--index-url "$index"} --requirement "$source/deploy/torch.txt"
+locked "$target" lock.txt
+# What builds the package is locked too, and stays out of the target.
+python3 -m venv "$build"
+locked "$build" lock-build.txt
+"$build/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir "$build" "$source"
+"$target/bin/pip" install --quiet --no-deps "$build"/brainage-*.whl
 "$target/bin/pip" check
 "$target/bin/brainage" --version

@@ -1,6 +1,9 @@
 """Fixtures that every test may use."""
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,26 @@ import torch
 # machine can make a test of one second last minutes. Child processes take the variable.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# No test reaches another machine, nor does a Python process that one starts.
+_GUARD = Path(__file__).parent / "guard"
+_NOTES = tempfile.TemporaryDirectory(prefix="brainage-guard-")
+_CONNECTIONS = Path(_NOTES.name) / "connections.txt"
+os.environ["BRAINAGE_TEST_CONNECTIONS"] = str(_CONNECTIONS)
+_PATHS = (str(_GUARD), str(_GUARD.parents[1]), os.environ.get("PYTHONPATH", ""))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
+if not hasattr(sys.modules.get("sitecustomize"), "NOTES_VARIABLE"):
+    import tests.guard.sitecustomize  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def refused_connections() -> Iterator[Path]:
+    """File that names connections to other machines; a test in which one is tried fails."""
+    yield _CONNECTIONS
+    if _CONNECTIONS.exists():
+        tried = _CONNECTIONS.read_text()
+        _CONNECTIONS.unlink()
+        pytest.fail(f"other machines were called:\n{tried}")
 
 
 @pytest.fixture(scope="session")

@@ -189,7 +189,7 @@ def _standardise(raw: RawTable, roles: Mapping[str, str]) -> tuple[pd.DataFrame,
     def cells(name: str) -> list[str]:
         if name not in roles:
             return [""] * len(raw.frame)
-        return ["" if is_missing(cell) else cell for cell in raw.frame[roles[name]]]
+        return ["" if is_missing(cell) else cell for cell in raw.frame[roles[name]].tolist()]
 
     subjects, sessions = cells("subject_id"), cells("session_id")
     made = [

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError
@@ -96,9 +97,10 @@ def infer_types(frame: pd.DataFrame, decimal_comma: bool = False) -> pd.DataFram
 
 
 def _infer_type(column: pd.Series, decimal_comma: bool) -> pd.Series:
-    known = column.where(~column.map(is_missing))
+    # Lists: going through a column of pandas's text cell by cell takes ten times as long.
+    known = column.where(np.array([not is_missing(cell) for cell in column.tolist()], dtype=bool))
     texts = known.str.replace(",", ".", regex=False) if decimal_comma else known
-    values = [cell for cell in texts if isinstance(cell, str)]
+    values = [cell for cell in texts.tolist() if isinstance(cell, str)]
     if all(_NUMBER.fullmatch(cell) for cell in values):
         return pd.to_numeric(texts)
     return known

@@ -18,6 +18,7 @@ from brainage.data.cohort import Cohort
 from brainage.data.dataset import ScanLoader, build_dataset, build_loader
 from brainage.data.splits import Split, check_disjoint, hash_ids
 from brainage.data.transforms import build_augmentation
+from brainage.evaluation.reference import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import BLOCK_LOCAL
@@ -214,7 +215,10 @@ def build_prediction_table(table: pd.DataFrame, predicted: AgeDistribution) -> p
 
 
 def describe_cohort(prepared: PreparedCohort, split: Split) -> Json:
-    """Facts about the training data for the bundle: counts, range and hashes; no id, no age."""
+    """Facts about the training data for the bundle: counts, range and hashes; no id, no age.
+
+    The range is widened to steps of `AGE_CELL_YEARS`: its ends would be the ages of two people.
+    """
     ages, ids = prepared.ages, prepared.scan_ids
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     sexes = prepared.cohort.table["sex"].iloc[split.train]
@@ -224,8 +228,8 @@ def describe_cohort(prepared: PreparedCohort, split: Split) -> Json:
             "cohort_hash": prepared.cohort.content_hash(),
             **{f"n_{name}": len(indices) for name, indices in parts.items()},
             "train_age_range_years": [
-                float(ages[split.train].min()),
-                float(ages[split.train].max()),
+                float(AGE_CELL_YEARS * np.floor(ages[split.train].min() / AGE_CELL_YEARS)),
+                float(AGE_CELL_YEARS * np.ceil(ages[split.train].max() / AGE_CELL_YEARS)),
             ],
             "n_train_female": int((sexes == "F").sum()),
             "n_train_male": int((sexes == "M").sum()),

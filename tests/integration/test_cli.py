@@ -14,7 +14,7 @@ import pytest
 def brainage(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": "off"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "off"}
     return subprocess.run(command, cwd=cwd or root, env=environment, capture_output=True, text=True)
 
 

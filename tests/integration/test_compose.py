@@ -99,11 +99,6 @@ def test_image_is_not_root_and_its_versions_are_pinned():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
     assert any(re.match(r"ARG PYTHON_IMAGE=python:\d+\.\d+\.\d+-", line) for line in lines)
-    constraints = (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
-    pinned = {line.split("==")[0].lower() for line in constraints if "==" in line}
-    project = (ROOT / "pyproject.toml").read_text()
-    needed = re.findall(r'^    "([\w-]+)[><=\[]', project.split("[project.optional")[0], re.M)
-    assert {name.lower() for name in needed} <= pinned
 
 
 class Stand:
@@ -142,7 +137,7 @@ class Stand:
     def environment(self, service: dict[str, Any]) -> dict[str, str]:
         own = {key: self.place(str(value)) for key, value in service.get("environment", {}).items()}
         image = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        paths = {"PYTHONPATH": str(ROOT), "BRAINAGE_CACHE": str(self.folder / "cache")}
+        paths = {"BRAINAGE_CACHE": str(self.folder / "cache")}
         return {**os.environ, **image, **paths, **own}
 
     def start(self, service: dict[str, Any], log: Path) -> subprocess.Popen:

@@ -33,7 +33,6 @@ def start(server, folder: Path, *arguments: object) -> subprocess.Popen:
     """The command in a process of its own, with the server as its tracker."""
     folder.mkdir(exist_ok=True)
     environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
         "MLFLOW_TRACKING_URI": server.uri,
         "BRAINAGE_CACHE": str(folder.parent / "cache"),
     }
