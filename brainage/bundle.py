@@ -27,7 +27,7 @@ from brainage.errors import BundleError, ConfigError
 from brainage.evaluation.conformal import Calibration, calibration_from_json
 from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
 from brainage.evaluation.reference import Reference, reference_from_json
-from brainage.files import atomic_write_bytes, atomic_write_text, sha256_bytes
+from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import Target
 from brainage.model import build_model, build_target, parameter_count
@@ -199,7 +199,7 @@ def load_bundle(folder: Path) -> Bundle:
     content = _read_checked(folder, manifest, BUNDLE_FILES)
     try:
         config = load_config(folder / "config.yaml")
-        facts = json.loads(content["bundle.json"])
+        facts = _read_facts(content["bundle.json"])
         model = build_model(config)
         model.load_state_dict(load(content[WEIGHTS]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:
@@ -246,7 +246,7 @@ def _load_ensemble(folder: Path, manifest: Json) -> Bundle:
         members.append(load_bundle(folder / name))
     _check_members(folder, members)
     try:
-        facts = json.loads(content["bundle.json"])
+        facts = _read_facts(content["bundle.json"])
     except ValueError as error:
         raise BundleError(str(folder / "bundle.json"), "is not JSON.") from error
     identity = sha256_bytes("".join(member.weights_sha256 for member in members).encode())
@@ -291,6 +291,13 @@ def _write(
     atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
 
+def _read_facts(content: bytes) -> Json:
+    facts = parse_json(content)
+    if not isinstance(facts, dict):
+        raise ValueError("bundle.json holds no facts")
+    return facts
+
+
 def _read_ood(content: Mapping[str, bytes]) -> OutOfDistribution | None:
     return ood_from_bytes(content[OOD]) if OOD in content else None
 
@@ -298,7 +305,7 @@ def _read_ood(content: Mapping[str, bytes]) -> OutOfDistribution | None:
 def _read_manifest(folder: Path) -> Json:
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_bytes())
         version = manifest["bundle_version"]
         dict(manifest["sha256"]), dict(manifest.get("members", {}))
     except FileNotFoundError as error:

@@ -24,7 +24,7 @@ from brainage.config import PreprocessingConfig
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
-from brainage.files import atomic_write_bytes, sha256_bytes, sha256_file
+from brainage.files import atomic_write_bytes, parse_json, sha256_bytes, sha256_file
 from brainage.preparation import content_hash
 from brainage.preprocessing.figures import draw_scan
 from brainage.preprocessing.pipeline import Processed
@@ -117,9 +117,9 @@ class DerivativeStore:
         """Record of a result; None where it is missing or one of its files is damaged."""
         folder = self.path(key)
         try:
-            record = ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+            record = ScanRecord(**parse_json((folder / RECORD).read_bytes()))
             whole = all(sha256_file(folder / name) == sum_ for name, sum_ in record.files.items())
-        except (OSError, ValueError, TypeError, BrainageError):
+        except (OSError, ValueError, TypeError, AttributeError, BrainageError):
             return None
         return record if whole and record.key == key else None
 

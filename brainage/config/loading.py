@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from brainage.config.run import Config
 from brainage.errors import ConfigError
+from brainage.files import parse_yaml
 
 
 def config_folder() -> Path:
@@ -45,11 +46,11 @@ def load_config(path: Path) -> Config:
         If the file is missing, is not YAML, or has an unknown or invalid key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "is not valid YAML.", str(error).splitlines()[0]) from error
+    except ValueError as error:
+        raise ConfigError(str(path), "is not valid YAML.", f"{error}.") from error
     return build_config(content, str(path))
 
 

@@ -10,7 +10,7 @@ conformal prediction, Vovk et al. 2005): the true age is not known when it is pr
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,9 @@ def calibration_from_json(values: Any) -> Calibration:
         raise BundleError("calibration", "is not readable.", "Calibrate anew.") from error
     if len(calibration.scores) != len(calibration.edges_years) + 1:
         raise BundleError("calibration", "has another number of bands than of scores.")
+    edges = np.array(calibration.edges_years)
+    if calibration.kind not in get_args(IntervalKind) or not (np.diff(edges) > 0).all():
+        raise BundleError("calibration", "is not readable.", "Calibrate anew.")
     return calibration
 
 

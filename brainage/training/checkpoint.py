@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from brainage.errors import CheckpointError
-from brainage.files import atomic_write_bytes
+from brainage.files import atomic_write_bytes, parse_json
 
 CHECKPOINT_VERSION = "1"
 
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        state = json.loads(metadata["state"])
+        state = parse_json(metadata["state"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(
             str(path), "is damaged.", "Delete it and start without --resume."
