@@ -1,6 +1,5 @@
 """Which models are installed, how good they are, and for whom."""
 
-import json
 from pathlib import Path
 
 import altair as alt
@@ -9,6 +8,7 @@ import streamlit as st
 
 from app.settings import find_models
 from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.files import parse_json
 
 CARD = "card.md"
 _ORDER = {
@@ -28,8 +28,8 @@ if not models:
 
 def _facts(folder: Path) -> dict:
     try:
-        return dict(json.loads((folder / "bundle.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(parse_json((folder / "bundle.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
         return {}
 
 
