@@ -10,8 +10,8 @@ damage      bytes of healthy inputs flipped, cut, repeated; input N is drawn fro
 structure   the right form with extreme content, by Hypothesis (`structure.py`)
 guided      bytes chosen by what they reach in the code, by atheris (`guided.py`)
 
-What broke a promise is kept under OUTPUT, counts in OUTPUT/counts.json; `--table FILE` writes them
-as Markdown.
+What broke a promise is kept under OUTPUT, counts in OUTPUT/counts.json; `--table PAGE` writes them
+below the mark of a page.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from tests.fuzz.promise import KEPT, SECONDS, Tally, Trial, attempt, keep
 from tests.fuzz.structure import STRUCTURES
 from tests.fuzz.target import Files, Target, put
 from tests.fuzz.targets import TARGETS
+from tests.pages import write_below_mark
 
 CORPUS = Path(__file__).parent / "corpus"
 WAYS = ("damage", "structure", "guided")
@@ -224,13 +225,13 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(TARGETS), action="append")
     parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--output", type=Path, default=Path("fuzz"))
-    parser.add_argument("--table", type=Path, help="write the counts so far here as a table")
+    parser.add_argument("--table", type=Path, help="write the counts so far into this page")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "counts.json"
     counts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if options.table is not None:
-        options.table.write_text(table(counts), encoding="utf-8")
+        write_below_mark(options.table, table(counts))
         return
     kinds: Counter[str] = Counter()
     for way in options.way or WAYS:
