@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint format docs lock audit sbom coverage clean
+.PHONY: install demo test test-slow fuzz mutation lint format docs lock audit sbom coverage clean
 
 install: $(STAMP)
 
@@ -22,6 +22,16 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Hours: 10,000 inputs a reader and way. Add ARGUMENTS="--only nifti --inputs 100" for less.
+fuzz: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[campaigns]'
+	$(BIN)/python -m tests.fuzz.campaign $(ARGUMENTS)
+
+# Twenty minutes: 60 mutants of each package. ARGUMENTS="--sample 0" runs all of them.
+mutation: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[campaigns]'
+	$(BIN)/python -m tests.mutation --report docs/benchmarks/mutation.md $(ARGUMENTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -65,4 +75,4 @@ coverage: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo fuzz mutants build dist .pytest_cache .mypy_cache .ruff_cache

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -27,18 +26,22 @@ from brainage.errors import BundleError, ConfigError
 from brainage.evaluation.conformal import Calibration, calibration_from_json
 from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
 from brainage.evaluation.reference import Reference, reference_from_json
-from brainage.files import atomic_write_bytes, atomic_write_text, sha256_bytes
+from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import Target
+from brainage.manifest import (
+    BUNDLE_FILES,
+    BUNDLE_VERSION,
+    OOD,
+    SHARED_FILES,
+    WEIGHTS,
+    read_checked,
+    read_manifest,
+)
 from brainage.model import build_model, build_target, parameter_count
 from brainage.prediction import AgeDistribution, mix_distributions, predict_distribution
 from brainage.types import HalfArray, Json
 
-BUNDLE_VERSION = "1"
-WEIGHTS, OOD = "model.safetensors", "ood.safetensors"
-SHARED_FILES = ("config.yaml", "bundle.json", "card.md")
-BUNDLE_FILES = (WEIGHTS, *SHARED_FILES)
-_ENTRIES = {"bundle_version", "sha256", "members"}
 _RECORDED_PACKAGES = ("torch", "monai", "nibabel", "torchio", "numpy", "scikit-learn", "nilearn")
 
 
@@ -197,14 +200,14 @@ def load_bundle(folder: Path) -> Bundle:
     BundleError
         If a file is missing, changed, or of an unknown version.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if manifest.get("members"):
         return _load_ensemble(folder, manifest)
-    content = _read_checked(folder, manifest, BUNDLE_FILES)
+    content = read_checked(folder, manifest, BUNDLE_FILES)
     try:
         # From the bytes that were checked: the file may be replaced meanwhile.
         config = parse_config(content["config.yaml"], str(folder / "config.yaml"))
-        facts = json.loads(content["bundle.json"])
+        facts = _read_facts(content["bundle.json"])
         model = _build_for(config, load(content[WEIGHTS]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
@@ -225,23 +228,8 @@ def _build_for(config: Config, weights: Mapping[str, Tensor]) -> BlockStack:
     return model
 
 
-def bundle_files(folder: Path) -> list[str]:
-    """Files of a bundle and its members, relative to the folder; tables and pictures are not.
-
-    Raises
-    ------
-    BundleError
-        If the folder holds no finished bundle.
-    """
-    manifest = _read_manifest(folder)
-    files = ["manifest.json", *manifest["sha256"]]
-    for name in manifest.get("members", {}):
-        files += [f"{name}/{file}" for file in bundle_files(folder / name)]
-    return files
-
-
 def _load_ensemble(folder: Path, manifest: Json) -> Bundle:
-    content = _read_checked(folder, manifest, SHARED_FILES)
+    content = read_checked(folder, manifest, SHARED_FILES)
     members = []
     for name, expected in manifest["members"].items():
         path = PurePosixPath(name)
@@ -260,7 +248,7 @@ def _load_ensemble(folder: Path, manifest: Json) -> Bundle:
         members.append(load_bundle(folder / name))
     _check_members(folder, members)
     try:
-        facts = json.loads(content["bundle.json"])
+        facts = _read_facts(content["bundle.json"])
     except ValueError as error:
         raise BundleError(str(folder / "bundle.json"), "is not JSON.") from error
     identity = sha256_bytes("".join(member.weights_sha256 for member in members).encode())
@@ -311,65 +299,22 @@ def _write(
 
 def _is_written(folder: Path, manifest: Json) -> bool:
     try:
-        found = _read_manifest(folder)
-        _read_checked(folder, found, list(found["sha256"]))
+        found = read_manifest(folder)
+        read_checked(folder, found, list(found["sha256"]))
     except BundleError:
         return False
     return found == manifest
 
 
+def _read_facts(content: bytes) -> Json:
+    facts = parse_json(content)
+    if not isinstance(facts, dict):
+        raise ValueError("bundle.json holds no facts")
+    return facts
+
+
 def _read_ood(content: Mapping[str, bytes]) -> OutOfDistribution | None:
     return ood_from_bytes(content[OOD]) if OOD in content else None
-
-
-def _read_manifest(folder: Path) -> Json:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        # Before anything else is asked of it: a newer version may be of another form.
-        _check_version(folder, manifest["bundle_version"])
-        names = {*manifest["sha256"]}
-        dict(manifest["sha256"]), dict(manifest.get("members", {}))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(
-            str(folder),
-            "holds no finished model (no manifest.json).",
-            "Give the folder that `brainage train --output` wrote.",
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(str(path), "is not a bundle's manifest.") from error
-    unknown = sorted(names - {*BUNDLE_FILES, OOD} | {*manifest} - _ENTRIES)
-    if unknown:
-        problem = f"lists what no bundle of this version has: {unknown[0]!r}."
-        raise BundleError(str(path), problem, "Restore the file or train anew.")
-    checked: Json = manifest
-    return checked
-
-
-def _check_version(folder: Path, version: Any) -> None:
-    if version != BUNDLE_VERSION:
-        raise BundleError(
-            str(folder),
-            f"has bundle version {version!r}, this program reads {BUNDLE_VERSION!r}.",
-            "Use the brainage that wrote it, or train anew.",
-        )
-
-
-def _read_checked(folder: Path, manifest: Json, needed: Sequence[str]) -> dict[str, bytes]:
-    hashes: Mapping[str, Any] = manifest["sha256"]
-    content = {}
-    for name in (*needed, *([OOD] if OOD in hashes else [])):
-        try:
-            content[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise BundleError(str(folder / name), "is missing or unreadable.") from error
-        if sha256_bytes(content[name]) != hashes.get(name):
-            raise BundleError(
-                str(folder / name),
-                "differs from the manifest: it was changed or damaged after training.",
-                "Restore the file or train anew.",
-            )
-    return content
 
 
 def describe(models: Sequence[BlockStack], config: Config) -> Json:

@@ -25,6 +25,7 @@ from brainage.data.scans import Scan
 from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
 from brainage.files import (
     atomic_write_bytes,
+    parse_json,
     read_sealed,
     seal,
     sha256_bytes,
@@ -130,9 +131,9 @@ class DerivativeStore:
         """Record of a result; None where it is missing or one of its files is damaged."""
         folder = self.path(key)
         try:
-            record = ScanRecord(**json.loads(read_sealed(folder / RECORD) or b""))
+            record = ScanRecord(**parse_json(read_sealed(folder / RECORD) or b""))
             whole = all(sha256_file(folder / name) == sum_ for name, sum_ in record.files.items())
-        except (OSError, ValueError, TypeError, BrainageError):
+        except (OSError, ValueError, TypeError, AttributeError, BrainageError):
             return None
         return record if whole and record.key == key else None
 

@@ -1,14 +1,31 @@
-"""Files that are either whole or absent, their hashes, and folders that one run has to itself."""
+"""Whole or absent files, hashes, a run's own folder, and what files hold as JSON or YAML."""
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import secrets
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from brainage.errors import BrainageError
+
+# What numpy, zipfile and a look into the content raise on damaged bytes.
+DAMAGE_ERRORS = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
+# Aliases let a few lines of YAML stand for endlessly many values.
+MAX_YAML_VALUES = 100_000
 
 _DIGEST_BYTES = 32
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -188,6 +205,49 @@ def reserve(descriptor: int, size: int) -> None:
     """
     if size and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Value of a JSON text.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Value of a YAML text, made of plain types alone.
+
+    Raises
+    ------
+    ValueError
+        With one line that says why it is not YAML, is nested too deeply, or stands for more than
+        `MAX_YAML_VALUES` values.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    # PyYAML passes on what Python says of impossible dates and endless numbers.
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError) as error:
+        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
+    left, count = [content], 0
+    while left:
+        value = left.pop()
+        count += 1
+        if count > MAX_YAML_VALUES:
+            raise ValueError(f"stands for more than {MAX_YAML_VALUES} values")
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple | set):
+            left += value
+    return content
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -24,7 +24,7 @@ from brainage.errors import (
     StoreError,
     VolumeError,
 )
-from brainage.files import read_sealed, reserve, write_sealed
+from brainage.files import DAMAGE_ERRORS, parse_json, read_sealed, reserve, write_sealed
 from brainage.preprocessing.intensity import (
     normalise_in_brain,
     normalise_local,
@@ -187,11 +187,13 @@ class PreparedStore:
         if payload is None:
             return None
         stream = io.BytesIO(payload)
-        array = np.load(stream, allow_pickle=False)
-        if array.shape != shape or array.dtype != np.float16:
+        try:
+            array = np.load(stream, allow_pickle=False)
+            record = parse_json(stream.read())
+            scan = PreparedScan(array, **{**record, "reasons": tuple(record["reasons"])})
+        except DAMAGE_ERRORS:
             return None
-        record = json.loads(stream.read())
-        return PreparedScan(array, **{**record, "reasons": tuple(record["reasons"])})
+        return scan if array.shape == shape and array.dtype == np.float16 else None
 
     def save(self, key: str, scan: PreparedScan) -> None:
         """Store a scan under its content hash.

@@ -19,7 +19,14 @@ from brainage.data.extraction import extract_brain, load_mask
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan, read_scan, source_files
 from brainage.errors import BrainageError, StoreError, VolumeError
-from brainage.files import read_sealed, sha256_bytes, sha256_file, write_sealed
+from brainage.files import (
+    DAMAGE_ERRORS,
+    parse_json,
+    read_sealed,
+    sha256_bytes,
+    sha256_file,
+    write_sealed,
+)
 from brainage.preprocessing.locate import Kind, Placement
 from brainage.preprocessing.pipeline import Processed, process_again, process_volume
 from brainage.preprocessing.template import TEMPLATE_SHA256
@@ -142,7 +149,7 @@ def read_sidecar(path: str | Path) -> Json | None:
         return None
     try:
         text = Path(path).with_name(Path(path).name.split(".")[0] + ".json").read_bytes()
-        sidecar: Json = json.loads(text)
+        sidecar: Json = parse_json(text)
         told = [sidecar[name] for name in ("TemplateSHA256", SIDECAR_IMAGE, SIDECAR_MASK)]
         found = [TEMPLATE_SHA256, sha256_file(Path(path)), sha256_file(mask)]
         whole = sidecar["Verdict"] in get_args(Verdict) and isinstance(sidecar["Measures"], dict)
@@ -242,11 +249,16 @@ def save_placement(path: Path, placement: Placement, measures: dict[str, float])
 def load_placement(path: Path) -> tuple[Placement, dict[str, float]] | None:
     """Placement and measures that were kept; None where they are missing or damaged."""
     payload = read_sealed(path)
-    if payload is None:
+    try:
+        return None if payload is None else _unpack_placement(payload)
+    except DAMAGE_ERRORS:
         return None
+
+
+def _unpack_placement(payload: bytes) -> tuple[Placement, dict[str, float]]:
     with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
         arrays = dict(stored)
-    about = json.loads(arrays["about"].tobytes())
+    about = parse_json(arrays["about"].tobytes())
     kind: Kind = about["kind"]
     shape = tuple(about["shape"])
     mask: BoolArray = np.unpackbits(arrays["mask"], count=int(np.prod(shape))).reshape(shape)

@@ -18,7 +18,7 @@ from brainage.evaluation.age_bias import (
     correct_out_of_fold,
     subject_folds,
 )
-from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
 from brainage.evaluation.metrics import age_metrics, constant_predictor
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import records
@@ -42,6 +42,7 @@ class BiasCorrection:
 
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
+NUMBERS = ("age_years", "predicted_age_years", "spread_years", "fold", *INTERVAL_COLUMNS)
 
 
 def evaluate(
@@ -174,13 +175,17 @@ def read_predictions(path: Path) -> pd.DataFrame:
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise CohortError(str(path), f"lacks columns {', '.join(missing)}.")
-    for name in ("age_years", "predicted_age_years"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        if (numbers.isna() & table[name].notna()).any():
-            raise CohortError(str(path), f"column {name} holds text that is not a number.")
+    if table["scan_id"].isna().any():
+        raise CohortError(str(path), "column scan_id has blank cells.", "Name every scan.")
+    for name in NUMBERS:
+        if name not in table:
+            continue
+        numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
+        if (~np.isfinite(numbers) & table[name].notna()).any():
+            raise CohortError(str(path), f"column {name} holds what is not a number.")
         table[name] = numbers
-    if "subject_id" not in table:
-        table["subject_id"] = table["scan_id"]
+    known = table["subject_id"] if "subject_id" in table else table["scan_id"]
+    table["subject_id"] = known.fillna(table["scan_id"])
     for name in ("sex", "site"):
         table[name] = table[name].fillna("") if name in table else ""
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]

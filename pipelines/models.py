@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from brainage.bundle import Bundle, bundle_files, load_bundle
+from brainage.bundle import Bundle, load_bundle
+from brainage.manifest import bundle_files
 from brainage.tracking import (
     CHAMPION,
     MODEL_NAME,

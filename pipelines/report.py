@@ -103,10 +103,11 @@ def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:
     try:
         ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
         entry = ledger[ledger["scan_id"] == scan_id].iloc[0]
+        verdict, reason = entry["verdict"], str(entry["reason"])
     except (OSError, ValueError, KeyError, IndexError):
         return "flagged", f"no ledger entry for this scan in {path.name}: its checks are not known"
     verdicts: dict[str, Verdict] = {"ok": "ok", "failed": "failed"}
-    return verdicts.get(entry["verdict"], "flagged"), str(entry["reason"])
+    return verdicts.get(verdict, "flagged"), reason
 
 
 def _check(options: ReportOptions) -> None:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from brainage.config import Config, load_config, load_preset, with_changes
 from brainage.errors import ConfigError
+from brainage.files import parse_yaml
 from brainage.types import METHODS
 from pipelines.console import parse_pairs
 
@@ -68,6 +67,6 @@ def parse_baselines(text: str) -> tuple[str, ...]:
 
 def _parse_value(key: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except ValueError as error:
         raise ConfigError("--set", f"{key}: {text!r} is not a value.") from error

@@ -1,6 +1,5 @@
 """Which models are installed, how good they are, and for whom."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from app.models import FoundModel, find_models
 from brainage.errors import BrainageError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.reference import reference_from_json
+from brainage.files import parse_json
 from brainage.types import Json
 
 CARD = "card.md"
@@ -37,8 +37,8 @@ _SCORES = {
 
 def _read(folder: Path) -> Json:
     try:
-        return dict(json.loads((folder / "bundle.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(parse_json((folder / "bundle.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
         return {}
 
 

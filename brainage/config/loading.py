@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from brainage.config.run import Config
 from brainage.errors import ConfigError
+from brainage.files import parse_yaml
 
 
 def config_folder() -> Path:
@@ -60,9 +61,9 @@ def parse_config(text: bytes, where: str) -> Config:
         If they are not YAML, or have an unknown or invalid key.
     """
     try:
-        content = yaml.safe_load(text.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(where, "is not valid YAML.", str(error).splitlines()[0]) from error
+        content = parse_yaml(text.decode("utf-8"))
+    except ValueError as error:  # no UTF-8 is one, too
+        raise ConfigError(where, "is not valid YAML.", f"{error}.") from error
     return build_config(content, where)
 
 
@@ -115,6 +116,7 @@ def with_changes(config: Config, changes: dict[str, Any], where: str = "options"
 
 
 def _describe(location: tuple[int | str, ...], message: str, value: Any) -> str:
+    """One clause, of one line whatever line breaks a key holds."""
     key = ".".join(str(part) for part in location) or "file"
     came = "" if isinstance(value, dict | list) else f", got {value!r}"
-    return f"{key}: {message[0].lower()}{message[1:]}{came}"
+    return " ".join(f"{key}: {message[0].lower()}{message[1:]}{came}".split())

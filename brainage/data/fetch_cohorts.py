@@ -154,7 +154,9 @@ def read_ixi_table(path: Path) -> tuple[_People, _Conflicts]:
         If it is no such table.
     """
     try:
-        table = pd.read_excel(path, engine="xlrd")
+        # xlrd would print what it thinks of a damaged file.
+        quiet = {"logfile": io.StringIO()}
+        table = pd.read_excel(path, engine="xlrd", engine_kwargs=quiet)
         sex = next(name for name in table.columns if str(name).startswith("SEX_ID"))
         rows = pd.DataFrame(
             {

@@ -3,8 +3,6 @@
 import gzip
 import io
 import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,17 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brainage.errors import ImageDataError
-from brainage.files import sha256_bytes
+from brainage.files import DAMAGE_ERRORS, sha256_bytes
 
 Labels = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _Result = TypeVar("_Result")
 
-_READ_ERRORS = (
-    *(OSError, EOFError, ValueError, KeyError, NotImplementedError, struct.error),
-    *(zlib.error, zipfile.BadZipFile, Image.DecompressionBombError),
-)
+_READ_ERRORS = (*DAMAGE_ERRORS, Image.DecompressionBombError)
 
 
 def read_idx(path: Path) -> Pixels:

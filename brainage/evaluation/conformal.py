@@ -14,7 +14,7 @@ prediction more often than below it. ``two_sided`` takes signed residuals and gi
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,9 @@ def calibration_from_json(values: Any) -> Calibration:
         raise BundleError("calibration", "is not readable.", "Calibrate anew.") from error
     if len(calibration.scores) != len(calibration.edges_years) + 1:
         raise BundleError("calibration", "has another number of bands than of scores.")
+    edges = np.array(calibration.edges_years)
+    if calibration.kind not in get_args(IntervalKind) or not (np.diff(edges) > 0).all():
+        raise BundleError("calibration", "is not readable.", "Calibrate anew.")
     return calibration
 
 

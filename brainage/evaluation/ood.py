@@ -10,6 +10,7 @@ normalised.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import prod
 
 import numpy as np
 from safetensors import SafetensorError
@@ -103,9 +104,30 @@ def ood_from_bytes(data: bytes) -> OutOfDistribution:
         shape = tuple(int(side) for side in tensors["shape"])
         grid = VoxelGrid(shape, int(tensors["pool"][0]), tensors["mask"].astype(bool))
         names = [name.name for name in fields(OutOfDistribution) if name.name != "grid"]
-        return OutOfDistribution(grid, *(tensors[name].astype(np.float32) for name in names))
-    except (SafetensorError, KeyError, ValueError) as error:
+        ood = OutOfDistribution(grid, *(tensors[name].astype(np.float32) for name in names))
+    except (SafetensorError, LookupError, ValueError, TypeError, OverflowError) as error:
         raise BundleError("ood.safetensors", "is not readable.") from error
+    if not _fits_together(ood):
+        raise BundleError("ood.safetensors", "holds arrays that do not fit together.")
+    return ood
+
+
+def _fits_together(ood: OutOfDistribution) -> bool:
+    grid, looks = ood.grid, len(QUANTILES) + 7
+    if len(grid.shape) != 3 or min(*grid.shape, grid.pool) < 1 or ood.components.ndim != 2:
+        return False
+    count, features = ood.components.shape
+    cells = prod(-(-side // grid.pool) for side in grid.shape)
+    return (
+        grid.mask.shape == (cells,)
+        and int(grid.mask.sum()) == features
+        and ood.mean.shape == (features,)
+        and ood.variances.shape == (count,)
+        and ood.appearance_mean.shape == (looks,)
+        and ood.appearance_precision.shape == (looks, looks)
+        and ood.scales.shape == (3,)
+        and ood.quantiles.shape == (101,)
+    )
 
 
 def fit_ood(arrays: Scans, subject_ids: Sequence[str], seed: int = 0) -> OutOfDistribution:

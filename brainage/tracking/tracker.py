@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from brainage.errors import TrackingError
-from brainage.files import atomic_write_text
+from brainage.files import atomic_write_text, parse_json
 from brainage.tracking.backend import Backend, Event
 
 EXPERIMENT = "brainage"
@@ -355,13 +355,25 @@ def _replay(backend: Backend, event: Event, on_warning: Callable[[str], None]) -
 
 def _read_events(path: Path, on_warning: Callable[[str], None]) -> list[Event]:
     events = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = parse_json(line)
+        except ValueError:
             # A process that was killed while writing leaves half a line.
             on_warning(f"{path}: line {number} is not JSON, left out.")
+            continue
+        if _is_event(event):
+            events.append(event)
+        else:
+            on_warning(f"{path}: line {number} is no event of a run, left out.")
     return events
+
+
+def _is_event(event: Any) -> bool:
+    if not isinstance(event, dict):
+        return False
+    named = isinstance(event.get("event"), str) and isinstance(event.get("run"), str)
+    return named and isinstance(event.get("parent"), str | None)
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

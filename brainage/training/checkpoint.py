@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from brainage.errors import CheckpointError
-from brainage.files import read_sealed, write_sealed
+from brainage.files import parse_json, read_sealed, write_sealed
 
 CHECKPOINT_VERSION = "2"
 
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
         # Cloned: in the file's bytes a tensor may begin anywhere.
         tensors = {name: tensor.clone() for name, tensor in load(payload).items()}
         metadata = _read_metadata(payload)
-        state = json.loads(metadata["state"])
+        state = parse_json(metadata["state"])
     except (SafetensorError, KeyError, ValueError) as error:
         remedy = "Delete it and use --resume: what else is finished stays, this run starts anew."
         raise CheckpointError(str(path), "is damaged.", remedy) from error
@@ -119,7 +119,7 @@ def restore_optimizers(optimizers: list[Optimizer], checkpoint: Checkpoint) -> N
             state.setdefault(int(parameter), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for parameter, values in optimizer.state.items():
-            for key, value in values.items():
-                if value.shape == parameter.shape and value.stride() != parameter.stride():
-                    values[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        for weight, moments in optimizer.state.items():
+            for kind, moment in moments.items():
+                if moment.shape == weight.shape and moment.stride() != weight.stride():
+                    moments[kind] = torch.empty_like(weight, requires_grad=False).copy_(moment)

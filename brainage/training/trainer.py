@@ -14,7 +14,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from brainage.config import Config
-from brainage.errors import NonFiniteLossError
+from brainage.errors import CheckpointError, NonFiniteLossError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
 from brainage.lfnn.rules import METHOD_RULES, StepResult, StepSettings
@@ -376,7 +376,12 @@ class Trainer:
     def _restore(self) -> None:
         if self.checkpoint_path is None or not self.checkpoint_path.exists():
             return
-        self._load_state(load_checkpoint(self.checkpoint_path, self.run_hash))
+        checkpoint = load_checkpoint(self.checkpoint_path, self.run_hash)
+        try:
+            self._load_state(checkpoint)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            problem, remedy = "does not hold this run.", "Delete it and start without --resume."
+            raise CheckpointError(str(self.checkpoint_path), problem, remedy) from error
 
     def _load_state(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.group("model"))

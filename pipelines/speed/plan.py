@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from brainage.config import Config, Settings, config_folder, with_changes
 from brainage.errors import ConfigError
+from brainage.files import parse_yaml
 from brainage.types import METHODS
 from pipelines.speed.entrants import Spec
 
@@ -134,11 +134,13 @@ def load_plan(name: str, path: Path | None = None) -> RacePlan:
             raise ConfigError("--plan", f"unknown plan {name!r}.", f"Choose one of: {known}.")
         path = config_folder() / "speed" / f"{name}.yaml"
     try:
-        return RacePlan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), "is not valid YAML.", str(error).splitlines()[0]) from error
+    except ValueError as error:
+        raise ConfigError(str(path), "is not valid YAML.", f"{error}.") from error
+    try:
+        return RacePlan.model_validate(content)
     except ValidationError as error:
         parts = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ConfigError(str(path), "; ".join(parts) + ".") from error

@@ -5,7 +5,6 @@ settings, so that a changed study runs anew.
 """
 
 import importlib
-import json
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from brainage.files import atomic_write_text
+from brainage.files import atomic_write_text, parse_json
 from brainage.tracking import Run, Tracker
 from brainage.types import Json
 from pipelines.benchmark import EXPERIMENT
@@ -127,7 +126,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
 def load_record(path: Path) -> Json | None:
     """The record of a finished run; None where there is none, or it cannot be read."""
     try:
-        record: Json = json.loads(path.read_text(encoding="utf-8"))
+        record: Json = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return record

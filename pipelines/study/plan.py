@@ -6,12 +6,11 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from brainage.config import Config, Settings, config_folder, dump_config, with_changes
 from brainage.errors import ConfigError
-from brainage.files import sha256_bytes
+from brainage.files import parse_yaml, sha256_bytes
 
 Value = str | float | int
 Product = dict[str, tuple[Value, ...]]
@@ -115,9 +114,11 @@ def load_study(name: str, path: Path | None = None) -> StudyConfig:
         raise ConfigError("study", f"unknown study {name!r}.", f"Choose one of: {known}.")
     path = path or config_folder() / "study" / f"{name}.yaml"
     try:
-        return StudyConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(str(path), f"cannot be read ({type(error).__name__}).") from error
+    try:
+        return StudyConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "file"

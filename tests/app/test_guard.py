@@ -28,7 +28,9 @@ def ask(path="/", host="localhost", method="GET", kind="http", stored=(0, 0), **
         sent.append(message)
 
     pairs = [(b"host", host.encode())]
-    pairs += [(name.replace("_", "-").encode(), str(v).encode()) for name, v in headers.items()]
+    pairs += [
+        (name.replace("_", "-").encode(), str(v).encode("latin-1")) for name, v in headers.items()
+    ]
     scope = {"type": kind, "path": path, "method": method, "headers": pairs}
     guard = Guard(inner, ["brain.example"], LIMITS, lambda session: stored)
     asyncio.run(guard(scope, receive, send))
@@ -74,6 +76,11 @@ def test_upload_is_bounded_before_it_is_read(length, stored, status):
 
 def test_upload_of_unknown_length_is_refused():
     assert ask(UPLOAD, method="PUT")[0] == 411
+
+
+@pytest.mark.parametrize("length", ["\xb2", "-1", "1e3", " 7"])
+def test_length_that_is_no_number_is_refused(length):
+    assert ask(UPLOAD, method="PUT", content_length=length)[0] == 411
 
 
 def test_statistics_and_agents_have_no_address():

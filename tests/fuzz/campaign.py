@@ -2,51 +2,48 @@
 
     python -m tests.fuzz.campaign --inputs 10000 --output fuzz
 
-The promise: a result or a `BrainageError`; never another exception, a crash, more than 10 s, more
-than 1 GB over the baseline, or a file outside the input's own folder. Input N of a reader is drawn
-from seed N alone: `--only READER --first N --inputs 1` repeats a find. What broke a promise is
-kept under OUTPUT; the table goes to OUTPUT/campaign.md.
+The promise: a result or a `BrainageError`; never another exception, a crash, more than 10 s of
+processor, more than 1 GB over the baseline, or a file outside the input's own folder. Inputs come
+in three ways:
+
+damage      bytes of healthy inputs flipped, cut, repeated; input N is drawn from seed N alone
+structure   the right form with extreme content, by Hypothesis (`structure.py`)
+guided      bytes chosen by what they reach in the code, by atheris (`guided.py`)
+
+What broke a promise is kept under OUTPUT, counts in OUTPUT/counts.json; `--table PAGE` writes them
+below the mark of a page.
 """
 
 import argparse
 import json
 import mmap
 import os
-import resource
-import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
-from brainage.errors import BrainageError
 from tests.fuzz.mutate import damage
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.promise import KEPT, SECONDS, Tally, Trial, attempt, keep
+from tests.fuzz.structure import STRUCTURES
+from tests.fuzz.target import Files, Target, put
+from tests.fuzz.targets import TARGETS
+from tests.pages import write_below_mark
 
-SECONDS = 10.0
-MEGABYTES = 1024.0
 CORPUS = Path(__file__).parent / "corpus"
+WAYS = ("damage", "structure", "guided")
+PATIENCE = 12
 
-
-@dataclass
-class Tally:
-    """What became of the inputs of one reader."""
-
-    inputs: int = 0
-    read: int = 0
-    refused: int = 0
-    slowest_s: float = 0.0
-    most_mb: float = 0.0
-    broken: list[dict[str, object]] = field(default_factory=list)
+Feed = Callable[[range, Callable[[int, Files], bool]], None]
 
 
 def draw(target: Target, number: int, seeds: list[dict[str, bytes]]) -> dict[str, bytes]:
@@ -55,96 +52,110 @@ def draw(target: Target, number: int, seeds: list[dict[str, bytes]]) -> dict[str
     return target.mend(damage(seeds[int(rng.integers(len(seeds)))], rng))
 
 
-def attempt(target: Target, files: Mapping[str, bytes], folder: Path) -> str:
-    """Give an input to its reader: "read", "refused", or how the promise was broken."""
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    before = _listing(folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            target.read(folder)
-        outcome = "read"
-    except BrainageError as error:
-        outcome = "refused"
-        if any(
-            not line.startswith("  ") for line in str(error).splitlines()[1:]
-        ):  # rows of a table
-            outcome = f"message of several lines: {str(error)[:200]!r}"
-    except Exception as error:
-        outcome = f"{type(error).__name__}: {str(error)[:200]}"
-    if _listing(folder) != before:
-        outcome = "files were written or removed"
-    return outcome
-
-
 def run_corpus_case(name: str, case: Path) -> str:
     """Repeat a kept case."""
-    files = {path.name: path.read_bytes() for path in case.iterdir()}
+    files = {p.relative_to(case).as_posix(): p.read_bytes() for p in case.rglob("*") if p.is_file()}
     with tempfile.TemporaryDirectory() as folder:
-        return attempt(TARGETS[name], files, Path(folder))
+        put(files, Path(folder))
+        return attempt(TARGETS[name], Path(folder))
 
 
-def run_target(name: str, first: int, inputs: int, output: Path) -> Tally:
-    """All inputs of a reader, in child processes that may die."""
-    target, tally, number = TARGETS[name], Tally(), first
+def feed_damage(target: Target) -> Feed:
+    """Hand on inputs until one breaks a promise."""
     seeds = target.seeds()
+
+    def feed(numbers: range, handle: Callable[[int, Files], bool]) -> None:
+        for number in numbers:
+            if not handle(number, draw(target, number, seeds)):
+                return
+
+    return feed
+
+
+def feed_structure(name: str) -> Feed:
+    """Hand on what Hypothesis makes from the first number as seed, until a promise is broken."""
+    import hypothesis
+
+    class Found(BaseException):
+        """Ends Hypothesis, which would look for a smaller example."""
+
+    def feed(numbers: range, handle: Callable[[int, Files], bool]) -> None:
+        left = iter(numbers)
+
+        @hypothesis.seed(numbers.start)
+        @hypothesis.settings(
+            max_examples=len(numbers),
+            database=None,
+            deadline=None,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        @hypothesis.given(STRUCTURES[name]())
+        def run(files: Files) -> None:
+            number = next(left, None)
+            if number is not None and not handle(number, files):
+                raise Found
+
+        try:
+            run()
+        except Found:
+            return
+
+    return feed
+
+
+def run_target(name: str, way: str, first: int, inputs: int, output: Path) -> Tally:
+    """All inputs of a reader, in child processes that may die."""
+    kept = output / "broken" / f"{name}-{way}"
+    if way == "guided":
+        return _run_guided(name, inputs, kept)
+    target, tally, number = TARGETS[name], Tally(), first
+    feed = feed_damage(target) if way == "damage" else feed_structure(name)
     while number < first + inputs:
-        number = _run_child(name, target, seeds, range(number, first + inputs), tally)
-    for case in tally.broken:
-        folder = output / "broken" / name / str(case["number"])
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, content in draw(target, int(str(case["number"])), seeds).items():
-            (folder / file).write_bytes(content)
+        number = _run_child(target, feed, range(number, first + inputs), tally, kept)
     return tally
 
 
-def _run_child(
-    name: str, target: Target, seeds: list[dict[str, bytes]], numbers: range, tally: Tally
-) -> int:
+def _run_child(target: Target, feed: Feed, numbers: range, tally: Tally, kept: Path) -> int:
     """One child works through `numbers` until it ends or is lost; returns where to go on."""
     shared = mmap.mmap(-1, 16)  # number of the input at work, and when it began
     shared[:] = struct.pack("qd", numbers.start, time.monotonic())
-    with tempfile.TemporaryFile("w+") as rows:
+    with (
+        tempfile.TemporaryFile("w+") as rows,
+        tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as sandbox,
+    ):
         child = os.fork()
         if child == 0:
-            _work(target, seeds, numbers, shared, rows)
+            _work(target, feed, numbers, shared, rows, Path(sandbox), kept)
         lost = _watch(child, shared)
+        at, _ = struct.unpack("qd", shared[:])
         rows.seek(0)
         for line in rows:
-            _count(json.loads(line), tally)
-    at, _ = struct.unpack("qd", shared[:])
-    if lost:
-        tally.inputs += 1
-        tally.broken.append({"number": at, "outcome": lost})
-        print(f"{name} {at}: {lost}", flush=True)
+            tally.count(*json.loads(line))
+        if lost:
+            keep(Path(sandbox) / "input", kept / str(at))
+            tally.count(int(at), lost, 0.0, 0.0)
     return int(at) + 1
 
 
 def _work(
-    target: Target, seeds: list[dict[str, bytes]], numbers: range, shared: mmap.mmap, rows: TextIO
+    target: Target,
+    feed: Feed,
+    numbers: range,
+    shared: mmap.mmap,
+    rows: TextIO,
+    sandbox: Path,
+    kept: Path,
 ) -> None:
     os.setsid()
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, limit))
-    sandbox = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    os.environ["TMPDIR"] = tempfile.tempdir = str(sandbox)
-    baseline = _peak_mb()
-    for number in numbers:
+    trial = Trial(target, sandbox, kept, lambda *row: print(json.dumps(row), file=rows, flush=True))
+
+    def handle(number: int, files: Files) -> bool:
         shared[:] = struct.pack("qd", number, time.monotonic())
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=sandbox) as folder:
-            outcome = attempt(target, draw(target, number, seeds), Path(folder))
-        more_mb = _peak_mb() - baseline
-        if more_mb > MEGABYTES:
-            outcome = f"{more_mb:.0f} MB over the baseline"
-        if list(sandbox.iterdir()):
-            outcome = "left temporary files behind"
-        row = {"number": number, "outcome": outcome, "s": time.monotonic() - start, "mb": more_mb}
-        print(json.dumps(row), file=rows, flush=True)
-        if outcome not in ("read", "refused"):
-            break  # a fresh child, so that one find does not hide the next
-    shutil.rmtree(sandbox, ignore_errors=True)
+        # After a find a fresh child goes on, so that one find does not hide the next.
+        return trial(number, files) in KEPT
+
+    feed(numbers, handle)
     os._exit(0)
 
 
@@ -154,68 +165,86 @@ def _watch(child: int, shared: mmap.mmap) -> str:
         if done:
             return "" if status == 0 else f"the process died (status {status})"
         _, began = struct.unpack("qd", shared[:])
-        if time.monotonic() - began > 3 * SECONDS:
+        # Beside other work, a second of processor may take many by the clock.
+        if time.monotonic() - began > PATIENCE * SECONDS:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return f"still at work after {3 * SECONDS:.0f} s"
+            return f"still at work after {PATIENCE * SECONDS:.0f} s"
         time.sleep(0.02)
 
 
-def _count(row: dict[str, object], tally: Tally) -> None:
-    tally.inputs += 1
-    seconds, outcome = float(str(row["s"])), str(row["outcome"])
-    tally.slowest_s = max(tally.slowest_s, seconds)
-    tally.most_mb = max(tally.most_mb, float(str(row["mb"])))
-    if outcome in ("read", "refused") and seconds > SECONDS:
-        outcome = f"took {seconds:.1f} s"
-    if outcome == "read":
-        tally.read += 1
-    elif outcome == "refused":
-        tally.refused += 1
-    else:
-        tally.broken.append({"number": row["number"], "outcome": outcome})
-        print(f"input {row['number']}: {outcome}", flush=True)
+def _run_guided(name: str, inputs: int, kept: Path) -> Tally:
+    """atheris ends the process it runs in: it gets one of its own."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as sandbox:
+        command = [sys.executable, "-m", "tests.fuzz.guided", name, str(inputs), sandbox, str(kept)]
+        log = Path(sandbox) / "log.txt"
+        with log.open("wb") as stream:
+            status = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+        try:
+            tally = Tally(**json.loads((Path(sandbox) / "tally.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            sys.exit(log.read_text(errors="replace")[-3000:])
+        if status:
+            keep(Path(sandbox) / "input", kept / str(tally.inputs))
+            tally.count(tally.inputs, f"the process died (status {status})", 0.0, 0.0)
+    return tally
 
 
-def _peak_mb() -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
-
-
-def _listing(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(path), path.stat().st_size) for path in folder.rglob("*"))
-
-
-def table(tallies: Mapping[str, Tally]) -> str:
-    """Markdown table of the campaign."""
+def table(counts: Mapping[str, Mapping[str, object]]) -> str:
+    """Markdown table of counts by ``reader way``."""
     lines = [
-        "| reader | inputs | read | refused | broken promises | slowest s | MB over baseline |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| reader | inputs by | inputs | read | refused | broken promises | slowest s "
+        "| MB over baseline |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, tally in tallies.items():
+    for key in sorted(counts, key=lambda key: (list(TARGETS).index(key.split()[0]), key)):
+        tally = Tally(**counts[key])  # type: ignore[arg-type]
+        name, way = key.split()
         lines.append(
-            f"| {name} | {tally.inputs} | {tally.read} | {tally.refused} | {len(tally.broken)} "
-            f"| {tally.slowest_s:.1f} | {tally.most_mb:.0f} |"
+            f"| {name} | {way} | {tally.inputs} | {tally.read} | {tally.refused} "
+            f"| {len(tally.broken)} | {tally.slowest_s:.1f} | {tally.most_mb:.0f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def choose(only: Iterable[str] | None, way: str) -> list[str]:
+    """Readers that have inputs of a way."""
+    able = {
+        "damage": list(TARGETS),
+        "structure": list(STRUCTURES),
+        "guided": [name for name, target in TARGETS.items() if target.guided],
+    }[way]
+    return [name for name in able if only is None or name in only]
 
 
 def main() -> None:
     """Run the campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=10_000, help="of each reader")
+    parser.add_argument("--inputs", type=int, default=10_000, help="of each reader and way")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", choices=sorted(TARGETS), action="append")
+    parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--output", type=Path, default=Path("fuzz"))
+    parser.add_argument("--table", type=Path, help="write the counts so far into this page")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    tallies: dict[str, Tally] = {}
-    for name in options.only or TARGETS:
-        print(f"{name}: {options.inputs} inputs", flush=True)
-        tallies[name] = run_target(name, options.first, options.inputs, options.output)
-        (options.output / "campaign.md").write_text(table(tallies), encoding="utf-8")
-    print(table(tallies))
-    kinds = Counter(str(c["outcome"])[:60] for t in tallies.values() for c in t.broken)
+    path = options.output / "counts.json"
+    counts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if options.table is not None:
+        write_below_mark(options.table, table(counts))
+        return
+    kinds: Counter[str] = Counter()
+    for way in options.way or WAYS:
+        for name in choose(options.only, way):
+            start = time.monotonic()
+            tally = run_target(name, way, options.first, options.inputs, options.output)
+            counts[f"{name} {way}"] = asdict(tally)
+            path.write_text(json.dumps(counts, indent=1), encoding="utf-8")
+            print(f"{name} {way}: {tally.inputs} in {time.monotonic() - start:.0f} s", flush=True)
+            for case in tally.broken:
+                print(f"  input {case['number']}: {case['outcome']}", flush=True)
+                kinds[f"{name}: {str(case['outcome'])[:80]}"] += 1
+    print(table(counts))
     for kind, count in kinds.most_common():
         print(f"{count} × {kind}")
     sys.exit(1 if kinds else 0)

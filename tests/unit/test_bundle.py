@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 
-from brainage.bundle import BUNDLE_FILES, copy_bundle, load_bundle, save_bundle
+from brainage.bundle import copy_bundle, load_bundle, save_bundle
 from brainage.config import with_changes
 from brainage.errors import BundleError
+from brainage.manifest import BUNDLE_FILES
 from brainage.model import build_model
 from tests.small import NETWORKS, make_config, random_batch
 

@@ -9,6 +9,8 @@ from brainage.files import (
     atomic_write_bytes,
     atomic_write_text,
     hold_folder,
+    parse_json,
+    parse_yaml,
     reserve,
     sha256_bytes,
     sha256_file,
@@ -104,3 +106,34 @@ def test_space_of_a_mapped_file_is_claimed_at_once(tmp_path: Path) -> None:
     with (tmp_path / "a.npy").open("w+b") as file:
         reserve(file.fileno(), 100_000)
         assert os.fstat(file.fileno()).st_blocks * 512 >= 100_000
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "9" * 5000, b"\xff\xfe"])
+def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: [", "while parsing a flow node"),
+        ("[" * 600, "is nested too deeply"),
+        ("seed: 2001-13-45", "month must be in 1..12"),
+        ("seed: " + "9" * 5000, "Exceeds the limit"),
+        ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
+        ("a: &a [*a]", "stands for more than 100000 values"),
+    ],
+)
+def test_what_is_no_yaml_is_a_value_error_of_one_line(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        parse_yaml(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_few_lines_of_aliases_do_not_fill_the_memory() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(ValueError, match="100000 values"):
+        parse_yaml("\n".join(lines))
+    assert parse_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from brainage.bundle import bundle_files, load_bundle, save_ensemble
+from brainage.bundle import load_bundle, save_ensemble
 from brainage.errors import BundleError, TrackingError
+from brainage.manifest import bundle_files
 from brainage.tracking import Tracker, fetch_model, is_model_uri, upload_pending
 from pipelines.models import register_bundle, resolve_model
 from tests.unit.test_bundle import FACTS, make_bundle

@@ -6,6 +6,8 @@ from torch import nn
 
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import (
+    BlockStack,
+    LocalBlock,
     block_shares,
     build_stack,
     check_starts,
@@ -113,3 +115,14 @@ def test_plain_network_gives_the_same_output_without_hidden_heads():
     plain = stack.eval().to_plain()
     assert [block.head is None for block in plain.blocks] == [True, True, False]
     assert torch.equal(plain(torch.ones(3, 4)), stack(torch.ones(3, 4)))
+
+
+def test_outputs_of_all_blocks_name_those_without_a_head():
+    bodies = [nn.Sequential(nn.Linear(4, 4)) for _ in range(3)]
+    heads = [WorkerHead((4,), 2, norm="none"), None, WorkerHead((4,), 2, norm="none")]
+    stack = BlockStack([LocalBlock(*pair) for pair in zip(bodies, heads, strict=True)])
+    inputs = torch.randn(5, 4)
+    first, none, last = stack.block_outputs(inputs)
+    assert none is None
+    torch.testing.assert_close(first, heads[0](bodies[0](inputs)))
+    torch.testing.assert_close(last.squeeze(1), stack(inputs))

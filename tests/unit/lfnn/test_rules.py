@@ -1,5 +1,6 @@
 """Each method against a reference written by hand, and for what it may and may not touch."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -222,3 +223,33 @@ def test_bp_trains_bodies_without_hidden_heads():
     stack = make_stack("bp")
     RULES["bp"](stack, make_inputs(), LABELS, SETTINGS)
     assert all(gradient.abs().sum() > 0 for gradient in gradients(stack))
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (5, 6, 7), (5, 6, 7, 8)])
+def test_predsims_projection_keeps_the_shape_of_the_features(shape):
+    projection = METHOD_RULES["predsim"].build_aid(AidRequest(shape, 3, 1.0))
+    assert projection(torch.zeros(2, *shape)).shape == (2, *shape)
+    weight = projection.weight
+    assert projection.bias is None and weight.shape == (
+        5,
+        5,
+        *[3] * (len(shape) - 1) * (len(shape) > 2),
+    )
+
+
+def test_resting_blocks_draw_from_their_own_randomness_and_learn_nothing():
+    stack, drawn = make_stack("lfnn_l"), []
+
+    def randomness(block_index):
+        drawn.append(block_index)
+        return nullcontext()
+
+    RULES["lfnn_l"](
+        stack,
+        make_inputs(),
+        LABELS,
+        replace(SETTINGS, resting=frozenset({0}), randomness=randomness),
+    )
+    assert drawn == [0, 1, 2]
+    assert all(p.grad is None for p in stack[0].parameters())
+    assert all(p.grad is not None for p in stack[1].body.parameters())

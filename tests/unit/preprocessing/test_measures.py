@@ -1,0 +1,246 @@
+"""Each measure of the quality gate against an image whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from brainage.preprocessing import quality
+from brainage.preprocessing.locate import Alignment, Located, Placement
+from brainage.preprocessing.template import (
+    CHECK_SPACING_MM,
+    TISSUE_SPACING_MM,
+    load_template,
+    load_tissues,
+)
+from brainage.types import Volume
+
+
+def tissue_image() -> tuple[np.ndarray, np.ndarray]:
+    """Fluid 1, grey 2, white 3 by the template's shares, and the brain."""
+    white, grey = load_tissues()
+    mask = load_template(TISSUE_SPACING_MM).mask
+    return np.where(mask, 1 + grey + 2 * white, 0).astype(np.float32), mask
+
+
+@pytest.fixture(scope="module")
+def tissue() -> dict[str, float]:
+    return quality._measure_tissue(*tissue_image())
+
+
+def located(data: np.ndarray, kind: str = "mni brain", **more: object) -> Located:
+    template = load_template(TISSUE_SPACING_MM)
+    mask = Volume(template.mask.astype(np.float32), template.affine)
+    return Located(Placement(kind, mask, np.eye(4)), Volume(data, template.affine), **more)
+
+
+@pytest.fixture(scope="module")
+def template_measures() -> dict[str, float]:
+    place = located(load_template(TISSUE_SPACING_MM).intensity)
+    return quality.measure(place, place.volume)
+
+
+def test_the_template_measures_as_itself(template_measures: dict[str, float]) -> None:
+    assert template_measures["template_correlation"] > 0.9
+    assert template_measures["mask_overlap"] > 0.97
+    litres = load_template(TISSUE_SPACING_MM).mask.sum() * TISSUE_SPACING_MM**3 / 1e6
+    assert template_measures["mask_litres"] == pytest.approx(litres)
+    assert template_measures["outside_view"] == 0
+    assert template_measures["slice_mm"] == TISSUE_SPACING_MM
+    assert template_measures["white_overlap"] > 0.7
+    registered = {"extracted_correlation", "scale_largest", "stretch_ratio", "ghost"}
+    assert not registered & set(template_measures)
+
+
+def test_what_registration_did_is_measured() -> None:
+    template = load_template(TISSUE_SPACING_MM)
+    parameters = np.zeros(12)
+    parameters[6:9] = -np.log([1.2, 1.0, 0.8])
+    alignment = Alignment(parameters, 0.4)
+    found = quality.measure(
+        located(template.intensity, alignment=alignment),
+        Volume(template.intensity, template.affine),
+    )
+    assert found["extracted_correlation"] == 0.4
+    scales = [found[name] for name in ("scale_largest", "scale_smallest", "stretch_ratio")]
+    np.testing.assert_allclose(scales, [1.2, 0.8, 1.5])
+
+
+def test_a_coarse_file_has_no_sharpness(template_measures: dict[str, float]) -> None:
+    place = located(load_template(TISSUE_SPACING_MM).intensity)
+    for spacing, measured in (([2.0, 4, 4], True), ([3.0, 3, 3], False)):
+        coarse = Volume(place.volume.data, np.diag([*spacing, 1.0]))
+        found = quality.measure(place, coarse)
+        assert ("sharpness" in found) == ("sharpness_balance" in found) == measured
+        assert found["slice_mm"] == max(spacing) and "noise" in found
+    assert "sharpness" in template_measures
+
+
+def test_contrasts_are_differences_of_tissues_in_standard_deviations(
+    tissue: dict[str, float],
+) -> None:
+    data, mask = tissue_image()
+    white, grey = load_tissues()
+    fluid = np.median(data[mask & (white + grey < 0.2)])
+    medians = [np.median(data[mask & (white > 0.9)]), np.median(data[mask & (grey > 0.7)]), fluid]
+    spread = data[mask].std()
+    assert tissue["white_over_grey"] == pytest.approx((medians[0] - medians[1]) / spread)
+    assert tissue["grey_over_fluid"] == pytest.approx((medians[1] - medians[2]) / spread)
+    assert 0.8 < medians[0] - medians[1] < 1.2 and 0.5 < medians[1] - medians[2] < 1.2
+
+
+def test_tissue_lies_where_the_templates_does(tissue: dict[str, float]) -> None:
+    data, mask = tissue_image()
+    assert tissue["white_overlap"] > 0.85 and tissue["grey_overlap"] > 0.75
+    turned = quality._overlap_tissue(np.where(mask, 4 - data, 0).astype(np.float32), mask)
+    assert turned["white_overlap"] < 0.2 and turned["grey_overlap"] > 0.6
+
+
+def test_noise_is_its_standard_deviation_in_the_brains(tissue: dict[str, float]) -> None:
+    data, mask = tissue_image()
+    assert tissue["noise"] < 0.06
+    noisy = data + np.random.default_rng(0).normal(0, 0.4, data.shape).astype(np.float32)
+    found = quality._measure_tissue(noisy, mask)
+    assert found["noise"] == pytest.approx(0.4 / noisy[mask].std(), rel=0.05)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_blur_along_one_axis_is_seen(axis: int, tissue: dict[str, float]) -> None:
+    data, mask = tissue_image()
+    found = quality._measure_tissue(ndimage.uniform_filter1d(data, 5, axis=axis), mask)
+    assert found["sharpness"] < 0.75 * tissue["sharpness"]
+    assert found["sharpness_balance"] < 0.95 * tissue["sharpness_balance"]
+
+
+def test_sharpness_is_the_mean_step_between_neighbours(tissue: dict[str, float]) -> None:
+    data, mask = tissue_image()
+    inside = ndimage.binary_erosion(mask, iterations=2)
+    steps = []
+    for axis in range(3):
+        before = np.roll(data, 1, axis)
+        steps.append(np.abs(data - before)[inside].mean())
+    assert tissue["sharpness"] == pytest.approx(min(steps) / data[mask].std(), rel=1e-4)
+    assert tissue["sharpness_balance"] == pytest.approx(min(steps) / max(steps), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["flat", "nowhere", "small"])
+def test_without_contrast_or_tissue_it_is_no_t1(kind: str) -> None:
+    data, mask = tissue_image()
+    if kind == "flat":
+        data = np.ones_like(data)
+    elif kind == "nowhere":
+        mask = np.zeros_like(mask)
+    else:
+        mask = mask & (np.cumsum(mask.ravel()).reshape(mask.shape) < 90)
+    found = quality._measure_tissue(data, mask)
+    assert found == {"white_over_grey": -1.0, "grey_over_fluid": -1.0}
+
+
+def test_correlation_is_pearsons_inside_the_mask() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 50))
+    mask = np.arange(50) < 30
+    expected = np.corrcoef(first[:30], second[:30])[0, 1]
+    assert quality.correlate(first, second, mask) == pytest.approx(expected)
+    assert quality.correlate(first, -first, mask) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_correlation_needs_two_values_that_differ(count: int) -> None:
+    values = np.array([1.0, 3.0, 2.0])
+    found = quality.correlate(values, values, np.arange(3) < count)
+    assert found == pytest.approx(1.0 if count == 2 else -1.0)
+    assert quality.correlate(np.ones(3), values, np.ones(3, bool)) == -1.0
+
+
+def air_head(air: float, low: float = 0.0, near: float = 0.0) -> tuple[Volume, np.ndarray]:
+    """A ball of brightness 1 around a brain, and signal in the air: everywhere, below, near."""
+    grid = np.indices((50, 50, 50)) - 25
+    radius = np.sqrt((grid**2).sum(axis=0))
+    data = np.where(radius < 10, 1.0, air)
+    data[(grid[2] < -2) & (radius >= 10)] += low
+    data[(radius >= 10) & (radius < 11.5)] += near
+    return Volume(data.astype(np.float32), np.diag([4.0, 4, 4, 1])), radius < 8
+
+
+def test_ghosts_are_signal_in_the_air_as_a_share_of_the_brains() -> None:
+    head, brain = air_head(0.1)
+    assert quality._measure_air(head, brain) == pytest.approx({"ghost": 0.1}, rel=1e-3)
+    bright = Volume(head.data * 5, head.affine)
+    assert quality._measure_air(bright, brain) == pytest.approx({"ghost": 0.1}, rel=1e-3)
+
+
+def test_below_the_brain_and_near_the_head_is_no_air() -> None:
+    assert quality._measure_air(*air_head(0.0, low=0.2)) == {"ghost": 0.0}
+    assert quality._measure_air(*air_head(0.0, near=0.2))["ghost"] < 0.01
+
+
+def test_a_head_that_fills_the_image_leaves_no_air() -> None:
+    head, brain = air_head(0.1)
+    inside = slice(17, 33)
+    cut = Volume(head.data[inside, inside, inside], head.affine)
+    assert quality._measure_air(cut, brain[inside, inside, inside]) == {}
+
+
+def test_air_is_measured_in_raw_heads_alone() -> None:
+    head, brain = air_head(0.1)
+    template = load_template(TISSUE_SPACING_MM)
+    for kind, measured in (("raw head", True), ("masked head", False)):
+        place = located(template.intensity, kind, head=head)
+        mask = Volume(brain.astype(np.float32), head.affine)
+        moved = Located(Placement(kind, mask, np.eye(4)), place.volume, head=head)
+        assert ("ghost" in quality.measure(moved, place.volume)) == measured
+
+
+def test_the_share_of_the_brain_outside_the_scan_is_counted() -> None:
+    template = load_template(CHECK_SPACING_MM)
+    whole = Volume(template.intensity, template.affine)
+    assert quality._outside_view(whole, np.eye(4)) == 0
+    half = template.mask.shape[2] // 2
+    cut = Volume(template.intensity[:, :, :half], template.affine)
+    expected = template.mask[:, :, half:].sum() / template.mask.sum()
+    assert quality._outside_view(cut, np.eye(4)) == pytest.approx(expected)
+    lifted = np.eye(4)
+    lifted[2, 3] = half * CHECK_SPACING_MM
+    expected = template.mask[:, :, :half].sum() / template.mask.sum()
+    assert quality._outside_view(whole, lifted) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [0, -1])
+def test_the_cut_is_the_section_on_the_face_over_the_largest(axis: int, end: int) -> None:
+    mask = np.zeros((9, 10, 11), bool)
+    mask[2:7, 2:7, 2:7] = True
+    face = np.moveaxis(mask, axis, 0)
+    face[end, 3:5, 3:5] = True
+    assert quality._mask_at_border(mask) == pytest.approx(4 / 25)
+    assert quality._mask_at_border(np.zeros((3, 3, 3), bool)) == 0
+
+
+def test_limits_are_the_formula_on_a_reference_that_can_be_worked_by_hand() -> None:
+    scans = [{"noise": float(value), "mask_litres": 1.0 + value / 100} for value in range(1, 31)]
+    limits = quality.derive_limits(scans)
+    noise = np.array([scan["noise"] for scan in scans])
+    reach = np.percentile(noise - np.median(noise), 97.5)
+    scores = []
+    for index in range(30):
+        rest = np.delete(noise, index)
+        middle = np.median(rest)
+        sides = [(noise[index] - middle) / np.percentile(rest - middle, 97.5)]
+        # Volume is the same numbers by another scale, and bad on both sides.
+        sides.append((middle - noise[index]) / np.percentile(middle - rest, 97.5))
+        scores.append(max(sides))
+    # Rank ceil(31 · 0.96) = 30 of 30.
+    factor = max(scores)
+    assert limits["noise"] == pytest.approx({"median": 15.5, "high": 15.5 + factor * reach})
+    assert limits["mask_litres"] == pytest.approx(
+        {"median": 1.155, "low": 1.155 - factor * reach / 100, "high": 1.155 + factor * reach / 100}
+    )
+    assert limits["slice_mm"] == {"high": quality.MAX_SLICE_MM}
+
+
+def test_decisive_limits_lie_five_reaches_out_or_where_the_flag_is() -> None:
+    scans = [{"scale_largest": float(value)} for value in range(1, 41)]
+    limits = quality.derive_limits(scans)["scale_largest"]
+    reach = np.percentile(np.arange(1, 41) - 20.5, 97.5)
+    assert limits["fails_above"] == pytest.approx(20.5 + 5 * reach)
+    assert 20.5 + reach < limits["high"] < limits["fails_above"]
