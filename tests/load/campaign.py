@@ -30,9 +30,8 @@ from pipelines.results import write_table
 from tests.load.measure import growth_mb, private_mb, run_watched
 
 PROBE_EVERY_S = 0.1
-SPACING_MM = 8.0
-GRID = ["--set", f"preprocessing.spacing_mm={SPACING_MM:g}"]
-GRID += ["--set", "preprocessing.shape=[22,26,22]", "--set", "network.arguments.channels=[4,8]"]
+GRID = ["--set", "preprocessing.spacing_mm=8", "--set", "preprocessing.shape=[22,26,22]"]
+GRID += ["--set", "network.arguments.channels=[4,8]"]
 
 
 def soak(scans: int, model: Path, folder: Path, most_s: float = np.inf) -> pd.DataFrame:
@@ -91,7 +90,7 @@ def write_tiny_cohort(folder: Path, rows: int, seed: int = 3) -> Path:
     """Cohort of `rows` different tiny scans: 20 phantoms with noise of their own."""
     import nibabel as nib
 
-    base = pd.read_csv(write_phantom_cohort(folder, subjects=20, seed=seed, spacing_mm=6))
+    base = pd.read_csv(write_phantom_cohort(folder, subjects=20, seed=seed))
     rng, made = np.random.default_rng(seed), []
     images = [nib.load(folder / path) for path in base["path"]]
     volumes = [np.asarray(image.dataobj).astype(np.float32) for image in images]
@@ -121,7 +120,7 @@ def run_cohort(rows: int, folder: Path) -> pd.DataFrame:
     work, at = folder / f"work-{rows}", ["--cache", str(folder / f"cache-{rows}")]
     prepared = ["--cohort", str(work / "prepared" / "cohort.csv"), *at]
     of_model = ["--model", str(work / "model")]
-    spacing = ["--spacing-mm", f"{SPACING_MM:g}"]
+    spacing = ["--spacing-mm", "4"]
     train = ["--preset", "phantom", "--epochs", "2", "--tracking-uri", "off", *GRID]
     train += ["--baselines", "constant,linear"]
     commands = {
@@ -138,7 +137,8 @@ def run_cohort(rows: int, folder: Path) -> pd.DataFrame:
         command = [sys.executable, "-m", "pipelines.cli", name, *arguments]
         curve, status = run_watched(command, folder / "log.txt", cwd=Path(__file__).parents[2])
         if status:
-            raise RuntimeError(f"{name}: exit code {status}, see {folder / 'log.txt'}")
+            said = (folder / "log.txt").read_text(errors="replace")[-1000:]
+            raise RuntimeError(f"{name}: exit code {status}: {said}")
         tables.append(pd.DataFrame(curve, columns=["seconds", "mb"]).assign(command=name))
         print(f"{rows} rows: {name} {curve[-1][0]:.0f} s", flush=True)
     return pd.concat(tables).assign(rows=rows)
