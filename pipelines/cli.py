@@ -1,5 +1,7 @@
 """The `brainage` command. Thin: heavy imports stay inside the commands."""
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -364,6 +366,10 @@ app.command()(cli_app.app)
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without Unicode, or a file name that is none, must not end a command.
+            stream.reconfigure(errors="replace")
     app()
 
 
