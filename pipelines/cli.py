@@ -336,13 +336,14 @@ def phantoms(
 def presets() -> None:
     """List the presets and their networks."""
     from brainage.config import load_preset, preset_names
-    from pipelines.console import say
+    from pipelines.console import clear_errors, say
 
-    for name in preset_names():
-        config = load_preset(name)
-        grid = "×".join(str(size) for size in config.preprocessing.shape)
-        spacing = config.preprocessing.spacing_mm
-        say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
+    with clear_errors(debug=False):
+        for name in preset_names():
+            config = load_preset(name)
+            grid = "×".join(str(size) for size in config.preprocessing.shape)
+            spacing = config.preprocessing.spacing_mm
+            say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
 
 
 app.command()(cli_images.benchmark)
