@@ -1,5 +1,7 @@
 """The `brainage` command. Thin: heavy imports stay inside the commands."""
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -341,13 +343,14 @@ def phantoms(
 def presets() -> None:
     """List the presets and their networks."""
     from brainage.config import load_preset, preset_names
-    from pipelines.console import say
+    from pipelines.console import clear_errors, say
 
-    for name in preset_names():
-        config = load_preset(name)
-        grid = "×".join(str(size) for size in config.preprocessing.shape)
-        spacing = config.preprocessing.spacing_mm
-        say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
+    with clear_errors(debug=False):
+        for name in preset_names():
+            config = load_preset(name)
+            grid = "×".join(str(size) for size in config.preprocessing.shape)
+            spacing = config.preprocessing.spacing_mm
+            say(f"{name:14} {config.network.name:12} {grid} voxels of {spacing:g} mm")
 
 
 app.command()(cli_images.benchmark)
@@ -371,6 +374,10 @@ app.command()(cli_app.app)
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without Unicode, or a file name that is none, must not end a command.
+            stream.reconfigure(errors="replace")
     app()
 
 

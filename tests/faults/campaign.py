@@ -114,7 +114,7 @@ def row_of_finding(finding: Finding) -> Row:
     return Row(finding.fault, finding.command, 1, "", finding.outcome, len(finding.broken), broken)
 
 
-def write_table(rows: list[Row], output: Path, seed: int, started: float) -> None:
+def write_table(rows: list[Row], output: Path, seed: int, took: str) -> None:
     """OUTPUT.csv and OUTPUT.md."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.with_suffix(".csv").open("w", newline="") as file:
@@ -128,10 +128,10 @@ def write_table(rows: list[Row], output: Path, seed: int, started: float) -> Non
         (__doc__ or "").split("\n\n")[2],
         "",
         f"Made by `python -m tests.faults.campaign {shlex.join(sys.argv[1:])}`, seed {seed}, on "
-        f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, in "
-        f"{(time.monotonic() - started) / 60:.0f} minutes. **{sum(row.runs for row in kills)} "
-        f"kills, {sum(row.broken_promises for row in rows)} broken promises.** *Moments*: changes "
-        "of files that were done when the kill came, of all that an undisturbed run makes.",
+        f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}{took}. "
+        f"**{sum(row.runs for row in kills)} kills, {sum(row.broken_promises for row in rows)} "
+        "broken promises.** *Moments*: changes of files that were done when the kill came, of all "
+        "that an undisturbed run makes.",
         "",
         "| fault | command | runs | moments | goes on by | broken promises |",
         "|---|---|---|---|---|---|",
@@ -149,11 +149,13 @@ def read_table(path: Path) -> list[Row]:
     with path.open(newline="") as file:
         return [
             Row(
-                **{
-                    **row,
-                    "runs": int(row["runs"]),
-                    "broken_promises": int(row["broken_promises"]),
-                }
+                row["fault"],
+                row["command"],
+                int(row["runs"]),
+                row["moments"],
+                row["went_on_by"],
+                int(row["broken_promises"]),
+                row["examples"],
             )
             for row in csv.DictReader(file)
         ]
@@ -178,7 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.join:
         parts = [row for path in options.join for row in read_table(path)]
-        write_table(parts, options.output, options.seed, time.monotonic())
+        write_table(parts, options.output, options.seed, ", joined from parts")
         return
     started, rows = time.monotonic(), list[Row]()
     server, work = Server(), Path(tempfile.mkdtemp(prefix="faults-"))
@@ -186,7 +188,8 @@ def main() -> None:
     for row in disturb(server, inputs, work, options):
         rows.append(row)
         print(row, flush=True)
-        write_table(rows, options.output, options.seed, started)
+        took = f", in {(time.monotonic() - started) / 60:.0f} minutes"
+        write_table(rows, options.output, options.seed, took)
     server.close()
     sys.exit(1 if any(row.broken_promises for row in rows) else 0)
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -45,3 +47,10 @@ def test_errors_of_the_system_are_one_line_and_code_2(error, words, capfd):
 def test_debug_lets_errors_of_the_system_through():
     with pytest.raises(PermissionError), clear_errors(debug=True):
         raise PermissionError(13, "Permission denied", "x")
+
+
+def test_a_terminal_without_unicode_ends_no_command():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "pipelines.cli", "presets"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "cnn3d_light" in done.stdout and done.stderr == ""
