@@ -15,6 +15,7 @@ import psutil
 from tests.servers import free_port
 
 CHROMIUM = shutil.which("chromium")
+# A machine that others use too may need minutes for what takes seconds.
 ANSWER_MS = 240_000
 CANVAS = "canvas[data-ready=true]"
 TITLE = "How old does this brain look?"
@@ -33,7 +34,7 @@ def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(address), 120)
+        wait_for(lambda: answers(address), ANSWER_MS / 1000)
         yield psutil.Process(process.pid), address, log
     finally:
         process.terminate()
@@ -43,11 +44,12 @@ def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
 def open_page(browser, server, width=1280, height=720):
     """A page of its own; `foreign` lists requests to other hosts."""
     made = browser.new_page(viewport={"width": width, "height": height})
+    made.set_default_timeout(ANSWER_MS)
     made.foreign = []
     own = (server[1], server[1].replace("http", "ws"), "data:", "blob:")
     made.on("request", lambda r: None if r.url.startswith(own) else made.foreign.append(r.url))
     made.goto(server[1])
-    made.get_by_text(TITLE).wait_for(timeout=60_000)
+    made.get_by_text(TITLE).wait_for()
     return made
 
 
@@ -66,7 +68,7 @@ def wait_for(condition, seconds):
 
 
 def wait_for_answer(page):
-    page.get_by_text("Examine another scan").wait_for(timeout=ANSWER_MS)
+    page.get_by_text("Examine another scan").wait_for()
 
 
 def keep(page, name, whole=False):

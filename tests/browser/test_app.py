@@ -5,8 +5,10 @@ keeps pictures: heads are of real people (`test_pictures.py` keeps those of phan
 """
 
 import gzip
+import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -28,6 +30,7 @@ from tests.browser.pages import (
 from tests.dicom_helpers import SECRETS, make_head, write_series, zip_files
 
 pytestmark = pytest.mark.slow
+PDFTOTEXT = shutil.which("pdftotext")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def give(page, files, age=None):
         field = page.get_by_test_id("stNumberInputField")
         field.fill(str(age))
         field.press("Tab")
-    page.get_by_role("button", name="Examine", exact=True).click(timeout=60_000)
+    page.get_by_role("button", name="Examine", exact=True).click()
 
 
 def ixi_head(data_root):
@@ -65,28 +68,32 @@ def nifti(data):
     return gzip.compress(nib.Nifti1Image(data, np.eye(4)).to_bytes(), 1)
 
 
+@pytest.mark.skipif(PDFTOTEXT is None, reason="no pdftotext (apt-get install poppler-utils)")
 def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
     give(page, str(ixi_head(data_root)), age=63)
-    page.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
+    clicked = time.monotonic()
+    page.get_by_role("button", name="Cancel").wait_for()
     wait_for_answer(page)
+    print(f"from the click to the answer {time.monotonic() - clicked:.1f} s")
+    print(page.get_by_text("Times: ").inner_text())
     assert page.get_by_role("status").first.is_visible()
     assert "years" in page.get_by_test_id("stMetricValue").inner_text()
     canvas = page.locator(CANVAS)
-    canvas.wait_for(timeout=60_000)
+    canvas.wait_for()
     before = canvas.get_attribute("data-mm")
     canvas.focus()
     page.keyboard.press("PageUp")
-    wait_for(lambda: canvas.get_attribute("data-mm") != before, 20)
+    wait_for(lambda: canvas.get_attribute("data-mm") != before, 60)
     page.get_by_label("Show map").uncheck()
-    wait_for(lambda: canvas.get_attribute("data-overlay") == "off", 20)
+    wait_for(lambda: canvas.get_attribute("data-overlay") == "off", 60)
     page.get_by_label("Show map").check()
-    wait_for(lambda: canvas.get_attribute("data-overlay") == "on", 20)
+    wait_for(lambda: canvas.get_attribute("data-overlay") == "on", 60)
     canvas.scroll_into_view_if_needed()
     with page.expect_download() as download:
         page.get_by_role("button", name="Report as PDF").click()
     path = tmp_path / "report.pdf"
     download.value.save_as(path)
-    text = subprocess.run(["pdftotext", str(path), "-"], capture_output=True, text=True, check=True)
+    text = subprocess.run([PDFTOTEXT, str(path), "-"], capture_output=True, text=True, check=True)
     assert "Research use only" in text.stdout
     assert page.foreign == []
 
@@ -97,9 +104,9 @@ def test_browser_without_webgl_gets_a_simpler_viewer(browser, server):
     page = open_page(plain, server)
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
-    page.get_by_text("This browser has no WebGL").wait_for(timeout=60_000)
+    page.get_by_text("This browser has no WebGL").wait_for()
     frame = page.frame_locator("iframe")
-    frame.locator("canvas").first.wait_for(timeout=60_000)
+    frame.locator("canvas").first.wait_for()
     assert page.foreign == []
     plain.close()
 
@@ -112,7 +119,7 @@ def test_scan_is_examined_by_keyboard_alone(page):
     page.keyboard.press("Enter")
     wait_for_answer(page)
     canvas = page.locator(CANVAS)
-    canvas.wait_for(timeout=60_000)
+    canvas.wait_for()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.shadowRoot?.activeElement?.tagName") == "CANVAS":
@@ -121,7 +128,7 @@ def test_scan_is_examined_by_keyboard_alone(page):
             break
     before = canvas.get_attribute("data-mm")
     page.keyboard.press("ArrowUp")
-    wait_for(lambda: canvas.get_attribute("data-mm") != before, 20)
+    wait_for(lambda: canvas.get_attribute("data-mm") != before, 60)
 
 
 def test_sample_warns_that_it_is_synthetic_before_the_age(page):
@@ -146,13 +153,13 @@ def test_series_of_a_dicom_zip_can_be_chosen_and_the_best_is_offered_first(page,
     path = zip_files(tmp_path / "series.zip", files)
     page.locator("input[type=file]").set_input_files(str(path))
     box = page.get_by_role("combobox", name="Series of series.zip")
-    box.wait_for(timeout=60_000)
+    box.wait_for()
     box.click()
     offered = page.get_by_role("option").all_inner_texts()
     assert [text.partition(":")[0] for text in offered] == ["Series 2", "Series 5"]
     page.get_by_role("option", name="Series 5: looks T1-weighted, with contrast agent").click()
     page.get_by_text("Not usable: Series 7").wait_for()
-    page.get_by_role("button", name="Examine", exact=True).click(timeout=60_000)
+    page.get_by_role("button", name="Examine", exact=True).click()
     wait_for_answer(page)
     assert page.get_by_text("series.zip, series 5").count()
     assert not any(secret in page.content() for secret in SECRETS)
@@ -209,11 +216,11 @@ def test_closed_tab_stops_its_work(browser, server, data_root):
     own = f"brainage-app-{server[0].pid}-*/tmp*"
     tab = open_page(browser, server)
     give(tab, str(ixi_head(data_root)))
-    tab.get_by_role("button", name="Cancel").wait_for(timeout=30_000)
+    tab.get_by_role("button", name="Cancel").wait_for()
     folders = lambda: list(Path(tempfile.gettempdir()).glob(own))  # noqa: E731
-    wait_for(folders, 20)
+    wait_for(folders, 60)
     tab.close()
-    wait_for(lambda: not folders(), 40)
+    wait_for(lambda: not folders(), 60)
 
 
 def test_ten_uploads_are_all_answered_and_memory_returns(browser, server, data_root):
@@ -223,7 +230,7 @@ def test_ten_uploads_are_all_answered_and_memory_returns(browser, server, data_r
     tabs = [open_page(browser, server) for _ in heads]
     for tab, head in zip(tabs, heads, strict=True):
         give(tab, str(head))
-    tabs[-1].get_by_text("in line").first.wait_for(timeout=60_000)
+    tabs[-1].get_by_text("in line").first.wait_for()
     for tab in tabs:
         tab.get_by_text("Examine another scan").wait_for(timeout=5 * ANSWER_MS)
         assert tab.get_by_text("broke off").count() == 0
@@ -243,7 +250,7 @@ def test_foreign_host_is_refused_and_headers_are_there(server):
 @pytest.mark.parametrize("title", ["Models", "Compare methods", "Privacy and limits"])
 def test_other_pages_open_without_foreign_requests(page, title):
     page.get_by_role("link", name=title).click()
-    page.get_by_role("heading", name=title).first.wait_for(timeout=60_000)
+    page.get_by_role("heading", name=title).first.wait_for()
     page.wait_for_timeout(2000)
     assert page.get_by_test_id("stException").count() == 0
     assert page.foreign == []

@@ -79,7 +79,9 @@ def page():
     with playwright.sync_playwright() as running:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = running.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser.new_page(viewport={"width": 1400, "height": 2400})
+        made = browser.new_page(viewport={"width": 1400, "height": 2400})
+        made.set_default_timeout(ANSWER_MS)
+        yield made
         browser.close()
 
 
@@ -100,11 +102,11 @@ def find_runs(server: str) -> tuple[str, list[str]]:
 def show(page, url: str, texts: tuple[str, ...]) -> None:
     """Open a page, put MLflow's assistant aside, and wait for what should be there."""
     page.goto(url)
-    page.get_by_text(texts[0]).first.wait_for(timeout=90_000)
+    page.get_by_text(texts[0]).first.wait_for()
     if page.get_by_role("button", name="Close", exact=True).count():
         page.get_by_role("button", name="Close", exact=True).last.click()
     for text in texts:
-        page.get_by_text(text).first.wait_for(timeout=90_000)
+        page.get_by_text(text).first.wait_for()
     page.wait_for_timeout(4000)
 
 

@@ -78,22 +78,22 @@ def page(browser, server):
 
 def go_to(page, title):
     page.get_by_role("link", name=title).click()
-    page.get_by_role("heading", name=title).first.wait_for(timeout=60_000)
+    page.get_by_role("heading", name=title).first.wait_for()
 
 
 def test_sample_from_upload_to_report(page):
-    page.get_by_role("button", name="Try the built-in sample").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Try the built-in sample").wait_for()
     keep(page, "app_upload.png")
     page.get_by_text("Model, map and report").click()
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option").filter(has_not_text="champion").first.click()
     page.get_by_role("button", name="Try the built-in sample").click()
     at_work = page.locator("strong").filter(has_text="Finding and checking the brain")
-    at_work.wait_for(timeout=ANSWER_MS)
+    at_work.wait_for()
     keep(page, "app_progress.png")
     wait_for_answer(page)
     canvas = page.locator(CANVAS)
-    canvas.wait_for(timeout=60_000)
+    canvas.wait_for()
     page.wait_for_timeout(2000)
     assert page.get_by_text(SAMPLE_WORDS).is_visible()
     keep(page, "app_result.png", whole=True)
@@ -109,13 +109,13 @@ def test_champion_is_offered_and_shown_with_its_quality(page):
         page.wait_for_timeout(2000)
         return page.get_by_text(CHAMPION).count()
 
-    wait_for(found, 120)
-    page.get_by_role("heading", name="For whom is it good?").wait_for(timeout=30_000)
+    wait_for(found, 300)
+    page.get_by_role("heading", name="For whom is it good?").wait_for()
     assert page.foreign == []
     box = page.get_by_role("combobox", name="Show")
     box.click()
     page.get_by_role("option").nth(1).click()
-    page.get_by_role("heading", name="Calibration").wait_for(timeout=30_000)
+    page.get_by_role("heading", name="Calibration").wait_for()
     page.wait_for_timeout(3000)
     keep(page, "app_models.png", whole=True)
 
@@ -123,13 +123,13 @@ def test_champion_is_offered_and_shown_with_its_quality(page):
 def test_champion_predicts(page):
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
-    page.get_by_test_id("stMetricValue").wait_for(timeout=60_000)
-    page.get_by_text(CHAMPION).first.wait_for(timeout=60_000)
+    page.get_by_test_id("stMetricValue").wait_for()
+    page.get_by_text(CHAMPION).first.wait_for()
 
 
 def test_compare_page_shows_the_numbers_of_the_command(page, tracked):
     go_to(page, "Compare methods")
-    page.get_by_role("heading", name="How fast does each learn?").wait_for(timeout=ANSWER_MS)
+    page.get_by_role("heading", name="How fast does each learn?").wait_for()
     page.wait_for_timeout(3000)
     lines = (tracked[1] / "comparison.md").read_text().splitlines()
     written = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:4]]
@@ -140,7 +140,7 @@ def test_compare_page_shows_the_numbers_of_the_command(page, tracked):
     assert charts.count() >= 4
     keep(page, "app_compare.png", whole=True)
     page.get_by_text("Group by seed").click()
-    page.get_by_text("seed", exact=True).first.wait_for(timeout=30_000)
+    page.get_by_text("seed", exact=True).first.wait_for()
     link = page.get_by_role("link", name="Open this comparison in MLflow").get_attribute("href")
     assert link.startswith(f"{tracked[0]}/#/experiments/")
     assert page.foreign == []
@@ -148,10 +148,11 @@ def test_compare_page_shows_the_numbers_of_the_command(page, tracked):
 
 def test_chart_page_of_mlflow_shows_both_methods_at_first_sight(browser, tracked):
     page = browser.new_page(viewport={"width": 1400, "height": 1500})
+    page.set_default_timeout(ANSWER_MS)
     page.goto(f"{tracked[0]}/#/experiments/1/runs?compareRunsMode=CHART")
     for name in ("test_mae_years", "seconds_per_epoch", "peak_memory_mb", "val_mae_years"):
         for method in ("bp", "lfnn_l"):
-            page.get_by_text(f"{name}/{method}").first.wait_for(timeout=ANSWER_MS)
+            page.get_by_text(f"{name}/{method}").first.wait_for()
     if page.get_by_role("button", name="Close", exact=True).count():
         page.get_by_role("button", name="Close", exact=True).last.click()
     page.wait_for_timeout(4000)
