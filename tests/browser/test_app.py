@@ -7,6 +7,7 @@ keeps pictures: heads are of real people (`test_pictures.py` keeps those of phan
 import gzip
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -74,8 +75,8 @@ def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
     clicked = time.monotonic()
     page.get_by_role("button", name="Cancel").wait_for()
     wait_for_answer(page)
-    print(f"from the click to the answer {time.monotonic() - clicked:.1f} s")
-    print(page.get_by_text("Times: ").inner_text())
+    seconds, stages = time.monotonic() - clicked, page.get_by_text("Times: ").inner_text()
+    sys.stdout.write(f"\nfrom the click to the answer {seconds:.1f} s. {stages}\n")  # pytest -s
     assert page.get_by_role("status").first.is_visible()
     assert "years" in page.get_by_test_id("stMetricValue").inner_text()
     canvas = page.locator(CANVAS)

@@ -5,7 +5,6 @@ Set BRAINAGE_SCREENSHOTS to a folder to keep what the browser shows.
 
 import itertools
 import os
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from brainage.tracking import (
     run_name,
     run_tags,
 )
+from tests.browser.pages import ANSWER_MS, CHROMIUM
 from tests.servers import run_mlflow, run_postgres
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainage.data.cohort import read_cohort
 from brainage.data.phantom import build_phantom, write_phantom_cohort
 from brainage.errors import CohortError
 
@@ -47,6 +48,15 @@ def test_every_text_file_says_synthetic(tmp_path: Path) -> None:
         assert "synthetic" in path.read_text().lower(), path
     image = nib.load(next(tmp_path.rglob("*.nii.gz")))
     assert b"synthetic" in image.header["descrip"].tobytes()
+
+
+def test_a_cohort_with_phantoms_says_so(phantom_cohort: Path, tmp_path: Path) -> None:
+    assert read_cohort(phantom_cohort).cohort.synthetic
+    assert read_cohort(phantom_cohort.parent).cohort.synthetic
+    table = pd.read_csv(phantom_cohort).drop(columns="source")
+    table["path"] = [str(phantom_cohort.parent / path) for path in table["path"]]
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    assert not read_cohort(tmp_path / "cohort.csv").cohort.synthetic
 
 
 def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
