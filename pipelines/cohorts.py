@@ -122,7 +122,8 @@ def prepare_options(
     dropped = {entry.scan_id: entry for entry in duplicates}
     entries = [dropped.get(entry.scan_id, entry) for entry in entries]
     arrays = prepared.arrays if unique.all() else prepared.arrays[unique]
-    return PreparedCohort(cohort.select(unique), arrays, options.source == DEMO), entries
+    cohort = cohort.select(unique)
+    return PreparedCohort(cohort, arrays, cohort.synthetic), entries
 
 
 def _unusable(source: str, failed: list[LedgerEntry], total: int) -> CohortError:

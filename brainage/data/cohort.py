@@ -27,6 +27,8 @@ from brainage.errors import CohortError, ShapeError
 from brainage.types import BoolArray, LedgerEntry
 
 MAX_LISTED = 20
+# Column and word by which a phantom says what it is.
+SOURCE, SYNTHETIC = "source", "synthetic"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,11 @@ class Cohort:
     def __len__(self) -> int:
         """Number of scans."""
         return len(self.table)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether phantoms are among the scans, as the column `source` of their table says."""
+        return SOURCE in self.table and bool((self.table[SOURCE] == SYNTHETIC).any())
 
     def select(self, rows: Sequence[int] | Sequence[bool] | NDArray[np.generic]) -> "Cohort":
         """Cohort of some rows.

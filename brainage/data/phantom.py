@@ -24,6 +24,7 @@ from nilearn.datasets import (
 from numpy.random import Generator
 from scipy import ndimage
 
+from brainage.data.cohort import SOURCE, SYNTHETIC
 from brainage.errors import CohortError
 from brainage.files import atomic_write_bytes, atomic_write_text
 from brainage.types import DoubleArray, FloatArray, Volume
@@ -239,7 +240,7 @@ def _write_subject(
                 "age_years": age_years,
                 "sex": sex,
                 "site": sites[site],
-                "source": "synthetic",
+                SOURCE: SYNTHETIC,
                 "path": path.as_posix(),
             }
         )
@@ -265,11 +266,11 @@ def _write_tables(root: Path, rows: pd.DataFrame, sessions: int) -> Path:
     atomic_write_text(root / "README", NOTICE + "\n")
     bids = rows.rename(columns={"subject_id": "participant_id", "age_years": "age"})
     people = bids.drop_duplicates("participant_id")
-    columns = ["participant_id", "age", "sex", "site", "source"]
+    columns = ["participant_id", "age", "sex", "site", SOURCE]
     atomic_write_text(root / "participants.tsv", people[columns].to_csv(sep="\t", index=False))
     if sessions > 1:
         for subject, visits in bids.groupby("participant_id"):
-            table = visits[["session_id", "age", "source"]].assign(
+            table = visits[["session_id", "age", SOURCE]].assign(
                 session_id="ses-" + visits["session_id"]
             )
             path = root / f"{subject}/{subject}_sessions.tsv"

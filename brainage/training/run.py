@@ -41,7 +41,7 @@ class PreparedCohort:
     arrays : numpy.ndarray of float16 (N, I, J, K)
         Their prepared arrays.
     synthetic : bool
-        True for phantoms.
+        True where phantoms are among them.
     """
 
     cohort: Cohort
