@@ -40,7 +40,7 @@ class PooledStage(nn.Sequential):
         assert isinstance(convolution, nn.Conv3d)
         reach = convolution.kernel_size[0] - 1
         kept = [slice((n - reach) // 2 * 2 + reach) for n in inputs.shape[2:]]
-        inputs = inputs[(..., *kept)]
+        inputs = inputs[:, :, kept[0], kept[1], kept[2]]
         if self.slabs == 1 or not torch.is_grad_enabled():
             features = self._pooled(inputs)
         else:
@@ -112,15 +112,15 @@ def build_stages(
     stages: dict[str, nn.Module] = {}
     width = in_channels
     for number, out_channels in enumerate(channels, start=1):
+        convolution = nn.Conv3d(width, out_channels, kernel_size)
+        convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         stages[f"conv{number}"] = PooledStage(
-            nn.Conv3d(width, out_channels, kernel_size),
+            convolution,
             nn.MaxPool3d(2),
             nn.ReLU(),
             nn.BatchNorm3d(out_channels),
             nn.Dropout(dropout if number > 1 else 0.0),
             slabs=slabs if number == 1 else 1,
         )
-        weight = stages[f"conv{number}"][0].weight
-        weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
         width = out_channels
     return stages

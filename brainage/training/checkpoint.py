@@ -107,7 +107,7 @@ def restore_optimizers(optimizers: list[Optimizer], checkpoint: Checkpoint) -> N
             state.setdefault(int(parameter), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for parameter, values in optimizer.state.items():
+        for weight, values in optimizer.state.items():
             for key, value in values.items():
-                if value.shape == parameter.shape and value.stride() != parameter.stride():
-                    values[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+                if value.shape == weight.shape and value.stride() != weight.stride():
+                    values[key] = torch.empty_like(weight, requires_grad=False).copy_(value)
