@@ -31,6 +31,7 @@ fuzz: $(STAMP)
 # Twenty minutes: 60 mutants of each package. ARGUMENTS="--sample 0" runs all of them.
 mutation: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[campaigns]'
+	rm -rf mutants
 	$(BIN)/python -m tests.mutation --report docs/benchmarks/mutation.md $(ARGUMENTS)
 
 lint: $(STAMP)

@@ -4,7 +4,8 @@
 
 mutmut makes the mutants and runs, for each, the tests that reach the changed function. Of each
 package a sample is drawn from the seed; results are kept under ``mutants/`` and the table is
-written with 95 % Clopper-Pearson intervals. ``--sample 0`` runs all of them (hours).
+written with 95 % Clopper-Pearson intervals. ``--sample 0`` runs all of them (hours). A run that was
+cut short goes on; delete ``mutants/`` after tests have changed.
 """
 
 import argparse
@@ -101,7 +102,9 @@ def run_mutants(names: Sequence[str]) -> None:
         return run_tests(self, mutant_name=mutant_name, tests=ordered)
 
     PytestRunner.run_tests = by_time
-    isolation.register_timeout = lambda pid, seconds: register_timeout(pid, seconds + PATIENCE_S)
+    isolation.register_timeout = lambda pid, timeout_s: register_timeout(
+        pid, timeout_s + PATIENCE_S
+    )
     mutmut.estimated_worst_case_time = lambda name: sha256(name.encode()).digest()
     mutmut._run(tuple(names), 1)
 
@@ -144,7 +147,10 @@ def main() -> None:
         for name in packages
     }
     if not options.table_only:
-        run_mutants([name for names in chosen.values() for name in names])
+        known = {name: code for results in modules.values() for name, code in results.items()}
+        left = [name for names in chosen.values() for name in names if known[name] is None]
+        if left:
+            run_mutants(left)
     results = read_results()
     lines = [
         f"`python -m tests.mutation --sample {options.sample} --seed {options.seed}`",

@@ -39,8 +39,8 @@ class PooledStage(nn.Sequential):
         convolution = self[0]
         assert isinstance(convolution, nn.Conv3d)
         reach = convolution.kernel_size[0] - 1
-        kept = tuple(slice((n - reach) // 2 * 2 + reach) for n in inputs.shape[2:])
-        inputs = inputs[(slice(None), slice(None), *kept)]
+        kept = [slice((n - reach) // 2 * 2 + reach) for n in inputs.shape[2:]]
+        inputs = inputs[:, :, kept[0], kept[1], kept[2]]
         if self.slabs == 1 or not torch.is_grad_enabled():
             features = self._pooled(inputs)
         else:
@@ -113,8 +113,7 @@ def build_stages(
     width = in_channels
     for number, out_channels in enumerate(channels, start=1):
         convolution = nn.Conv3d(width, out_channels, kernel_size)
-        weight = convolution.weight
-        weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+        convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         stages[f"conv{number}"] = PooledStage(
             convolution,
             nn.MaxPool3d(2),

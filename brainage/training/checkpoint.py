@@ -119,7 +119,7 @@ def restore_optimizers(optimizers: list[Optimizer], checkpoint: Checkpoint) -> N
             state.setdefault(int(parameter), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for weight, moments in optimizer.state.items():
-            for kind, moment in moments.items():
-                if moment.shape == weight.shape and moment.stride() != weight.stride():
-                    moments[kind] = torch.empty_like(weight, requires_grad=False).copy_(moment)
+        for weight, values in optimizer.state.items():
+            for key, value in values.items():
+                if value.shape == weight.shape and value.stride() != weight.stride():
+                    values[key] = torch.empty_like(weight, requires_grad=False).copy_(value)

@@ -70,7 +70,8 @@ def run_race(options: SpeedOptions) -> list[Result]:
     prepared = _load_cohort(plan, options)
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     results: list[Result] = []
-    tags = {"plan": options.plan, "quick": options.quick, "machine": machine}
+    tags: dict[str, str | bool] = {"plan": options.plan, "quick": options.quick}
+    tags["machine"] = machine
     with tracker.start_run(f"speed {options.plan}", tags=tags, note=plan.note) as parent:
         for case, changes in plan.cases.items():
             config = with_changes(plan.config, changes, f"cases.{case}")

@@ -56,7 +56,7 @@ def _serve(inputs: Inputs, folder: Path) -> tuple[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     started = time.monotonic()
-    service = Service(ServerLimits(predictions=1), inputs.model)
+    service = Service(ServerLimits(predictions=1), lambda: inputs.model)
     try:
         argument = {"model": str(inputs.model), "model_name": "model", "label": "scan"}
         job = service.submit(Path(inputs.scans(1)[0]).read_bytes(), argument, lambda: True)

@@ -4,9 +4,11 @@
 
 The promise, after whatever happened: nothing finished is lost or done twice, no half-written file
 is taken for whole, the next run goes on or says in one line what to do, and the final results are
-those of an undisturbed run by hash (times and memory left out). Kills come before every single
-change of a file that a command makes, and at random moments; moment N of a command is drawn from
-`--seed` alone. Writes OUTPUT.md and OUTPUT.csv, a row for each fault and command.
+those of an undisturbed run by hash (times, memory and git commit left out). Kills come before each
+change of a file that a command makes (`--most` of them, evenly), and at random moments, which are
+drawn from `--seed`; each kill is of a run of its own.
+
+Writes OUTPUT.md and OUTPUT.csv, a row for each fault and command.
 """
 
 import argparse
@@ -114,7 +116,7 @@ def row_of_finding(finding: Finding) -> Row:
     return Row(finding.fault, finding.command, 1, "", finding.outcome, len(finding.broken), broken)
 
 
-def write_table(rows: list[Row], output: Path, seed: int, took: str) -> None:
+def write_table(rows: list[Row], output: Path, seed: int, took: str, note: str) -> None:
     """OUTPUT.csv and OUTPUT.md."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.with_suffix(".csv").open("w", newline="") as file:
@@ -127,7 +129,7 @@ def write_table(rows: list[Row], output: Path, seed: int, took: str) -> None:
         "",
         (__doc__ or "").split("\n\n")[2],
         "",
-        f"Made by `python -m tests.faults.campaign {shlex.join(sys.argv[1:])}`, seed {seed}, on "
+        f"Made by `python -m tests.faults.campaign {_command()}`, seed {seed}, on "
         f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}{took}. "
         f"**{sum(row.runs for row in kills)} kills, {sum(row.broken_promises for row in rows)} "
         "broken promises.** *Moments*: changes of files that were done when the kill came, of all "
@@ -141,7 +143,17 @@ def write_table(rows: list[Row], output: Path, seed: int, took: str) -> None:
         cells = (row.fault, row.command, row.runs, row.moments, row.went_on_by, broken)
         lines.append("| " + " | ".join(str(c).replace("|", "/").replace("\n", " ") for c in cells))
         lines[-1] += " |"
+    lines += ["", note] if note else []
     output.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def _command() -> str:
+    """Options of this run; a note or a list of parts would not fit the line."""
+    shown, hide = [], False
+    for word in sys.argv[1:]:
+        hide = word in ("--note", "--join") or (hide and not word.startswith("--"))
+        shown += [] if hide else [word]
+    return shlex.join(shown)
 
 
 def read_table(path: Path) -> list[Row]:
@@ -176,11 +188,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a command, a fault, or `others`")
     parser.add_argument("--most", type=int, default=10**6, help="kills at changes of a command")
     parser.add_argument("--kills", type=float, default=1.0, help="share of the random kills")
+    parser.add_argument("--note", default="", help="a last paragraph of the page")
     parser.add_argument("--join", type=Path, nargs="+", help="tables of parts, to make one")
     options = parser.parse_args()
     if options.join:
         parts = [row for path in options.join for row in read_table(path)]
-        write_table(parts, options.output, options.seed, ", joined from parts")
+        write_table(parts, options.output, options.seed, ", joined from parts", options.note)
         return
     started, rows = time.monotonic(), list[Row]()
     server, work = Server(), Path(tempfile.mkdtemp(prefix="faults-"))
@@ -189,7 +202,7 @@ def main() -> None:
         rows.append(row)
         print(row, flush=True)
         took = f", in {(time.monotonic() - started) / 60:.0f} minutes"
-        write_table(rows, options.output, options.seed, took)
+        write_table(rows, options.output, options.seed, took, options.note)
     server.close()
     sys.exit(1 if any(row.broken_promises for row in rows) else 0)
 

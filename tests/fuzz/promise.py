@@ -93,14 +93,14 @@ class Trial:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         put(files, self.folder)
-        start = cpu_s()
+        left, start = set(self.temporary.iterdir()), cpu_s()
         outcome = attempt(self.target, self.folder)
         seconds, more_mb = cpu_s() - start, peak_mb() - self.baseline
         if more_mb > MEGABYTES:
             outcome = f"{more_mb:.0f} MB over the baseline"
         elif seconds > SECONDS:
             outcome = f"took {seconds:.1f} s"
-        elif any(self.temporary.iterdir()):
+        elif not left >= set(self.temporary.iterdir()):
             outcome = "left temporary files behind"
         if outcome not in KEPT:
             keep(self.folder, self.kept / str(number))

@@ -135,7 +135,7 @@ def run_commands(cohort: Path, out: Path, every: bool) -> str:
 def examine(cohort: Path, out: Path) -> None:
     """A NIfTI and a DICOM scan through the page's service; its files go to `out`/app."""
     rows = pd.read_csv(cohort)
-    service = Service(ServerLimits(predictions=1, child=Limits(6144, 300.0)), out / "model")
+    service = Service(ServerLimits(predictions=1, child=Limits(6144, 300.0)), lambda: out / "model")
     folder = out / "app"
     folder.mkdir()
     try:

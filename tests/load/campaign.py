@@ -48,7 +48,7 @@ def soak(scans: int, model: Path, folder: Path, most_s: float = np.inf) -> pd.Da
     contents = [(folder / "soak" / path).read_bytes() for path in table["path"]]
     argument = {"model": str(model), "model_name": "soak", "label": "scan", "age_years": 50.0}
     limits = ServerLimits(predictions=1, child=Limits(6144, 300.0))
-    service, rows, start = Service(limits, model), [], time.monotonic()
+    service, rows, start = Service(limits, lambda: model), [], time.monotonic()
     jobs = [service.submit(contents[n % 5], argument, _always) for n in range(min(2, scans))]
     try:
         for number in range(scans):

@@ -280,3 +280,33 @@ def test_the_smallest_cohorts_that_can_be_split_are() -> None:
     assert len(make_split(cohort("abc"), SplitConfig()).train) == 1
     assert len(make_folds(cohort("abc"), 3, SplitConfig())) == 3
     assert len(make_site_folds(cohort("abcd", "xxyy"), SplitConfig())) == 2
+
+
+def test_what_nibabel_says_of_a_damaged_header_is_passed_on_with_the_scans_name(
+    tmp_path: Path,
+) -> None:
+    content = changed(252, "2h3f", 1, 0, 2.0, 0.0, 0.0)  # qform alone, no unit quaternion
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(VolumeError) as caught:
+        load_volume(tmp_path / "a.nii", "sub-1")
+    # nibabel raises what quotes its own message.
+    assert str(caught.value) == (
+        f"sub-1: the header is damaged ('w2 should be positive, but is -3.000000e+00'). {CONVERT}"
+    )
+
+
+def test_leaving_sites_out_follows_the_seed() -> None:
+    people = cohort("abcdefghijklmnop", "xy" * 8)
+
+    def drawn(seed: int) -> list[list[int]]:
+        return [s.validation.tolist() for s in make_site_folds(people, SplitConfig(seed=seed))]
+
+    assert drawn(1) == drawn(1) and any(drawn(1) != drawn(seed) for seed in range(2, 6))
+
+
+def test_an_intercept_of_one_is_added(tmp_path: Path) -> None:
+    plain, lifted = nifti(dtype="i2"), changed(112, "2f", 1.0, 1.0, content=nifti(dtype="i2"))
+    (tmp_path / "a.nii").write_bytes(plain)
+    (tmp_path / "b.nii").write_bytes(lifted)
+    difference = load_volume(tmp_path / "b.nii").data - load_volume(tmp_path / "a.nii").data
+    assert (difference == 1).all()
