@@ -248,7 +248,8 @@ def _table(
         ]
         for row in rows
     ]
-    table = Table(cells, colWidths=[width * share, width * (1 - share)])
+    # A page that is full is drawn smaller: on the left its tables stay in line with their titles.
+    table = Table(cells, colWidths=[width * share, width * (1 - share)], hAlign="LEFT")
     table.setStyle(
         [
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
