@@ -92,7 +92,7 @@ def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
 def _read_metadata(payload: bytes) -> dict[str, str]:
     """Texts in the header of a safetensors file: its length in 8 bytes, then JSON."""
     length = int.from_bytes(payload[:8], "little")
-    metadata: dict[str, str] = json.loads(payload[8 : 8 + length])["__metadata__"]
+    metadata: dict[str, str] = parse_json(payload[8 : 8 + length])["__metadata__"]
     return metadata
 
 

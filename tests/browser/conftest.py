@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.pages import CHROMIUM
+from tests.browser.pages import CHROMIUM, open_page
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +32,11 @@ def models(phantom_cohort, tmp_path_factory):
     command = [sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort)]
     subprocess.run([*command, *options, "--output", str(folder / "phantom")], check=True)
     return folder
+
+
+@pytest.fixture
+def page(browser, server):
+    """A fresh page of the module's own server."""
+    made = open_page(browser, server)
+    yield made
+    made.close()

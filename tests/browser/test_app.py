@@ -41,13 +41,6 @@ def server(models, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def page(browser, server):
-    made = open_page(browser, server)
-    yield made
-    made.close()
-
-
 def give(page, files, age=None):
     page.locator("input[type=file]").set_input_files(files)
     if age is not None:

@@ -20,7 +20,6 @@ from tests.browser.pages import (
     ANSWER_MS,
     CANVAS,
     keep,
-    open_page,
     run_app,
     wait_for,
     wait_for_answer,
@@ -68,13 +67,6 @@ def server(tracked, tmp_path_factory):
     places = {"MLFLOW_TRACKING_URI": tracked[0], "BRAINAGE_CACHE": str(folder / "cache")}
     with run_app(folder / "models", folder, **places) as running:
         yield running
-
-
-@pytest.fixture
-def page(browser, server):
-    made = open_page(browser, server)
-    yield made
-    made.close()
 
 
 def go_to(page, title):
