@@ -109,6 +109,7 @@ class Bundle:
                     batch_size,
                     item.config.inference.average_heads,
                     item.config.inference.mirror,
+                    item.config.inference.point,
                 )
                 for item in self.networks
             ]

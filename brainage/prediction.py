@@ -14,6 +14,7 @@ from brainage.lfnn.losses import AgeBins, Target
 from brainage.types import DoubleArray, HalfArray
 
 AverageHeads = Literal["none", "all"]
+Point = Literal["mean", "median"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class AgeDistribution:
     Attributes
     ----------
     predicted_age_years : numpy.ndarray of float64 (N,)
-        Mean of the predicted distribution.
+        Mean of the predicted distribution, or its median where the settings say so.
     spread_years : numpy.ndarray of float64 (N,)
         Its standard deviation; 0 where a network predicts one number.
     """
@@ -56,8 +57,9 @@ def predict_distribution(
     batch_size: int = 8,
     average_heads: AverageHeads = "none",
     mirror: bool = False,
+    point: Point = "mean",
 ) -> AgeDistribution:
-    """Mean and standard deviation of the predicted ages of prepared scans (N, I, J, K).
+    """Predicted ages of prepared scans (N, I, J, K) and their standard deviations.
 
     Parameters
     ----------
@@ -65,13 +67,15 @@ def predict_distribution(
         Read the network's output, or the equal mixture of what all blocks' heads predict.
     mirror : bool
         Mix in what is predicted of the scan with left and right exchanged.
+    point : {"mean", "median"}
+        What of each distribution over age bins counts; of several the mean is taken.
     """
     parts: list[AgeDistribution] = []
     for volumes in _batches(model, arrays, batch_size):
         outputs = _outputs(model, volumes, average_heads)
         if mirror:
             outputs += _outputs(model, volumes.flip(2), average_heads)
-        parts.append(mix_distributions([_read(target, item) for item in outputs]))
+        parts.append(mix_distributions([_read(target, item, point) for item in outputs]))
     if not parts:
         return AgeDistribution(np.zeros(0), np.zeros(0))
     return AgeDistribution(
@@ -81,7 +85,7 @@ def predict_distribution(
 
 
 def mix_distributions(parts: Sequence[AgeDistribution]) -> AgeDistribution:
-    """Mean and standard deviation of the equal mixture of several distributions.
+    """Mean age and standard deviation of the equal mixture of several distributions.
 
     The variance of a mixture is the mean of the variances plus the variance of the means, so
     that members who disagree widen it; their bins need not be the same.
@@ -102,11 +106,14 @@ def _outputs(model: BlockStack, volumes: Tensor, average_heads: AverageHeads) ->
     return [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]
 
 
-def _read(target: Target, outputs: Tensor) -> AgeDistribution:
-    predicted = target.predict(outputs).cpu().double().numpy()
+def _read(target: Target, outputs: Tensor, point: Point) -> AgeDistribution:
     if not isinstance(target, AgeBins):
+        predicted = target.predict(outputs).cpu().double().numpy()
         return AgeDistribution(predicted, np.zeros_like(predicted))
-    return AgeDistribution(predicted, target.spread(outputs).cpu().double().numpy())
+    ages = target.median(outputs.cpu()) if point == "median" else target.predict(outputs)
+    return AgeDistribution(
+        ages.cpu().double().numpy(), target.spread(outputs).cpu().double().numpy()
+    )
 
 
 def _batches(model: BlockStack, arrays: HalfArray, batch_size: int) -> Iterator[Tensor]:

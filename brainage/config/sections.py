@@ -328,6 +328,8 @@ class InferenceConfig(Settings):
         Read the network's output, or average the predictions of all blocks' heads.
     mirror : bool
         Average the predictions of a scan and of its mirror image (left and right exchanged).
+    point : {"mean", "median"}
+        What of the distribution over age bins is the predicted age.
     interval : {"two_sided", "absolute", "normalised"}
         In each band of predicted age as far to either side as the residuals reach, or of one
         width, or wider where the distribution over age bins is (`brainage.evaluation.conformal`).
@@ -337,5 +339,6 @@ class InferenceConfig(Settings):
 
     average_heads: Literal["none", "all"] = "none"
     mirror: bool = False
+    point: Literal["mean", "median"] = "mean"
     interval: Literal["two_sided", "absolute", "normalised"] = "two_sided"
     min_band_scans: Annotated[int, Field(ge=1)] = 40

@@ -133,6 +133,7 @@ def train_run(
             config.training.batch_size,
             config.inference.average_heads,
             config.inference.mirror,
+            config.inference.point,
         )
         return build_prediction_table(prepared.cohort.select(part).table, predicted)
 

@@ -29,6 +29,29 @@ def test_spread_is_the_standard_deviation_over_the_bins():
     np.testing.assert_allclose(target.spread(outputs), [20.0, 0.0], atol=1e-4)
 
 
+def test_median_lies_where_half_of_the_distribution_is_below():
+    target = AgeBins(20.0, 60.0, 5)
+    shares = [[0.1, 0.2, 0.4, 0.2, 0.1], [0.6, 0.1, 0.1, 0.1, 0.1], [0.25, 0.25, 0.0, 0.25, 0.25]]
+    median = target.median(torch.log(torch.tensor(shares)))
+    # Bins are 10 years wide: 5/6 into the first, which begins at 15; where the second one ends.
+    np.testing.assert_allclose(median, [40.0, 15 + 10 * 0.5 / 0.6, 35.0], atol=1e-3)
+    certain = torch.full((1, 5), -100.0)
+    certain[0, -1] = 100.0
+    np.testing.assert_allclose(target.median(certain), [60.0], atol=1e-3)
+
+
+def test_predicted_age_is_the_median_where_the_settings_say_so(arrays):
+    model, target = build_model(CONFIG).eval(), build_target(CONFIG.target)
+    assert isinstance(target, AgeBins)
+    mean = predict_distribution(model, target, arrays)
+    median = predict_distribution(model, target, arrays, point="median")
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(arrays.astype(np.float32))[:, None])
+    np.testing.assert_allclose(median.predicted_age_years, target.median(outputs), rtol=1e-5)
+    assert np.abs(median.predicted_age_years - mean.predicted_age_years).max() > 1e-3
+    np.testing.assert_array_equal(median.spread_years, mean.spread_years)
+
+
 def test_distribution_has_the_mean_that_predict_ages_gives(arrays):
     model, target = build_model(CONFIG), build_target(CONFIG.target)
     result = predict_distribution(model, target, arrays, batch_size=2)
