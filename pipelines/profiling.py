@@ -41,6 +41,7 @@ from brainage.simulate import (
     pipelined_epoch_s,
 )
 from brainage.training.processes import join_ranks, run_ranks
+from brainage.training.resources import keep_freed_memory
 from pipelines.console import say
 from pipelines.results import write_json, write_table
 
@@ -67,6 +68,7 @@ def measure_stages(config: Config, options: ProfileOptions) -> list[StageTimes]:
     changes: dict[str, Any] = {"learning.cuts": names}
     config = with_changes(config, changes | ({} if local else {"learning.method": "lfnn_l"}))
     torch.set_num_threads(options.threads)
+    keep_freed_memory(torch.device("cpu"))  # as every training does
     size = options.batch_size or config.training.batch_size
     inputs = torch.randn(size, *config.input_shape)
     is_class = config.target.kind == "classes"

@@ -73,7 +73,7 @@ def run_lap(spec: Spec, track: Track, repeat: int) -> Lap:
     reset_peak_memory(device)
     before = read_joules()
     trained = train_run(track.prepared, split, config, device=device)
-    epochs = tuple(Epoch(r.train_seconds_cumulative, r.val_score) for r in trained.history)
+    epochs = tuple(Epoch.of(record) for record in trained.history)
     error = trained.predictions["brain_age_gap_years"].abs().mean()
     peak = peak_memory_mb(device) - base
     joules = read_joules() - before
