@@ -57,7 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--volumes", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=3, help="warm epochs")
+    parser.add_argument("--epochs", type=int, default=3, help="warm epochs, at least")
+    parser.add_argument("--seconds", type=float, default=2.0, help="warm seconds, at least")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", type=int, nargs=3, default=(80, 96, 80))
@@ -71,7 +72,7 @@ def main() -> None:
             names = list(RIVALS)
             first = repeat % len(names)
             for name in [*names[first:], *names[:first]]:
-                cold, warm = measure(RIVALS[name], files, options.epochs)
+                cold, warm = measure(RIVALS[name], files, options.epochs, options.seconds)
                 rows.append({"name": name, "repeat": repeat, "cold": cold, "warm": warm})
                 say(f"{name}: {cold:.1f} cold, {warm:.1f} warm volumes a second")
     table = pd.DataFrame(rows)
@@ -103,13 +104,15 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
     return Files(nifti, keys, store, folder / "cache")
 
 
-def measure(build: Callable[[Files], Epoch], files: Files, epochs: int) -> tuple[float, float]:
+def measure(
+    build: Callable[[Files], Epoch], files: Files, epochs: int, least_s: float
+) -> tuple[float, float]:
     """Volumes per second of the first epoch, building included, and the median of the others."""
     count = len(files.nifti)
     start = time.perf_counter()
     epoch = build(files)
-    seconds = []
-    for _ in range(1 + epochs):
+    seconds: list[float] = []
+    while len(seconds) <= epochs or sum(seconds[1:]) < least_s:
         for batch in epoch():
             assert _inputs(batch).shape[0] <= BATCH
         end = time.perf_counter()

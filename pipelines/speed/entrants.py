@@ -24,7 +24,8 @@ class Spec:
     method : str
         Name of a learning method, `brainage.types.METHODS`.
     schedule : str
-        "end_to_end", "sequential", "progressive", "checkpointed"; "pipelined", "ddp", "1f1b".
+        "end_to_end", "sequential", "progressive", "checkpointed", "compiled"; "pipelined", "ddp",
+        "1f1b".
     devices : int
         Devices or processes.
     changes : dict

@@ -10,7 +10,13 @@ import torchio
 from scipy import ndimage
 
 from brainage.config import AugmentationConfig
-from brainage.data.augment import apply, bias_field, build_batch_augmentation, draw
+from brainage.data.augment import (
+    apply,
+    bias_field,
+    build_batch_augmentation,
+    draw,
+    draw_noise,
+)
 from brainage.data.resample import resample
 
 OFF = AugmentationConfig(flip_probability=0, affine_probability=0, noise_probability=0)
@@ -119,3 +125,28 @@ def test_noise_has_the_drawn_deviation_inside_the_brain_only():
     spread = [float(difference[n][inside[n]].std()) for n in range(3)]
     assert spread == pytest.approx([0.0, 0.2, 0.5], abs=0.05)
     assert (difference[~inside] == 0).all()
+
+
+def test_noise_is_normal_follows_the_seed_and_no_two_volumes_share_it():
+    torch.manual_seed(0)
+    one, other = (draw_noise(torch.empty(1, 61, 50, 33)) for _ in range(2))
+    torch.manual_seed(0)
+    assert torch.equal(one, draw_noise(torch.empty(1, 61, 50, 33)))
+    assert abs(float((one * other).mean())) < 0.02
+    moments = [float((one**power).mean()) for power in (1, 2, 3, 4)]
+    assert moments == pytest.approx([0.0, 1.0, 0.0, 3.0], abs=0.06)
+    assert float(one.abs().max()) < 5 and bool(one.isfinite().all())
+
+
+def test_half_precision_gives_what_single_precision_gives():
+    config = OFF.model_copy(
+        update={"flip_probability": 1.0, "affine_probability": 1.0, "noise_probability": 1.0}
+    )
+    halves = volumes().half()
+    torch.manual_seed(2)
+    drawn = draw(config, 3, 2.0)
+    results = []
+    for source in (halves, halves.float()):
+        torch.manual_seed(5)
+        results.append(apply(source, drawn))
+    assert results[0].dtype == torch.float32 and torch.equal(*results)
