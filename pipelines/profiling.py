@@ -20,6 +20,7 @@ from brainage.lfnn.profile import (
     backpropagation_s,
     bound_of,
     cut_by_time,
+    cut_like,
     join_stages,
     profile_stages,
     timed,
@@ -41,6 +42,7 @@ from brainage.simulate import (
     pipelined_epoch_s,
 )
 from brainage.training.processes import join_ranks, run_ranks
+from brainage.training.resources import keep_freed_memory
 from pipelines.console import say
 from pipelines.results import write_json, write_table
 
@@ -67,6 +69,7 @@ def measure_stages(config: Config, options: ProfileOptions) -> list[StageTimes]:
     changes: dict[str, Any] = {"learning.cuts": names}
     config = with_changes(config, changes | ({} if local else {"learning.method": "lfnn_l"}))
     torch.set_num_threads(options.threads)
+    keep_freed_memory(torch.device("cpu"))  # as every training does
     size = options.batch_size or config.training.batch_size
     inputs = torch.randn(size, *config.input_shape)
     is_class = config.target.kind == "classes"
@@ -75,6 +78,31 @@ def measure_stages(config: Config, options: ProfileOptions) -> list[StageTimes]:
         build_model(config), inputs, target, build_target(config.target), options.repeats
     )
     return [replace(stage, name=name) for stage, name in zip(measured, names, strict=True)]
+
+
+def measure_in_parts(
+    config: Config, options: ProfileOptions, parts: int, updates: int = 1
+) -> list[StageTimes]:
+    """Stages on a batch that comes in parts, which are slower than the whole: all parts together.
+
+    Parameters
+    ----------
+    updates : int
+        How often the weights are updated: once, or once for each part.
+    """
+    size = (options.batch_size or config.training.batch_size) // parts
+    return [
+        replace(
+            stage,
+            forward_s=parts * stage.forward_s,
+            backward_s=parts * stage.backward_s,
+            input_gradient_s=parts * stage.input_gradient_s,
+            head_s=parts * stage.head_s,
+            update_s=updates * stage.update_s,
+            output_elements=parts * stage.output_elements,
+        )
+        for stage in measure_stages(config, replace(options, batch_size=size))
+    ]
 
 
 def show_cut(config: Config, blocks: int, by: str, options: ProfileOptions) -> list[BlockTimes]:
@@ -190,7 +218,10 @@ def validate(
     options: ProfileOptions,
     steps: int = 20,
 ) -> pd.DataFrame:
-    """Predict steps of the pipelined schedule and 1F1B, run both, and write validation.csv."""
+    """Predict steps of the pipelined schedule, 1F1B and DDP, run all, and write validation.csv.
+
+    Rivals are predicted from stages timed on parts of a batch, as they run them.
+    """
     # Not at the top: the race imports what this module gives others.
     from pipelines.speed.distributed import MICROBATCHES, build_entrant
     from pipelines.speed.entrants import Spec, Track
@@ -202,14 +233,17 @@ def validate(
         "training.batch_size": options.batch_size or config.training.batch_size,
     }
     track = Track(config, threads=options.threads, steps=steps, warmup_steps=3)
+    count = MICROBATCHES["1f1b"]
+    micro = cut_like(parts, measure_in_parts(config, options, count))
+    shared = cut_like(parts, measure_in_parts(config, options, devices, updates=devices))
     predicted = {
         "pipelined": (
             pipelined_epoch_s(parts, devices, 2 * steps, link)
             - pipelined_epoch_s(parts, devices, steps, link)
         )
         / steps,
-        "1f1b": microbatched_epoch_s(parts, devices, 1, MICROBATCHES["1f1b"], link),
-        "ddp": data_parallel_epoch_s(parts, devices, 1, link),
+        "1f1b": microbatched_epoch_s(micro, devices, 1, count, link),
+        "ddp": data_parallel_epoch_s(shared, devices, 1, link),
     }
     rows = []
     for schedule, seconds in predicted.items():

@@ -65,7 +65,7 @@ def build_dataset(
 
 
 class ScanLoader:
-    """Batches straight from the array: one gather, one conversion, one augmentation a batch.
+    """Batches straight from the array: one gather and one augmentation a batch.
 
     Which scans make a batch is decided by `brainage.data.batches`, as in `build_loader`.
 
@@ -78,7 +78,7 @@ class ScanLoader:
     shuffle : torch.Generator, optional
         Orders the scans anew each time; its state when iteration starts decides.
     augmentation : callable, optional
-        From float32 (B, 1, I, J, K) to the same shape, applied anew to every batch.
+        From float16 to float32 (B, 1, I, J, K), applied anew to every batch.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class ScanLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         for index in draw_batches(len(self._arrays), self._batch_size, self._shuffle):
-            volumes = torch.from_numpy(self._arrays[index.numpy()]).float()[:, None]
-            if self._augmentation is not None:
-                volumes = self._augmentation(volumes)
-            yield {"inputs": volumes, "target": self._years[index], "index": index}
+            volumes = torch.from_numpy(self._arrays[index.numpy()])[:, None]
+            augment = self._augmentation
+            inputs = volumes.float() if augment is None else augment(volumes)
+            yield {"inputs": inputs, "target": self._years[index], "index": index}
 
 
 def build_loader(

@@ -1,6 +1,6 @@
 """Names in the tracker: the same for all methods, so that charts put them side by side.
 
-Per epoch: `train_loss`, `val_loss`, `val_mae_years`, `epoch_seconds` and
+Per epoch: `train_loss`, `val_loss`, `val_mae_years`, `epoch_seconds`, `data_seconds` and
 `block_{k}_val_mae_years`. At the end: `FINAL_METRICS`.
 """
 

@@ -29,6 +29,8 @@ class EpochRecord:
         Training time without validation: of this epoch, and of all up to here.
     peak_memory_mb : float
         Largest memory of the run so far.
+    data_seconds : float
+        Part of the epoch's seconds in which the next batch was waited for.
     """
 
     epoch: int
@@ -40,6 +42,7 @@ class EpochRecord:
     epoch_seconds: float
     train_seconds_cumulative: float
     peak_memory_mb: float
+    data_seconds: float = math.nan
 
     def metrics(self) -> dict[str, float]:
         """The record under the tracker's metric names."""
@@ -48,6 +51,7 @@ class EpochRecord:
             "val_loss": self.val_loss,
             f"val_{self.metric}": self.val_score,
             "epoch_seconds": self.epoch_seconds,
+            "data_seconds": self.data_seconds,
             "train_seconds_cumulative": self.train_seconds_cumulative,
             "peak_memory_mb": self.peak_memory_mb,
         }

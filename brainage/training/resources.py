@@ -2,9 +2,11 @@
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
@@ -12,6 +14,31 @@ import torch
 from brainage.errors import ConfigError, DeviceMemoryError, TrainingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
+
+
+Item = TypeVar("Item")
+
+
+class Waited:
+    """How long the next batch was waited for.
+
+    Attributes
+    ----------
+    seconds : float
+        In all, since the last iteration began.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def through(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items, timed."""
+        self.seconds, start = 0.0, time.perf_counter()
+        for item in items:
+            self.seconds += time.perf_counter() - start
+            yield item
+            start = time.perf_counter()
+        self.seconds += time.perf_counter() - start
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -31,6 +31,7 @@ from brainage.training.checkpoint import (
 from brainage.training.checks import check_finite_epoch, check_rests, check_turns
 from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
+    Waited,
     build_autocast,
     choose_memory_format,
     explain_lost_loaders,
@@ -120,6 +121,7 @@ class Trainer:
         )
         self.optimizers = [self._build_optimizer(block) for block in model.blocks]
         self.averaged = self._build_average()
+        self.waited = Waited()
         self.history: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
@@ -175,6 +177,7 @@ class Trainer:
             epoch_seconds=seconds,
             train_seconds_cumulative=before + seconds,
             peak_memory_mb=peak_memory_mb(self.device),
+            data_seconds=self.waited.seconds,
         )
         self.history.append(record)
         if self._is_best(record):
@@ -187,7 +190,7 @@ class Trainer:
         self.model.train()
         self.settings = replace(self.settings, progress=(epoch - 1) / self.training.epochs)
         losses = []
-        for step, batch in enumerate(self._batches(epoch, loader)):
+        for step, batch in enumerate(self.waited.through(self._batches(epoch, loader))):
             self._set_learning_rate(epoch, step, len(loader))
             draws = partial(seeded, self.config.seed, "draws", epoch, step)
             self.settings = replace(self.settings, randomness=draws)
@@ -221,9 +224,9 @@ class Trainer:
         return loader
 
     def _arrange(self, inputs: Tensor) -> Tensor:
-        if inputs.ndim < 4:  # tokens and vectors have one order
-            return inputs.to(self.device)
-        return inputs.to(self.device, memory_format=self.format)
+        # Tokens and vectors have one order.
+        order = torch.preserve_format if inputs.ndim < 4 else self.format
+        return inputs.to(self.device, memory_format=order)
 
     def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
         return self.rule.step(self.model, inputs, target, self.settings)
@@ -279,10 +282,8 @@ class Trainer:
 
     def _is_best(self, record: EpochRecord) -> bool:
         best = self.history[self.best_epoch - 1].val_score if self.best_epoch else math.nan
-        if math.isnan(best):
-            return True
         is_higher, is_lower = record.val_score > best, record.val_score < best
-        return is_higher if self.target.higher_is_better else is_lower
+        return math.isnan(best) or (is_higher if self.target.higher_is_better else is_lower)
 
     @property
     def judged(self) -> BlockStack:
@@ -297,8 +298,7 @@ class Trainer:
         decay = self.training.ema_decay
         if decay is None:
             return None
-        averaging = get_ema_multi_avg_fn(decay)
-        return AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
+        return AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
     def _build_optimizer(self, block: nn.Module) -> Optimizer:
         rate, decay = self.training.learning_rate, self.training.weight_decay
@@ -361,8 +361,7 @@ class Trainer:
         save_checkpoint(checkpoint, self.checkpoint_path)
 
     def _state(self) -> dict[str, Any]:
-        history = [asdict(record) for record in self.history]
-        return {"history": history, "best_epoch": self.best_epoch}
+        return {"history": [asdict(r) for r in self.history], "best_epoch": self.best_epoch}
 
     def _state_tensors(self) -> dict[str, Tensor]:
         """All that training needs to go on, and the best weights, by the checkpoint's names."""

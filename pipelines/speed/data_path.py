@@ -1,8 +1,9 @@
 """Volumes per second from disk or cache to augmented batches: ours, MONAI's and TorchIO's.
 
 ``python -m pipelines.speed.data_path --output DIR``. All read the same volumes, apply the same
-kinds of changes with the same probabilities, and give float32 batches of 4. Cold is the first
-epoch, with all that has to be built; warm is the median of the next ones.
+kinds of changes with the same probabilities, and give float32 batches of 4. Rivals also run as
+their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold is the
+first epoch, with all that has to be built; warm is the median of the next ones.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--volumes", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=3, help="warm epochs")
+    parser.add_argument("--epochs", type=int, default=3, help="warm epochs, at least")
+    parser.add_argument("--seconds", type=float, default=2.0, help="warm seconds, at least")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", type=int, nargs=3, default=(80, 96, 80))
@@ -69,7 +72,7 @@ def main() -> None:
             names = list(RIVALS)
             first = repeat % len(names)
             for name in [*names[first:], *names[:first]]:
-                cold, warm = measure(RIVALS[name], files, options.epochs)
+                cold, warm = measure(RIVALS[name], files, options.epochs, options.seconds)
                 rows.append({"name": name, "repeat": repeat, "cold": cold, "warm": warm})
                 say(f"{name}: {cold:.1f} cold, {warm:.1f} warm volumes a second")
     table = pd.DataFrame(rows)
@@ -101,13 +104,15 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
     return Files(nifti, keys, store, folder / "cache")
 
 
-def measure(build: Callable[[Files], Epoch], files: Files, epochs: int) -> tuple[float, float]:
+def measure(
+    build: Callable[[Files], Epoch], files: Files, epochs: int, least_s: float
+) -> tuple[float, float]:
     """Volumes per second of the first epoch, building included, and the median of the others."""
     count = len(files.nifti)
     start = time.perf_counter()
     epoch = build(files)
-    seconds = []
-    for _ in range(1 + epochs):
+    seconds: list[float] = []
+    while len(seconds) <= epochs or sum(seconds[1:]) < least_s:
         for batch in epoch():
             assert _inputs(batch).shape[0] <= BATCH
         end = time.perf_counter()
@@ -134,12 +139,14 @@ def _ours(files: Files) -> Epoch:
     return lambda: ScanLoader(arrays, ages, BATCH, torch.Generator(), augmentation)
 
 
-def _monai_transforms() -> tuple[list[Any], list[Any]]:
+def _monai_transforms(plain: bool) -> tuple[list[Any], list[Any]]:
     from monai import transforms as t
 
     degrees = np.deg2rad(CHANGES.max_rotation_degrees)
     shift = CHANGES.max_shift_mm / SPACING_MM
-    load = [t.LoadImaged("inputs", image_only=True), t.EnsureChannelFirstd("inputs")]
+    load: list[Any] = [t.LoadImaged("inputs", image_only=True), t.EnsureChannelFirstd("inputs")]
+    if plain:  # without positions and history, which cost at every operation
+        load.append(t.EnsureTyped("inputs", track_meta=False))
     change = [
         t.RandFlipd("inputs", prob=CHANGES.flip_probability, spatial_axis=0),
         t.RandAffined(
@@ -158,21 +165,36 @@ def _monai_transforms() -> tuple[list[Any], list[Any]]:
     return load, change
 
 
-def _monai(files: Files, kind: str) -> Epoch:
+def _monai(
+    files: Files,
+    kind: str = "cache",
+    *,
+    plain: bool = False,
+    lazy: bool = False,
+    processes: int = 0,
+) -> Epoch:
     from monai.data import CacheDataset, DataLoader, PersistentDataset
     from monai.transforms import Compose
 
-    load, change = _monai_transforms()
+    load, change = _monai_transforms(plain)
     items = [{"inputs": str(path)} for path in files.nifti]
+    chain = Compose([*load, *change], lazy=lazy)
     if kind == "cache":
-        dataset = CacheDataset(items, Compose([*load, *change]), num_workers=0, progress=False)
+        dataset = CacheDataset(items, chain, num_workers=0, progress=False, copy_cache=not plain)
     else:
         files.cache.mkdir(exist_ok=True)
-        dataset = PersistentDataset(items, Compose([*load, *change]), cache_dir=files.cache)
-    return lambda: DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=0)
+        dataset = PersistentDataset(items, chain, cache_dir=files.cache)
+    return _batches(DataLoader, dataset, processes)
 
 
-def _torchio(files: Files, keeps: bool) -> Epoch:
+def _batches(loader: Any, dataset: Any, processes: int) -> Epoch:
+    """Batches of one loader, whose processes stay from epoch to epoch."""
+    lasting = {"num_workers": processes, "persistent_workers": processes > 0}
+    batches = loader(dataset, batch_size=BATCH, shuffle=True, **lasting)
+    return lambda: batches
+
+
+def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
     # A rival that is measured, not a part of the program: that uses it in one place only.
     torchio = import_module("torchio")
     shift = CHANGES.max_shift_mm / SPACING_MM
@@ -195,15 +217,19 @@ def _torchio(files: Files, keeps: bool) -> Epoch:
         for subject in subjects:
             subject.load()
     dataset = torchio.SubjectsDataset(subjects, transform=transform)
-    return lambda: torchio.SubjectsLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=0)
+    return _batches(torchio.SubjectsLoader, dataset, processes)
 
 
 RIVALS: dict[str, Callable[[Files], Epoch]] = {
     "brainage": _ours,
-    "MONAI CacheDataset": lambda files: _monai(files, "cache"),
-    "MONAI PersistentDataset": lambda files: _monai(files, "persistent"),
-    "TorchIO SubjectsLoader": lambda files: _torchio(files, keeps=False),
-    "TorchIO SubjectsLoader, in memory": lambda files: _torchio(files, keeps=True),
+    "MONAI CacheDataset": _monai,
+    "MONAI CacheDataset, lazy": partial(_monai, lazy=True),
+    "MONAI CacheDataset, plain tensors": partial(_monai, plain=True),
+    "MONAI CacheDataset, plain tensors, 2 processes": partial(_monai, plain=True, processes=2),
+    "MONAI PersistentDataset": partial(_monai, kind="persistent"),
+    "TorchIO SubjectsLoader": _torchio,
+    "TorchIO SubjectsLoader, in memory": partial(_torchio, keeps=True),
+    "TorchIO SubjectsLoader, in memory, 2 processes": partial(_torchio, keeps=True, processes=2),
 }
 
 if __name__ == "__main__":

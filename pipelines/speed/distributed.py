@@ -146,7 +146,7 @@ class DistributedEntrant:
         layout = Layout(self.spec.devices, threads=self.track.threads)
         device, split = torch.device(self.track.device), self.track.splits[repeat]
         trained = train_run(self.track.prepared, split, config, device=device, layout=layout)
-        epochs = tuple(Epoch(r.train_seconds_cumulative, r.val_score) for r in trained.history)
+        epochs = tuple(Epoch.of(record) for record in trained.history)
         error = float(trained.predictions["brain_age_gap_years"].abs().mean())
         return Lap(steps, peak, epochs=epochs, test_mae_years=error)
 

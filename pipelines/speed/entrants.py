@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from brainage.config import Config
 from brainage.data.splits import Split
+from brainage.training.callbacks import EpochRecord
 from brainage.training.run import PreparedCohort
 
 
@@ -23,7 +24,8 @@ class Spec:
     method : str
         Name of a learning method, `brainage.types.METHODS`.
     schedule : str
-        "end_to_end", "sequential", "progressive", "checkpointed"; "pipelined", "ddp", "1f1b".
+        "end_to_end", "sequential", "progressive", "checkpointed", "compiled"; "pipelined", "ddp",
+        "1f1b".
     devices : int
         Devices or processes.
     changes : dict
@@ -75,10 +77,17 @@ class Track:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a training: seconds of training up to its end, and what it scored."""
+    """One epoch of a training: seconds up to its end, score, and share of waiting for batches."""
 
     train_seconds_cumulative: float
     val_score: float
+    data_share: float = float("nan")
+
+    @classmethod
+    def of(cls, record: EpochRecord) -> "Epoch":
+        """What the race keeps of an epoch's record."""
+        share = record.data_seconds / record.epoch_seconds
+        return cls(record.train_seconds_cumulative, record.val_score, share)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 """Largest batch that trains in a given memory, tried for real, for each entrant of a plan.
 
-``python -m pipelines.speed.largest --plan memory --megabytes 1024 --output DIR``. Each entrant has
-a process that may hold so much more than after a step with two samples; batches grow by one
-until a step fails for want of memory.
+``python -m pipelines.speed.largest --plan memory --megabytes 2048 --output DIR``. Every try has a
+process of its own, which may hold so much more data than before its network was built (on Linux).
+The batch doubles until a step fails for want of memory; then halving finds the largest that fits.
 """
 
 import argparse
 import multiprocessing
+import os
 import resource
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -22,49 +24,85 @@ from pipelines.console import say
 from pipelines.results import write_table
 from pipelines.speed.entrants import Spec, Track
 from pipelines.speed.lap import config_of, random_batch
-from pipelines.speed.memory import resident_mb
 from pipelines.speed.plan import load_plan
 
 FIRST, LAST = 2, 256
+_TOO_LARGE = 3
 
 
 def main() -> None:
     """Try, and write largest.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", default="memory")
-    parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--megabytes", type=int, default=2048)
+    parser.add_argument("--quick", action="store_true", help="check that it runs")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     plan = load_plan(options.plan)
+    plan = plan.shortened() if options.quick else plan
     rows = []
     for case, changes in plan.cases.items():
         config = with_changes(plan.config, changes, f"cases.{case}")
+        track = Track(config, threads=plan.threads)
         for line in plan.entrants:
-            track = Track(config, threads=plan.threads)
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(1, mp_context=context) as process:
-                task = process.submit(find_largest, line.to_spec(), track, options.megabytes)
-                largest = task.result()
+            largest = find_largest(line.to_spec(), track, options.megabytes)
             rows.append({"case": case, "name": line.name, "largest_batch": largest})
             say(f"{case}, {line.name}: {largest} samples in {options.megabytes} MB")
-    table = pd.DataFrame(rows).assign(megabytes=options.megabytes)
-    write_table(table, options.output / "largest.csv")
+            table = pd.DataFrame(rows).assign(megabytes=options.megabytes)
+            write_table(table, options.output / "largest.csv")
 
 
 def find_largest(spec: Spec, track: Track, megabytes: int) -> int:
     """Samples of the largest batch whose step fits; 0 where not even the smallest does."""
+    return search(lambda count: fits(spec, track, count, megabytes))
+
+
+def search(is_enough: Callable[[int], bool], first: int = FIRST, last: int = LAST) -> int:
+    """Largest count from `first` to `last` that passes, if all smaller ones do; 0 if none does."""
+    passed, failed = 0, last + 1
+    count = first
+    while failed - max(passed, first - 1) > 1:
+        if is_enough(count):
+            passed = count
+        else:
+            failed = count
+        doubled = 2 * passed if failed > last else (passed + failed) // 2
+        count = min(max(doubled, first), last)
+    return passed
+
+
+def fits(spec: Spec, track: Track, count: int, megabytes: int) -> bool:
+    """Whether a step of so many samples stays within the memory, in a process of its own.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails for another reason, which its process has told.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipelines.speed.largest"])
+    process = context.Process(target=_try, args=(spec, track, count, megabytes))
+    process.start()
+    process.join()
+    # Below 0: a library ended the process when it was refused memory.
+    if process.exitcode not in (0, _TOO_LARGE) and process.exitcode > 0:
+        raise RuntimeError(f"{spec.name}: a step of {count} samples failed, see above.")
+    return process.exitcode == 0
+
+
+def _try(spec: Spec, track: Track, count: int, megabytes: int) -> None:
     torch.set_num_threads(track.threads)
-    run_step(spec, track, FIRST)
     limit = data_bytes() + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    fits = 0
-    for count in range(FIRST, LAST + 1):
-        try:
-            run_step(spec, track, count)
-        except (DeviceMemoryError, MemoryError):
-            break
-        fits = count
-    return fits
+    try:
+        run_step(spec, track, count)
+    except (DeviceMemoryError, MemoryError):
+        sys.exit(_TOO_LARGE)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("alloc", "memory", "primitive")):
+            raise
+        sys.exit(_TOO_LARGE)
+    os._exit(0)  # without tidying up, for which there may be no memory
 
 
 def run_step(spec: Spec, track: Track, count: int) -> None:
@@ -79,8 +117,7 @@ def run_step(spec: Spec, track: Track, count: int) -> None:
 
 
 def data_bytes() -> int:
-    """What the kernel counts against the limit, free pages given back."""
-    resident_mb()
+    """What the kernel counts against the limit."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 2**10

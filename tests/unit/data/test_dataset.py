@@ -101,7 +101,7 @@ def test_the_plain_loader_gives_what_the_dataset_gives(scans: int, shuffled: boo
     arrays = np.random.default_rng(0).normal(size=(scans, 2, 3, 4)).astype(np.float16)
     ages = list(range(20, 20 + scans))
     generator = torch.Generator().manual_seed(1) if shuffled else None
-    loader = ScanLoader(arrays, ages, 4, generator, lambda volumes: volumes + 1)
+    loader = ScanLoader(arrays, ages, 4, generator, lambda volumes: volumes.float() + 1)
     batches = list(loader)
     dropped = shuffled and scans == 9
     assert len(batches) == len(loader) == (2 if dropped else -(-scans // 4))

@@ -8,6 +8,7 @@ from brainage.lfnn.profile import (
     backpropagation_s,
     bound_of,
     cut_by_time,
+    cut_like,
     join_stages,
     profile_stages,
 )
@@ -49,6 +50,14 @@ def test_cut_makes_the_slowest_block_as_fast_as_possible():
     assert cut_evenly(3, 3, lambda m, n: n - m) == [0, 1, 2]
     with pytest.raises(ConfigError, match="5 blocks do not fit a network of 4 stages"):
         cut_by_time(stages, 5)
+
+
+def test_other_times_go_into_the_same_blocks():
+    blocks = cut_by_time([stage("a", forward=6.0), stage("b"), stage("c")], 2)
+    slower = [stage(name, forward=f) for name, f in (("a", 1.0), ("b", 7.0), ("c", 9.0))]
+    again = cut_like(blocks, slower)
+    assert [block.stages for block in again] == [("a",), ("b", "c")]
+    assert [block.forward_s for block in again] == [1.0, 16.0]
 
 
 def test_profile_times_every_stage_and_leaves_no_gradient():

@@ -1,6 +1,7 @@
 """Turns, tables and plans of the race; laps in this process, on tiny networks."""
 
 import math
+import shutil
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -181,6 +182,17 @@ def test_a_lap_trains_and_tells_what_it_cost(schedule):
     assert len(lap.step_seconds) == (2 if method == "bp" else 0)
     assert math.isnan(lap.epochs[0].val_score) == (method != "bp")
     assert math.isfinite(lap.test_mae_years)
+    assert all(0 < epoch.data_share < 1 for epoch in lap.epochs)
+    result = Result("all", Runner(Spec("x", method, schedule), []), 0, lap, "x")
+    share = summarise([result])["data_share"].item()
+    assert share == pytest.approx(np.mean([epoch.data_share for epoch in lap.epochs[1:]]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_a_compiled_lap_times_steps_and_counts_no_memory():
+    lap = run_lap(Spec("x", "lfnn_l", "compiled"), Track(make_config("cnn3d_light"), steps=2), 0)
+    assert len(lap.step_seconds) == 2 and math.isnan(lap.activation_mb)
 
 
 @pytest.mark.slow

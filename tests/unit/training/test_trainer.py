@@ -13,7 +13,12 @@ from brainage.errors import (
 from brainage.model import build_model
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from brainage.training.resources import explain_memory_errors, peak_memory_mb, reset_peak_memory
+from brainage.training.resources import (
+    Waited,
+    explain_memory_errors,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 from brainage.training.trainer import Trainer
 from tests.small import make_config, random_batch
 
@@ -166,6 +171,29 @@ def test_a_record_holds_the_error_of_every_block():
     assert len(record.block_val_scores) == 3
     assert record.block_val_scores[-1] == record.val_score
     assert "block_0_val_mae_years" in record.metrics()
+
+
+def test_waiting_for_batches_is_timed_apart_from_work(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("brainage.training.resources.time.perf_counter", lambda: now[0])
+
+    def items():
+        for number in range(3):
+            now[0] += 1.0
+            yield number
+
+    waited = Waited()
+    for expected in (3.0, 3.0):  # the second epoch begins at 0 again
+        for _ in waited.through(items()):
+            now[0] += 10.0
+        assert waited.seconds == expected
+
+
+def test_the_record_says_how_long_batches_were_waited_for():
+    trainer = make_trainer()
+    record = trainer.fit(make_batches(trainer), make_batches(trainer)).history[-1]
+    assert 0 < record.data_seconds < record.epoch_seconds
+    assert record.row()["data_seconds"] == record.data_seconds
 
 
 def test_blocks_without_heads_have_no_error():

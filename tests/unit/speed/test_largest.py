@@ -1,0 +1,32 @@
+"""The largest batch that fits: the search, and one real refusal."""
+
+import sys
+
+import pytest
+
+from pipelines.speed.entrants import Spec, Track
+from pipelines.speed.largest import fits, search
+from tests.small import make_config
+
+
+@pytest.mark.parametrize("largest", [0, 2, 3, 7, 8, 100, 255, 256])
+def test_the_search_finds_the_largest_that_fits(largest):
+    tried = []
+
+    def is_enough(count):
+        tried.append(count)
+        return count <= largest
+
+    assert search(is_enough) == largest
+    assert len(tried) == len(set(tried)) <= 16 and all(2 <= n <= 256 for n in tried)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_step_is_refused_memory_that_it_may_not_have():
+    track = Track(make_config("cnn3d_light", method="bp"))
+    spec = Spec("bp", "bp", "end_to_end")
+    assert fits(spec, track, 4, 512)
+    assert not fits(spec, track, 4, 1)
+    with pytest.raises(RuntimeError, match="a step of 4 samples failed"):
+        fits(Spec("bp", "bp", "end_to_end", changes={"network.name": "no"}), track, 4, 512)
