@@ -21,7 +21,7 @@ from brainage.errors import BrainageError
 # What numpy, zipfile and a look into the content raise on damaged bytes.
 DAMAGE_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
-    *(MemoryError, RecursionError, SyntaxError, tokenize.TokenError),
+    *(MemoryError, OverflowError, RecursionError, SyntaxError, tokenize.TokenError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
 # Aliases let a few lines of YAML stand for endlessly many values.
@@ -170,13 +170,27 @@ def hold_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+@contextlib.contextmanager
+def wait_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is in here with the same lock file, which is made and stays.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made.
+    """
+    with path.open("ab") as stream:
+        _lock(stream.fileno(), waits=True)
+        yield
+
+
+def _lock(descriptor: int, *, waits: bool = False) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:

@@ -5,12 +5,13 @@ This is the only module that imports mlflow, and it does so when the first event
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from brainage.errors import TrackingError
+from brainage.files import wait_turn
 
 Event = dict[str, Any]
 
@@ -59,11 +60,10 @@ class Backend:
         with _environment(DEFAULT_ENVIRONMENT):
             from mlflow.tracking import MlflowClient
 
-            if uri.startswith("sqlite:///"):
-                _database_folder(uri).mkdir(parents=True, exist_ok=True)
-            # Without its URI the model registry would be looked for at MLflow's default address.
-            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self._experiment_id = self._find_experiment(uri, experiment)
+            with _making_tables(uri):
+                # Without its URI the registry would be looked for at MLflow's default address.
+                self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                self._experiment_id = self._find_experiment(uri, experiment)
 
     def apply(self, event: Event) -> list[str]:
         """Send one event.
@@ -287,6 +287,14 @@ class Archive:
 
 def _database_folder(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).resolve().parent
+
+
+def _making_tables(uri: str) -> AbstractContextManager[None]:
+    """Alone: two processes that make one database's tables at once spoil it for good."""
+    if not uri.startswith("sqlite:///"):
+        return nullcontext()
+    _database_folder(uri).mkdir(parents=True, exist_ok=True)
+    return wait_turn(Path(uri.removeprefix("sqlite:///") + ".lock"))
 
 
 @contextmanager

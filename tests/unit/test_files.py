@@ -1,5 +1,6 @@
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from brainage.files import (
     sha256_bytes,
     sha256_file,
     temporary_name,
+    wait_turn,
 )
 
 
@@ -137,3 +139,19 @@ def test_a_few_lines_of_aliases_do_not_fill_the_memory() -> None:
     with pytest.raises(ValueError, match="100000 values"):
         parse_yaml("\n".join(lines))
     assert parse_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_second_one_waits_until_the_first_has_had_its_turn(tmp_path):
+    path, order = tmp_path / "a.lock", []
+
+    def second() -> None:
+        with wait_turn(path):
+            order.append("second")
+
+    with wait_turn(path):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(timeout=0.2)
+        order.append("first")
+    waiting.join(timeout=30)
+    assert order == ["first", "second"]

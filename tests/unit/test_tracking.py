@@ -317,3 +317,11 @@ def test_half_a_line_of_a_killed_run_spoils_no_other(tmp_path):
         pass
     lines = (tmp_path / PENDING_FILE).read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines[1:]] == ["start", "end"]
+
+
+@pytest.mark.slow
+def test_three_that_make_one_database_at_once_all_find_it_whole(tmp_path):
+    uri = resolve_uri(None, tmp_path)
+    code = "import sys; from brainage.tracking.backend import Backend; Backend(sys.argv[1], 'x')"
+    started = [subprocess.Popen([sys.executable, "-c", code, uri]) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in started] == [0, 0, 0]
