@@ -18,10 +18,11 @@ import yaml
 
 from brainage.errors import BrainageError
 
-# What numpy, zipfile and a look into the content raise on damaged bytes.
+# What numpy, zipfile and a look into the content raise on damaged bytes; RuntimeError: a part that
+# is encrypted, of unknown compression, or nested without end.
 DAMAGE_ERRORS = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
-    *(MemoryError, OverflowError, RecursionError, SyntaxError, tokenize.TokenError),
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+    *(MemoryError, OverflowError, SyntaxError, tokenize.TokenError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
 # Aliases let a few lines of YAML stand for endlessly many values.
