@@ -56,9 +56,11 @@ from pipelines.options import (
     WhereOption,
     build_cohort_options,
 )
+from pipelines.usage import CommandGroup
 
 app = typer.Typer(
     name="brainage",
+    cls=CommandGroup,
     help="How old does this brain look? Research use only, never a diagnosis.",
     no_args_is_help=True,
     add_completion=False,
