@@ -22,6 +22,7 @@ from brainage.lfnn.schedules import frozen_blocks, resting_blocks
 from brainage.model import build_target, derive_seed, seeded
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checkpoint import (
+    START_ANEW,
     Checkpoint,
     load_checkpoint,
     optimizer_tensors,
@@ -374,14 +375,13 @@ class Trainer:
         return tensors
 
     def _restore(self) -> None:
-        if self.checkpoint_path is None or not self.checkpoint_path.exists():
+        if (path := self.checkpoint_path) is None or not path.exists():
             return
-        checkpoint = load_checkpoint(self.checkpoint_path, self.run_hash)
+        checkpoint = load_checkpoint(path, self.run_hash)
         try:
             self._load_state(checkpoint)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            problem, remedy = "does not hold this run.", "Delete it and start without --resume."
-            raise CheckpointError(str(self.checkpoint_path), problem, remedy) from error
+            raise CheckpointError(str(path), "does not hold this run.", START_ANEW) from error
 
     def _load_state(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.group("model"))

@@ -225,8 +225,16 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
 def test_damaged_checkpoint_is_refused(damage, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(damage)
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match=r"damaged\. Delete it and use --resume"):
         load_checkpoint(path, "run")
+
+
+def test_checkpoint_without_the_networks_weights_is_told_as_a_damaged_one(tmp_path):
+    trainer = make_trainer()
+    trainer.checkpoint_path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(Checkpoint({}, {"best_epoch": 1}, trainer.run_hash), trainer.checkpoint_path)
+    with pytest.raises(CheckpointError, match=r"not hold this run\. Delete it and use --resume"):
+        trainer.fit(make_batches(trainer), make_batches(trainer), resume=True)
 
 
 def test_out_of_memory_says_which_settings_to_lower():
