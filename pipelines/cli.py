@@ -337,8 +337,10 @@ def phantoms(
 
     with clear_errors(debug):
         from brainage.data.phantom import write_phantom_cohort
+        from brainage.files import hold_folder
 
-        say(f"written to {write_phantom_cohort(output, subjects, seed)}")
+        with hold_folder(output):
+            say(f"written to {write_phantom_cohort(output, subjects, seed)}")
 
 
 @app.command()

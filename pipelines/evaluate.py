@@ -30,7 +30,13 @@ from pipelines.cohorts import CohortOptions, read_options
 from pipelines.console import say, warn
 from pipelines.models import load_model
 from pipelines.predict import predict_table
-from pipelines.results import coverage_of, plot_predictions, write_json, write_table
+from pipelines.results import (
+    coverage_of,
+    describe_mae,
+    plot_predictions,
+    write_json,
+    write_table,
+)
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,7 @@ def _evaluate(
     write_table(known, output / "predictions.csv")
     write_json(metrics, output / "metrics.json")
     plot_predictions(known, output, seed=0, synthetic=False)
-    say(
-        f"MAE {metrics['mae_years']:.2f} years (95 % CI {metrics['mae_ci_low']:.2f} to "
-        f"{metrics['mae_ci_high']:.2f}, n {metrics['n']}), constant predictor "
-        f"{error:.2f}; written to {output}"
-    )
+    say(f"{describe_mae(metrics)}, constant predictor {error:.2f}; written to {output}")
     if gain is not None:
         say(
             f"with {gain['controls']} of these people as controls (`brainage calibrate`) the "

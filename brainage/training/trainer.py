@@ -34,7 +34,7 @@ from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     build_autocast,
     choose_memory_format,
-    explain_lost_loaders,
+    explain_loop_errors,
     explain_memory_errors,
     keep_freed_memory,
     peak_memory_mb,
@@ -149,7 +149,7 @@ class Trainer:
         self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
-            with explain_lost_loaders():
+            with explain_loop_errors():
                 while not self._is_over():
                     self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
         finally:

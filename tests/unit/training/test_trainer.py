@@ -213,6 +213,17 @@ def test_a_lost_loader_process_is_one_line():
         trainer.fit(Lost(), make_batches(trainer))
 
 
+def test_a_batch_of_one_sample_is_one_line():
+    trainer = make_trainer()
+
+    def spread(batch):
+        raise ValueError("Expected more than 1 value per channel when training, got ...")
+
+    trainer.train_step = spread
+    with pytest.raises(TrainingError, match=r"batch_size: .* Train on two or more samples"):
+        trainer.fit(make_batches(trainer), make_batches(trainer))
+
+
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(Checkpoint({"model.a": torch.ones(2)}, {"best_epoch": 1}, "one"), path)
