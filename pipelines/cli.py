@@ -299,6 +299,8 @@ def evaluate(
     with clear_errors(debug):
         from pipelines import evaluate as job
 
+        of_model = {"model": model, "cohort": cohort, "where": where, "column": column}
+        job.check_source(predictions, of_model | {"skip-bad": skip_bad})
         options = build_cohort_options(cohort, where, column, skip_bad, cache) if cohort else None
         correction = job.parse_correction(correct_bias, controls)
         job.evaluate(

@@ -1,5 +1,6 @@
 """`brainage evaluate`: how good predictions are, or a model on a cohort with known ages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.bundle import Bundle
+from brainage.data.columns import OLDEST_YEARS
 from brainage.data.splits import hash_ids
 from brainage.data.where import select_rows
 from brainage.errors import CohortError, ConfigError
@@ -48,6 +50,7 @@ class BiasCorrection:
 
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
+RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-1000.0, 1000.0)}
 NUMBERS = ("age_years", "predicted_age_years", "spread_years", "fold", *INTERVAL_COLUMNS)
 
 
@@ -130,6 +133,20 @@ def _evaluate(
     return metrics
 
 
+def check_source(predictions: Path | None, of_model: Mapping[str, object]) -> None:
+    """Refuse options that say which scans a model predicts beside a table of predictions.
+
+    Raises
+    ------
+    ConfigError
+        Naming them.
+    """
+    given = [f"--{name}" for name, value in of_model.items() if value]
+    if predictions is not None and given:
+        problem = f"{', '.join(given)} has no meaning beside --predictions."
+        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
+
+
 def parse_correction(method: str | None, controls: str | None) -> BiasCorrection | None:
     """Check what the command line says of the correction.
 
@@ -185,6 +202,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         if (~np.isfinite(numbers) & table[name].notna()).any():
             raise CohortError(str(path), f"column {name} holds what is not a number.")
+        _check_range(numbers, name, path)
         table[name] = numbers
     known = table["subject_id"] if "subject_id" in table else table["scan_id"]
     table["subject_id"] = known.fillna(table["scan_id"])
@@ -192,6 +210,15 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table[name] = table[name].fillna("") if name in table else ""
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     return table
+
+
+def _check_range(numbers: pd.Series, name: str, path: Path) -> None:
+    """Refuse ages that nobody has, and predictions that are no ages."""
+    low, high = RANGES.get(name, (-np.inf, np.inf))
+    wrong = numbers[(numbers < low) | (numbers > high)]
+    if len(wrong):
+        problem = f"column {name} holds {wrong.iloc[0]:g}, expected {low:g} to {high:g} years."
+        raise CohortError(str(path), problem, "Mend the table.")
 
 
 def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
