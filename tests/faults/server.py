@@ -255,11 +255,7 @@ def _wait(pid: int, run: Run, watch: Stopwatch) -> tuple[int, float]:
 
 
 def _orphans(session: int, patience_s: float = 60.0) -> int:
-    """Processes of a session that outlive its leader; they are killed then.
-
-    Those that import torch just then see only after it that they are alone, which takes a while on
-    a busy machine.
-    """
+    """Processes of a session that outlive its leader; they are killed then."""
     watch = Stopwatch()
     while found := processes_of(session):
         if watch.look() > patience_s:
