@@ -56,9 +56,11 @@ from pipelines.options import (
     WhereOption,
     build_cohort_options,
 )
+from pipelines.usage import CommandGroup
 
 app = typer.Typer(
     name="brainage",
+    cls=CommandGroup,
     help="How old does this brain look? Research use only, never a diagnosis.",
     no_args_is_help=True,
     add_completion=False,
@@ -297,6 +299,8 @@ def evaluate(
     with clear_errors(debug):
         from pipelines import evaluate as job
 
+        of_model = {"model": model, "cohort": cohort, "where": where, "column": column}
+        job.check_source(predictions, of_model | {"skip-bad": skip_bad})
         options = build_cohort_options(cohort, where, column, skip_bad, cache) if cohort else None
         correction = job.parse_correction(correct_bias, controls)
         job.evaluate(
@@ -335,8 +339,10 @@ def phantoms(
 
     with clear_errors(debug):
         from brainage.data.phantom import write_phantom_cohort
+        from brainage.files import hold_folder
 
-        say(f"written to {write_phantom_cohort(output, subjects, seed)}")
+        with hold_folder(output):
+            say(f"written to {write_phantom_cohort(output, subjects, seed)}")
 
 
 @app.command()

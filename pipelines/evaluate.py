@@ -1,5 +1,6 @@
 """`brainage evaluate`: how good predictions are, or a model on a cohort with known ages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.bundle import Bundle
+from brainage.data.columns import OLDEST_YEARS
 from brainage.data.splits import hash_ids
 from brainage.data.where import select_rows
 from brainage.errors import CohortError, ConfigError
@@ -30,7 +32,13 @@ from pipelines.cohorts import CohortOptions, read_options
 from pipelines.console import say, warn
 from pipelines.models import load_model
 from pipelines.predict import predict_table
-from pipelines.results import coverage_of, plot_predictions, write_json, write_table
+from pipelines.results import (
+    coverage_of,
+    describe_mae,
+    plot_predictions,
+    write_json,
+    write_table,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class BiasCorrection:
 
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
+RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-1000.0, 1000.0)}
 NUMBERS = ("age_years", "predicted_age_years", "spread_years", "fold", *INTERVAL_COLUMNS)
 
 
@@ -114,11 +123,7 @@ def _evaluate(
     write_table(known, output / "predictions.csv")
     write_json(metrics, output / "metrics.json")
     plot_predictions(known, output, seed=0, synthetic=False)
-    say(
-        f"MAE {metrics['mae_years']:.2f} years (95 % CI {metrics['mae_ci_low']:.2f} to "
-        f"{metrics['mae_ci_high']:.2f}, n {metrics['n']}), constant predictor "
-        f"{error:.2f}; written to {output}"
-    )
+    say(f"{describe_mae(metrics)}, constant predictor {error:.2f}; written to {output}")
     if gain is not None:
         say(
             f"with {gain['controls']} of these people as controls (`brainage calibrate`) the "
@@ -126,6 +131,20 @@ def _evaluate(
             f"{gain['mae_range_low']:.2f} to {gain['mae_range_high']:.2f})"
         )
     return metrics
+
+
+def check_source(predictions: Path | None, of_model: Mapping[str, object]) -> None:
+    """Refuse options that say which scans a model predicts beside a table of predictions.
+
+    Raises
+    ------
+    ConfigError
+        Naming them.
+    """
+    given = [f"--{name}" for name, value in of_model.items() if value]
+    if predictions is not None and given:
+        problem = f"{', '.join(given)} has no meaning beside --predictions."
+        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
 
 
 def parse_correction(method: str | None, controls: str | None) -> BiasCorrection | None:
@@ -183,6 +202,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         if (~np.isfinite(numbers) & table[name].notna()).any():
             raise CohortError(str(path), f"column {name} holds what is not a number.")
+        _check_range(numbers, name, path)
         table[name] = numbers
     known = table["subject_id"] if "subject_id" in table else table["scan_id"]
     table["subject_id"] = known.fillna(table["scan_id"])
@@ -190,6 +210,15 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table[name] = table[name].fillna("") if name in table else ""
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     return table
+
+
+def _check_range(numbers: pd.Series, name: str, path: Path) -> None:
+    """Refuse ages that nobody has, and predictions that are no ages."""
+    low, high = RANGES.get(name, (-np.inf, np.inf))
+    wrong = numbers[(numbers < low) | (numbers > high)]
+    if len(wrong):
+        problem = f"column {name} holds {wrong.iloc[0]:g}, expected {low:g} to {high:g} years."
+        raise CohortError(str(path), problem, "Mend the table.")
 
 
 def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:

@@ -86,6 +86,13 @@ def score(table: pd.DataFrame, seed: int) -> Json:
     return metrics
 
 
+def describe_mae(metrics: Mapping[str, Any]) -> str:
+    """Error with its interval in words; a single person has no interval."""
+    low, high = metrics["mae_ci_low"], metrics["mae_ci_high"]
+    interval = "" if low is None else f"95 % CI {low:.2f} to {high:.2f}, "
+    return f"MAE {metrics['mae_years']:.2f} years ({interval}n {metrics['n']})"
+
+
 def coverage_of(table: pd.DataFrame) -> pd.DataFrame:
     """Coverage of the intervals, with no rows where the table has none."""
     if any(name not in table for name in INTERVAL_COLUMNS):

@@ -48,6 +48,7 @@ from pipelines.console import out, say, warn
 from pipelines.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
 from pipelines.results import (
     RESULT_FILES,
+    describe_mae,
     fit_ood_where_possible,
     quality_facts,
     score,
@@ -323,8 +324,4 @@ def summarise(metrics: Json, output: Path) -> str:
     listed = "".join(
         f"; {name} {values['mae_years']:.2f}" for name, values in metrics["baselines"].items()
     )
-    return (
-        f"test MAE {metrics['mae_years']:.2f} years "
-        f"(95 % CI {metrics['mae_ci_low']:.2f} to {metrics['mae_ci_high']:.2f}, n {metrics['n']})"
-        f"{listed}\nwritten to {output}"
-    )
+    return f"test {describe_mae(metrics)}{listed}\nwritten to {output}"

@@ -35,10 +35,30 @@ PACKAGES = {
     ),
     "preprocessing: quality gate": ("brainage/preprocessing/quality.py",),
 }
+TESTS = {
+    "lfnn": ("tests/unit/lfnn",),
+    "evaluation": ("tests/unit/evaluation",),
+    "data: splits": ("tests/unit/data/test_splits.py", "tests/unit/data/test_refusals.py"),
+    "data: reading volumes": tuple(
+        f"tests/unit/data/test_{name}.py" for name in ("volume", "headers", "reader", "refusals")
+    ),
+    "preprocessing: quality gate": tuple(
+        f"tests/unit/preprocessing/test_{name}.py" for name in ("measures", "quality")
+    ),
+}
 # Drawing: a mutant there moves a label or changes a colour. Streams: they need a GPU.
 LEFT_OUT = ("*figure*.py", "*canvas.py", "*maps.py", "*streams.py")
 NOTICED = ("killed", "timeout", "segfault", "suspicious")
 PATIENCE_S = 900
+
+
+def narrow(packages: Sequence[str]) -> None:
+    """Mutate these packages and run their tests alone: a part of the time."""
+    from mutmut.configuration import config
+
+    config().only_mutate[:] = [pattern for name in packages for pattern in PACKAGES[name]]
+    tests = dict.fromkeys(test for name in packages for test in TESTS[name])
+    config().pytest_add_cli_args_test_selection[:] = list(tests)
 
 
 def make_mutants() -> dict[str, dict[str, int | None]]:
@@ -140,8 +160,10 @@ def main() -> None:
     parser.add_argument("--table-only", action="store_true", help="of what has been run")
     parser.add_argument("--report", type=Path, help="page that gets the table")
     options = parser.parse_args()
-    modules = make_mutants()
     packages = options.only or list(PACKAGES)
+    if options.only:
+        narrow(packages)
+    modules = make_mutants()
     chosen = {
         name: choose(package_mutants(modules, name), options.sample, options.seed, name)
         for name in packages

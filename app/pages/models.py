@@ -96,8 +96,9 @@ def _show_summary(facts: Json) -> None:
         "prediction says little about one person.",
     )
     if error is not None:
-        words = f"Mean error with 95 % interval: {metrics['mae_ci_low']:.1f} to "
-        words += f"{metrics['mae_ci_high']:.1f} years, {metrics['n']} people."
+        low, high = metrics["mae_ci_low"], metrics["mae_ci_high"]
+        known = "no interval" if low is None else f"95 % interval: {low:.1f} to {high:.1f} years"
+        words = f"Mean error with {known}, people tested: {metrics['n']}."
         if cohort.get("synthetic"):
             words += " All are synthetic phantoms: real people cannot be judged by this model."
         st.caption(words)

@@ -188,6 +188,8 @@ def missing_column(ours: str, available: Sequence[str], source: str) -> CohortEr
     """Error for a table without a column that is needed."""
     usual = ", ".join(USUAL_NAMES[ours][:4])
     problem = f"no column for {ours} (usual names: {usual}, ...). {_list(available)}"
+    if ours == "path" and source.endswith("participants.tsv"):
+        return CohortError(source, problem, "Give the BIDS folder that it lies in.")
     return CohortError(source, problem, f"Name it: --column {_short(ours)}=ITS_NAME.")
 
 

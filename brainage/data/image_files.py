@@ -20,7 +20,9 @@ from brainage.files import DAMAGE_ERRORS, sha256_bytes
 
 Labels = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# Largest unpacked file: EMNIST's training images have 547 MB; a few MB of gzip can hold GBs.
+_MOST_BYTES = 750_000_000
 _Result = TypeVar("_Result")
 
 _READ_ERRORS = (*DAMAGE_ERRORS, Image.DecompressionBombError)
@@ -181,6 +183,11 @@ class FolderImages:
         return _attempt(path, lambda: _decode(path, self.size), "is not a readable image")
 
 
+def class_names(folder: Path) -> list[str]:
+    """Names of the class folders in a folder, hidden ones (.DS_Store's kin) left out."""
+    return sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
+
+
 def list_class_folders(folder: Path, size: tuple[int, int], classes: int) -> FolderImages:
     """Images in one folder a class, at any depth below it; classes in order of their names.
 
@@ -189,7 +196,7 @@ def list_class_folders(folder: Path, size: tuple[int, int], classes: int) -> Fol
     ImageDataError
         If there are not as many folders as classes, or one holds no image.
     """
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = class_names(folder)
     if len(names) != classes:
         problem = f"expected {classes} class folders, got {len(names)}."
         remedy = "A part of a data set is a set of its own: name its folder otherwise."
@@ -197,12 +204,43 @@ def list_class_folders(folder: Path, size: tuple[int, int], classes: int) -> Fol
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(p for p in (folder / name).rglob("[!.]*") if _is_image(p))
         if not found:
-            raise ImageDataError(str(folder / name), "holds no images.")
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise ImageDataError(str(folder / name), f"holds no images ({known}).")
         paths += found
         labels += [label] * len(found)
     return FolderImages(tuple(paths), np.array(labels, np.int64), size)
+
+
+def check_same_classes(train: Path, held_out: Path) -> None:
+    """Refuse two parts whose class folders have other names: their labels would not agree.
+
+    Raises
+    ------
+    ImageDataError
+        With names that stand in one of them only.
+    """
+    only = sorted({*class_names(train)} ^ {*class_names(held_out)})
+    if only:
+        problem = f"its class folders are not those of {train.name}: {', '.join(only[:6])} differ."
+        raise ImageDataError(str(held_out), problem, "Give both the same folders.")
+
+
+def read_edge(path: Path) -> int:
+    """Shorter edge of an image in pixels, from its header.
+
+    Raises
+    ------
+    ImageDataError
+        If it is no image.
+    """
+
+    def read() -> int:
+        with Image.open(path) as image:
+            return min(image.size)
+
+    return _attempt(path, read, "is not a readable image")
 
 
 def list_annotated(
@@ -215,7 +253,8 @@ def list_annotated(
     ImageDataError
         If the table cannot be read, or names an unknown class or a missing image.
     """
-    lines = _attempt(annotations, lambda: annotations.read_text().splitlines(), "cannot be read")
+    read = partial(annotations.read_text, encoding="utf-8")
+    lines = _attempt(annotations, lambda: read().splitlines(), "cannot be read")
     numbers = {name: label for label, name in enumerate(names)}
     paths, labels = [], []
     for number, line in enumerate(lines, start=1):
@@ -226,15 +265,33 @@ def list_annotated(
             raise ImageDataError(str(annotations), problem)
         paths.append(path)
         labels.append(label)
+    if not paths:
+        raise ImageDataError(str(annotations), "names no image.")
     return FolderImages(tuple(paths), np.array(labels, np.int64), size)
 
 
 def _decode(source: Path | io.BytesIO, size: tuple[int, int] | None = None) -> Pixels:
     with Image.open(source) as opened:
-        image = opened.convert("RGB")
+        image = _to_rgb(opened)
     if size is not None:
         image = _fit(image, size)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Three channels of 8 bits; Pillow's own conversion cuts 16 bits off at 255: all is white."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image).astype(np.int64)
+        if pixels.min() < 0 or pixels.max() >= 2**16:
+            raise ValueError("more than 16 bits a pixel; save it with 8 or 16")
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -247,9 +304,18 @@ def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _read_bytes(path: Path) -> bytes:
-    content = path.read_bytes()
-    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+def _read_bytes(path: Path) -> bytes | bytearray:
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    if not packed:
+        return path.read_bytes()
+    content = bytearray()
+    with gzip.open(path) as unpacked:
+        while piece := unpacked.read(2**20):
+            content += piece
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"unpacks to more than {_MOST_BYTES:,} bytes")
+    return content
 
 
 def _attempt(path: Path, read: Callable[[], _Result], problem: str) -> _Result:

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from brainage.config import Config
 from brainage.data.image_files import (
     FolderImages,
     check_labels,
+    check_same_classes,
+    class_names,
     list_annotated,
     list_class_folders,
     read_cifar_binary,
+    read_edge,
     read_idx,
     read_jpeg_arrays,
 )
@@ -131,17 +133,20 @@ def _own_facts(folder: Path) -> DatasetFacts:
     if any((folder / marker).exists() for marker in MARKERS["mnist"]):
         images = read_idx(_idx_path(folder, "train-images-idx3-ubyte"))
         labels = read_idx(_idx_path(folder, "train-labels-idx1-ubyte"))
-        if images.ndim != 3 or labels.ndim != 1 or not images.size:
+        if images.ndim != 3 or labels.shape != images.shape[:1] or not images.size:
             problem = f"images {images.shape} and labels {labels.shape} do not fit."
             raise ImageDataError(str(folder), problem)
+        if not labels.any():
+            raise ImageDataError(str(folder), "all labels are 0: expected two classes at least.")
         scaled = images[:: max(1, len(images) // 10_000)] / 255.0
         moments = (float(scaled.mean()),), (float(scaled.std()) or 1.0,)
         shape = (1, images.shape[1], images.shape[2])
         return DatasetFacts(_load_idx, int(labels.max()) + 1, shape, *moments)
     if not (folder / "train").is_dir():
         remedy = "Make train and val (or test), with one folder a class in each."
-        raise ImageDataError(str(folder), "holds neither idx files nor a folder train.", remedy)
-    classes = sum(entry.is_dir() for entry in (folder / "train").iterdir())
+        problem = "holds neither train-images-idx3-ubyte[.gz] nor a folder train."
+        raise ImageDataError(str(folder), problem, remedy)
+    classes = len(class_names(folder / "train"))
     if classes < 2:
         problem = f"expected class folders, two at least, got {classes}."
         raise ImageDataError(str(folder / "train"), problem)
@@ -154,14 +159,8 @@ def _own_facts(folder: Path) -> DatasetFacts:
 
 def _usual_edge(images: FolderImages) -> int:
     chosen = images.paths[:: max(1, len(images.paths) // 100)]
-    edges = []
-    for path in chosen:
-        try:
-            with Image.open(path) as image:
-                edges.append(min(image.size))
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ImageDataError(str(path), f"is not a readable image ({error}).") from error
-    return int(np.clip(np.median(edges) // 32 * 32, 32, 224))
+    edge = np.median([read_edge(path) for path in chosen])
+    return int(np.clip(edge // 32 * 32, 32, 224))
 
 
 def _load_idx(folder: Path, facts: DatasetFacts) -> ImageData:
@@ -195,15 +194,25 @@ def _load_cifar(folder: Path, facts: DatasetFacts) -> ImageData:
         return ImageData(*parts)
     if facts.classes == 10:
         files = [f"data_batch_{n}.bin" for n in range(1, 6)], ["test_batch.bin"]
-        inner, label_bytes = folder / "cifar-10-batches-bin", 1
+        inner, label_bytes = folder / CIFAR10, 1
     else:
         files, inner, label_bytes = (["train.bin"], ["test.bin"]), folder / "cifar-100-binary", 2
     place = inner if inner.is_dir() else folder
+    _refuse_pickles(folder, place / files[0][0])
     parts = [
         ArrayImages(*read_cifar_binary([place / n for n in names], label_bytes, facts.classes))
         for names in files
     ]
     return ImageData(*parts)
+
+
+def _refuse_pickles(folder: Path, wanted: Path) -> None:
+    """The Python version of CIFAR is pickles, which may hold any program: never loaded."""
+    folders = [name for name in PICKLED if (folder / name).is_dir()]
+    files = [name for name in ("data_batch_1", "train") if (folder / name).is_file()]
+    if folders + files and not wanted.exists():
+        problem = f"{(folders + files)[0]} is the Python version: pickles, which may hold programs."
+        raise ImageDataError(str(folder), problem, "Put the binary version there.")
 
 
 def _load_folders(folder: Path, facts: DatasetFacts) -> ImageData:
@@ -218,19 +227,22 @@ def _load_folders(folder: Path, facts: DatasetFacts) -> ImageData:
     annotations = folder / "val" / "val_annotations.txt"
     test: FolderImages
     if annotations.exists():
-        names = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+        names = class_names(folder / "train")
         test = list_annotated(folder / "val" / "images", annotations, names, size)
     else:
+        check_same_classes(folder / "train", folder / held_out)
         test = list_class_folders(folder / held_out, size, facts.classes)
     return ImageData(train, test)
 
 
+CIFAR10 = "cifar-10-batches-bin"
+PICKLED = ("cifar-10-batches-py", "cifar-100-python")
 FACTS = ("input_shape", "mean", "std", "crop_padding", "flip_probability")
 
 USUAL_PLACES = {
     "mnist": ("MNIST/raw", "MNIST"),
     "fashion_mnist": ("FashionMNIST/raw", "fashion-mnist", "FashionMNIST"),
-    "cifar10": ("cifar-10-batches-bin",),
+    "cifar10": (CIFAR10,),
     "cifar100": ("cifar-100-binary",),
     "tiny_imagenet": ("tiny-imagenet-200",),
     "imagenet": ("ImageNet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
@@ -241,8 +253,13 @@ _IDX = tuple(f"train-images{dot}idx3-ubyte{packed}" for dot in "-." for packed i
 MARKERS = {
     "mnist": _IDX,
     "fashion_mnist": _IDX,
-    "cifar10": ("train.npz", "data_batch_1.bin", "cifar-10-batches-bin/data_batch_1.bin"),
-    "cifar100": ("train.npz", "train.bin", "cifar-100-binary/train.bin"),
+    "cifar10": (
+        "train.npz",
+        "data_batch_1.bin",
+        "cifar-10-batches-bin/data_batch_1.bin",
+        PICKLED[0],
+    ),
+    "cifar100": ("train.npz", "train.bin", "cifar-100-binary/train.bin", PICKLED[1]),
     "tiny_imagenet": ("train", "tiny-imagenet-200/train"),
     "imagenet": ("train",),
 }

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ DELIMITERS = ",;\t"
 
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """First bytes of .xlsx and .ods, and of .xls."""
+_EXCEL_DELIMITER = re.compile(rf'"?sep=([{DELIMITERS}])"?(?=[\r\n])', re.IGNORECASE)
+"""First line by which Excel is told the delimiter."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -51,6 +54,8 @@ class RawTable:
 def read_table(path: Path) -> RawTable:
     """Read a CSV or TSV file; the delimiter is the commonest of ``, ; tab`` in the header.
 
+    A first line ``sep=;``, as Excel knows it, says the delimiter.
+
     Returns
     -------
     RawTable
@@ -63,8 +68,11 @@ def read_table(path: Path) -> RawTable:
         not fit.
     """
     text = _read_text(path)
+    told = _EXCEL_DELIMITER.match(text)
+    if told is not None:
+        text = text[told.end() :]  # its line end stays, so that lines keep their numbers
     header_line = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=header_line.count)
+    delimiter = told[1] if told else max(DELIMITERS, key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
@@ -97,7 +105,7 @@ def _read_text(path: Path) -> str:
         remedy = "Save the sheet as CSV in UTF-8."
         raise CohortError(str(path), "is a spreadsheet, not a table of text.", remedy)
     try:
-        return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
+        text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         problem = f"is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start})."
         remedy = (
@@ -105,6 +113,10 @@ def _read_text(path: Path) -> str:
             "`iconv -f latin1 -t utf-8 old.csv > new.csv`."
         )
         raise CohortError(str(path), problem, remedy) from error
+    if "\0" in text:
+        problem = f"is not a table of text (a zero byte at {text.index(chr(0))})."
+        raise CohortError(str(path), problem, "Save it as CSV in UTF-8.")
+    return text
 
 
 def _name_columns(header: list[str], path: Path) -> list[str]:

@@ -76,7 +76,8 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     Raises
     ------
     CohortError
-        If a column is missing, no number, or a group has fewer than 3 people.
+        If a column is missing, a group has fewer than 3 people with numbers, there are too few
+        people for the terms, or all values are equal.
     """
     import statsmodels.api as sm
 
@@ -92,6 +93,8 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     if len(values) <= design.shape[1] + 2:
         problem = f"{measure}: {len(values)} people cannot carry {design.shape[1] + 2} terms."
         raise CohortError("groups", problem)
+    if np.ptp(values) == 0:
+        raise CohortError("groups", f"{measure}: all {len(values)} values are equal.")
     full = np.column_stack([np.ones(len(values)), group, design])
     fit = sm.OLS(values, full).fit(cov_type="HC3")
     low, high = (float(bound) for bound in fit.conf_int()[1])

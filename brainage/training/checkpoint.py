@@ -19,6 +19,7 @@ from brainage.errors import CheckpointError
 from brainage.files import parse_json, read_sealed, write_sealed
 
 CHECKPOINT_VERSION = "2"
+START_ANEW = "Delete it and use --resume: what else is finished stays, this run starts anew."
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def load_checkpoint(path: Path, run_hash: str) -> Checkpoint:
         metadata = _read_metadata(payload)
         state = parse_json(metadata["state"])
     except (SafetensorError, KeyError, ValueError) as error:
-        remedy = "Delete it and use --resume: what else is finished stays, this run starts anew."
-        raise CheckpointError(str(path), "is damaged.", remedy) from error
+        raise CheckpointError(str(path), "is damaged.", START_ANEW) from error
     if metadata.get("version") != CHECKPOINT_VERSION:
         raise CheckpointError(str(path), f"has unknown version {metadata.get('version')!r}.")
     if metadata.get("run_hash") != run_hash:

@@ -1,10 +1,12 @@
 """Training on several processes: started here, or by `torchrun` on one or more machines."""
 
 import contextlib
+import multiprocessing
 import os
 import queue
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -245,12 +247,30 @@ def _explain(failures: list[BrainageError], codes: list[int | None]) -> Brainage
     return TrainingError(f"processes {bad}", "ended early.", f"{remedy} Use --debug for more.")
 
 
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, whatever it waits for then.
+
+    A rank that lives on would write into a folder that the next run has taken. The signal that
+    torch asks the system for does not do: it is missed while a rank still imports, and not heeded
+    in a collective.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _run_rank(
     rank: int, program: Callable[..., None], messages: Any, arguments: tuple[Any, ...]
 ) -> None:
     def send(word: str, *content: Any) -> None:
         messages.put((word, content))
 
+    end_with_parent()
     try:
         program(rank, send, *arguments)
     except BrainageError as error:

@@ -112,13 +112,13 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def explain_lost_loaders() -> Iterator[None]:
-    """Tell in one line that a process of `training.loader_processes` has died.
+def explain_loop_errors() -> Iterator[None]:
+    """Tell in one line what torch says in many: a lost loader process, a batch of one sample.
 
     Raises
     ------
     TrainingError
-        Instead of the error of torch's loader.
+        Instead of torch's own error.
     """
     try:
         yield
@@ -129,6 +129,14 @@ def explain_lost_loaders() -> Iterator[None]:
             "training.loader_processes",
             "a process that loads scans was lost, most likely for want of memory.",
             "Go on with --resume; with training.loader_processes=0 there is none to lose.",
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            "training.batch_size",
+            "batch normalisation cannot learn from a batch of one sample.",
+            "Train on two or more samples, in batches of two or more.",
         ) from error
 
 

@@ -22,6 +22,7 @@ from brainage.lfnn.schedules import frozen_blocks, resting_blocks
 from brainage.model import build_target, derive_seed, seeded
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checkpoint import (
+    START_ANEW,
     Checkpoint,
     load_checkpoint,
     optimizer_tensors,
@@ -34,7 +35,7 @@ from brainage.training.resources import (
     Waited,
     build_autocast,
     choose_memory_format,
-    explain_lost_loaders,
+    explain_loop_errors,
     explain_memory_errors,
     keep_freed_memory,
     peak_memory_mb,
@@ -150,7 +151,7 @@ class Trainer:
         self._call("on_model", self.model)
         self._call("on_fit_start", epochs, len(train_loader), len(self.history))
         try:
-            with explain_lost_loaders():
+            with explain_loop_errors():
                 while not self._is_over():
                     self._run_epoch(len(self.history) + 1, train_loader, validation_loader)
         finally:
@@ -373,14 +374,13 @@ class Trainer:
         return tensors
 
     def _restore(self) -> None:
-        if self.checkpoint_path is None or not self.checkpoint_path.exists():
+        if (path := self.checkpoint_path) is None or not path.exists():
             return
-        checkpoint = load_checkpoint(self.checkpoint_path, self.run_hash)
+        checkpoint = load_checkpoint(path, self.run_hash)
         try:
             self._load_state(checkpoint)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            problem, remedy = "does not hold this run.", "Delete it and start without --resume."
-            raise CheckpointError(str(self.checkpoint_path), problem, remedy) from error
+            raise CheckpointError(str(path), "does not hold this run.", START_ANEW) from error
 
     def _load_state(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.group("model"))

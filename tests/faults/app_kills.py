@@ -13,7 +13,7 @@ from app.settings import ServerLimits
 from brainage.files import sha256_bytes
 from tests.faults.commands import Inputs
 from tests.faults.kills import Blow
-from tests.faults.server import processes_of
+from tests.faults.server import Stopwatch, processes_of
 
 APP = "app"
 _SECONDS = 120.0
@@ -40,8 +40,8 @@ def _strike(inputs: Inputs, folder: Path, after_s: float, expected: str) -> Blow
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     broken = [] if os.waitstatus_to_exitcode(status) == -signal.SIGKILL else ["was over already"]
-    end = time.monotonic() + 15
-    while processes_of(child) and time.monotonic() < end:
+    watch = Stopwatch()
+    while processes_of(child) and watch.look() < 60:
         time.sleep(0.1)
     broken += [f"process {pid} outlived it" for pid in processes_of(child)]
     found, _ = _serve(inputs, folder)
@@ -72,8 +72,8 @@ def _serve(inputs: Inputs, folder: Path) -> tuple[str, float]:
 
 
 def _wait_for(job: Job) -> None:
-    end = time.monotonic() + _SECONDS
-    while not job.finished and time.monotonic() < end:
+    watch = Stopwatch()
+    while not job.finished and watch.look() < _SECONDS:
         time.sleep(0.05)
     if job.state != "done":
         sys.exit(f"the page's prediction did not end well: {job.state} {job.reason}")

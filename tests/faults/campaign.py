@@ -15,6 +15,7 @@ import argparse
 import csv
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -116,6 +117,29 @@ def row_of_finding(finding: Finding) -> Row:
     return Row(finding.fault, finding.command, 1, "", finding.outcome, len(finding.broken), broken)
 
 
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """One row for each fault and command, where parts have several."""
+    merged: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        key = (row.fault, row.command)
+        merged[key] = _add(merged[key], row) if key in merged else row
+    return list(merged.values())
+
+
+def _add(one: Row, two: Row) -> Row:
+    shares = [int(n) for row in (one, two) for n in re.findall(r"(\d+)%", row.moments)]
+    ways = {way for row in (one, two) for way in row.went_on_by.split(" or ")}
+    return Row(
+        one.fault,
+        one.command,
+        one.runs + two.runs,
+        f"{min(shares)}% to {max(shares)}%" if shares else "",
+        " or ".join(sorted(ways)),
+        one.broken_promises + two.broken_promises,
+        "; ".join(filter(None, (one.examples, two.examples))),
+    )
+
+
 def write_table(rows: list[Row], output: Path, seed: int, took: str, note: str) -> None:
     """OUTPUT.csv and OUTPUT.md."""
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +216,7 @@ def main() -> None:
     parser.add_argument("--join", type=Path, nargs="+", help="tables of parts, to make one")
     options = parser.parse_args()
     if options.join:
-        parts = [row for path in options.join for row in read_table(path)]
+        parts = merge(row for path in options.join for row in read_table(path))
         write_table(parts, options.output, options.seed, ", joined from parts", options.note)
         return
     started, rows = time.monotonic(), list[Row]()

@@ -79,7 +79,7 @@ class Ended:
     direct : list of str
         Files that were opened for writing under a name that others may read.
     orphans : int
-        Processes that it left behind for more than ten seconds.
+        Processes that it left behind for more than a minute.
     """
 
     code: int
@@ -225,13 +225,27 @@ def _fork(run: Run) -> tuple[int, mmap.mmap, Path]:
     return pid, shared, log
 
 
-def _wait(pid: int, run: Run, started: float) -> tuple[int, float]:
+class Stopwatch:
+    """Seconds in which this process was looked at; not those in which somebody had stopped it."""
+
+    def __init__(self) -> None:
+        self._seen, self._passed_s = time.monotonic(), 0.0
+
+    def look(self) -> float:
+        """Seconds until now."""
+        now = time.monotonic()
+        self._passed_s += min(now - self._seen, 1.0)
+        self._seen = now
+        return self._passed_s
+
+
+def _wait(pid: int, run: Run, watch: Stopwatch) -> tuple[int, float]:
     sent = False
     while True:
+        passed = watch.look()
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-        passed = time.monotonic() - started
         if run.kill_after_s and passed > run.kill_after_s and not sent:
             os.kill(pid, run.number)  # it alone, as a system that is out of memory would
             sent = True
@@ -240,11 +254,11 @@ def _wait(pid: int, run: Run, started: float) -> tuple[int, float]:
         time.sleep(0.002)
 
 
-def _orphans(session: int, patience_s: float = 10.0) -> int:
+def _orphans(session: int, patience_s: float = 60.0) -> int:
     """Processes of a session that outlive its leader; they are killed then."""
-    end = time.monotonic() + patience_s
+    watch = Stopwatch()
     while found := processes_of(session):
-        if time.monotonic() > end:
+        if watch.look() > patience_s:
             for pid in found:
                 os.kill(pid, signal.SIGKILL)
             return len(found)
@@ -267,13 +281,13 @@ def processes_of(session: int) -> list[int]:
 
 
 def _do(requests: list[Json]) -> list[Json]:
-    started = time.monotonic()
+    watch = Stopwatch()
     runs = [Run(**{**request, "arguments": tuple(request["arguments"])}) for request in requests]
     forked = [_fork(run) for run in runs]
     answers = []
     for run, (pid, shared, log) in zip(runs, forked, strict=True):
-        code, cpu_s = _wait(pid, run, started)
-        seconds = time.monotonic() - started
+        code, cpu_s = _wait(pid, run, watch)
+        seconds = watch.look()
         changes, length = struct.unpack("qq", shared[:16])
         direct = json.loads(shared[16 : 16 + length] or b"[]")
         output = log.read_text(errors="replace")

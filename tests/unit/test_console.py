@@ -8,6 +8,7 @@ import sys
 import pytest
 import typer
 
+from pipelines.cli import app
 from pipelines.console import clear_errors
 
 
@@ -54,3 +55,21 @@ def test_a_terminal_without_unicode_ends_no_command():
     command = [sys.executable, "-m", "pipelines.cli", "presets"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "cnn3d_light" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train"], "Missing option '--cohort'. See brainage train --help."),
+        (["train", "--flods", "5"], "No such option: --flods"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'? See brainage --help."),
+        (["phantoms", "--output", "x", "--subjects", "many"], "Invalid value for '--subjects'"),
+        (["report", "a.nii", "b.nii", "--output", "x"], "(b.nii)"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_code_2(words, told, capfd):
+    with pytest.raises(SystemExit) as ended:
+        app(words, prog_name="brainage")
+    message = capfd.readouterr().err
+    assert ended.value.code == 2 and message.startswith("error: ") and message.count("\n") == 1
+    assert told in message

@@ -22,6 +22,12 @@ def reasons(error: CohortError) -> list[str]:
     return [line.strip() for line in str(error).splitlines()[1:]]
 
 
+def test_a_participants_table_alone_says_to_give_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n")
+    with pytest.raises(CohortError, match="Give the BIDS folder that it lies in"):
+        read_cohort(tmp_path / "participants.tsv")
+
+
 def test_participants_are_joined_with_or_without_the_prefix(tmp_path: Path) -> None:
     make(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii")
     table = read_cohort(tmp_path).cohort.table

@@ -42,6 +42,18 @@ def test_an_absolute_path_is_kept(read, tmp_path: Path) -> None:
     assert table["path"].tolist() == [str(tmp_path / "b.nii")]
 
 
+def test_excels_line_with_the_delimiter_is_no_header(read) -> None:
+    reading = read("sep=;\r\nid;age;path\r\n1;45,3;a.nii\r\n")
+    assert reading.cohort.table["age_years"].tolist() == [45.3]
+    with pytest.raises(CohortError, match=r"line 3 \(1\): age 'old'"):
+        read("sep=;\nid;age;path\n1;old;a.nii\n")
+
+
+def test_zero_bytes_are_no_text(read) -> None:
+    with pytest.raises(CohortError, match=r"not a table of text \(a zero byte at 13\)"):
+        read("id,age,path\n1\0,30,a.nii\n")
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 def test_delimiters_and_byte_order_marks_are_understood(read, delimiter, mark) -> None:

@@ -150,6 +150,10 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         ),
         "groups: gap: 6 people cannot carry 6 terms.",
     ),
+    "equal measures": (
+        lambda: groups.group_effect(people(20, 9)[0].assign(gap=1.5), "gap", people(20, 9)[1]),
+        "groups: gap: all 20 values are equal.",
+    ),
     "change columns": (
         lambda: groups.yearly_change(NOBODY),
         "longitudinal: lacks column subject_id, age_years, brain_age_gap_years; has scan_id.",

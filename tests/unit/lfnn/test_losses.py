@@ -9,6 +9,8 @@ from brainage.lfnn.losses import (
     AgeBins,
     ClassTarget,
     ScalarAge,
+    class_log_softmax,
+    class_softmax,
     follower_loss,
     global_loss,
     leader_count,
@@ -60,6 +62,47 @@ def test_age_bins_predict_the_expected_age():
     outputs = torch.full((1, 31), -50.0).double()
     outputs[0, [10, 20]] = 0.0
     assert BINS.predict(outputs).item() == pytest.approx((40 + 60) / 2)
+
+
+def test_sigma_is_counted_in_bins():
+    label = AgeBins(20.0, 80.0, 31, sigma_bins=2.0).soft_label(torch.tensor([50.0]).double())[0]
+    assert (label[17] / label[15]).item() == pytest.approx(math.exp(-0.5))  # 4 years, 2 bins
+
+
+def test_spread_is_the_deviation_of_the_predicted_distribution():
+    outputs = torch.full((1, 31), -50.0).double()
+    outputs[0, [10, 20]] = 0.0
+    assert BINS.spread(outputs).item() == pytest.approx(10.0)
+
+
+def test_scores_are_errors_in_years_or_right_classes():
+    outputs = torch.full((1, 31), -50.0)
+    outputs[0, 10] = 0.0
+    assert BINS.score(outputs, torch.tensor([43.0])).item() == pytest.approx(3.0, abs=1e-4)
+    scalar = ScalarAge(20.0, 80.0).score(torch.tensor([[0.5]]), torch.tensor([70.0]))
+    assert scalar.tolist() == [5.0]
+    right = ClassTarget(2).score(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
+    assert right.tolist() == [1.0, 0.0] and right.dtype == torch.float32
+
+
+@pytest.mark.parametrize("width", [2, 16, 17, 40])
+def test_softmax_of_any_width_is_over_the_classes(width):
+    outputs = random_outputs(width=width)
+    expected = functional.softmax(outputs, dim=-1)
+    torch.testing.assert_close(class_softmax(outputs), expected)
+    torch.testing.assert_close(class_log_softmax(outputs).exp(), expected)
+
+
+def test_outputs_that_would_broadcast_are_told_what_to_do():
+    with pytest.raises(ShapeError) as caught:
+        BINS.loss(torch.zeros(4, 31), torch.zeros(4))
+    assert str(caught.value) == "outputs: expected shape (B, W, C), got (4, 31)."
+    with pytest.raises(ShapeError) as caught:
+        BINS.loss(torch.zeros(4, 2, 31), torch.zeros(4, 1))
+    assert str(caught.value) == (
+        "target: expected shape (4,), got (4, 1). "
+        "Squeeze the target: (B, 1) against (B,) would broadcast to (B, B)."
+    )
 
 
 def test_scalar_loss_and_prediction_are_in_the_same_unit():

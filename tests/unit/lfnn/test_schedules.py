@@ -1,8 +1,11 @@
 """Turns of blocks, told by the validation losses alone."""
 
+import math
+
 import pytest
 import torch
 
+from brainage.lfnn.leadership import AdaptiveLeadership, indistinguishable_share
 from brainage.lfnn.rules import METHOD_RULES, StepSettings
 from brainage.lfnn.schedules import (
     Convergence,
@@ -10,6 +13,7 @@ from brainage.lfnn.schedules import (
     block_features,
     current_turn,
     deal_epochs,
+    frozen_blocks,
     resting_blocks,
     step_one_block,
     turn_rate,
@@ -56,6 +60,44 @@ def test_the_rate_warms_up_holds_and_falls_to_zero():
     rates = [turn_rate(turn, 4 + n // 10, n % 10, 10, 1) for n in range(100)]
     assert rates[0] == 0.1 and rates[10:51] == [1.0] * 41
     assert sorted(rates[50:], reverse=True) == rates[50:] and rates[-1] < 0.01
+
+
+def test_the_fall_is_half_a_cosine_and_a_warm_up_at_most_half_of_the_turn():
+    turn = Turn(0, 1, 10, 5)
+    rates = [turn_rate(turn, epoch, 0, 1, 0) for epoch in range(1, 11)]
+    assert rates[:6] == [1.0] * 6
+    assert rates[6:] == pytest.approx([0.5 * (1 + math.cos(math.pi * n / 5)) for n in range(1, 5)])
+    assert [turn_rate(turn, epoch, 0, 1, 99) for epoch in (1, 3, 5)] == [0.2, 0.6, 1.0]
+    assert turn_rate(Turn(0, 1, 10, 10), 10, 0, 1, 0) == 1.0
+
+
+def test_equal_losses_stall_and_shares_of_negative_losses_are_taken_from_their_size():
+    assert Convergence(1).stalls_at([1.0, 1.0]) == 2
+    assert Convergence(1, 0.05).stalls_at([-1.0, -1.04]) == 2
+    assert Convergence(1, 0.05).stalls_at([-1.0, -1.06]) is None
+
+
+def test_a_turn_has_an_epoch_at_least_and_falls_in_it():
+    assert deal_epochs(4, 4, (1, 1, 1)) == [1, 1, 1, 1]
+    assert current_turn([], [1, 3], Convergence(2)) == Turn(0, 1, 1, 0)
+    assert current_turn([1.0], [1, 3], Convergence(2)) == Turn(1, 2, 4, 2)
+
+
+def test_a_block_learns_in_its_last_epoch_and_rests_after_it():
+    assert frozen_blocks(2, (2, 5)) == frozenset()
+    assert frozen_blocks(3, (2, 5)) == {0} and frozen_blocks(6, (2, 5)) == {0, 1}
+    assert frozen_blocks(9, None) == frozenset()
+    assert resting_blocks(1, 2, 3, None, (2, 3)) == {1}
+
+
+def test_leadership_counts_who_cannot_be_told_from_the_best():
+    assert indistinguishable_share(torch.tensor([[0.0, 0, 1], [0, 0, 3]])) == pytest.approx(2 / 3)
+    # Mean difference 1, standard error 1.5: not to be told apart.
+    assert indistinguishable_share(torch.tensor([[0.0, -0.5], [0, 2.5]])) == 1.0
+    assert indistinguishable_share(torch.tensor([[0.0, 9.0]])) == 1.0
+    leadership = AdaptiveLeadership()
+    assert leadership.update(torch.tensor([[0.0, 9], [0, 9]])) == pytest.approx(0.995)
+    assert leadership.update(torch.tensor([[0.0, 9], [0, 9]])) == pytest.approx(0.99005)
 
 
 def test_blocks_rest_by_frequency_and_for_good():

@@ -2,6 +2,9 @@
 
 import math
 import multiprocessing
+import os
+import signal
+import time
 from functools import partial
 
 import pytest
@@ -12,7 +15,7 @@ from brainage.errors import ConfigError, NonFiniteLossError, TrainingError
 from brainage.model import build_model, group_blocks
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import load_checkpoint
-from brainage.training.processes import FitTask, Layout, fit_on_processes
+from brainage.training.processes import FitTask, Layout, end_with_parent, fit_on_processes
 from brainage.training.trainer import Trainer
 from tests.small import make_config, make_image_config, random_batch
 
@@ -174,3 +177,30 @@ def test_blocks_are_dealt_out_to_stages_by_cost():
 def test_what_cannot_be_pipelined_is_refused(learning, layout, rule, tmp_path):
     with pytest.raises(ConfigError, match=rule):
         fit_on_processes(make_task(make_config("usc_cnn3d", **learning), tmp_path), layout)
+
+
+def _outlive(told):
+    end_with_parent()
+    told.send("ready")
+    time.sleep(600)
+
+
+def _start_and_be_killed(told):
+    context = multiprocessing.get_context("fork")
+    context.Process(target=_outlive, args=(told,)).start()
+    told.close()
+    time.sleep(600)
+
+
+def test_a_rank_ends_when_its_parent_is_killed():
+    context = multiprocessing.get_context("fork")
+    heard, told = context.Pipe(duplex=False)
+    parent = context.Process(target=_start_and_be_killed, args=(told,))
+    parent.start()
+    told.close()
+    assert heard.recv() == "ready"
+    os.kill(parent.pid, signal.SIGKILL)
+    assert heard.poll(60)
+    with pytest.raises(EOFError):  # nobody holds the other end
+        heard.recv()
+    parent.join()

@@ -241,6 +241,17 @@ def test_a_lost_loader_process_is_one_line():
         trainer.fit(Lost(), make_batches(trainer))
 
 
+def test_a_batch_of_one_sample_is_one_line():
+    trainer = make_trainer()
+
+    def spread(batch):
+        raise ValueError("Expected more than 1 value per channel when training, got ...")
+
+    trainer.train_step = spread
+    with pytest.raises(TrainingError, match=r"batch_size: .* Train on two or more samples"):
+        trainer.fit(make_batches(trainer), make_batches(trainer))
+
+
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(Checkpoint({"model.a": torch.ones(2)}, {"best_epoch": 1}, "one"), path)
@@ -253,8 +264,16 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
 def test_damaged_checkpoint_is_refused(damage, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(damage)
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match=r"damaged\. Delete it and use --resume"):
         load_checkpoint(path, "run")
+
+
+def test_checkpoint_without_the_networks_weights_is_told_as_a_damaged_one(tmp_path):
+    trainer = make_trainer()
+    trainer.checkpoint_path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(Checkpoint({}, {"best_epoch": 1}, trainer.run_hash), trainer.checkpoint_path)
+    with pytest.raises(CheckpointError, match=r"not hold this run\. Delete it and use --resume"):
+        trainer.fit(make_batches(trainer), make_batches(trainer), resume=True)
 
 
 def test_out_of_memory_says_which_settings_to_lower():
