@@ -102,9 +102,9 @@ def apply(volumes: Tensor, drawn: Drawn) -> Tensor:
 def draw_noise(like: Tensor) -> Tensor:
     """Standard normal numbers in the shape of a float32 tensor.
 
-    On a CPU they are 65 536 quantiles of the normal distribution in random order: a quarter of the
-    time of `torch.randn`, and the same numbers for any number of threads. The seed is drawn from
-    torch's global generator.
+    On a CPU they are 65 536 quantiles of the normal distribution in random order: half of the time
+    of `torch.randn`, most of it shared among threads, and the same numbers for any number of them.
+    The seed is drawn from torch's global generator.
     """
     if like.is_cuda:
         return torch.randn_like(like)

@@ -91,7 +91,7 @@ def compile_stages(stack: BlockStack) -> None:
         assert isinstance(block, LocalBlock)
         for stage in (*block.body, block.head):
             if stage is not None:
-                stage.compile()
+                stage.compile(dynamic=False)  # each has one shape, and its own
 
 
 def _time_steps(trainer: Trainer, batch: dict[str, Tensor], track: Track) -> Iterator[float]:

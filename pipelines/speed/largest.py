@@ -80,7 +80,7 @@ def fits(spec: Spec, track: Track, count: int, megabytes: int) -> bool:
         If it fails for another reason, which its process has told.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.speed.largest"])
+    context.set_forkserver_preload(["pipelines.speed.lap"])
     process = context.Process(target=_try, args=(spec, track, count, megabytes))
     process.start()
     process.join()

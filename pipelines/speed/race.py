@@ -206,7 +206,8 @@ def _write(
     results: list[Result], plan: RacePlan, options: SpeedOptions, machine: str, run: Run
 ) -> None:
     summary = summarise(results)
-    command = f"brainage speed --plan {options.plan}{' --quick' if options.quick else ''}"
+    plan_named = f"--config {options.config}" if options.config else f"--plan {options.plan}"
+    command = f"brainage speed {plan_named}{' --quick' if options.quick else ''}"
     notes = [f"`{command}`", machine, f"{plan.repeats} repeats, entrants in turns.", plan.note]
     markdown = to_markdown(summary, plan.title, [note for note in notes if note])
     folder = options.output
