@@ -255,15 +255,16 @@ def list_annotated(
     """
     read = partial(annotations.read_text, encoding="utf-8")
     lines = _attempt(annotations, lambda: read().splitlines(), "cannot be read")
+    present = _attempt(folder, lambda: {p.name for p in folder.iterdir()}, "cannot be listed")
     numbers = {name: label for label, name in enumerate(names)}
     paths, labels = [], []
     for number, line in enumerate(lines, start=1):
         image, _, rest = line.partition("\t")
-        label, path = numbers.get(rest.split("\t")[0]), folder / image
-        if label is None or not path.is_file():
+        label = numbers.get(rest.split("\t")[0])
+        if label is None or image not in present:
             problem = f"line {number} names an unknown class or a missing image: {line[:80]!r}."
             raise ImageDataError(str(annotations), problem)
-        paths.append(path)
+        paths.append(folder / image)
         labels.append(label)
     if not paths:
         raise ImageDataError(str(annotations), "names no image.")
