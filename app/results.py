@@ -26,15 +26,15 @@ _COLUMNS = (
 _HEADINGS = {
     "scan": "No.",
     "file": "File",
-    "verdict": "Checks",
+    "checks": "Checks",
     "age_years": st.column_config.NumberColumn("Age", format="%.1f"),
     "predicted_age_years": st.column_config.NumberColumn("Predicted age", format="%.1f"),
     "interval_low_years": st.column_config.NumberColumn("from", format="%.1f"),
     "interval_high_years": st.column_config.NumberColumn("to", format="%.1f"),
     "brain_age_gap_years": st.column_config.NumberColumn("Gap, raw", format="%+.1f"),
     "gap_percentile": st.column_config.NumberColumn("Percentile of the gap", format="%.0f"),
-    "ood_percentile": st.column_config.NumberColumn("Unlike training scans", format="%.0f"),
-    "reason": "Reason",
+    "ood_percentile": st.column_config.NumberColumn("Unlike training scans, %", format="%.1f"),
+    "warnings": "Read this first",
 }
 
 
@@ -56,14 +56,13 @@ def table_row(number: int, job: Job) -> dict[str, object]:
     """What the table says of a job; a scan without an age has empty cells."""
     numbers = job.result.get("numbers", {})
     result = numbers.get("result") or {}
-    state = job.result.get("verdict", "failed")
-    reason = job.reason or "; ".join(numbers.get("quality", {}).get("reasons", []))
+    warnings = job.reason or "; ".join(numbers.get("warnings", []))
     return {
         "scan": number,
         "file": job.shown,
-        "verdict": state,
+        "checks": job.result.get("tone", "failed"),
         **{name: result.get(name) for name in _COLUMNS},
-        "reason": reason,
+        "warnings": warnings,
     }
 
 

@@ -88,7 +88,7 @@ def test_warnings_come_before_the_result():
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"ood_percentile": 99.5}, "unlike"),
+        ({"ood_percentile": 99.0}, "unlike the training scans, 99 % of"),
         ({"age_years": 15.0}, "outside the training ages"),
         ({"model": replace(MODEL, facts={"cohort": {"synthetic": True}})}, "synthetic phantoms"),
         ({"reasons": tuple("abcdef")}, "and 2 more"),
@@ -161,6 +161,23 @@ def test_json_holds_the_numbers_and_null_for_the_unknown():
     assert result["brain_age_gap_corrected_years"] is None
     assert values["model"]["weights_sha256"] == "ab" * 32 and values["notice"] == RESEARCH_ONLY
     assert values["made_on"] == "2026-01-02"
+
+
+def test_scan_unlike_the_training_scans_is_warned_of_first_in_every_file():
+    unlike = findings(verdict="flagged", reasons=("noise is high",), ood_percentile=100.0)
+    report = build_report(unlike)
+    assert "all of held-out ones" in report.warnings[0] and report.warnings[1] == "noise is high"
+    page, values = render_html(report), json.loads(render_json(report))
+    assert page.index("unlike the training scans") < page.index("noise is high")
+    assert page.index("noise is high") < page.index("57.0 years")
+    assert values["warnings"] == list(report.warnings)
+    assert values["quality"]["reasons"] == ["noise is high"]
+
+
+def test_share_of_more_usual_scans_is_not_rounded_up_to_what_would_be_warned_of():
+    report = build_report(findings(ood_percentile=98.9))
+    assert report.warnings == ()
+    assert [row.value for row in report.checks if "Unlike" in row.name] == ["98 %"]
 
 
 def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
