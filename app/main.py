@@ -4,6 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.server import get_sessions
+from app.sessions import this_session
+
 PAGES = Path(__file__).parent / "pages"
 # A named icon would be fetched from another host.
 ICON = Path(__file__).with_name("icon.png")
@@ -11,6 +14,7 @@ ICON = Path(__file__).with_name("icon.png")
 
 def main() -> None:
     """Draw the chosen page."""
+    get_sessions().note(this_session())
     st.set_page_config(page_title="brainage", page_icon=str(ICON), layout="wide")
     st.html("<style>.block-container{max-width:1180px;padding-top:4.2rem}</style>")
     page = st.navigation(

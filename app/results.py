@@ -7,10 +7,10 @@ import zipfile
 import streamlit as st
 
 from app.explained import CHECKS, GAPS, PREDICTED
+from app.names import REPORT
 from app.parts import explain, picture, rows, verdict
 from app.progress import STAGE_WORDS
 from app.service import Job
-from app.task import REPORT
 from app.timeline import draw_timeline
 from app.viewer import show_viewer
 
@@ -89,10 +89,10 @@ def _show_job(job: Job) -> None:
         rows("Checks of the scan", report["checks"])
         explain(CHECKS)
     if report["headline"]:
-        st.subheader("Result", anchor=False)
+        st.header("Result", anchor=False)
         _show_age(job)
         _show_downloads(job)
-        st.subheader("Look through the scan", anchor=False)
+        st.header("Look through the scan", anchor=False)
         show_viewer(job, key=f"viewer-{id(job)}")
         _show_more(job)
     else:
@@ -159,13 +159,13 @@ def _show_timeline(jobs: list[Job]) -> None:
     if len(points) < 2:
         st.caption("A timeline needs two scans with an age each.")
         return
-    st.subheader("Over time", anchor=False)
+    st.header("Over time", anchor=False)
     picture(*draw_timeline(points))
 
 
 def _show_batch(jobs: list[Job]) -> None:
     table = [table_row(number, job) for number, job in enumerate(jobs, start=1)]
-    st.subheader(f"{len(jobs)} scans", anchor=False)
+    st.header(f"{len(jobs)} scans", anchor=False)
     st.dataframe(table, hide_index=True, width="stretch", column_config=_HEADINGS)
     left, right = st.columns(2)
     text = io.StringIO()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from app.names import SAMPLE_WORDS
 from app.progress import STAGE_WORDS
-from app.task import SAMPLE_WORDS
 from tests.browser.pages import (
     ANSWER_MS,
     CANVAS,
