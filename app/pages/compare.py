@@ -121,7 +121,7 @@ by_seed = st.toggle("Group by seed", help="Show each random start of a method by
 for column, metric in zip(st.columns(3), COSTS, strict=True):
     column.altair_chart(_draw_costs(comparison.runs, metric, by_seed))
 st.caption("A dot is one run, on one fold with one seed; a bar is the median.")
-st.subheader("How fast does each learn?", anchor=False)
+st.header("How fast does each learn?", anchor=False)
 time = st.radio("Against", list(TIMES), format_func=lambda name: TIMES[name], horizontal=True)
 st.altair_chart(_draw_curves(comparison.curves, time, by_seed))
 if server := _mlflow_page():
