@@ -19,7 +19,7 @@ from brainage.tracking import (
     run_name,
     run_tags,
 )
-from tests.browser.pages import ANSWER_MS, CHROMIUM
+from tests.browser.pages import ANSWER_MS
 from tests.servers import run_mlflow, run_postgres
 
 pytestmark = pytest.mark.slow
@@ -71,17 +71,11 @@ def log_comparison(tracker: Tracker) -> None:
 
 
 @pytest.fixture(scope="module")
-def page():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=flags)
-        made = browser.new_page(viewport={"width": 1400, "height": 2400})
-        made.set_default_timeout(ANSWER_MS)
-        yield made
-        browser.close()
+def page(browser):
+    made = browser.new_page(viewport={"width": 1400, "height": 2400})
+    made.set_default_timeout(ANSWER_MS)
+    yield made
+    made.close()
 
 
 def keep(page, name: str) -> None:
