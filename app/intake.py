@@ -42,7 +42,7 @@ def show_intake() -> None:
         "its interval, pictures, and a one-page report."
     )
     files = st.file_uploader(
-        "Scans: NIfTI (.nii, .nii.gz) or a zip of one DICOM series each",
+        "Scans: NIfTI (.nii, .nii.gz), or a zip of a DICOM examination",
         accept_multiple_files=True,
         help=f"At most {limits.files} files of {limits.upload_mb} MB. They are read, not kept.",
     )

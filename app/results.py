@@ -103,13 +103,10 @@ def _show_job(job: Job) -> None:
 
 def _show_age(job: Job) -> None:
     report = job.result
-    left, right = st.columns([2, 3], gap="large", vertical_alignment="center")
-    with left:
-        st.metric("Predicted age", report["headline"], help=PREDICTED)
-        st.markdown(f"**{report['interval']}**")
-    with right:
-        if report["age_line"]:
-            picture(job.files["age_line.png"], report["age_line"]["alternative"])
+    st.metric("Predicted age", report["headline"], help=PREDICTED)
+    st.markdown(f"**{report['interval']}**")
+    if report["age_line"]:
+        picture(job.files["age_line.png"], report["age_line"]["alternative"])
 
 
 def _show_more(job: Job) -> None:

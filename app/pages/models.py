@@ -116,7 +116,7 @@ def _show_baselines(metrics: Json) -> None:
     st.header("Is it better than something simple?", anchor=False)
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
-        x=alt.X("years:Q", title="Mean error, years"),
+        x=alt.X("years:Q", title="Mean error, years", axis=alt.Axis(tickCount=6)),
     )
     mine = alt.condition(alt.datum.what == "This model", alt.value(BLUE), alt.value(GREY))
     bars = base.mark_bar(size=18).encode(color=mine)

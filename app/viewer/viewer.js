@@ -42,9 +42,9 @@ async function show(root, data, report) {
   await view.loadVolumes(volumes);
   if (data.overlay) {
     const map = view.volumes[1];
-    // The fainter the smaller: opaque only at the limit. Equal ends would hide one side.
+    // Type 1: the fainter the smaller, opaque at the limit. Equal ends would hide one side.
     const top = data.limit, opaque = top * 0.999;
-    map.colormapType = 2;
+    map.colormapType = 1;
     map.cal_min = opaque; map.cal_max = top;
     map.cal_minNeg = -top; map.cal_maxNeg = -opaque;
     view.updateGLVolume();

@@ -19,6 +19,7 @@ from brainage.report import (
     write_report,
 )
 from brainage.report.content import RESEARCH_ONLY
+from brainage.report.page_html import COLOURS, TINTS
 from brainage.types import Volume
 
 DAY = date(2026, 1, 2)
@@ -151,6 +152,17 @@ def test_page_asks_no_other_host_and_every_picture_has_words():
     page = render_html(build_report(findings()))
     Reader().feed(page)
     assert "http://" not in page and "https://" not in page
+
+
+@pytest.mark.parametrize("kind", list(COLOURS))
+def test_verdict_can_be_read_by_eyes_that_see_little_contrast(kind):
+    def luminance(colour):
+        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    # WCAG 2.2, success criterion 1.4.3.
+    assert (luminance(TINTS[kind]) + 0.05) / (luminance(COLOURS[kind]) + 0.05) >= 4.5
 
 
 def test_json_holds_the_numbers_and_null_for_the_unknown():
