@@ -8,6 +8,7 @@ people would stay. The server closes sessions itself, before Streamlit forgets t
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -20,6 +21,7 @@ from streamlit import runtime
 from app.memory import give_back_memory
 
 LOOK_EVERY_S = 2.0
+_LOG = logging.getLogger(__name__)
 
 
 class Content(Protocol):
@@ -70,10 +72,10 @@ class Sessions:
             elif left is None:
                 self._left[session_id] = now
             elif now - left >= self._keep_s:
-                pages.close_session(session_id)
+                del self._left[session_id]
                 for content in self._held.pop(session_id, ()):
                     content.forget()
-                del self._left[session_id]
+                pages.close_session(session_id)
                 closed += 1
         return closed
 
@@ -98,7 +100,10 @@ async def _keep_house(sessions: Sessions) -> None:
     # On the event loop, where alone sessions may be closed.
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        if sessions.close_left(runtime.get_instance(), time.monotonic()):
-            # Closing has only marked the reports.
-            runtime.get_instance().media_file_mgr.remove_orphaned_files()
-            await run_in_threadpool(give_back_memory)
+        try:
+            if sessions.close_left(runtime.get_instance(), time.monotonic()):
+                # Closing has only marked the reports.
+                runtime.get_instance().media_file_mgr.remove_orphaned_files()
+                await run_in_threadpool(give_back_memory)
+        except Exception:  # one that cannot be closed must not keep all others open
+            _LOG.exception("a session could not be closed")
