@@ -13,7 +13,7 @@ ICON = Path(__file__).with_name("icon.png")
 # Streamlit's captions are too pale to be read by everybody.
 STYLE = """
 .block-container{max-width:1180px;padding-top:4.2rem}
-[data-testid=stCaptionContainer],[data-testid=stCaptionContainer] p{color:#57606a}
+[data-testid=stCaptionContainer]{color:#57606a;opacity:1!important}
 """
 
 

@@ -30,7 +30,7 @@ def check(page):
 def tab_to(page, name):
     for _ in range(80):
         page.keyboard.press("Tab")
-        if name in page.evaluate(FOCUSED):
+        if page.evaluate(FOCUSED).strip().endswith(name):
             return
     pytest.fail(f"Tab does not come to {name!r}")
 
