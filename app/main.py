@@ -12,7 +12,7 @@ PAGES = Path(__file__).parent / "pages"
 ICON = Path(__file__).with_name("icon.png")
 # Streamlit's captions are too pale to be read by everybody.
 STYLE = """
-.block-container{max-width:1180px;padding-top:4.2rem}
+.block-container{max-width:1180px;padding-top:4.2rem;padding-bottom:3rem}
 [data-testid=stCaptionContainer]{color:#57606a;opacity:1!important}
 """
 
