@@ -35,7 +35,7 @@ def tab_to(page, name):
     pytest.fail(f"Tab does not come to {name!r}")
 
 
-def test_pages_keep_the_rules_for_accessibility(page):
+def test_pages_keep_the_rules_for_accessibility(page, browser):
     check(page)
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
@@ -43,7 +43,7 @@ def test_pages_keep_the_rules_for_accessibility(page):
     check(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Report as HTML").click()
-    report = page.context.new_page()
+    report = browser.new_page()
     report.set_content(download.value.path().read_text())
     check(report)
     report.close()
