@@ -9,6 +9,7 @@ import pandas as pd
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6E7781"
 # Okabe and Ito: told apart with every kind of colour blindness.
 COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+_INK = "#3D444D"
 _ROW = 26
 
 
@@ -95,4 +96,7 @@ def draw_calibration(people: pd.DataFrame, words: str) -> alt.LayerChart:
 def described(chart: Any, words: str) -> Any:
     """The chart as SVG, which a screen reader is told of; nothing to click leads elsewhere."""
     options: Mapping[str, Any] = {"renderer": "svg", "actions": False}
-    return chart.properties(description=words, usermeta={"embedOptions": options})
+    made = chart.properties(description=words, usermeta={"embedOptions": options})
+    # Streamlit's own letters are too pale to be read by everybody.
+    made = made.configure_axis(labelColor=_INK, titleColor=_INK, labelFontSize=12)
+    return made.configure_legend(labelColor=_INK, titleColor=_INK, labelFontSize=13)

@@ -6,13 +6,12 @@ from typing import Any
 import streamlit as st
 
 from app.models import FoundModel, find_models
+from app.names import MAP_METHOD, SAMPLE_AGE_YEARS
 from app.parts import clean_name
 from app.series import choose_series
-from app.server import get_service, watch_session
+from app.server import get_service, submit
 from app.service import Job, ServiceFullError
 from app.settings import ServerLimits
-from app.task import SAMPLE_AGE_YEARS
-from brainage.explain import METHODS
 from brainage.types import Json
 
 OLDEST_YEARS = 120.0
@@ -43,7 +42,7 @@ def show_intake() -> None:
         "its interval, pictures, and a one-page report."
     )
     files = st.file_uploader(
-        "Scans: NIfTI (.nii, .nii.gz) or a zip of one DICOM series each",
+        "Scans: NIfTI (.nii, .nii.gz), or a zip of a DICOM examination",
         accept_multiple_files=True,
         help=f"At most {limits.files} files of {limits.upload_mb} MB. They are read, not kept.",
     )
@@ -122,7 +121,6 @@ def _with_series(entries: list[Entry], chosen: list[Json]) -> list[Entry]:
 def _submit(
     entries: list[Entry], model: FoundModel, wants_map: bool, name: str, one_person: bool
 ) -> None:
-    service, alive = get_service(), watch_session()
     jobs: list[Job] = []
     for number, entry in enumerate(entries, start=1):
         argument = {
@@ -132,15 +130,15 @@ def _submit(
             "age_years": entry.age_years,
             "sex": entry.sex,
             "person_name": name,
-            "map_method": METHODS[0] if wants_map else "",
+            "map_method": MAP_METHOD if wants_map else "",
             "sample": entry.sample,
             "series": entry.series,
         }
         try:
-            job = service.submit(entry.content, argument, alive)
+            job = submit(entry.content, argument)
         except ServiceFullError:
             for other in jobs:
-                service.cancel(other)
+                get_service().cancel(other)
             st.error("Too many scans are waiting. Please come back in a few minutes.")
             return
         job.shown = entry.shown

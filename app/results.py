@@ -7,10 +7,10 @@ import zipfile
 import streamlit as st
 
 from app.explained import CHECKS, GAPS, PREDICTED
+from app.names import REPORT
 from app.parts import explain, picture, rows, verdict
 from app.progress import STAGE_WORDS
 from app.service import Job
-from app.task import REPORT
 from app.timeline import draw_timeline
 from app.viewer import show_viewer
 
@@ -26,15 +26,15 @@ _COLUMNS = (
 _HEADINGS = {
     "scan": "No.",
     "file": "File",
-    "verdict": "Checks",
+    "checks": "Checks",
     "age_years": st.column_config.NumberColumn("Age", format="%.1f"),
     "predicted_age_years": st.column_config.NumberColumn("Predicted age", format="%.1f"),
     "interval_low_years": st.column_config.NumberColumn("from", format="%.1f"),
     "interval_high_years": st.column_config.NumberColumn("to", format="%.1f"),
     "brain_age_gap_years": st.column_config.NumberColumn("Gap, raw", format="%+.1f"),
     "gap_percentile": st.column_config.NumberColumn("Percentile of the gap", format="%.0f"),
-    "ood_percentile": st.column_config.NumberColumn("Unlike training scans", format="%.0f"),
-    "reason": "Reason",
+    "ood_percentile": st.column_config.NumberColumn("Unlike training scans, %", format="%.1f"),
+    "warnings": "Read this first",
 }
 
 
@@ -56,14 +56,13 @@ def table_row(number: int, job: Job) -> dict[str, object]:
     """What the table says of a job; a scan without an age has empty cells."""
     numbers = job.result.get("numbers", {})
     result = numbers.get("result") or {}
-    state = job.result.get("verdict", "failed")
-    reason = job.reason or "; ".join(numbers.get("quality", {}).get("reasons", []))
+    warnings = job.reason or "; ".join(numbers.get("warnings", []))
     return {
         "scan": number,
         "file": job.shown,
-        "verdict": state,
+        "checks": job.result.get("tone", "failed"),
         **{name: result.get(name) for name in _COLUMNS},
-        "reason": reason,
+        "warnings": warnings,
     }
 
 
@@ -90,10 +89,10 @@ def _show_job(job: Job) -> None:
         rows("Checks of the scan", report["checks"])
         explain(CHECKS)
     if report["headline"]:
-        st.subheader("Result", anchor=False)
+        st.header("Result", anchor=False)
         _show_age(job)
         _show_downloads(job)
-        st.subheader("Look through the scan", anchor=False)
+        st.header("Look through the scan", anchor=False)
         show_viewer(job, key=f"viewer-{id(job)}")
         _show_more(job)
     else:
@@ -104,13 +103,10 @@ def _show_job(job: Job) -> None:
 
 def _show_age(job: Job) -> None:
     report = job.result
-    left, right = st.columns([2, 3], gap="large", vertical_alignment="center")
-    with left:
-        st.metric("Predicted age", report["headline"], help=PREDICTED)
-        st.markdown(f"**{report['interval']}**")
-    with right:
-        if report["age_line"]:
-            picture(job.files["age_line.png"], report["age_line"]["alternative"])
+    st.metric("Predicted age", report["headline"], help=PREDICTED)
+    st.markdown(f"**{report['interval']}**")
+    if report["age_line"]:
+        picture(job.files["age_line.png"], report["age_line"]["alternative"])
 
 
 def _show_more(job: Job) -> None:
@@ -160,13 +156,13 @@ def _show_timeline(jobs: list[Job]) -> None:
     if len(points) < 2:
         st.caption("A timeline needs two scans with an age each.")
         return
-    st.subheader("Over time", anchor=False)
+    st.header("Over time", anchor=False)
     picture(*draw_timeline(points))
 
 
 def _show_batch(jobs: list[Job]) -> None:
     table = [table_row(number, job) for number, job in enumerate(jobs, start=1)]
-    st.subheader(f"{len(jobs)} scans", anchor=False)
+    st.header(f"{len(jobs)} scans", anchor=False)
     st.dataframe(table, hide_index=True, width="stretch", column_config=_HEADINGS)
     left, right = st.columns(2)
     text = io.StringIO()

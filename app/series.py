@@ -4,10 +4,10 @@ from typing import Any
 
 import streamlit as st
 
+from app.names import LOOK
 from app.parts import clean_name
-from app.server import get_service, watch_session
+from app.server import submit
 from app.service import Job, ServiceFullError, suffix_of
-from app.task import LOOK
 from brainage.types import Json
 
 _DICOM = (".zip", ".dcm")
@@ -39,9 +39,7 @@ def _look(files: list[Any]) -> dict[str, Job] | None:
         if suffix_of(file.getbuffer()[:132].tobytes()) not in _DICOM:
             continue
         try:
-            looks[file.file_id] = known.get(file.file_id) or get_service().submit(
-                file.getvalue(), {}, watch_session(), LOOK
-            )
+            looks[file.file_id] = known.get(file.file_id) or submit(file.getvalue(), {}, LOOK)
         except ServiceFullError:
             return None
     st.session_state["looks"] = looks

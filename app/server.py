@@ -2,8 +2,9 @@
 
 import secrets
 import weakref
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 
 import streamlit as st
@@ -15,10 +16,13 @@ from starlette.routing import Route
 from streamlit import runtime
 
 from app.guard import Guard
+from app.memory import let_go_of_memory
 from app.models import find_models, get_champion
+from app.names import IMAGE, MAP
 from app.service import Job, Service
+from app.sessions import Sessions, keep_house, this_session
 from app.settings import ServerLimits
-from app.task import IMAGE, MAP
+from brainage.types import Json
 
 NIIVUE = Path(__file__).parent / "viewer" / "niivue.umd.js"
 _served: "weakref.WeakValueDictionary[str, Job]" = weakref.WeakValueDictionary()
@@ -34,7 +38,8 @@ def streamlit_settings(host: str, port: int) -> dict[str, object]:
         "server.runOnSave": False,
         "server.maxUploadSize": ServerLimits().upload_mb,
         "server.enableXsrfProtection": True,
-        "server.disconnectedSessionTTL": 30,
+        # `Sessions` closes them long before Streamlit forgets them.
+        "server.disconnectedSessionTTL": 600,
         "server.enableWebsocketCompression": False,
         "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
@@ -43,6 +48,7 @@ def streamlit_settings(host: str, port: int) -> dict[str, object]:
         "theme.primaryColor": "#0072B2",
         "theme.textColor": "#222222",
         "theme.baseRadius": "small",
+        "theme.headingFontSizes": ["2.4rem", "1.55rem", "1.2rem"],
         "logger.level": "warning",
     }
 
@@ -52,6 +58,7 @@ def build_app(hosts: list[str]) -> st.App:
     limits = ServerLimits()
     return st.App(
         Path(__file__).with_name("main.py"),
+        lifespan=_while_serving,
         middleware=[Middleware(Guard, hosts=hosts, limits=limits, stored=_stored)],
         routes=[
             Route("/viewer/niivue.js", _niivue),
@@ -68,6 +75,7 @@ def serve(host: str, port: int, hosts: list[str]) -> None:
     hosts : list of str
         Names by which browsers may call, besides local ones.
     """
+    let_go_of_memory()
     app = build_app(hosts)
     get_champion().start()
     try:
@@ -83,18 +91,42 @@ def get_service() -> Service:
     return Service(ServerLimits(), _first_model)
 
 
+@lru_cache(maxsize=1)
+def get_sessions() -> Sessions:
+    """The sessions of this process."""
+    return Sessions(ServerLimits().keep_s)
+
+
+@asynccontextmanager
+async def _while_serving(app: st.App) -> AsyncIterator[None]:
+    async with keep_house(get_sessions()):
+        yield
+
+
 def _first_model() -> Path | None:
     models = find_models()
     return models[0].folder if models else None
 
 
-def watch_session() -> Callable[[], bool]:
-    """Function that tells whether the page that runs now still has its browser."""
-    context = st.runtime.scriptrunner.get_script_run_ctx()
-    if context is None or not runtime.exists():
-        return lambda: True
-    session, instance = context.session_id, runtime.get_instance()
-    return lambda: instance.is_active_session(session)
+def submit(content: bytes, argument: Json, task: str = "") -> Job:
+    """Put a scan of the page that runs now in line, for as long as the page is there.
+
+    Raises
+    ------
+    ServiceFullError
+        If the line is too long.
+    """
+    session = this_session()
+    alive: Callable[[], bool] = _always
+    if session and runtime.exists():
+        alive = partial(runtime.get_instance().is_active_session, session)
+    job = get_service().submit(content, argument, alive, task)
+    get_sessions().hold(session, job)
+    return job
+
+
+def _always() -> bool:
+    return True
 
 
 def publish(job: Job) -> str:

@@ -5,7 +5,6 @@ taken the result, when the job is cancelled, and when its page is gone.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -19,8 +18,9 @@ from typing import Literal
 
 import psutil
 
+from app.memory import give_back_memory
+from app.names import RESULT, STAGES, TASK, WARM
 from app.settings import ServerLimits
-from app.task import RESULT, STAGES, TASK, WARM
 from brainage.running.parent import Child
 from brainage.types import Json
 
@@ -73,6 +73,10 @@ class Job:
     def finished(self) -> bool:
         """Whether nothing more will happen."""
         return self.state in FINISHED
+
+    def forget(self) -> None:
+        """Drop what is known of the scan: nobody will look at it again."""
+        self.shown, self.result, self.files = "", {}, {}
 
     def stage(self) -> str:
         """Stage at work, as far as the child has told."""
@@ -227,7 +231,8 @@ class Service:
             job.state = "refused" if job.reason else "done"
 
     def _watch(self) -> None:
-        """Cancel jobs whose page has been gone for a while."""
+        """Cancel jobs whose page has been gone for a while; give memory back after the last."""
+        busy = False
         while not self._closed:
             time.sleep(1.0)
             with self._changed:
@@ -235,8 +240,9 @@ class Service:
                 for job, child in self._running.items():
                     if job.state == "cancelled":  # before its process was up to be killed
                         child.kill()
-            if not jobs:
-                _give_back_memory()
+            if busy and not jobs:
+                give_back_memory()
+            busy = bool(jobs)
             for job in jobs:
                 if job.alive():
                     job.left_alone = None
@@ -244,12 +250,6 @@ class Service:
                     job.left_alone = time.monotonic()
                 elif time.monotonic() - job.left_alone > self._limits.away_s:
                     self.cancel(job)
-
-
-def _give_back_memory() -> None:
-    """Return what closed pages have freed to the system; the C library would keep it."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def suffix_of(content: bytes) -> str:

@@ -23,6 +23,8 @@ class ServerLimits:
         Longest line; who comes then is asked to come back.
     away_s : float
         How long a prediction goes on for a page that is gone.
+    keep_s : float
+        How long results and uploads wait for a page that is gone.
     child : Limits
         Memory, time and threads of one prediction.
     """
@@ -33,4 +35,5 @@ class ServerLimits:
     predictions: int = 2
     waiting: int = 50
     away_s: float = 8.0
+    keep_s: float = 30.0
     child: Limits = field(default_factory=lambda: Limits(6144, 300.0, threads=1))

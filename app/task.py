@@ -8,6 +8,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from app.names import (
+    IMAGE,
+    MAP,
+    PICTURES,
+    REPORT,
+    RESULT,
+    SAMPLE_AGE_YEARS,
+    SAMPLE_WORDS,
+    STAGES,
+)
 from brainage.bundle import Bundle, load_bundle
 from brainage.data.scans import scan_series
 from brainage.errors import BrainageError, BundleError
@@ -23,17 +33,6 @@ from brainage.report import (
     write_report,
 )
 from brainage.types import Json, Volume
-
-TASK = "app.task:examine"
-LOOK = "app.task:look"
-WARM = "app.task:warm"
-STAGES = "stages.json"
-RESULT = "result.json"
-REPORT = "report"
-SAMPLE_AGE_YEARS = 58.0
-SAMPLE_WORDS = "this sample is computed and nobody's brain: its age shows how a page looks, no more"
-IMAGE, MAP = "image.nii.gz", "map.nii.gz"
-PICTURES = ("planes", "age_line", "cohort")
 
 _bundles: dict[tuple[str, int], Bundle] = {}
 
@@ -156,13 +155,14 @@ def _write(folder: Path, findings: Findings, report: Report) -> None:
     if findings.image is not None:
         _save_image(folder / IMAGE, findings.image)
     if findings.attribution is not None:
-        _save_map(folder / MAP, findings.attribution.volume, findings.image)
+        # As in the report's picture.
         strength = np.abs(findings.attribution.volume.data)
+        limit = max(float(np.percentile(strength, 99.5)), 1e-9)
+        _save_map(folder / MAP, findings.attribution.volume, findings.image, limit)
         content["map"] = {
             "method": findings.attribution.method,
             "unit": findings.attribution.unit,
-            # As in the report's picture.
-            "limit": max(float(np.percentile(strength, 99.5)), 1e-9),
+            "limit": limit,
         }
     atomic_write_text(folder / RESULT, json.dumps(content))
 
@@ -187,9 +187,13 @@ def _save_image(path: Path, volume: Volume) -> None:
     nib.save(nib.Nifti1Image(shown, volume.affine), path)
 
 
-def _save_map(path: Path, volume: Volume, image: Volume | None) -> None:
-    """Write the map on the picture's grid: the network's voxels are too coarse to look at."""
+def _save_map(path: Path, volume: Volume, image: Volume | None, limit: float) -> None:
+    """Write the map on the picture's grid: the network's voxels are too coarse to look at.
+
+    Values beyond the limit are drawn like the limit; NiiVue would draw them wrongly.
+    """
     if image is not None:
         data = resample_volume(volume, image.affine, image.data.shape)
         volume = Volume(data, image.affine)
-    nib.save(nib.Nifti1Image(np.asarray(volume.data, dtype=np.float32), volume.affine), path)
+    data = np.clip(volume.data, -limit, limit).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, volume.affine), path)

@@ -54,6 +54,14 @@ def test_help_needs_no_heavy_import():
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
 
 
+def test_pages_server_leaves_networks_to_its_children():
+    heavy = ("torch", "monai", "nilearn", "sklearn", "SimpleITK", "mlflow", "reportlab")
+    code = "import app.server, app.results, app.models, app.sessions, sys;"
+    code += f"print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
 def test_no_tracked_file_is_ignored():
     # A wheel leaves ignored files out: the released model once went missing so.
     command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]

@@ -48,7 +48,8 @@ def _draw_costs(runs: pd.DataFrame, metric: str, by_seed: bool) -> alt.LayerChar
     )
     if by_seed:
         base = base.encode(yOffset="seed:N")
-    value = alt.X(f"{metric}:Q", title=title).scale(zero=metric != "mae_years")
+    value = alt.X(f"{metric}:Q", title=title, axis=alt.Axis(tickCount=5))
+    value = value.scale(zero=metric != "mae_years")
     tips = ["method", "seed", "fold", alt.Tooltip(f"{metric}:Q", title=title, format=style)]
     dots = base.mark_point(size=60, opacity=0.8, filled=True).encode(x=value, tooltip=tips)
     height = 14 if by_seed else 28
@@ -70,7 +71,9 @@ def _draw_curves(curves: pd.DataFrame, time: str, by_seed: bool) -> alt.Chart:
         alt.Chart(means)
         .mark_line(strokeWidth=2.5, point=True)
         .encode(
-            x=alt.X(f"{time}:Q", title=TIMES[time], axis=alt.Axis(tickMinStep=1)),
+            x=alt.X(f"{time}:Q", title=TIMES[time], axis=alt.Axis(tickMinStep=1)).scale(
+                zero=time != "epoch"
+            ),
             y=alt.Y("val_mae_years:Q", title="Validation error, years"),
             color=by_method(list(means["method"].unique())),
             tooltip=tips,
@@ -121,7 +124,7 @@ by_seed = st.toggle("Group by seed", help="Show each random start of a method by
 for column, metric in zip(st.columns(3), COSTS, strict=True):
     column.altair_chart(_draw_costs(comparison.runs, metric, by_seed))
 st.caption("A dot is one run, on one fold with one seed; a bar is the median.")
-st.subheader("How fast does each learn?", anchor=False)
+st.header("How fast does each learn?", anchor=False)
 time = st.radio("Against", list(TIMES), format_func=lambda name: TIMES[name], horizontal=True)
 st.altair_chart(_draw_curves(comparison.curves, time, by_seed))
 if server := _mlflow_page():

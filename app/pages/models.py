@@ -114,10 +114,10 @@ def _show_baselines(metrics: Json) -> None:
     ]
     if len(rows) == 1 or rows[0]["years"] is None:
         return
-    st.subheader("Is it better than something simple?", anchor=False)
+    st.header("Is it better than something simple?", anchor=False)
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
-        x=alt.X("years:Q", title="Mean error, years"),
+        x=alt.X("years:Q", title="Mean error, years", axis=alt.Axis(tickCount=6)),
     )
     mine = alt.condition(alt.datum.what == "This model", alt.value(BLUE), alt.value(GREY))
     bars = base.mark_bar(size=18).encode(color=mine)
@@ -139,7 +139,7 @@ def _show_groups(facts: Json) -> None:
     covered = _groups(facts.get("coverage", []))
     left, right = st.columns(2, gap="large")
     if not errors.empty:
-        left.subheader("For whom is it good?", anchor=False)
+        left.header("For whom is it good?", anchor=False)
         ends = ("mae_ci_low", "mae_ci_high")
         title, words = "Mean error, years", _say(errors, "mae_years", " years")
         whole = facts["metrics"]["mae_years"]
@@ -148,7 +148,7 @@ def _show_groups(facts: Json) -> None:
         )
         left.caption("Bars: 95 % intervals. Dashed: everybody.")
     if not covered.empty:
-        right.subheader("Do the intervals keep their word?", anchor=False)
+        right.header("Do the intervals keep their word?", anchor=False)
         ends = ("coverage_ci_low", "coverage_ci_high")
         title, words = "Share of ages in the interval", _say(covered, "coverage", "")
         chart = draw_groups(covered, "coverage", ends, title, DEFAULT_LEVEL, f"Coverage: {words}")
@@ -172,7 +172,7 @@ def _show_calibration(facts: Json) -> None:
     )
     if people.empty:
         return
-    st.subheader("Calibration: what age do people with a prediction have?", anchor=False)
+    st.header("Calibration: what age do people with a prediction have?", anchor=False)
     words = f"Age against predicted age of {len(people)} held-out people, with means by decade"
     left, right = st.columns([3, 2], gap="large")
     left.altair_chart(draw_calibration(people, words))

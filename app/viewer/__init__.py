@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from app.names import IMAGE, MAP
 from app.server import publish
 from app.service import Job
-from app.task import IMAGE, MAP
 
 _HERE = Path(__file__).parent
 

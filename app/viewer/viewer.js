@@ -1,6 +1,6 @@
 // Mounts NiiVue in the component. The library comes from this page's own server.
 const LEFT = "Neurological convention: the patient's left is on the left.";
-// As in the report's picture: red looks older, blue younger, nothing where the map is small.
+// As in the report's picture: red looks older, blue younger, faint where the map is small.
 const OLDER = { R: [253, 244, 230, 214], G: [219, 165, 97, 40], B: [199, 130, 70, 50] };
 const YOUNGER = { R: [209, 146, 67, 33], G: [229, 197, 147, 102], B: [240, 222, 195, 190] };
 const STEPS = { A: [0, 64, 128, 255], I: [0, 85, 170, 255] };
@@ -42,9 +42,11 @@ async function show(root, data, report) {
   await view.loadVolumes(volumes);
   if (data.overlay) {
     const map = view.volumes[1];
-    const top = data.limit, bottom = top * 0.25;
-    map.cal_min = bottom; map.cal_max = top;
-    map.cal_minNeg = -top; map.cal_maxNeg = -bottom;
+    // Type 1: the fainter the smaller, opaque at the limit. Equal ends would hide one side.
+    const top = data.limit, opaque = top * 0.999;
+    map.colormapType = 1;
+    map.cal_min = opaque; map.cal_max = top;
+    map.cal_minNeg = -top; map.cal_maxNeg = -opaque;
     view.updateGLVolume();
   }
   canvas.dataset.ready = "true";

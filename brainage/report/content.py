@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from math import floor
 
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.evaluation.reference import MatchedPercentile, corrected_gap, match_percentile
@@ -166,21 +167,36 @@ def _interval_words(findings: Findings) -> str:
 
 
 def _warnings(findings: Findings) -> tuple[str, ...]:
-    warnings = list(findings.reasons[:_SHOWN_REASONS])
+    reasons = list(findings.reasons[:_SHOWN_REASONS])
     if len(findings.reasons) > _SHOWN_REASONS:
-        warnings.append(f"and {len(findings.reasons) - _SHOWN_REASONS} more, see the JSON file")
+        reasons.append(f"and {len(findings.reasons) - _SHOWN_REASONS} more, see the JSON file")
+    return (*_doubts(findings), *reasons)
+
+
+def _doubts(findings: Findings) -> tuple[str, ...]:
+    """Why the model may not be for this scan or person, whatever the scan's quality."""
+    doubts = []
     cohort = findings.model.facts.get("cohort", {})
     if cohort.get("synthetic"):
-        warnings.insert(0, "the model was trained on synthetic phantoms: its ages mean nothing")
+        doubts.append("the model was trained on synthetic phantoms: its ages mean nothing")
     if findings.ood_percentile is not None and findings.ood_percentile >= FLAG_PERCENTILE:
-        warnings.append("the scan is unlike those that the model was trained on")
+        doubts.append(
+            f"the scan is unlike the training scans, {_nearer(findings)} of held-out ones are more "
+            "usual: the age may be far off and its interval too narrow"
+        )
     ages = cohort.get("train_age_range_years")
     if ages and findings.age_years is not None and not ages[0] <= findings.age_years <= ages[1]:
-        warnings.append(
+        doubts.append(
             f"age {findings.age_years:g} lies outside the training ages, {ages[0]:.0f} to "
             f"{ages[1]:.0f} years"
         )
-    return tuple(warnings)
+    return tuple(doubts)
+
+
+def _nearer(findings: Findings) -> str:
+    """Share of training scans that are more usual; rounded down, so that 98.9 is not 99."""
+    share = findings.ood_percentile or 0.0
+    return "all" if share >= 100.0 else f"{floor(share)} %"
 
 
 def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[Row, ...]:
@@ -233,9 +249,8 @@ def _checks(findings: Findings) -> tuple[Row, ...]:
         if name in findings.measures
     ]
     if findings.ood_percentile is not None:
-        rows.append(
-            Row("Unlike the training scans", f"{findings.ood_percentile:.0f}", "percentile")
-        )
+        note = f"of held-out ones are more usual; a warning from {FLAG_PERCENTILE:.0f} % on"
+        rows.append(Row("Unlike the training scans", _nearer(findings), note))
     return tuple(rows)
 
 
@@ -352,6 +367,7 @@ def _numbers(
     return {
         "report_version": REPORT_VERSION,
         "notice": RESEARCH_ONLY,
+        "warnings": [*_doubts(findings), *findings.reasons],
         "made_on": made,
         "scan": findings.label,
         "name": name or None,

@@ -7,7 +7,7 @@ from html import escape
 from brainage.report.content import RESEARCH_ONLY, Picture, Report, Row
 
 SYMBOLS = {"ok": "✓", "flagged": "!", "failed": "✕"}
-COLOURS = {"ok": "#1a7f37", "flagged": "#9a6700", "failed": "#cf222e"}
+COLOURS = {"ok": "#176b2f", "flagged": "#8a5a00", "failed": "#cf222e"}
 TINTS = {"ok": "#e6f4ea", "flagged": "#fff4d6", "failed": "#ffebe9"}
 
 _STYLE = """

@@ -1,5 +1,6 @@
 """From the YAML of a race to its tracks and entrants."""
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +101,7 @@ class RacePlan(Settings):
             "repeats": quick.repeats,
             "steps": min(self.steps, quick.steps),
             "warmup_steps": min(self.warmup_steps, 1),
-            "config": with_changes(self.config, quick.changes, "quick"),
+            "config": with_changes(self.config, self._quick_for_all(), "quick"),
             "cases": quick.cases or self.cases,
             "entrants": tuple(
                 line.model_copy(update={"changes": line.changes | quick_of(line, quick.changes)})
@@ -108,6 +109,15 @@ class RacePlan(Settings):
             ),
         }
         return self.model_copy(update=changes)
+
+    def _quick_for_all(self) -> Changes:
+        """What `--quick` says of settings that the plan itself makes, not entrants alone."""
+        own = {key for line in self.entrants for key in line.changes}
+        return {
+            key: value
+            for key, value in self.quick.changes.items()
+            if key not in own or attrgetter(key)(self.config) is not None
+        }
 
 
 def quick_of(line: Line, changes: Changes) -> Changes:

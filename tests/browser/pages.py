@@ -84,3 +84,17 @@ def keep(page, name, whole=False):
         page.wait_for_timeout(1500)
     page.screenshot(path=str(Path(folder) / name))
     page.set_viewport_size(size)
+
+
+def show_mlflow(page, url: str, texts: tuple[str, ...]) -> None:
+    """Open a page, put MLflow's assistant aside, and wait for what should be there.
+
+    The window must be high enough: MLflow draws no chart that cannot be seen.
+    """
+    page.goto(url)
+    page.get_by_text(texts[0]).first.wait_for()
+    if page.get_by_role("button", name="Close", exact=True).count():
+        page.get_by_role("button", name="Close", exact=True).last.click()
+    for text in texts:
+        page.get_by_text(text).first.wait_for()
+    page.wait_for_timeout(4000)

@@ -19,7 +19,7 @@ from brainage.tracking import (
     run_name,
     run_tags,
 )
-from tests.browser.pages import ANSWER_MS, CHROMIUM
+from tests.browser.pages import ANSWER_MS, show_mlflow
 from tests.servers import run_mlflow, run_postgres
 
 pytestmark = pytest.mark.slow
@@ -71,17 +71,11 @@ def log_comparison(tracker: Tracker) -> None:
 
 
 @pytest.fixture(scope="module")
-def page():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=flags)
-        made = browser.new_page(viewport={"width": 1400, "height": 2400})
-        made.set_default_timeout(ANSWER_MS)
-        yield made
-        browser.close()
+def page(browser):
+    made = browser.new_page(viewport={"width": 1400, "height": 2400})
+    made.set_default_timeout(ANSWER_MS)
+    yield made
+    made.close()
 
 
 def keep(page, name: str) -> None:
@@ -98,27 +92,16 @@ def find_runs(server: str) -> tuple[str, list[str]]:
     return experiment.experiment_id, [run.info.run_id for run in runs]
 
 
-def show(page, url: str, texts: tuple[str, ...]) -> None:
-    """Open a page, put MLflow's assistant aside, and wait for what should be there."""
-    page.goto(url)
-    page.get_by_text(texts[0]).first.wait_for()
-    if page.get_by_role("button", name="Close", exact=True).count():
-        page.get_by_role("button", name="Close", exact=True).last.click()
-    for text in texts:
-        page.get_by_text(text).first.wait_for()
-    page.wait_for_timeout(4000)
-
-
 def test_chart_page_shows_both_methods_at_first_sight(server, page):
     experiment, _ = find_runs(server)
     names = ("peak_memory_mb", "seconds_per_epoch", "test_mae_years", "val_mae_years")
     texts = tuple(f"{name}/{method}" for name in names for method in ("bp", "lfnn_l"))
-    show(page, f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART", texts)
+    show_mlflow(page, f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART", texts)
 
 
 def test_compare_page_shows_both_methods(server, page):
     experiment, runs = find_runs(server)
     listed = ",".join(f'"{run}"' for run in runs)
     url = f'{server}/#/compare-runs?runs=[{listed}]&experiments=["{experiment}"]'
-    show(page, url, ("lfnn_l seed 0", "bp seed 0", "test_mae_years"))
+    show_mlflow(page, url, ("lfnn_l seed 0", "bp seed 0", "test_mae_years"))
     keep(page, "mlflow_compare.png")

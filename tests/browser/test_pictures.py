@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from app.names import SAMPLE_WORDS
 from app.progress import STAGE_WORDS
-from app.task import SAMPLE_WORDS
 from tests.browser.pages import (
     ANSWER_MS,
     CANVAS,
     keep,
     run_app,
+    show_mlflow,
     wait_for,
     wait_for_answer,
 )
@@ -140,16 +141,32 @@ def test_compare_page_shows_the_numbers_of_the_command(page, tracked):
     assert page.foreign == []
 
 
-def test_chart_page_of_mlflow_shows_both_methods_at_first_sight(browser, tracked):
-    page = browser.new_page(viewport={"width": 1400, "height": 1500})
+def keep_charts(browser, uri, experiment, charts, name, height):
+    """Open the chart page of an experiment, wait for charts, and keep what is seen."""
+    from mlflow import MlflowClient
+
+    found = MlflowClient(uri).get_experiment_by_name(experiment)
+    page = browser.new_page(viewport={"width": 1400, "height": height})
     page.set_default_timeout(ANSWER_MS)
-    page.goto(f"{tracked[0]}/#/experiments/1/runs?compareRunsMode=CHART")
-    for name in ("test_mae_years", "seconds_per_epoch", "peak_memory_mb", "val_mae_years"):
-        for method in ("bp", "lfnn_l"):
-            page.get_by_text(f"{name}/{method}").first.wait_for()
-    if page.get_by_role("button", name="Close", exact=True).count():
-        page.get_by_role("button", name="Close", exact=True).last.click()
-    page.wait_for_timeout(4000)
+    address = f"{uri}/#/experiments/{found.experiment_id}/runs?compareRunsMode=CHART"
+    show_mlflow(page, address, charts)
     if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / "mlflow_chart.png"))
+        page.screenshot(path=str(Path(folder) / name))
     page.close()
+
+
+def test_chart_page_of_mlflow_shows_both_methods_at_first_sight(browser, tracked):
+    names = ("peak_memory_mb", "seconds_per_epoch", "test_mae_years", "val_mae_years")
+    charts = tuple(f"{name}/{method}" for name in names for method in ("bp", "lfnn_l"))
+    keep_charts(browser, tracked[0], "brainage", charts, "mlflow_chart.png", 2400)
+
+
+def test_chart_page_of_mlflow_shows_error_time_and_memory_of_a_race(
+    browser, tracked, phantom_cohort, tmp_path
+):
+    race = ["speed", "--plan", "brain_age", "--quick", "--cohort", str(phantom_cohort)]
+    call(tmp_path, *race, "--output", "race", MLFLOW_TRACKING_URI=tracked[0])
+    names = ("peak_memory_mb", "seconds_in_all", "test_mae_years", "val_mae_years")
+    entrants = ("bp 30 epochs", "lfnn_l progressive")
+    charts = tuple(f"{name}/{entrant}" for name in names for entrant in entrants)
+    keep_charts(browser, tracked[0], "speed", charts, "mlflow_speed.png", 7000)

@@ -19,6 +19,7 @@ from brainage.report import (
     write_report,
 )
 from brainage.report.content import RESEARCH_ONLY
+from brainage.report.page_html import COLOURS, TINTS
 from brainage.types import Volume
 
 DAY = date(2026, 1, 2)
@@ -88,7 +89,7 @@ def test_warnings_come_before_the_result():
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ({"ood_percentile": 99.5}, "unlike"),
+        ({"ood_percentile": 99.0}, "unlike the training scans, 99 % of"),
         ({"age_years": 15.0}, "outside the training ages"),
         ({"model": replace(MODEL, facts={"cohort": {"synthetic": True}})}, "synthetic phantoms"),
         ({"reasons": tuple("abcdef")}, "and 2 more"),
@@ -153,6 +154,17 @@ def test_page_asks_no_other_host_and_every_picture_has_words():
     assert "http://" not in page and "https://" not in page
 
 
+@pytest.mark.parametrize("kind", list(COLOURS))
+def test_verdict_can_be_read_by_eyes_that_see_little_contrast(kind):
+    def luminance(colour):
+        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    # WCAG 2.2, success criterion 1.4.3.
+    assert (luminance(TINTS[kind]) + 0.05) / (luminance(COLOURS[kind]) + 0.05) >= 4.5
+
+
 def test_json_holds_the_numbers_and_null_for_the_unknown():
     values = json.loads(render_json(build_report(findings(), made_on=DAY)))
     result = values["result"]
@@ -161,6 +173,23 @@ def test_json_holds_the_numbers_and_null_for_the_unknown():
     assert result["brain_age_gap_corrected_years"] is None
     assert values["model"]["weights_sha256"] == "ab" * 32 and values["notice"] == RESEARCH_ONLY
     assert values["made_on"] == "2026-01-02"
+
+
+def test_scan_unlike_the_training_scans_is_warned_of_first_in_every_file():
+    unlike = findings(verdict="flagged", reasons=("noise is high",), ood_percentile=100.0)
+    report = build_report(unlike)
+    assert "all of held-out ones" in report.warnings[0] and report.warnings[1] == "noise is high"
+    page, values = render_html(report), json.loads(render_json(report))
+    assert page.index("unlike the training scans") < page.index("noise is high")
+    assert page.index("noise is high") < page.index("57.0 years")
+    assert values["warnings"] == list(report.warnings)
+    assert values["quality"]["reasons"] == ["noise is high"]
+
+
+def test_share_of_more_usual_scans_is_not_rounded_up_to_what_would_be_warned_of():
+    report = build_report(findings(ood_percentile=98.9))
+    assert report.warnings == ()
+    assert [row.value for row in report.checks if "Unlike" in row.name] == ["98 %"]
 
 
 def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from brainage.data.cohort import Cohort
 from brainage.data.splits import Split
 from brainage.errors import ConfigError
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.networks import build_stages
 from brainage.training.run import PreparedCohort
 from pipelines.speed import race
@@ -114,7 +115,9 @@ def test_every_plan_loads_and_its_networks_fit_their_volumes(name, quick):
         config = race.with_changes(plan.config, changes)
         for line in plan.entrants:
             if line.schedule in race.lap.SCHEDULES:
-                config_of(line.to_spec(), Track(config))
+                made = config_of(line.to_spec(), Track(config))
+                local = METHOD_RULES[line.method].hidden_loss is not None
+                assert local or made.learning.freeze_after is None
 
 
 @pytest.mark.parametrize(
