@@ -199,7 +199,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     for name in NUMBERS:
         if name not in table:
             continue
-        numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
+        # As text: whole numbers of hundreds of digits are objects, which have no floats.
+        texts = table[name].astype(str)
+        numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
         if (~np.isfinite(numbers) & table[name].notna()).any():
             raise CohortError(str(path), f"column {name} holds what is not a number.")
         _check_range(numbers, name, path)

@@ -272,10 +272,12 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     )
     ready = PreparedCohort(cohort, scans.arrays, synthetic=True)
     split = make_split(cohort, config.split)
-    table = train_run(ready, split, config, device=CPU).predictions
+    runs = [with_changes(config, {"seed": seed}) for seed in range(3)]
+    tables = [train_run(ready, split, run, device=CPU).predictions for run in runs]
     constant = fit_baselines(ready, split, config)["constant"]
-    error = (table["predicted_age_years"] - table["age_years"]).abs().mean()
-    assert error < 0.5 * np.abs(constant - table["age_years"]).mean()
+    errors = [(table["predicted_age_years"] - table["age_years"]).abs().mean() for table in tables]
+    # Of three seeds, since one of them may have bad luck.
+    assert np.mean(errors) < 0.5 * np.abs(constant - tables[0]["age_years"]).mean()
 
 
 def test_killed_training_resumes_to_the_same_weights(phantom_cohort, tmp_path):

@@ -82,7 +82,8 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     import statsmodels.api as sm
 
     check_columns(table, ("age_years", measure), "groups")
-    values = pd.to_numeric(table[measure], errors="coerce").to_numpy(np.float64)
+    texts = table[measure].astype(str)  # whole numbers of hundreds of digits have no floats
+    values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
     known = np.isfinite(values) & table["age_years"].notna().to_numpy()
     values, group, rows = values[known], cases[known], table[known]
     n_cases, n_controls = int(group.sum()), int((~group).sum())
