@@ -107,6 +107,7 @@ def test_browser_without_webgl_gets_a_simpler_viewer(browser, server):
 
 
 def test_scan_is_examined_by_keyboard_alone(page):
+    page.get_by_role("button", name="Try the built-in sample").wait_for()
     for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.innerText").strip().endswith("sample"):
