@@ -178,5 +178,12 @@ def derive_seed(seed: int, *labels: str | int) -> int:
 def seeded(seed: int, *labels: str | int) -> Iterator[None]:
     """Run with torch's generator at a derived seed; restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, *labels))
+        _seed_generators(derive_seed(seed, *labels))
         yield
+
+
+def _seed_generators(seed: int) -> None:
+    """`torch.manual_seed` of what is in use; it keeps a stack trace for each device that is not."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
