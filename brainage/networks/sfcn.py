@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 
@@ -19,8 +20,11 @@ def build_stages(
     width = in_channels
     *reducing, last = channels
     for number, out_channels in enumerate(reducing, start=1):
+        convolution = nn.Conv3d(width, out_channels, 3, padding=1)
+        # Channels beside each other in memory: pooling is faster on a CPU.
+        convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         stages[f"conv{number}"] = nn.Sequential(
-            nn.Conv3d(width, out_channels, 3, padding=1),
+            convolution,
             nn.BatchNorm3d(out_channels),
             nn.MaxPool3d(2),
             nn.ReLU(),
