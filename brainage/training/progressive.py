@@ -90,6 +90,7 @@ class ProgressiveTrainer(Trainer):
     def _batches(self, epoch: int, loader: Loader) -> Loader:
         """Frozen blocks' stored outputs; the first block sees scans augmented anew each time."""
         turn = self._active()
+        self.learners = range(turn.block_index, turn.block_index + 1)
         if epoch == turn.first_epoch and turn.block_index > 0:
             self._freeze(turn.block_index - 1)
         if turn.block_index == 0:

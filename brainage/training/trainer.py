@@ -121,6 +121,7 @@ class Trainer:
             recomputes=self.training.recompute,
         )
         self.optimizers = [self._build_optimizer(block) for block in model.blocks]
+        self.learners = range(len(model))  # blocks that a step may change
         self.averaged = self._build_average()
         self.waited = Waited()
         self.history: list[EpochRecord] = []
@@ -201,15 +202,14 @@ class Trainer:
         return sum(losses) / len(losses)
 
     def train_step(self, batch: Batch) -> float:
-        """One step of all optimizers on one batch; returns the sum of the blocks' losses."""
+        """One step of the learners' optimizers on one batch; returns the sum of the blocks' losses."""
         inputs, target = self._load(batch)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad()
         with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
             result = self._learn(inputs, target)
         self._check_finite(result, batch)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        for block_index in self.learners:
+            self.optimizers[block_index].step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         return float(sum(result.losses))
@@ -246,7 +246,7 @@ class Trainer:
         """Refuse the step before any optimizer has moved; clips the gradients on the way."""
         bound = self.training.max_gradient_norm or math.inf
         norms = [
-            nn.utils.clip_grad_norm_(list(block.parameters()), bound) for block in self.model.blocks
+            nn.utils.clip_grad_norm_(list(self.model[k].parameters()), bound) for k in self.learners
         ]
         if all(math.isfinite(float(value)) for value in (*result.losses, *norms)):
             return
