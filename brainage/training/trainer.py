@@ -202,7 +202,7 @@ class Trainer:
         return sum(losses) / len(losses)
 
     def train_step(self, batch: Batch) -> float:
-        """One step of the learners' optimizers on one batch; returns the sum of the blocks' losses."""
+        """One step of all learners on one batch; returns the sum of the blocks' losses."""
         inputs, target = self._load(batch)
         self.model.zero_grad()
         with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
