@@ -161,6 +161,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
         file(lambda: packed(nifti() + bytes(2**20 + 1)), "a.nii.gz"),
         f"the file holds far more than the 3960 bytes its header declares. {AGAIN}",
     ),
+    "holds too much, unpacked": (
+        file(lambda: nifti() + bytes(2**20 + 100)),
+        f"the file holds far more than the 3960 bytes its header declares. {AGAIN}",
+    ),
     "gzip": (
         file(lambda: packed(nifti())[:-8], "a.nii.gz"),
         "the gzip stream is damaged (Compressed file ended before the end-of-stream marker was "
