@@ -47,8 +47,6 @@ TESTS = {
         f"tests/unit/preprocessing/test_{name}.py" for name in ("measures", "quality")
     ),
 }
-# Drawing: a mutant there moves a label or changes a colour. Streams: they need a GPU.
-LEFT_OUT = ("*figure*.py", "*canvas.py", "*maps.py", "*streams.py")
 HEAD = (
     "| package | seed | mutants | sample | noticed | survived | no test | score %, 95 % CI |",
     "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -104,7 +102,6 @@ def package_mutants(
         name: code
         for module, results in modules.items()
         if any(fnmatch(module, pattern) for pattern in PACKAGES[package])
-        and not any(fnmatch(module, pattern) for pattern in LEFT_OUT)
         for name, code in results.items()
     }
 
