@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
+from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.lfnn.losses import AgeBins, ClassTarget
 from brainage.lfnn.methods.dfa import Feedback
 from brainage.lfnn.methods.predsim import similarity_matrix, target_similarity
-from brainage.lfnn.step import StepSettings
+from brainage.lfnn.rules import METHOD_RULES
+from brainage.lfnn.step import AidRequest, StepSettings
 
 
 def test_feature_maps_are_compared_by_how_much_each_channel_varies():
@@ -20,6 +23,24 @@ def test_feature_maps_are_compared_by_how_much_each_channel_varies():
     torch.testing.assert_close(
         similarity_matrix(single), functional_cosines(flat - flat.mean(dim=1, keepdim=True))
     )
+
+
+def test_tokens_are_compared_by_how_much_each_of_their_channels_varies_over_them():
+    torch.manual_seed(0)
+    rule, features, labels = (
+        METHOD_RULES["predsim"],
+        torch.randn(4, 6, 5),
+        torch.tensor([0, 1, 1, 2]),
+    )
+    block = LocalBlock(nn.Sequential(), None, rule.build_aid(AidRequest((6, 5), 3, 1.0)))
+    outputs, settings = torch.randn(4, 2, 3), StepSettings(ClassTarget(3))
+    found = rule.hidden_loss(BlockStack([block]), 0, outputs, labels, settings, features)
+    deviations = (features @ block.aid.weight.T).std(dim=1)
+    similarity = functional_cosines(deviations - deviations.mean(dim=1, keepdim=True))
+    wanted = target_similarity(labels, settings, similarity)
+    prediction = settings.target.loss(outputs, labels).mean()
+    matching = (similarity - wanted).square().mean()
+    torch.testing.assert_close(found, 0.01 * prediction + 0.99 * matching)
 
 
 def functional_cosines(rows: torch.Tensor) -> torch.Tensor:
@@ -54,6 +75,13 @@ def test_feedback_keeps_the_length_of_the_error_in_expectation():
     given = feedback(error)
     assert given.shape == (3, 8, 5, 5) and given.dtype == torch.float64
     torch.testing.assert_close(given[1, 2, 3, 4], error[1] @ feedback.weight[:, 2, 3, 4].double())
+
+
+def test_spreads_of_several_distributions_are_their_own():
+    bins = AgeBins(20.0, 80.0, 3)
+    outputs = torch.tensor([[[0.0, -50, 0], [-50, 0, 0]], [[0, 0, 0], [-50, 0, -50]]]).double()
+    expected = torch.tensor([[30.0, 15.0], [30 * (2 / 3) ** 0.5, 0.0]]).double()
+    torch.testing.assert_close(bins.spread(outputs), expected, atol=1e-6, rtol=0)
 
 
 def test_the_median_lies_within_its_bin_by_a_straight_line():
