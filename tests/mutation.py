@@ -5,7 +5,8 @@
 mutmut makes the mutants and runs, for each, the tests that reach the changed function. Of each
 package a sample is drawn from the seed; results are kept under ``mutants/`` and the table is
 written with 95 % Clopper-Pearson intervals. ``--sample 0`` runs all of them (hours). A run that was
-cut short goes on; delete ``mutants/`` after tests have changed.
+cut short goes on; delete ``mutants/`` after tests have changed. Rows of other packages and seeds
+that the page has already are kept.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from tests.pages import write_below_mark
+from tests.pages import MARK, write_below_mark
 
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
@@ -46,8 +47,10 @@ TESTS = {
         f"tests/unit/preprocessing/test_{name}.py" for name in ("measures", "quality")
     ),
 }
-# Drawing: a mutant there moves a label or changes a colour. Streams: they need a GPU.
-LEFT_OUT = ("*figure*.py", "*canvas.py", "*maps.py", "*streams.py")
+HEAD = (
+    "| package | seed | mutants | sample | noticed | survived | no test | score %, 95 % CI |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+)
 NOTICED = ("killed", "timeout", "segfault", "suspicious")
 PATIENCE_S = 900
 
@@ -99,7 +102,6 @@ def package_mutants(
         name: code
         for module, results in modules.items()
         if any(fnmatch(module, pattern) for pattern in PACKAGES[package])
-        and not any(fnmatch(module, pattern) for pattern in LEFT_OUT)
         for name, code in results.items()
     }
 
@@ -130,9 +132,9 @@ def run_mutants(names: Sequence[str]) -> None:
 
 
 def score_rows(
-    chosen: dict[str, list[str]], modules: dict[str, dict[str, int | None]]
+    chosen: dict[str, list[str]], modules: dict[str, dict[str, int | None]], seed: int
 ) -> list[str]:
-    """A row a package: mutants, sample, noticed, survived, untested, score with its interval."""
+    """A row a package: seed, mutants, sample, noticed, survived, untested, score and interval."""
     from mutmut.stats import status_by_exit_code
     from scipy import stats
 
@@ -143,12 +145,25 @@ def score_rows(
         noticed = sum(state in NOTICED for state in states)
         exact = stats.binomtest(noticed, len(states)).proportion_ci(method="exact")
         rows.append(
-            f"| {package} | {len(results)} | {len(states)} | {noticed} "
+            f"| {package} | {seed} | {len(results)} | {len(states)} | {noticed} "
             f"| {states.count('survived')} | {states.count('no tests')} "
             f"| {100 * noticed / len(states):.0f} "
             f"({100 * exact.low:.0f}–{100 * exact.high:.0f}) |"
         )
     return rows
+
+
+def join(page: Path | None, rows: Sequence[str]) -> list[str]:
+    """Rows of this run and those of other packages and seeds that the page holds already."""
+    text = page.read_text(encoding="utf-8") if page is not None and page.exists() else ""
+    cells = [line.split(" | ") for line in (*text.partition(MARK)[2].splitlines(), *rows)]
+    order = list(PACKAGES)
+    by_run = {
+        (order.index(row[0][2:]), int(row[1])): " | ".join(row)
+        for row in cells
+        if row[0][2:] in order and len(row) == HEAD[0].count(" | ") + 1
+    }
+    return [by_run[run] for run in sorted(by_run)]
 
 
 def main() -> None:
@@ -175,11 +190,10 @@ def main() -> None:
             run_mutants(left)
     results = read_results()
     lines = [
-        f"`python -m tests.mutation --sample {options.sample} --seed {options.seed}`",
+        f"`python -m tests.mutation --only PACKAGE --sample {options.sample} --seed SEED`",
         "",
-        "| package | mutants | sample | noticed | survived | no test | score %, 95 % CI |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *score_rows(chosen, results),
+        *HEAD,
+        *join(options.report, score_rows(chosen, results, options.seed)),
     ]
     text = "\n".join(lines) + "\n"
     if options.report is not None:

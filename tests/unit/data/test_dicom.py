@@ -1,7 +1,9 @@
 """DICOM in: the right series or a clear reason, and never a word of the patient."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -210,3 +212,34 @@ def test_dcm2niix_that_fails_or_hangs_is_one_line(tmp_path, monkeypatch):
 )
 def test_dicom_age_strings(text, years):
     assert parse_age_string(text) == (years if years is None else pytest.approx(years))
+
+
+@pytest.mark.parametrize(
+    ("slices", "message"),
+    [
+        ([], "dcm2niix made 0 volumes of series"),
+        ([26, 26], "dcm2niix made 2 volumes of series"),
+        ([13], "dcm2niix made a volume of shape (24, 28, 13) of series"),
+    ],
+)
+def test_what_dcm2niix_did_not_make_of_a_series_is_not_taken(
+    slices: list[int], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(arguments: list[str], folder: Path, where: str) -> None:
+        for number, count in enumerate(slices):
+            image = nib.Nifti1Image(HEAD.data[:, :, :count], HEAD.affine)
+            nib.save(image, folder / "out" / f"{number}.nii")
+
+    write_series(tmp_path, HEAD)
+    monkeypatch.setattr(dicom_convert, "_run", convert)
+    assert message in refusal(tmp_path)
+
+
+def test_a_file_system_without_links_gets_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, HEAD)
+    monkeypatch.setattr(Path, "symlink_to", Mock(side_effect=OSError(95, "not supported")))
+    assert np.array_equal(open_scan(tmp_path).data, HEAD.data)
+    monkeypatch.setattr("shutil.copyfile", Mock(side_effect=OSError(28, "No space left on device")))
+    assert "cannot be read (No space left on device)" in refusal(tmp_path)

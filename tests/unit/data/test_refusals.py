@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -161,6 +162,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
         file(lambda: packed(nifti() + bytes(2**20 + 1)), "a.nii.gz"),
         f"the file holds far more than the 3960 bytes its header declares. {AGAIN}",
     ),
+    "holds too much, unpacked": (
+        file(lambda: nifti() + bytes(2**20 + 100)),
+        f"the file holds far more than the 3960 bytes its header declares. {AGAIN}",
+    ),
     "gzip": (
         file(lambda: packed(nifti())[:-8], "a.nii.gz"),
         "the gzip stream is damaged (Compressed file ended before the end-of-stream marker was "
@@ -310,3 +315,14 @@ def test_an_intercept_of_one_is_added(tmp_path: Path) -> None:
     (tmp_path / "b.nii").write_bytes(lifted)
     difference = load_volume(tmp_path / "b.nii").data - load_volume(tmp_path / "a.nii").data
     assert (difference == 1).all()
+
+
+def test_what_the_system_says_of_a_failing_disk_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.nii").write_bytes(nifti())
+    for error in (OSError(5, "Input/output error"), OSError("Input/output error")):
+        monkeypatch.setattr(Path, "open", Mock(side_effect=error))
+        with pytest.raises(VolumeError) as caught:
+            load_volume(tmp_path / "a.nii", "sub-1")
+        assert str(caught.value) == "sub-1: cannot be read (Input/output error)."

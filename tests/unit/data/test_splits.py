@@ -202,6 +202,8 @@ def test_a_leaking_split_is_found(parts, message: str) -> None:
 
 def test_ids_are_hashed_one_by_one() -> None:
     assert hash_ids(["a", "é"]) == [hashlib.sha256(t.encode()).hexdigest() for t in ("a", "é")]
+    # A name of a file whose bytes are no text.
+    assert hash_ids(["\udce9"]) == [hashlib.sha256(b"\xe9").hexdigest()]
 
 
 def test_a_hundred_thousand_scans_are_split() -> None:

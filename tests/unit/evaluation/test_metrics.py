@@ -148,3 +148,12 @@ def test_constant_predictor_has_the_smallest_mae_of_all_constants():
     ages = np.array([20.0, 21.0, 25.0, 60.0, 90.0])
     best = np.abs(ages - constant_predictor(ages, 5)).mean()
     assert best <= min(np.abs(ages - constant).mean() for constant in np.linspace(20, 90, 141))
+
+
+def test_subgroups_intervals_follow_the_seed():
+    error = np.random.default_rng(0).normal(0, 5, 30)
+    table = pd.DataFrame({"age_years": 52.0, "predicted_age_years": 52.0 + error, "sex": "F"})
+    found = subgroup_metrics(table, seed=3, bootstrap=50).iloc[0]
+    expected = age_metrics(np.full(30, 52.0), 52.0 + error, seed=3, bootstrap=50)
+    assert found["mae_ci_low"] == expected["mae_ci_low"]
+    assert found["mae_ci_high"] == expected["mae_ci_high"]

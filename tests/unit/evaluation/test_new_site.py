@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from brainage.errors import ShapeError
 from brainage.evaluation.new_site import calibration_gain
 
 
@@ -29,3 +30,43 @@ def test_second_scans_are_no_further_people() -> None:
     age, predicted = people(3.0, n=60)
     subjects = [str(n // 2) for n in range(60)]
     assert calibration_gain(age, predicted, subject_ids=subjects) is None
+
+
+@pytest.mark.parametrize("kind", ["absolute", "normalised"])
+def test_intervals_come_from_the_controls_residuals_around_each_others_mean(kind: str) -> None:
+    age, predicted = people(offset=4.0)
+    spread = np.linspace(1.0, 9.0, 60)
+    predicted = age + (predicted - age) * spread
+    rng, errors, covered = np.random.default_rng(3), [], []
+    width = spread if kind == "normalised" else np.ones(60)
+    for _ in range(500):
+        order = rng.permutation(60)
+        own, rest = order[:20], order[20:]
+        gap = predicted - age
+        offset = gap[own].mean()
+        scores = np.sort(np.abs(gap[own] - offset) * 20 / 19 / width[own])
+        reach = scores[18] * width[rest]  # the 19th of 20: ⌈0.9 · 21⌉
+        errors.append(np.abs(gap[rest] - offset).mean())
+        covered.append((np.abs(gap[rest] - offset) <= reach).mean())
+    gain = calibration_gain(age, predicted, spread, kind=kind, seed=3)
+    assert gain is not None and (gain["controls"], gain["draws"]) == (20, 500)
+    assert gain["mae_years"] == pytest.approx(np.mean(errors))
+    assert gain["coverage"] == pytest.approx(np.mean(covered), abs=1e-3)
+    low, high = np.percentile(errors, [2.5, 97.5])
+    assert (gain["mae_range_low"], gain["mae_range_high"]) == pytest.approx((low, high))
+
+
+def test_an_age_on_the_edge_of_its_interval_is_inside() -> None:
+    age = np.arange(20.0, 80.0)
+    gain = calibration_gain(age, age)
+    assert gain is not None and (gain["mae_years"], gain["coverage"]) == (0.0, 1.0)
+
+
+def test_without_a_spread_intervals_have_one_width_and_arrays_must_fit() -> None:
+    age, predicted = people(4.0, n=40)
+    plain = calibration_gain(age, predicted, np.ones(40), kind="absolute")
+    assert plain is not None and plain == calibration_gain(age, predicted, kind="normalised")
+    with pytest.raises(ShapeError) as caught:
+        calibration_gain(age, predicted[:9])
+    expected = "expected four arrays (N,), got [(40,), (9,), (40,), (40,)]."
+    assert str(caught.value) == f"calibration gain: {expected}"

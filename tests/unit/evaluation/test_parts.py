@@ -151,11 +151,15 @@ def test_baselines_search_what_their_description_says() -> None:
         "1**2 * DotProduct(sigma_0=0.1) + 1**2 * RBF(length_scale=1) + WhiteKernel(noise_level=0.1)"
     )
     assert process.normalize_y and process.random_state == 5
+    for make in (baselines._ridge, baselines._svr, baselines._gaussian_process):
+        assert make(subjects, 3, 100, 5)[0].random_state == 5
     volumes = baselines._volume_ridge(subjects, 0)
     np.testing.assert_allclose(volumes[-1].alphas, np.logspace(-3, 3, 13))
     assert volumes[-1].scoring == baselines._SCORING and len(volumes[-1].cv) == 3
     # Three volumes, their squares and products, no constant.
-    assert volumes[:-1].fit_transform(np.random.default_rng(0).normal(size=(9, 3))).shape == (9, 9)
+    columns = volumes[:-1].fit_transform(np.random.default_rng(0).normal(2, 3, size=(9, 3)))
+    assert columns.shape == (9, 9)
+    np.testing.assert_allclose([columns.mean(0), columns.std(0)], [[0] * 9, [1] * 9], atol=1e-12)
 
 
 def test_the_scale_of_kernels_is_the_root_of_the_number_of_features() -> None:

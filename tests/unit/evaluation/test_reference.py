@@ -45,6 +45,13 @@ def test_points_lie_in_the_cells_of_their_people():
     assert ((reference.brain_age_gap_years > -4) & (reference.brain_age_gap_years < -2)).all()
 
 
+def test_points_of_a_cell_are_those_of_the_golden_lattice():
+    points = counted(np.full(3, 52.4), np.full(3, -3.3)).points
+    np.testing.assert_allclose(points[:, 0], 50 + 5 * np.array([1, 3, 5]) / 6)
+    shares = [0.5, 0.618034 + 0.5 - 1, 2 * 0.618034 + 0.5 - 1]
+    np.testing.assert_allclose(points[:, 1], -4 + 2 * np.array(shares), atol=1e-5)
+
+
 def test_people_of_ninety_and_more_are_left_out_and_a_person_counts_once():
     table = people(4).assign(age_years=[89.9, 90.0, 50.0, 50.0], subject_id=["a", "b", "c", "c"])
     assert make_reference(table, "held_out").cells[:, [0, 2]].tolist() == [[50, 1], [85, 1]]

@@ -13,6 +13,7 @@ from brainage.lfnn.blocks import (
     check_starts,
     choose_starts,
     measure_costs,
+    measure_shape,
     split,
 )
 from brainage.lfnn.workers import WorkerHead
@@ -75,10 +76,47 @@ def test_stack_output_is_that_of_the_uncut_network():
     torch.testing.assert_close(stack(inputs), stack.read_out(1, uncut(inputs)).squeeze(1))
 
 
-def test_too_small_input_is_refused():
-    stages = {"s": nn.Conv3d(1, 1, 6)}
-    with pytest.raises(ConfigError, match="too small"):
-        build_stack(stages, ["s"], (1, 4, 4, 4), lambda *a: (None, None))
+class Fussy(nn.Module):
+    def forward(self, features):
+        raise RuntimeError("x" * 200 + "\nsecond line")
+
+
+def test_too_small_input_is_refused_and_the_network_stays_in_its_mode():
+    stage = nn.Sequential(nn.Dropout(1.0), Fussy())
+    for training in (True, False):
+        with pytest.raises(ConfigError) as caught:
+            measure_shape(stage.train(training), (1, 4, 4))
+        assert stage.training == training
+    assert str(caught.value) == (
+        "network.name: an input of shape (1, 4, 4) is too small for the network. "
+        f"Use a larger shape, or a network with fewer reductions ({'x' * 120})."
+    )
+    norm = nn.BatchNorm1d(3)
+    assert measure_shape(norm, (3,)) == (3,) and norm.num_batches_tracked == 0 and norm.training
+
+
+def test_refusals_of_cuts_say():
+    stages = {"a": nn.Identity(), "b": nn.Identity()}
+    with pytest.raises(ConfigError) as caught:
+        check_starts(["x"], stages)
+    assert str(caught.value) == "learning.cuts: no stage is called 'x'. Stages: a, b."
+    with pytest.raises(ConfigError) as caught:
+        split(stages, (1, 2, 2), blocks=3)
+    assert str(caught.value) == (
+        "learning.blocks: 3 blocks do not fit a network of 2 stages. Use 1 to 2."
+    )
+
+
+def test_a_stage_costs_something_and_is_measured_in_evaluation_mode():
+    norm = nn.BatchNorm2d(3)
+    costs = measure_costs({"norm": norm, "pool": nn.AdaptiveAvgPool2d(1)}, (3, 4, 4))
+    assert costs["time"] == {"norm": 1, "pool": 1} and costs["memory"] == {"norm": 48, "pool": 3}
+    assert costs["parameters"] == {"norm": 6, "pool": 0}
+    assert norm.training and norm.num_batches_tracked == 0 and not norm._forward_hooks
+
+
+def test_equal_cuts_are_made_early():
+    assert choose_starts({"a": 1, "b": 1, "c": 1}, 2) == ["a", "b"]
 
 
 def make_stages() -> dict[str, nn.Module]:
@@ -102,6 +140,9 @@ def test_the_cut_shares_out_what_is_asked_for(cut_by, starts):
 def test_shares_of_the_blocks_add_up_to_the_network():
     rows = block_shares(make_stages(), ["wide", "full"], (1, 8, 8))
     assert [row["stages"] for row in rows] == ["wide … pool", "full"]
+    assert [row["block"] for row in rows] == [0, 1]
+    weights = [104 + 20 + 20, 16 * 64 + 64]
+    assert [row["parameters"] for row in rows] == [n / sum(weights) for n in weights]
     for measure in ("time", "memory", "parameters"):
         assert sum(row[measure] for row in rows) == pytest.approx(1.0)
 

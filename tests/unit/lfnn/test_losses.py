@@ -85,6 +85,13 @@ def test_scores_are_errors_in_years_or_right_classes():
     assert right.tolist() == [1.0, 0.0] and right.dtype == torch.float32
 
 
+def test_predictions_keep_every_axis_but_the_last():
+    outputs = torch.tensor([[[0.0, 1.0, 0.0], [2.0, 1.0, 0.0]]])
+    assert ClassTarget(3).predict(outputs).tolist() == [[1, 0]]
+    years = AgeBins(20.0, 80.0, 3).predict(torch.tensor([[[50.0, 0, 0], [0, 0, 50.0]]]))
+    torch.testing.assert_close(years, torch.tensor([[20.0, 80.0]]))
+
+
 @pytest.mark.parametrize("width", [2, 16, 17, 40])
 def test_softmax_of_any_width_is_over_the_classes(width):
     outputs = random_outputs(width=width)

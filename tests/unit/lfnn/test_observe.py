@@ -104,3 +104,28 @@ def test_outputs_without_a_constant_part_vary_fully_at_any_scale() -> None:
 def test_pairs_that_do_not_exist_are_nan() -> None:
     found = feature_diversity(torch.randn(4, 3, 2), torch.ones(3, dtype=torch.bool))
     assert math.isnan(found.leader_follower_cosine) and math.isnan(found.follower_variance)
+
+
+def test_distance_is_counted_in_both_lengths_and_variance_as_a_share_of_the_mean_square() -> None:
+    outputs = torch.tensor([[[2.0, 0.0], [-1.0, 0.0]], [[4.0, 0.0], [-3.0, 0.0]]])
+    found = feature_diversity(outputs, torch.tensor([True, False]))
+    assert found.leader_follower_cosine == -1.0 and found.leader_follower_distance == 1.0
+    # Means of squares 10 and 5 in the first class, variances 1 and 1; the second class is silent.
+    assert found.leader_variance == pytest.approx(0.5 * 1 / 10)
+    assert found.follower_variance == pytest.approx(0.5 * 1 / 5)
+    assert math.isnan(found.followers_cosine) and math.isnan(found.followers_distance)
+
+
+def test_silent_workers_are_no_way_from_each_other() -> None:
+    found = feature_diversity(torch.zeros(2, 3, 2), torch.tensor([True, False, False]))
+    assert found.leader_follower_distance == found.followers_distance == 0.0
+    assert found.leader_follower_cosine == found.leader_variance == 0.0
+
+
+def test_refusals_name_what_does_not_fit() -> None:
+    with pytest.raises(ShapeError) as caught:
+        keep_workers(torch.ones(2, 6), torch.ones(4, dtype=torch.bool))
+    assert str(caught.value) == "features: 6 channels cannot be dealt evenly to 4 workers."
+    with pytest.raises(ShapeError) as caught:
+        predict_with(make_stack(), torch.randn(4, 5), [])
+    assert str(caught.value) == "kept: expected 1 masks, got 0."

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from torch import nn
 
 from brainage.errors import ConfigError
-from brainage.lfnn.blocks import cut_evenly
+from brainage.lfnn import profile
+from brainage.lfnn.blocks import BlockStack, LocalBlock, cut_evenly
+from brainage.lfnn.losses import ClassTarget
 from brainage.lfnn.profile import (
     StageTimes,
     backpropagation_s,
@@ -12,6 +15,7 @@ from brainage.lfnn.profile import (
     join_stages,
     profile_stages,
 )
+from brainage.lfnn.workers import WorkerHead
 from brainage.model import build_model, build_target
 from tests.small import make_config, random_batch
 
@@ -70,3 +74,45 @@ def test_profile_times_every_stage_and_leaves_no_gradient():
     assert [s.output_elements for s in stages] == [4 * 4 * 512, 4 * 8 * 64, 4 * 8 * 8]
     assert all(p.grad is None for p in stack.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_a_profile_holds_medians_of_all_passes_but_the_first(monkeypatch):
+    stack = build_model(make_config("cnn3d_light"))
+    rows = [(99.0,) * 5, (3.0, 4, 9, 1, 2), (1.0, 8, 9, 5, 2), (2.0, 6, 5, 3, 2)] * 3
+    given = iter(rows)
+    monkeypatch.setattr(profile, "_time_stage", lambda *_: next(given))
+    stages = profile_stages(stack.eval(), torch.zeros(2, 1, 16, 16, 16), None, None, repeats=3)
+    expected = [("0", 2.0, 6, 0.0, 3, 2), ("1", 2.0, 6, 3, 3, 2), ("2", 2.0, 6, 3, 3, 2)]
+    assert [tuple(vars(s).values())[:6] for s in stages] == expected
+    assert [s.parameters for s in stages] == [
+        sum(p.numel() for p in block.body.parameters()) for block in stack.blocks
+    ]
+    given = iter([(1.0, 5, 4, 1, 1)] * 18)
+    slower = profile_stages(stack, torch.zeros(2, 1, 16, 16, 16), None, None)
+    assert [s.input_gradient_s for s in slower] == [0.0] * 3 and stack.training
+    assert next(given, None) is None
+
+
+def test_each_part_of_a_stage_is_timed_once_and_what_it_lacks_costs_nothing(monkeypatch):
+    clock, learnt = iter(range(1, 99)), []
+
+    def timed(work):
+        return work(), next(clock)
+
+    monkeypatch.setattr(profile, "timed", timed)
+    bodies = [nn.Sequential(nn.Identity()), nn.Sequential(nn.Linear(4, 4))]
+    stack = BlockStack([LocalBlock(b, WorkerHead((4,), 2, norm="none")) for b in bodies])
+    for block in stack.blocks:
+        block.head.weight.register_hook(learnt.append)
+    weights = bodies[1][0].weight.detach().clone()
+    inputs, labels = torch.randn(3, 4), torch.tensor([0, 1, 1])
+    assert profile._time_stage(stack, 0, inputs, labels, ClassTarget(2)) == (1, 0.0, 2, 3, 0.0)
+    assert profile._time_stage(stack, 1, inputs, labels, ClassTarget(2)) == (4, 5, 6, 7, 8)
+    assert len(learnt) == 2 and all(p.grad is None for p in stack.parameters())
+    torch.testing.assert_close(bodies[1][0].weight, weights, atol=1e-9, rtol=0)
+
+
+def test_work_is_timed_from_its_start_to_its_end(monkeypatch):
+    clock = iter([2.0, 7.5])
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: next(clock))
+    assert profile.timed(lambda: "done") == ("done", 5.5)

@@ -185,6 +185,7 @@ def test_adaptive_leadership_uses_its_own_fraction_and_keeps_it():
     adaptive = replace(SETTINGS, leader_fraction="auto")
     RULES["lfnn_l"](stack, make_inputs(), LABELS, adaptive)
     assert isinstance(stack[0].aid, AdaptiveLeadership) and stack[2].aid is None
+    assert make_stack("lfnn_l", 0.5)[0].aid is None
     hidden = TARGET.loss(forward_by_hand(stack, detach=True)[0], LABELS)
     expected = 0.99 + 0.01 * indistinguishable_share(hidden)
     assert float(stack.state_dict()["blocks.0.aid.leader_fraction"]) == pytest.approx(expected)

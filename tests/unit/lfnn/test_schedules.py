@@ -49,6 +49,14 @@ def test_a_stalled_block_anneals_at_once_and_its_epochs_are_saved():
     assert current_turn([*losses, 1.0, 1.0, 1.0, 1.0, 1.0], [10, 4], rule) == Turn(1, 10, 13, 2)
 
 
+def test_a_loss_that_stalls_only_while_the_rate_falls_leaves_the_turn_as_long_as_it_was():
+    rule, losses = Convergence(2), [5.0, 4.0, 3.0, 2.0, 1.0]  # the rate is held for 5 of 10
+    for later in ([1.1, 1.2], [1.1, 1.2, 1.3]):
+        assert current_turn([*losses, *later], [10, 4], rule) == Turn(0, 1, 10, 5)
+    second = [*losses, *[0.0] * 5, 3.0, 3.1, 3.2]  # of a held 4: its first epoch is its best
+    assert current_turn(second, [10, 8], rule) == Turn(1, 11, 17, 3)
+
+
 def test_small_improvements_do_not_count():
     losses = [1.0, 0.99, 0.98, 0.5]
     assert Convergence(2, 0.05).stalls_at(losses) == 3
@@ -96,6 +104,7 @@ def test_leadership_counts_who_cannot_be_told_from_the_best():
     assert indistinguishable_share(torch.tensor([[0.0, -0.5], [0, 2.5]])) == 1.0
     assert indistinguishable_share(torch.tensor([[0.0, 9.0]])) == 1.0
     leadership = AdaptiveLeadership()
+    assert leadership.leader_fraction.dtype == torch.float64 and leadership.leader_fraction == 1
     assert leadership.update(torch.tensor([[0.0, 9], [0, 9]])) == pytest.approx(0.995)
     assert leadership.update(torch.tensor([[0.0, 9], [0, 9]])) == pytest.approx(0.99005)
 

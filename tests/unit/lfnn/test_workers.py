@@ -82,3 +82,73 @@ def test_class_token_is_read_alone():
     head(features).sum().backward()
     touched = features.grad.abs().amax(dim=(0, 2)) > 0
     assert touched.tolist() == [True, False, False, False, False]
+
+
+def test_weights_start_uniform_within_one_over_the_root_of_what_a_worker_reads():
+    torch.manual_seed(0)
+    for reads, bound in (("all", 1 / 4), ("own", 1 / 2)):
+        head = WorkerHead((16,), 60, workers=4, reads=reads)
+        for values in (head.weight, head.bias):
+            assert -bound <= values.min() < -0.9 * bound and 0.9 * bound < values.max() <= bound
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 6), (3, 4, 6, 4)])
+def test_pooled_maps_are_means_of_cells_channels_slowest(shape):
+    features = torch.randn(2, *shape)
+    coarse = WorkerHead(shape, 5).pool(features)
+    assert coarse.shape == (2, 3 * 2 ** (len(shape) - 1))
+    cell = features[:, 1, :2, :3].reshape(2, -1) if len(shape) == 3 else features[:, 1, :2, :3, :2]
+    torch.testing.assert_close(coarse[:, 2 ** (len(shape) - 1)], cell.reshape(2, -1).mean(1))
+    single = WorkerHead(shape, 5, pool=1).pool(features)
+    torch.testing.assert_close(single, features.flatten(2).mean(2))
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((8, 1, 5), (1, 2)), ((8, 5, 4, 1), (2, 2, 1))])
+def test_a_convolved_head_halves_the_maps_upwards_before_it_pools(shape, grid):
+    head = WorkerHead(shape, 5, workers=2, convolves=True)
+    convolution, norm, gate = head.convolution
+    assert convolution(torch.zeros(1, *shape)).shape[2:] == tuple(-(-n // 2) for n in shape[1:])
+    assert convolution.weight.shape == (8, 8, *[3] * len(grid)) and convolution.bias is None
+    assert norm.num_features == 8 and isinstance(gate, torch.nn.ReLU)
+    assert head.pooled_grid == grid and head.weight.shape == (2, 5, 8 * torch.Size(grid).numel())
+
+
+def test_dropout_and_norm_are_those_that_were_asked_for():
+    head = WorkerHead((8,), 3, norm="layer", dropout=0.25)
+    assert head.dropout.p == 0.25 and head.norm.normalized_shape == (8,)
+    plain = WorkerHead((8,), 3)
+    assert plain.dropout.p == 0.0 and isinstance(plain.norm, torch.nn.BatchNorm1d)
+    dropped = WorkerHead((8,), 3, norm="none", dropout=1.0)
+    torch.testing.assert_close(dropped(torch.randn(2, 8)), dropped.bias.expand(2, 1, 3))
+
+
+REFUSALS = {
+    "native": (
+        lambda: NativeHead((10,), 3, workers=4),
+        "learning.head: native needs 4 workers × 3 outputs = 12 channels, the block has 10. "
+        "Change workers_per_block or the network's width, or use head: linear.",
+    ),
+    "uneven": (
+        lambda: WorkerHead((9,), 3, workers=7, reads="own"),
+        "learning.workers_per_block: 9 channels cannot be dealt evenly to 7 workers. "
+        "Use 3 workers, or worker_reads: all.",
+    ),
+    "few": (
+        lambda: WorkerHead((2,), 3, workers=7, reads="own"),
+        "learning.workers_per_block: 2 channels cannot be dealt evenly to 7 workers. "
+        "Use 2 workers, or worker_reads: all.",
+    ),
+    "tokens": (
+        lambda: WorkerHead((5, 8), 3, convolves=True),
+        "learning.head: conv needs feature maps, the block gives features of shape (5, 8). "
+        "Use head: linear.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_heads_refusal_says(name):
+    make, expected = REFUSALS[name]
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert str(caught.value) == expected

@@ -113,3 +113,30 @@ def test_a_measure_that_is_nearly_always_the_same_does_not_loosen_the_others() -
     limits = derive_limits(scans)
     assert limits["noise"]["high"] == plain
     assert limits["mask_at_border"]["high"] == 0.4
+
+
+def test_a_value_on_its_limit_is_within_it() -> None:
+    limits = load_limits()["raw head"]
+    lenient = SETTINGS.model_copy(update={"min_template_correlation": -1.0})
+    for name, side in (("noise", "high"), ("mask_overlap", "low")):
+        assert judge({**GOOD, name: limits[name][side]}, "raw head", lenient) == ("ok", ())
+    edge = {**GOOD, "mask_overlap": limits["mask_overlap"]["fails_below"]}
+    assert judge(edge, "raw head", lenient)[0] == "flagged"
+
+
+def test_the_factor_is_the_score_of_the_conformal_rank() -> None:
+    noise = np.arange(1.0, 201.0)
+    scores = []
+    for index in range(200):
+        rest = np.delete(noise, index)
+        reach = np.percentile(rest - np.median(rest), 97.5)
+        scores.append((noise[index] - np.median(rest)) / reach)
+    factor = sorted(scores)[192]  # ⌈201 · 0.96⌉ = 193
+    high = derive_limits([{"noise": float(value)} for value in noise])["noise"]["high"]
+    assert high == pytest.approx(100.5 + factor * np.percentile(noise - 100.5, 97.5), rel=1e-9)
+
+
+def test_a_measure_without_reach_is_limited_by_its_extreme_on_the_bad_side() -> None:
+    scans = [{**scan, "sharpness": 0.5} for scan in reference(60)]
+    scans[3]["sharpness"], scans[7]["sharpness"] = 0.2, 0.9
+    assert derive_limits(scans)["sharpness"] == {"median": 0.5, "low": 0.2}
