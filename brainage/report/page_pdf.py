@@ -169,7 +169,7 @@ def _draw_result(canvas: Canvas, report: Report, top: float) -> float:
     canvas.drawString(_MARGIN, top - 34, report.headline)
     _put(canvas, [_paragraph(report.interval, 9, _MUTED)], _MARGIN, top - 39, (62 * mm, 40))
     x, width = _MARGIN + 68 * mm, _INNER - 68 * mm
-    bottom = _put(canvas, [_table(report.results, width, 8.5)], x, top, (width, 90))
+    bottom = _put(canvas, [_table(report.results, width, 8.5)], x, top, (width, 110))
     if report.corrected is not None:
         canvas.setStrokeColor(HexColor("#8c959f"))
         canvas.setDash(2, 2)
