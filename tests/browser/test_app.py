@@ -161,6 +161,19 @@ def test_series_of_a_dicom_zip_can_be_chosen_and_the_best_is_offered_first(page,
     assert not any(secret in page.content() for secret in SECRETS)
 
 
+def test_age_typed_in_stays_with_its_file_while_others_come_and_go(page):
+    files, field = page.locator("input[type=file]"), page.get_by_test_id("stNumberInputField")
+    files.set_input_files([upload("first.nii", b"words")])
+    field.fill("63")
+    field.press("Tab")
+    files.set_input_files([upload("second.nii", b"words")])
+    page.get_by_text("Double-click a cell").wait_for()
+    page.get_by_role("gridcell", name="63").wait_for()
+    page.get_by_role("button", name="Remove second.nii").click()
+    field.wait_for()
+    assert field.input_value() == "63.0"
+
+
 BAD = {
     "four.nii.gz": nifti(np.zeros((8, 8, 8, 5), np.float32)),
     "notes.nii.gz": b"these are words, not a scan",
