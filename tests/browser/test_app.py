@@ -233,10 +233,10 @@ def test_closed_tab_stops_its_work(browser, server, data_root):
 
 
 def long_file(head, folder):
-    """The head in 26 MB: were one upload of ten to stay in the server, it would be seen."""
+    """The head in 42 MB: were one upload of ten to stay in the server, it would be seen."""
     image = nib.load(head)
     made = nib.Nifti1Image(np.asarray(image.dataobj, np.float64), image.affine)
-    words = np.random.default_rng(0).bytes(2**24 - 100)
+    words = np.random.default_rng(0).bytes(2**25 - 100)
     made.header.extensions.append(nib.nifti1.Nifti1Extension("comment", words))
     path = folder / head.name.removesuffix(".gz")
     nib.save(made, path)
