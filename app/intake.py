@@ -15,7 +15,7 @@ from app.settings import ServerLimits
 from brainage.types import Json
 
 OLDEST_YEARS = 120.0
-_SEXES = {"": "not given", "F": "female", "M": "male"}
+_SEXES = {"": "", "F": "female", "M": "male"}
 
 
 @dataclass(frozen=True)
@@ -70,74 +70,52 @@ def _people(files: list[Any]) -> tuple[list[Entry], bool]:
     """Entries of the uploaded files, and whether they are of one person."""
     if not files:
         return [], False
+    several, one_person = len(files) > 1, False
+    if several:
+        kinds = ("different people", "one person, over time")
+        one_person = st.radio("These scans are of", kinds, horizontal=True) == kinds[1]
     # What was typed in belongs to its file, whatever other files come and go.
-    known: dict[str, Json] = st.session_state.setdefault("people", {})
-    before = [known.get(file.file_id, {"age": None, "sex": ""}) for file in files]
-    one_person = False
-    if len(files) == 1:
-        given = [_ask_one(files[0].file_id, before[0])]
-    else:
-        one_person = (
-            st.radio("These scans are of", ("different people", "one person, over time"))
-            != "different people"
-        )
-        given = _ask_many(files, before)
-    known.update((file.file_id, row) for file, row in zip(files, given, strict=True))
-    entries = [
-        Entry(file.getvalue(), clean_name(file.name), row["age"], row["sex"])
-        for file, row in zip(files, given, strict=True)
-    ]
+    known: dict[str, tuple[float | None, str]] = st.session_state.setdefault("people", {})
+    entries = []
+    for file in files:
+        name = clean_name(file.name)
+        known[file.file_id] = _ask(file.file_id, name, known.get(file.file_id, (None, "")), several)
+        entries.append(Entry(file.getvalue(), name, *known[file.file_id]))
     return entries, one_person
 
 
-def _ask_one(file_id: str, before: Json) -> Json:
-    left, right = st.columns(2)
+def _ask(
+    file_id: str, name: str, before: tuple[float | None, str], several: bool
+) -> tuple[float | None, str]:
+    """Age and sex of one file; among several its name stands beside them."""
+    if several:
+        place, left, right = st.columns([2, 1, 1], vertical_alignment="bottom")
+        place.text(name)
+    else:
+        left, right = st.columns(2)
+    of = f" of {name}" if several else ""
     age = left.number_input(
-        "Age at the scan, years (optional)",
+        f"Age at the scan{of}, years (optional)",
         min_value=0.0,
         max_value=OLDEST_YEARS,
-        value=before["age"],
+        value=before[0],
         step=0.5,
         format="%.1f",
-        help="Needed for the gap. The prediction does not use it.",
+        placeholder="age, years" if several else None,
+        help=None if several else "Needed for the gap. The prediction does not use it.",
+        label_visibility="collapsed" if several else "visible",
         key=f"age-{file_id}",
     )
     sex = right.selectbox(
-        "Sex (optional)",
+        f"Sex{of} (optional)",
         list(_SEXES),
-        list(_SEXES).index(before["sex"]),
-        format_func=_SEXES.__getitem__,
-        help="For the report's JSON file. The prediction does not use it.",
+        list(_SEXES).index(before[1]),
+        format_func=lambda value: _SEXES[value] or ("sex not given" if several else "not given"),
+        help=None if several else "For the report's JSON file. The prediction does not use it.",
+        label_visibility="collapsed" if several else "visible",
         key=f"sex-{file_id}",
     )
-    return {"age": age, "sex": sex}
-
-
-def _ask_many(files: list[Any], before: list[Json]) -> list[Json]:
-    st.write("Ages at the scans and sexes, if known. Double-click a cell to fill it in.")
-    key = "ages " + " ".join(file.file_id for file in files)
-    rows = [
-        {"file": clean_name(file.name), "age": row["age"], "sex": row["sex"] or None}
-        for file, row in zip(files, before, strict=True)
-    ]
-    # The editor begins anew where the rows that it was given change.
-    given = st.data_editor(
-        st.session_state.setdefault(f"first {key}", rows),
-        column_config={
-            "file": st.column_config.TextColumn("File", disabled=True),
-            "age": st.column_config.NumberColumn(
-                "Age, years", min_value=0.0, max_value=OLDEST_YEARS, step=0.1, format="%.1f"
-            ),
-            "sex": st.column_config.SelectboxColumn(
-                "Sex", options=[sex for sex in _SEXES if sex], format_func=_SEXES.__getitem__
-            ),
-        },
-        hide_index=True,
-        width="stretch",
-        placeholder="not given",
-        key=key,
-    )
-    return [{"age": row["age"], "sex": row["sex"] or ""} for row in given]
+    return age, sex
 
 
 def _with_series(entries: list[Entry], chosen: list[Json]) -> list[Entry]:

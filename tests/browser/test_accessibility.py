@@ -37,6 +37,10 @@ def tab_to(page, name):
 
 def test_pages_keep_the_rules_for_accessibility(page, browser):
     check(page)
+    words = [{"name": f"{n}.nii", "mimeType": "text/plain", "buffer": b"words"} for n in range(2)]
+    page.locator("input[type=file]").set_input_files(words)
+    page.get_by_text("one person, over time").wait_for()
+    check(page)
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
     page.locator(CANVAS).wait_for()
