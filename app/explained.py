@@ -19,7 +19,7 @@ CHECKS = {
     "spread of brightness. Near or below 0 the scan is hardly T1-weighted.",
     "Noise": "speckle that a voxel does not share with its neighbours; more is worse.",
     "Sharpness": "how steep edges are; less may mean motion or thick slices.",
-    "Unlike the training scans": "how many percent of the training scans look more usual to the "
+    "More usual training scans": "how many percent of the training scans look more usual to the "
     "network. Near 100: do not trust the age.",
 }
 GAPS = {

@@ -89,7 +89,7 @@ def _ask(
 ) -> tuple[float | None, str]:
     """Age and sex of one file; among several its name stands beside them."""
     if several:
-        place, left, right = st.columns([2, 1, 1], vertical_alignment="bottom")
+        place, left, right = st.columns([2, 1, 1], vertical_alignment="center")
         place.text(name)
     else:
         left, right = st.columns(2)

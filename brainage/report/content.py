@@ -221,8 +221,8 @@ def _checks(findings: Findings) -> tuple[Row, ...]:
         if name in findings.measures
     ]
     if findings.ood_percentile is not None:
-        note = f"of them are more usual; warning from {FLAG_PERCENTILE:.0f} %"
-        rows.append(Row("Unlike the training scans", nearer_share(findings), note))
+        note = f"warning from {FLAG_PERCENTILE:.0f} %"
+        rows.append(Row("More usual training scans", nearer_share(findings), note))
     return tuple(rows)
 
 

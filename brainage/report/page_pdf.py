@@ -204,7 +204,7 @@ def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
 
 def _picture_room(report: Report) -> float:
     """Most height for the planes, so that three rows leave the tables their place."""
-    return 104 * mm if report.warnings else 110 * mm
+    return 101 * mm if report.warnings else 107 * mm
 
 
 def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:

@@ -213,7 +213,7 @@ def test_scan_unlike_the_training_scans_is_warned_of_first_in_every_file():
 def test_share_of_more_usual_scans_is_not_rounded_up_to_what_would_be_warned_of():
     report = build_report(findings(ood_percentile=98.9))
     assert report.warnings == ()
-    assert [row.value for row in report.checks if "Unlike" in row.name] == ["98 %"]
+    assert [row.value for row in report.checks if "More usual" in row.name] == ["98 %"]
 
 
 def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
