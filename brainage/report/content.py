@@ -189,7 +189,7 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
 def _gap_words(findings: Findings) -> str:
     """Which way the gap points, and whether a gap of this size is usual."""
     age, predicted = findings.age_years or 0.0, findings.predicted_age_years or 0.0
-    words = f"the brain looks {'older' if predicted > age else 'younger'} than the age"
+    words = f"looks {'older' if predicted > age else 'younger'} than the age"
     if findings.interval_years is None:
         return words
     low, high = findings.interval_years
