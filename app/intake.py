@@ -74,20 +74,15 @@ def _people(files: list[Any]) -> tuple[list[Entry], bool]:
     if several:
         kinds = ("different people", "one person, over time")
         one_person = st.radio("These scans are of", kinds, horizontal=True) == kinds[1]
-    # What was typed in belongs to its file, whatever other files come and go.
-    known: dict[str, tuple[float | None, str]] = st.session_state.setdefault("people", {})
     entries = []
     for file in files:
         name = clean_name(file.name)
-        known[file.file_id] = _ask(file.file_id, name, known.get(file.file_id, (None, "")), several)
-        entries.append(Entry(file.getvalue(), name, *known[file.file_id]))
+        entries.append(Entry(file.getvalue(), name, *_ask(file.file_id, name, several)))
     return entries, one_person
 
 
-def _ask(
-    file_id: str, name: str, before: tuple[float | None, str], several: bool
-) -> tuple[float | None, str]:
-    """Age and sex of one file; among several its name stands beside them."""
+def _ask(file_id: str, name: str, several: bool) -> tuple[float | None, str]:
+    """Age and sex of one file, kept while others come and go; among several its name is shown."""
     if several:
         place, left, right = st.columns([2, 1, 1], vertical_alignment="center")
         place.text(name)
@@ -98,7 +93,7 @@ def _ask(
         f"Age at the scan{of}, years (optional)",
         min_value=0.0,
         max_value=OLDEST_YEARS,
-        value=before[0],
+        value=None,
         step=0.5,
         format="%.1f",
         placeholder="age, years" if several else None,
@@ -109,7 +104,6 @@ def _ask(
     sex = right.selectbox(
         f"Sex{of} (optional)",
         list(_SEXES),
-        list(_SEXES).index(before[1]),
         format_func=lambda value: _SEXES[value] or ("sex not given" if several else "not given"),
         help=None if several else "For the report's JSON file. The prediction does not use it.",
         label_visibility="collapsed" if several else "visible",
