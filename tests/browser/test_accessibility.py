@@ -60,6 +60,8 @@ def test_pages_keep_the_rules_for_accessibility(page, browser):
 
 def test_report_is_had_without_a_mouse(page, phantom_cohort):
     scan = next(phantom_cohort.parent.glob("sub-*/anat/*_T1w.nii.gz"))
+    # Keys that come while the page is still being drawn are lost.
+    page.get_by_role("button", name="Try the built-in sample").wait_for()
     tab_to(page, "Upload")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
