@@ -4,6 +4,11 @@ PREDICTED = (
     "The age of a healthy person of the training cohort whose brain looks like this one. The "
     "interval holds the true age of about nine in ten such people."
 )
+FAILED = (
+    "What to do: look at the picture. If the blue line does not follow the brain, the program did "
+    "not find it. Give a T1-weighted scan of the whole head, without contrast agent, with slices "
+    "of at most 4 mm."
+)
 CHECKS = {
     "Taken for": "what the program thinks it was given: a whole head, a brain cut out of one, or "
     "a brain that already lies in the standard space (MNI).",
@@ -14,14 +19,16 @@ CHECKS = {
     "spread of brightness. Near or below 0 the scan is hardly T1-weighted.",
     "Noise": "speckle that a voxel does not share with its neighbours; more is worse.",
     "Sharpness": "how steep edges are; less may mean motion or thick slices.",
-    "Unlike the training scans": "how many percent of the training scans look more usual to the "
+    "More usual training scans": "how many percent of the training scans look more usual to the "
     "network. Near 100: do not trust the age.",
 }
 GAPS = {
     "Brain-age gap": "predicted age minus age. It is the error of the prediction, and holds "
     "biology, scanner, motion and chance.",
     "Percentile": "how many percent of people of about the same age, whom the network had not "
-    "seen, have a smaller gap. 50 is the middle; 5 and 95 are seen in every tenth person.",
-    "Gap corrected for age bias": "predictions lean to the middle of the training ages; this gap "
-    "has that lean taken out, by use of the age. For comparing groups only.",
+    "seen, have a smaller gap. 50 is the middle; 5 and 95 are seen in every tenth person. "
+    "Predictions lean to the middle of the training ages: in the young a gap above 0 can have a "
+    "low percentile, in the old one below 0 a high one.",
+    "Gap corrected for age bias": "has that lean taken out, by use of the age. For comparing "
+    "groups only.",
 }

@@ -15,7 +15,7 @@ from app.settings import ServerLimits
 from brainage.types import Json
 
 OLDEST_YEARS = 120.0
-_SEXES = ("", "F", "M")
+_SEXES = {"": "", "F": "female", "M": "male"}
 
 
 @dataclass(frozen=True)
@@ -70,43 +70,46 @@ def _people(files: list[Any]) -> tuple[list[Entry], bool]:
     """Entries of the uploaded files, and whether they are of one person."""
     if not files:
         return [], False
-    if len(files) == 1:
-        left, right = st.columns(2)
-        age = left.number_input(
-            "Age at the scan, years (optional)",
-            min_value=0.0,
-            max_value=OLDEST_YEARS,
-            value=None,
-            step=0.5,
-            help="Needed for the gap. The prediction does not use it.",
-        )
-        sex = right.selectbox(
-            "Sex (optional)", _SEXES, format_func=lambda value: value or "not given"
-        )
-        return [Entry(files[0].getvalue(), clean_name(files[0].name), age, sex)], False
-    one_person = (
-        st.radio("These scans are of", ("different people", "one person, over time"))
-        != "different people"
-    )
-    st.write("Ages at the scans, if known:")
-    given = st.data_editor(
-        [{"file": clean_name(file.name), "age": None, "sex": ""} for file in files],
-        column_config={
-            "file": st.column_config.TextColumn("File", disabled=True),
-            "age": st.column_config.NumberColumn(
-                "Age, years", min_value=0.0, max_value=OLDEST_YEARS, step=0.1
-            ),
-            "sex": st.column_config.SelectboxColumn("Sex", options=list(_SEXES)),
-        },
-        hide_index=True,
-        width="stretch",
-        key=f"ages-{len(files)}",
-    )
-    entries = [
-        Entry(file.getvalue(), row["file"], row["age"], row["sex"] or "")
-        for file, row in zip(files, given, strict=True)
-    ]
+    several, one_person = len(files) > 1, False
+    if several:
+        kinds = ("different people", "one person, over time")
+        one_person = st.radio("These scans are of", kinds, horizontal=True) == kinds[1]
+    entries = []
+    for file in files:
+        name = clean_name(file.name)
+        entries.append(Entry(file.getvalue(), name, *_ask(file.file_id, name, several)))
     return entries, one_person
+
+
+def _ask(file_id: str, name: str, several: bool) -> tuple[float | None, str]:
+    """Age and sex of one file, kept while others come and go; among several its name is shown."""
+    if several:
+        place, left, right = st.columns([2, 1, 1], vertical_alignment="center")
+        place.text(name)
+    else:
+        left, right = st.columns(2)
+    of = f" of {name}" if several else ""
+    age = left.number_input(
+        f"Age at the scan{of}, years (optional)",
+        min_value=0.0,
+        max_value=OLDEST_YEARS,
+        value=None,
+        step=0.5,
+        format="%.1f",
+        placeholder="age, years" if several else None,
+        help=None if several else "Needed for the gap. The prediction does not use it.",
+        label_visibility="collapsed" if several else "visible",
+        key=f"age-{file_id}",
+    )
+    sex = right.selectbox(
+        f"Sex{of} (optional)",
+        list(_SEXES),
+        format_func=lambda value: _SEXES[value] or ("sex not given" if several else "not given"),
+        help=None if several else "For the report's JSON file. The prediction does not use it.",
+        label_visibility="collapsed" if several else "visible",
+        key=f"sex-{file_id}",
+    )
+    return age, sex
 
 
 def _with_series(entries: list[Entry], chosen: list[Json]) -> list[Entry]:

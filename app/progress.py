@@ -33,10 +33,13 @@ def _follow(jobs: list[Job]) -> None:
     st.progress(_share(jobs), text=several if len(jobs) > 1 else jobs[0].shown)
     for job in jobs:
         words, seconds = describe(job, service.place(job)), time.monotonic() - job.submitted
-        when = "" if job.finished else f", {seconds:.0f} s"
-        st.text(f"{job.shown}: {words}{when}" if len(jobs) > 1 else f"{words.capitalize()}{when}")
-    if len(jobs) == 1:
-        _list_stages(jobs[0])
+        when = "" if job.finished else f", {seconds:.0f} s so far"
+        if len(jobs) > 1:
+            st.text(f"{job.shown}: {words}{when}")
+        else:
+            # The list below says which stage is at work; the seconds are those of all.
+            st.text(f"At work{when}" if job.state == "running" else f"{words.capitalize()}{when}")
+            _list_stages(job)
     if st.button("Cancel", icon=":material/cancel:", key="cancel"):
         for job in jobs:
             service.cancel(job)

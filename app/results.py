@@ -6,7 +6,7 @@ import zipfile
 
 import streamlit as st
 
-from app.explained import CHECKS, GAPS, PREDICTED
+from app.explained import CHECKS, FAILED, GAPS, PREDICTED
 from app.names import REPORT
 from app.parts import explain, picture, rows, verdict
 from app.progress import STAGE_WORDS
@@ -33,7 +33,7 @@ _HEADINGS = {
     "interval_high_years": st.column_config.NumberColumn("to", format="%.1f"),
     "brain_age_gap_years": st.column_config.NumberColumn("Gap, raw", format="%+.1f"),
     "gap_percentile": st.column_config.NumberColumn("Percentile of the gap", format="%.0f"),
-    "ood_percentile": st.column_config.NumberColumn("Unlike training scans, %", format="%.1f"),
+    "ood_percentile": st.column_config.NumberColumn("More usual training scans, %", format="%.1f"),
     "warnings": "Read this first",
 }
 
@@ -56,7 +56,7 @@ def table_row(number: int, job: Job) -> dict[str, object]:
     """What the table says of a job; a scan without an age has empty cells."""
     numbers = job.result.get("numbers", {})
     result = numbers.get("result") or {}
-    warnings = job.reason or "; ".join(numbers.get("warnings", []))
+    warnings = job.reason or "; ".join(job.result.get("warnings", []))
     return {
         "scan": number,
         "file": job.shown,
@@ -96,6 +96,7 @@ def _show_job(job: Job) -> None:
         show_viewer(job, key=f"viewer-{id(job)}")
         _show_more(job)
     else:
+        st.markdown(FAILED)
         _show_downloads(job)
     times = ", ".join(f"{STAGE_WORDS.get(name, name).lower()} {s:.1f} s" for name, s in job.seconds)
     st.caption(f"Times: {times}.")
@@ -163,7 +164,7 @@ def _show_timeline(jobs: list[Job]) -> None:
 def _show_batch(jobs: list[Job]) -> None:
     table = [table_row(number, job) for number, job in enumerate(jobs, start=1)]
     st.header(f"{len(jobs)} scans", anchor=False)
-    st.dataframe(table, hide_index=True, width="stretch", column_config=_HEADINGS)
+    st.dataframe(table, hide_index=True, width="stretch", column_config=_HEADINGS, placeholder="–")
     left, right = st.columns(2)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]))

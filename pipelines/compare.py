@@ -12,6 +12,7 @@ from brainage.data.splits import Split
 from brainage.evaluation.comparison import (
     comparison_markdown,
     comparison_table,
+    rank_unreached,
     seconds_to_target,
     summarise_comparison,
 )
@@ -101,7 +102,7 @@ def _compare(
         curves = pd.concat(job.histories, ignore_index=True)
         write_table(curves, training.output / "curves.csv")
         parent.log_tables([training.output / name for name in TABLES])
-        log_overview(parent, runs, curves)
+        log_overview(parent, rank_unreached(runs), curves)
     say(markdown)
     say(f"written to {training.output}")
     return summary

@@ -90,8 +90,8 @@ def _show_summary(facts: Json) -> None:
     places[1].metric("Trained on", f"{cohort.get('n_train', '?')} scans")
     places[2].metric("Their ages", f"{ages[0]:.0f} to {ages[1]:.0f}" if ages else "not known")
     places[3].metric(
-        f"{100 * DEFAULT_LEVEL:.0f} % interval",
-        f"{covered['mean_width_years']:.0f} years wide" if covered else "not known",
+        f"{100 * DEFAULT_LEVEL:.0f} % interval spans",
+        f"{covered['mean_width_years']:.0f} years" if covered else "not known",
         help="The range that should hold the age of nine in ten people. Wide means: one "
         "prediction says little about one person.",
     )

@@ -247,13 +247,18 @@ def _difference(
     return dict(zip(names, result.values(), strict=True))
 
 
+def rank_unreached(runs: pd.DataFrame) -> pd.DataFrame:
+    """Never reaching the target is slower than any number, not a missing value."""
+    seconds = runs["seconds_to_target"].astype(float)
+    return runs.assign(seconds_to_target=seconds.fillna(np.inf))
+
+
 def _costs(part: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {}
+    ranked = rank_unreached(part)
     for name in COSTS:
         values = part[name].astype(float)
-        # Never reaching the target is slower than any number, not a missing value.
-        ranked = values.fillna(np.inf) if name == "seconds_to_target" else values
-        median = float(ranked.median())
+        median = float(ranked[name].astype(float).median())
         row |= {
             name: median if np.isfinite(median) else np.nan,
             f"{name}_low": float(values.min()),

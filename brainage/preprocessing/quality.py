@@ -227,25 +227,25 @@ def judge(
         Failed where the correlation with the template is below the settings' smallest, or a
         measure in `DECISIVE` is `FAIL_REACHES` reaches from the median.
     reasons : tuple of str
-        One clause for each broken limit, with what came and what was allowed.
+        One clause for each broken limit, with what came and what was allowed; first those that
+        fail the scan.
     """
     limits = load_limits()[GROUPS[kind]]
-    reasons, failed = [], False
+    failing, flagging = list[str](), list[str]()
     for name, value in measures.items():
         low, high = _bounds(limits[name], "low", "high")
         if low <= value <= high:
             continue
         side = f"at least {low:.3g}" if value < low else f"at most {high:.3g}"
-        reasons.append(f"{MEANING[name][1]} ({name} {value:.3g}, expected {side})")
         least, most = _bounds(limits[name], "fails_below", "fails_above")
-        failed |= not least <= value <= most
+        reasons = flagging if least <= value <= most else failing
+        reasons.append(f"{MEANING[name][1]} ({name} {value:.3g}, expected {side})")
     correlation, smallest = measures["template_correlation"], settings.min_template_correlation
     # A correlation that is not a number is no correlation.
     if not correlation >= smallest:
-        reasons.insert(0, f"template_correlation {correlation:.2f} is below {smallest:g}")
-        failed = True
-    verdict: Verdict = "failed" if failed else "flagged" if reasons else "ok"
-    return verdict, tuple(reasons)
+        failing.insert(0, f"template_correlation {correlation:.2f} is below {smallest:g}")
+    verdict: Verdict = "failed" if failing else "flagged" if flagging else "ok"
+    return verdict, (*failing, *flagging)
 
 
 MEANING_SIDES = tuple(

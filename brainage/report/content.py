@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import date
-from math import floor
 
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.evaluation.reference import MatchedPercentile, corrected_gap, match_percentile
+from brainage.report.doubts import list_doubts, list_warnings, nearer_share
 from brainage.report.findings import Findings, ModelIdentity
 from brainage.report.pictures import draw_age_line, draw_cohort, draw_planes
 from brainage.types import Json
@@ -13,7 +13,6 @@ from brainage.types import Json
 RESEARCH_ONLY = "Research use only. Not a diagnosis."
 REPORT_VERSION = "1"
 NAME_LENGTH = 80
-_SHOWN_REASONS = 4
 _MEASURES = {
     "template_correlation": "Agreement with the template",
     "mask_overlap": "Overlap of the brain's outline",
@@ -120,7 +119,7 @@ def build_report(
     age = findings.predicted_age_years if findings.verdict != "failed" else None
     percentile = _percentile(findings)
     corrected = _corrected(findings)
-    warnings = _warnings(findings)
+    warnings = list_warnings(findings)
     doubtful = findings.verdict == "ok" and bool(warnings)
     return Report(
         label=findings.label,
@@ -166,62 +165,35 @@ def _interval_words(findings: Findings) -> str:
     return f"{100 * findings.level:g} % interval {low:.1f} to {high:.1f} years"
 
 
-def _warnings(findings: Findings) -> tuple[str, ...]:
-    reasons = list(findings.reasons[:_SHOWN_REASONS])
-    if len(findings.reasons) > _SHOWN_REASONS:
-        reasons.append(f"and {len(findings.reasons) - _SHOWN_REASONS} more, see the JSON file")
-    return (*_doubts(findings), *reasons)
-
-
-def _doubts(findings: Findings) -> tuple[str, ...]:
-    """Why the model may not be for this scan or person, whatever the scan's quality."""
-    doubts = []
-    cohort = findings.model.facts.get("cohort", {})
-    if cohort.get("synthetic"):
-        doubts.append("the model was trained on synthetic phantoms: its ages mean nothing")
-    if findings.ood_percentile is not None and findings.ood_percentile >= FLAG_PERCENTILE:
-        doubts.append(
-            f"the scan is unlike the training scans, {_nearer(findings)} of held-out ones are more "
-            "usual: the age may be far off and its interval too narrow"
-        )
-    ages = cohort.get("train_age_range_years")
-    if ages and findings.age_years is not None and not ages[0] <= findings.age_years <= ages[1]:
-        doubts.append(
-            f"age {findings.age_years:g} lies outside the training ages, {ages[0]:.0f} to "
-            f"{ages[1]:.0f} years"
-        )
-    return tuple(doubts)
-
-
-def _nearer(findings: Findings) -> str:
-    """Share of training scans that are more usual; rounded down, so that 98.9 is not 99."""
-    share = findings.ood_percentile or 0.0
-    return "all" if share >= 100.0 else f"{floor(share)} %"
-
-
 def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[Row, ...]:
     if findings.age_years is None:
         return (Row("Age at scan", "not given", "no gap without an age"),)
     gap = findings.brain_age_gap_years
     assert gap is not None
-    side = "older" if gap > 0 else "younger"
     rows = [
         Row("Age at scan", f"{findings.age_years:.1f} years", "as typed in"),
-        Row("Brain-age gap, raw", f"{gap:+.1f} years", f"the brain looks {side} than the age"),
+        Row("Brain-age gap, raw", f"{gap:+.1f} years", _gap_words(findings)),
     ]
     if percentile is None:
         known = findings.model.reference is not None
         why = "too few people of this age" if known else "the model keeps no held-out people"
         rows.append(Row("Percentile of the gap", "not known", why))
     else:
-        rows.append(
-            Row(
-                "Percentile of the gap",
-                _rank_words(percentile.percentile),
-                f"among {percentile.n} held-out people within {percentile.window_years:g} years",
-            )
-        )
+        people = f"{percentile.n} held-out people within {percentile.window_years:g} years"
+        rank = _rank_words(percentile.percentile)
+        share = f"{rank} % of {people} have a smaller gap" if rank.isdigit() else f"among {people}"
+        rows.append(Row("Percentile of the gap", rank, share))
     return tuple(rows)
+
+
+def _gap_words(findings: Findings) -> str:
+    """Which way the gap points, and whether a gap of this size is usual."""
+    age, predicted = findings.age_years or 0.0, findings.predicted_age_years or 0.0
+    words = f"looks {'older' if predicted > age else 'younger'} than the age"
+    if findings.interval_years is None:
+        return words
+    low, high = findings.interval_years
+    return f"{words}, which lies {'in' if low <= age <= high else 'outside'} the interval"
 
 
 def _rank_words(percentile: float) -> str:
@@ -249,8 +221,8 @@ def _checks(findings: Findings) -> tuple[Row, ...]:
         if name in findings.measures
     ]
     if findings.ood_percentile is not None:
-        note = f"of held-out ones are more usual; a warning from {FLAG_PERCENTILE:.0f} % on"
-        rows.append(Row("Unlike the training scans", _nearer(findings), note))
+        note = f"warning from {FLAG_PERCENTILE:.0f} %"
+        rows.append(Row("More usual training scans", nearer_share(findings), note))
     return tuple(rows)
 
 
@@ -367,7 +339,7 @@ def _numbers(
     return {
         "report_version": REPORT_VERSION,
         "notice": RESEARCH_ONLY,
-        "warnings": [*_doubts(findings), *findings.reasons],
+        "warnings": [*list_doubts(findings), *findings.reasons],
         "made_on": made,
         "scan": findings.label,
         "name": name or None,

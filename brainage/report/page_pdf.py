@@ -29,6 +29,8 @@ _INNER = _WIDTH - 2 * _MARGIN
 _FOOTER = 9 * mm
 _INK, _MUTED, _BLUE = HexColor("#1f2328"), HexColor("#57606a"), HexColor("#0072b2")
 _FALLBACK = "DejaVuSans"
+# Names of results are short, their remarks long.
+_NAMES_SHARE = 0.34
 
 
 def render_pdf(report: Report) -> bytes:
@@ -169,15 +171,15 @@ def _draw_result(canvas: Canvas, report: Report, top: float) -> float:
     canvas.drawString(_MARGIN, top - 34, report.headline)
     _put(canvas, [_paragraph(report.interval, 9, _MUTED)], _MARGIN, top - 39, (62 * mm, 40))
     x, width = _MARGIN + 68 * mm, _INNER - 68 * mm
-    bottom = _put(canvas, [_table(report.results, width, 8.5)], x, top, (width, 90))
+    rows = _table(report.results, width, 8.5, share=_NAMES_SHARE)
+    bottom = _put(canvas, [rows], x, top, (width, 110))
     if report.corrected is not None:
         canvas.setStrokeColor(HexColor("#8c959f"))
         canvas.setDash(2, 2)
         canvas.line(x, bottom - 2, x + width, bottom - 2)
         canvas.setDash()
-        bottom = _put(
-            canvas, [_table([report.corrected], width, 7.5, _MUTED)], x, bottom - 4, (width, 60)
-        )
+        rows = _table([report.corrected], width, 7.5, _MUTED, share=_NAMES_SHARE)
+        bottom = _put(canvas, [rows], x, bottom - 4, (width, 60))
     bottom = min(bottom, top - 54)
     if report.age_line is not None:
         bottom = _draw_image(canvas, report.age_line, _MARGIN, bottom - 1 * mm, (_INNER, 26 * mm))
@@ -204,7 +206,7 @@ def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
 
 def _picture_room(report: Report) -> float:
     """Most height for the planes, so that three rows leave the tables their place."""
-    return 104 * mm if report.warnings else 110 * mm
+    return 101 * mm if report.warnings else 107 * mm
 
 
 def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:

@@ -14,7 +14,8 @@ def test_table_does_not_call_a_scan_ok_that_has_a_warning():
     result = {
         "verdict": "ok",
         "tone": "flagged",
-        "numbers": {"warnings": ["unlike"], "result": {"predicted_age_years": 60.0}},
+        "warnings": ["unlike"],
+        "numbers": {"result": {"predicted_age_years": 60.0}},
     }
     row = table_row(1, job(state="done", result=result))
     assert (row["checks"], row["warnings"]) == ("flagged", "unlike")

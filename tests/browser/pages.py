@@ -75,8 +75,9 @@ def keep(page, name, whole=False):
     """Keep what the browser shows in BRAINAGE_SCREENSHOTS; `whole` makes the window high enough."""
     if not (folder := os.environ.get("BRAINAGE_SCREENSHOTS")):
         return
-    # What an unfinished rerun has not drawn anew is pale.
-    page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=ANSWER_MS)
+    # What an unfinished rerun has not drawn anew is pale. Asked from here: the page's
+    # Content-Security-Policy forbids what `wait_for_function` does when it has to ask twice.
+    wait_for(lambda: not page.locator("[data-stale=true]").count(), ANSWER_MS / 1000)
     size = page.viewport_size
     if whole:
         high = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")

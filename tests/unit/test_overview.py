@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from brainage.evaluation.comparison import rank_unreached
 from brainage.tracking import SPEED_BARS, log_overview
 
 
@@ -34,6 +35,13 @@ def test_bars_are_medians_and_curves_are_means_of_each_method():
     assert run.metrics["peak_memory_mb/lfnn_l", 0] == 20.0
     assert run.metrics["val_mae_years/bp", 1] == 7.0
     assert run.metrics["val_mae_years/bp", 2] == 5.0
+
+
+def test_run_that_never_reaches_the_target_counts_as_slowest_as_in_the_table():
+    never = {"seconds_to_target": [float("nan"), 8.0, 9.0, 7.0]}
+    run, runs = Recorder(), RUNS.assign(**never)
+    log_overview(run, rank_unreached(runs), pd.DataFrame())
+    assert run.metrics["seconds_to_target/bp", 0] == 9.0
 
 
 def test_name_of_an_entrant_opens_no_section_of_its_own():

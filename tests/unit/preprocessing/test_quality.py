@@ -47,6 +47,16 @@ def test_a_wrong_place_or_contrast_far_out_fails(name: str) -> None:
     assert judge({**GOOD, name: within}, "raw head", lenient)[0] == "flagged"
 
 
+def test_what_fails_a_scan_is_said_before_what_flags_it() -> None:
+    limits = load_limits()["raw head"]
+    poor = {"slice_mm": 5.0, "white_over_grey": limits["white_over_grey"]["fails_below"] - 1}
+    reasons = judge({"slice_mm": 5.0, **GOOD, **poor}, "raw head", SETTINGS)[1]
+    assert [reason.partition(" (")[0] for reason in reasons] == [
+        quality.MEANING["white_over_grey"][1],
+        "thick slices",
+    ]
+
+
 def test_correlation_below_the_settings_smallest_fails() -> None:
     measures = {**GOOD, "template_correlation": 0.45}
     assert judge(measures, "raw head", SETTINGS)[0] == "ok"

@@ -81,6 +81,30 @@ def test_failed_scan_shows_no_age_anywhere():
     assert "no age is given" in report.verdict_words and report.warnings == ("no T1 scan",)
 
 
+def test_reasons_are_in_words_on_the_page_and_name_their_measure_in_the_json_file():
+    reason = "thick slices (slice_mm 5, expected at most 4)"
+    report = build_report(findings(verdict="flagged", reasons=(reason,)))
+    assert report.warnings == ("thick slices (5, expected at most 4)",)
+    assert json.loads(render_json(report))["warnings"] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (50.0, "older than the age, which lies in"),
+        (80.0, "younger than the age, which lies outside"),
+    ],
+)
+def test_gap_is_said_to_be_usual_or_not(age, words):
+    gap = build_report(findings(age_years=age)).results[1]
+    assert words in gap.note
+
+
+def test_percentile_says_of_whom():
+    note = build_report(findings()).results[2].note
+    assert note == "68 % of 20 held-out people within 2.5 years have a smaller gap"
+
+
 def test_warnings_come_before_the_result():
     page = render_html(build_report(findings(verdict="flagged", reasons=("noise is high",))))
     assert page.index("noise is high") < page.index("57.0 years")
@@ -189,7 +213,7 @@ def test_scan_unlike_the_training_scans_is_warned_of_first_in_every_file():
 def test_share_of_more_usual_scans_is_not_rounded_up_to_what_would_be_warned_of():
     report = build_report(findings(ood_percentile=98.9))
     assert report.warnings == ()
-    assert [row.value for row in report.checks if "Unlike" in row.name] == ["98 %"]
+    assert [row.value for row in report.checks if "More usual" in row.name] == ["98 %"]
 
 
 def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
