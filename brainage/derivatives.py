@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 from brainage.config import PreprocessingConfig
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan
-from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
+from brainage.errors import (
+    BrainageError,
+    ConfigError,
+    PreparationError,
+    StoreError,
+    VolumeError,
+)
 from brainage.files import (
     atomic_write_bytes,
     parse_json,
@@ -166,7 +172,11 @@ class DerivativeStore:
 
 def derive_task(argument: Json) -> Json:
     """`derive_scan` between JSON objects: what child processes run."""
-    return asdict(derive_scan(ScanRequest(**argument)))
+    try:
+        return asdict(derive_scan(ScanRequest(**argument)))
+    except (StoreError, ConfigError) as error:
+        # The store or a setting is at fault, not the scan: the whole run must end.
+        return {"fault": [error.where, error.problem, error.remedy]}
 
 
 def derive_scan(request: ScanRequest) -> ScanRecord:
