@@ -4,6 +4,7 @@ The result of a scan is a folder that appears whole or not at all, so that sever
 share a store, and a kill loses nothing finished.
 """
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -198,10 +199,8 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
         done = process_source(request.source, settings, store.folder)
         refuse_changed(request.source, request_key(request, settings) == key)
         processed, scan = done.processed, done.scan
-    except VolumeError as error:
-        return _keep_failure(store, key, "read", error)
-    except PreparationError as error:
-        return _keep_failure(store, key, "prepare", error)
+    except (VolumeError, PreparationError) as error:
+        return _keep_failure(store, key, request, settings, error)
     files = _render(processed, request.scan_id)
     sums = {name: sha256_bytes(content) for name, content in files.items()}
     record = ScanRecord(
@@ -234,10 +233,16 @@ def request_key(request: ScanRequest, settings: PreprocessingConfig) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _keep_failure(store: DerivativeStore, key: str, stage: str, error: BrainageError) -> ScanRecord:
+def _keep_failure(
+    store: DerivativeStore, key: str, request: ScanRequest, settings: PreprocessingConfig,
+    error: BrainageError,
+) -> ScanRecord:  # fmt: skip
+    """Record of a failure, stored only where the scan still is what was looked for."""
+    stage = "read" if isinstance(error, VolumeError) else "prepare"
     record = ScanRecord(key, stage, "failed", error.reason, "", None, {}, {})
-    if key:
-        store.save(record, {})
+    with contextlib.suppress(VolumeError):
+        if key and request_key(request, settings) == key:
+            store.save(record, {})
     return record
 
 
