@@ -4,6 +4,7 @@ The result of a scan is a folder that appears whole or not at all, so that sever
 share a store, and a kill loses nothing finished.
 """
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -22,7 +23,13 @@ from numpy.typing import NDArray
 from brainage.config import PreprocessingConfig
 from brainage.data.recognise import find_derivative
 from brainage.data.scans import Scan
-from brainage.errors import BrainageError, PreparationError, StoreError, VolumeError
+from brainage.errors import (
+    BrainageError,
+    ConfigError,
+    PreparationError,
+    StoreError,
+    VolumeError,
+)
 from brainage.files import (
     atomic_write_bytes,
     parse_json,
@@ -166,7 +173,11 @@ class DerivativeStore:
 
 def derive_task(argument: Json) -> Json:
     """`derive_scan` between JSON objects: what child processes run."""
-    return asdict(derive_scan(ScanRequest(**argument)))
+    try:
+        return asdict(derive_scan(ScanRequest(**argument)))
+    except (StoreError, ConfigError) as error:
+        # The store or a setting is at fault, not the scan: the whole run must end.
+        return {"fault": [error.where, error.problem, error.remedy]}
 
 
 def derive_scan(request: ScanRequest) -> ScanRecord:
@@ -188,10 +199,8 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
         done = process_source(request.source, settings, store.folder)
         refuse_changed(request.source, request_key(request, settings) == key)
         processed, scan = done.processed, done.scan
-    except VolumeError as error:
-        return _keep_failure(store, key, "read", error)
-    except PreparationError as error:
-        return _keep_failure(store, key, "prepare", error)
+    except (VolumeError, PreparationError) as error:
+        return _keep_failure(store, key, request, settings, error)
     files = _render(processed, request.scan_id)
     sums = {name: sha256_bytes(content) for name, content in files.items()}
     record = ScanRecord(
@@ -224,10 +233,16 @@ def request_key(request: ScanRequest, settings: PreprocessingConfig) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _keep_failure(store: DerivativeStore, key: str, stage: str, error: BrainageError) -> ScanRecord:
+def _keep_failure(
+    store: DerivativeStore, key: str, request: ScanRequest, settings: PreprocessingConfig,
+    error: BrainageError,
+) -> ScanRecord:  # fmt: skip
+    """Record of a failure, stored only where the scan still is what was looked for."""
+    stage = "read" if isinstance(error, VolumeError) else "prepare"
     record = ScanRecord(key, stage, "failed", error.reason, "", None, {}, {})
-    if key:
-        store.save(record, {})
+    with contextlib.suppress(VolumeError):
+        if key and request_key(request, settings) == key:
+            store.save(record, {})
     return record
 
 

@@ -57,10 +57,14 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as stream:
+            _lock(stream.fileno())  # else `remove_unfinished` would take it for abandoned
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+            if os.name == "posix":
+                temporary.replace(path)
+        if os.name != "posix":  # Windows renames no open file
+            temporary.replace(path)
     except OSError as error:
         remedy = "Check the folder, its permissions and the free disk space."
         raise BrainageError(str(path), f"cannot be written ({error.strerror}).", remedy) from error
@@ -206,6 +210,20 @@ def _sweep(folder: Path, levels: int) -> None:
                 _remove(path)
             elif levels > 1 and path.is_dir() and not path.is_symlink():
                 _sweep(path, levels - 1)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed runs left unfinished in a folder that other runs may be writing to.
+
+    Files that are being written are locked; where the file system knows no locks nothing is done.
+    """
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        for path in filter(is_temporary, folder.glob(".*.tmp")):
+            with contextlib.suppress(OSError), path.open("rb") as stream:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
 
 
 def reserve(descriptor: int, size: int) -> None:

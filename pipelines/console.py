@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import typer
 from rich.console import Console
@@ -26,6 +27,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 BAD_INPUT = 2
 INTERRUPTED, TERMINATED = 130, 143
+_INTERRUPTED_LINE = "interrupted; nothing finished is lost."
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 class _Terminated(KeyboardInterrupt):
@@ -37,9 +40,9 @@ def clear_errors(debug: bool) -> Iterator[None]:
     """Print a user's error as one line and leave with code 2.
 
     An interrupt leaves with 130, SIGTERM with 143; both end the run as an exception would, so that
-    child processes and the tracker learn of it.
+    child processes and the tracker learn of it. Another one meanwhile ends it at once.
     """
-    _listen()
+    _listen(_stop)
     try:
         yield
     except BrainageError as error:
@@ -50,7 +53,8 @@ def clear_errors(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        err.print("interrupted; nothing finished is lost.", markup=False)
+        err.print(_INTERRUPTED_LINE, markup=False)
+        _listen(_leave)
         terminated = isinstance(interrupt, _Terminated)
         raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
     except BrokenPipeError:
@@ -65,12 +69,29 @@ def clear_errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(BAD_INPUT) from None
 
 
-def _listen() -> None:
-    def stop(number: int, frame: object) -> None:
-        raise _Terminated
-
+def _listen(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have both signals handled, unless whoever started the command wants one ignored."""
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _listen(_leave_with_a_line)
+    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _leave_with_a_line(number: int, frame: FrameType | None) -> None:
+    # Not by the console: the first signal may have come while it held its lock.
+    cursor = _SHOW_CURSOR if os.isatty(2) else ""
+    os.write(2, f"{cursor}{_INTERRUPTED_LINE}\n".encode())
+    _leave(number, frame)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End as kill −9 would: nothing finished is lost by that either."""
+    os._exit(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
 
 
 def _explain(error: OSError | MemoryError) -> str:

@@ -10,7 +10,7 @@ from brainage.config import with_changes
 from brainage.errors import ConfigError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
-from brainage.files import remove_old
+from brainage.files import remove_old, remove_unfinished
 from brainage.inference import (
     ADDED_COLUMNS,
     PREDICTION_COLUMNS,
@@ -69,6 +69,7 @@ def predict(
     predictions = predict_table(bundle, table, cache, level, how)
     entries = [*entries, *predictions.entries]
     people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
+    remove_unfinished(output.parent)
     # Killed in between, a table is better without a ledger than with one of other scans.
     remove_old(ledger_path(output))
     write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)

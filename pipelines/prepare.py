@@ -157,6 +157,8 @@ def _run(
     with scan_progress("preparing scans") as progress:
         progress(0, len(requests))
         for position, outcome in run_tasks(TASK, arguments, engine):
+            if outcome.result is not None and "fault" in outcome.result:
+                raise StoreError(*outcome.result["fault"])
             outcomes[position] = outcome
             progress(len(outcomes), len(requests))
     stems = name_scans(reading.cohort.table)

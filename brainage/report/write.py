@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from brainage.files import atomic_write_bytes, atomic_write_text, remove_old
+from brainage.files import atomic_write_bytes, atomic_write_text, remove_old, remove_unfinished
 from brainage.report.content import Report
 from brainage.report.page_html import render_html
 from brainage.report.page_pdf import render_pdf
@@ -38,6 +38,7 @@ def write_report(report: Report, stem: Path) -> tuple[Path, ...]:
         If a file cannot be written.
     """
     paths = tuple(stem.parent / f"{stem.name}.{kind}" for kind in ("html", "pdf", "json"))
+    remove_unfinished(stem.parent)
     # Killed in between, one file of a scan is better than three of two scans.
     for path in paths:
         remove_old(path)

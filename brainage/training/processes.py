@@ -1,6 +1,7 @@
 """Training on several processes: started here, or by `torchrun` on one or more machines."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
@@ -201,6 +202,8 @@ def run_ranks(
     TrainingError
         If a process was killed; the others are ended.
     """
+    # It says which ranks it ends after one was lost; the error that is raised says it in a line.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     context = mp.get_context("spawn")
     messages = context.Queue()
     failures: list[BrainageError] = []
@@ -224,21 +227,26 @@ def run_ranks(
         listen()
     except (ProcessExitedException, ProcessRaisedException) as error:
         listen()
-        raise _explain(failures, [p.exitcode for p in children.processes]) from error
+        codes = [process.exitcode for process in children.processes]
+        raise _explain(failures, codes, error.error_index) from error
     finally:
         for process in children.processes:
             if process.is_alive():
                 process.kill()
 
 
-def _explain(failures: list[BrainageError], codes: list[int | None]) -> BrainageError:
-    """The cause among what followed from it: a rank's own error, or the first to be killed."""
+def _explain(failures: list[BrainageError], codes: list[int | None], first: int) -> BrainageError:
+    """The cause among what followed from it: a rank's own error, or the first to be killed.
+
+    Where that was not the first to end, SIGTERM tells nothing: torch ends the others by it.
+    """
     for failure in failures:
         if not isinstance(failure, RankLostError):
             return failure
     remedy = "Go on from the last finished epoch with --resume."
-    for rank, code in enumerate(codes):
-        if code is not None and code < 0 and -code not in (signal.SIGTERM, signal.SIGINT):
+    for rank in (first, *range(len(codes))):
+        code = codes[rank] or 0
+        if code < 0 and (rank == first or -code not in (signal.SIGTERM, signal.SIGINT)):
             problem = f"was killed ({signal.Signals(-code).name}); the others were ended."
             return TrainingError(f"process {rank}", problem, remedy)
     if failures:

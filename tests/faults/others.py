@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.commands import COMMANDS, Command, Inputs, digest, unfinished
+from tests.faults.cut.sitecustomize import OPENING, VICTIM
 from tests.faults.kills import Reference, go_on, two_at_once, undisturbed
-from tests.faults.plans import OPENING, VICTIM
 from tests.faults.server import Ended, Server
 
 CLOSED_PORT = "http://127.0.0.1:9"
@@ -118,28 +118,29 @@ def read_only(server: Server, inputs: Inputs, folder: Path) -> Iterator[Finding]
 
 def truncated(server: Server, inputs: Inputs, folder: Path) -> Iterator[Finding]:
     """A scan that is cut short while it is read, then is whole again."""
-    reference = _reference(server, "prepare", inputs, folder)
-    for opening in (1, 2, 3, 4):
-        attempt, fault = folder / "cut", f"scan cut short at its opening {opening}"
-        own = Inputs(attempt / "inputs")
-        shutil.copytree(inputs.folder / "cohort", own.folder / "cohort")
-        victim = Path(own.scans(1)[0])
-        whole = victim.read_bytes()
-        run = COMMANDS["prepare"].run(own, attempt)
+    command, own, attempt = COMMANDS["prepare"], Inputs(folder / "cut-inputs"), folder / "cut"
+    shutil.copytree(inputs.folder / "cohort", own.folder / "cohort")
+    reference = undisturbed(server, command, own, folder, times=1)
+    victim = Path(own.scans(1)[0])
+    scan_id, whole = victim.name.split("_")[0], victim.read_bytes()
+    for opening in range(1, 7):
         environment = {VICTIM: str(victim), OPENING: str(opening)}
         plan = "tests.faults.plans:truncate_while_read"
-        ended = server.run(replace(run, plan=plan, environment=run.environment | environment))
+        command.start(own, attempt)
+        ended = server.run(command.run(own, attempt, plan=plan, environment=environment))
         is_cut = len(victim.read_bytes()) < len(whole)
-        broken = _one_line(ended, 2, victim.name.split("_")[0]) if ended.code and is_cut else []
-        if "Traceback" in ended.output:
-            broken.append(ended.output[-300:])
+        told = [line for line in ended.error_lines if scan_id in line]
+        broken = []
+        if (ended.code and len(told) != 1) or "Traceback" in ended.output:
+            broken.append(f"not one clear line: {ended.output[-300:]!r}")
         good = len(list((attempt / "out").rglob("*desc-preproc_T1w.nii.gz")))
-        outcome = f"exit code {ended.code}, {good} of 2 scans written" if is_cut else "not read"
+        outcome = f"exit code {ended.code}, {good} of 2 scans written" if is_cut else "not opened"
         victim.write_bytes(whole)
-        again = server.run(run)
+        again = server.run(command.run(own, attempt))
         if again.code != 0 or digest(attempt / "out") != reference.results:
             broken.append(f"differs afterwards: {again.output[-200:]}")
-        yield Finding(fault, "prepare", outcome, broken)
+        outcome += "; then same command" if is_cut else ""
+        yield Finding(f"scan cut short at its opening {opening}", "prepare", outcome, broken)
         shutil.rmtree(attempt)
 
 

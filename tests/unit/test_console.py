@@ -10,6 +10,7 @@ import typer
 
 from pipelines.cli import app
 from pipelines.console import clear_errors
+from pipelines.start import main
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,46 @@ def test_signals_end_a_command_in_one_line(number, code, capfd):
         os.kill(os.getpid(), number)
     assert ended.value.exit_code == code
     assert capfd.readouterr().err == "interrupted; nothing finished is lost.\n"
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "    try: strike()\n    except KeyboardInterrupt: strike()\n    finally: os._exit(1)",
+        "    atexit.register(strike); strike()",
+    ],
+    ids=["while ending", "at exit"],
+)
+def test_a_second_interrupt_ends_at_once_in_the_same_line(ending):
+    program = (
+        "import atexit, os, signal, typer\nfrom pipelines.console import clear_errors\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def strike(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def run():\n  with clear_errors(debug=False):\n" + ending + "\ntyper.run(run)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; nothing finished is lost.\n"
+
+
+def test_an_ignored_interrupt_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with clear_errors(debug=False):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_before_anything_is_loaded_is_one_line(monkeypatch, capfd):
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "pipelines.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pipelines.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capfd.readouterr().err == "interrupted; nothing was begun.\n"
 
 
 @pytest.mark.parametrize(

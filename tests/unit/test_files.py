@@ -12,6 +12,7 @@ from brainage.files import (
     hold_folder,
     parse_json,
     parse_yaml,
+    remove_unfinished,
     reserve,
     sha256_bytes,
     sha256_file,
@@ -94,6 +95,14 @@ def test_a_held_folder_loses_what_a_killed_run_left_and_nothing_else(tmp_path: P
     with hold_folder(tmp_path):
         assert all(path.exists() for path in kept)
         assert not any(path.exists() for path in left)
+
+
+def test_unfinished_files_go_but_not_those_that_are_being_written(tmp_path, monkeypatch) -> None:
+    (tmp_path / temporary_name()).write_bytes(b"half of what a killed run wanted to wri")
+    (tmp_path / ".hidden.tmp").write_bytes(b"somebody's own")
+    monkeypatch.setattr(os, "fsync", lambda _: remove_unfinished(tmp_path))
+    atomic_write_bytes(tmp_path / "table.csv", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden.tmp", "table.csv"}
 
 
 def test_a_folder_in_which_nothing_was_written_stays_only_if_it_was_there(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ import brainage.derivatives as derivatives
 from brainage.config import PreprocessingConfig
 from brainage.data.cohort import read_cohort
 from brainage.data.volume import load_volume
-from brainage.derivatives import derive_task
-from brainage.errors import CohortError, ConfigError
+from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.preparation import prepare_scan
 from brainage.preprocessing.ledger import read_ledger
 from brainage.preprocessing.quality import judge
+from brainage.running.child import run_task
 from brainage.running.engines import Engine
 from brainage.running.parent import Limits, Outcome
 from brainage.source import ScanSource
@@ -51,9 +51,10 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         processed.append(source.where)
         return done
 
-    def run_here(_, arguments, __):
+    def run_here(task, arguments, _):
         for position, argument in enumerate(arguments):
-            yield position, Outcome(derive_task(argument), "", 0.0)
+            answer = run_task({"function": task, "argument": argument})
+            yield position, Outcome(answer.get("result"), answer.get("error", ""), 0.0)
 
     monkeypatch.setattr("brainage.preprocessing.pipeline.judge", lambda *_: ("ok", ()))
     monkeypatch.setattr(derivatives, "process_source", count)
@@ -212,6 +213,15 @@ def test_a_crash_of_one_scan_is_a_row(here, cohort, tmp_path, monkeypatch):
     entries = read_ledger(tmp_path / "out" / "ledger.csv")
     assert [entry.verdict for entry in entries] == ["ok", "failed", "ok", "failed"]
     assert (entries[1].stage, entries[1].reason) == ("process", "its process crashed (SIGSEGV).")
+
+
+def test_a_cache_that_cannot_be_written_ends_the_run_and_blames_no_scan(here, cohort, tmp_path):
+    cache = cohort.parent / "cache"
+    cache.mkdir()
+    (cache / "placements").write_text("a file where a folder should be")
+    with pytest.raises(StoreError, match="cannot be written"):
+        run(cohort, tmp_path / "out")
+    assert not (tmp_path / "out" / "cohort.csv").exists()
 
 
 @pytest.mark.slow

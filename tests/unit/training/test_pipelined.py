@@ -6,16 +6,25 @@ import os
 import signal
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError, NonFiniteLossError, TrainingError
 from brainage.model import build_model, group_blocks
+from brainage.training import processes
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import load_checkpoint
-from brainage.training.processes import FitTask, Layout, end_with_parent, fit_on_processes
+from brainage.training.processes import (
+    FitTask,
+    Layout,
+    end_with_parent,
+    fit_on_processes,
+    run_ranks,
+)
 from brainage.training.trainer import Trainer
 from tests.small import make_config, make_image_config, random_batch
 
@@ -129,6 +138,18 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_to_the_same_bits(tmp_path
     fit_here(straight)
     fit_on_processes(make_task(config, tmp_path, resume=True), Layout(2, threads=1))
     assert_same_checkpoints(straight.checkpoint_path, task.checkpoint_path)
+
+
+@pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGKILL])
+def test_the_rank_that_was_killed_is_named_not_those_that_were_ended_after_it(code, monkeypatch):
+    def join(**_):
+        raise ProcessExitedException("lost", error_index=1, error_pid=1, exit_code=code)
+
+    ranks = [SimpleNamespace(exitcode=c, is_alive=lambda: False) for c in (-signal.SIGTERM, code)]
+    children = SimpleNamespace(processes=ranks, join=join)
+    monkeypatch.setattr(processes, "start_processes", lambda *_, **__: children)
+    with pytest.raises(TrainingError, match=f"process 1: was killed .{signal.Signals(-code).name}"):
+        run_ranks(print, (), 2, print)
 
 
 @pytest.mark.slow
