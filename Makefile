@@ -72,8 +72,13 @@ sbom: $(STAMP)
 		--output-format JSON --output-file build/sbom.json $(SBOM_OF)
 
 # Lines and branches that the default tests reach, child processes included.
+# The page, races and several processes are run by slow tests alone: half an hour more.
+SLOW_FOR_COVERAGE := tests/browser/test_app.py tests/browser/test_pictures.py tests/unit/speed \
+	tests/unit/training/test_pipelined.py tests/unit/study/test_scans.py tests/unit/report/test_examine.py
+
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python -m pytest -m slow $(SLOW_FOR_COVERAGE) --cov --cov-append --cov-report=term:skip-covered
 
 clean:
 	rm -rf $(VENV) demo fuzz mutants build dist .pytest_cache .mypy_cache .ruff_cache

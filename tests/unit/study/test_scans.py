@@ -42,6 +42,8 @@ def test_a_setting_is_paired_with_the_base_scan_by_scan() -> None:
 @pytest.mark.slow
 def test_the_study_runs_on_a_cohort(tmp_path: Path) -> None:
     write_phantom_cohort(tmp_path / "oasis1", subjects=15, seed=3, spacing_mm=8)
+    cohort = tmp_path / "oasis1" / "cohort.csv"
+    pd.read_csv(cohort).assign(CDR=0.0).to_csv(cohort, index=False)
     content = yaml.safe_load((config_folder() / "study" / "brain_age.yaml").read_text())
     run = content["runs"]["oasis1"]
     run["preprocessing"] |= {"spacing_mm": 12.0, "shape": [15, 18, 15]}
