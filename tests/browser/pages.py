@@ -67,6 +67,18 @@ def wait_for(condition, seconds):
         time.sleep(0.3)
 
 
+def open_list(page, name):
+    """Open a select box; a page that is drawn anew meanwhile shuts it."""
+
+    def is_open():
+        if not page.get_by_role("option").count():
+            page.get_by_role("combobox", name=name).click()
+            page.wait_for_timeout(500)
+        return page.get_by_role("option").count()
+
+    wait_for(is_open, ANSWER_MS / 1000)
+
+
 def wait_for_answer(page):
     page.get_by_text("Examine another scan").wait_for()
 

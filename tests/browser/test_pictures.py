@@ -20,6 +20,7 @@ from tests.browser.pages import (
     ANSWER_MS,
     CANVAS,
     keep,
+    open_list,
     run_app,
     show_mlflow,
     wait_for,
@@ -79,7 +80,7 @@ def test_sample_from_upload_to_report(page):
     page.get_by_role("button", name="Try the built-in sample").wait_for()
     keep(page, "app_upload.png")
     page.get_by_text("Model, map and report").click()
-    page.get_by_role("combobox", name="Model").click()
+    open_list(page, "Model")
     page.get_by_role("option").filter(has_not_text="champion").first.click()
     page.get_by_role("button", name="Try the built-in sample").click()
     # Whichever stage is at work: on a fast machine one may come and go between two looks.
