@@ -21,7 +21,7 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.metrics import age_metrics, constant_predictor
+from brainage.evaluation.metrics import age_metrics, as_floats, constant_predictor
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import records
 from brainage.evaluation.science_figures import plot_coverage
@@ -199,9 +199,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     for name in NUMBERS:
         if name not in table:
             continue
-        # As text: whole numbers of hundreds of digits are objects, which have no floats.
-        texts = table[name].astype(str)
-        numbers = pd.to_numeric(texts, errors="coerce").astype(np.float64)
+        numbers = as_floats(table[name])
         if (~np.isfinite(numbers) & table[name].notna()).any():
             raise CohortError(str(path), f"column {name} holds what is not a number.")
         _check_range(numbers, name, path)

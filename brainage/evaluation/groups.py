@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError
-from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.metrics import as_floats, check_columns
 from brainage.types import BoolArray, DoubleArray
 
 MIN_GROUP = 3
@@ -82,8 +82,7 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     import statsmodels.api as sm
 
     check_columns(table, ("age_years", measure), "groups")
-    texts = table[measure].astype(str)  # whole numbers of hundreds of digits have no floats
-    values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+    values = as_floats(table[measure]).to_numpy()
     known = np.isfinite(values) & table["age_years"].notna().to_numpy()
     values, group, rows = values[known], cases[known], table[known]
     n_cases, n_controls = int(group.sum()), int((~group).sum())

@@ -250,6 +250,14 @@ def subject_interval(
     return float(low), float(high)
 
 
+def as_floats(column: pd.Series) -> pd.Series:
+    """A column's numbers as float64, NaN where a cell is none.
+
+    By way of text: whole numbers of hundreds of digits are objects, which have no floats.
+    """
+    return pd.to_numeric(column.astype(str), errors="coerce").astype(np.float64)
+
+
 def check_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
     """Raise unless the table has all of the columns.
 
