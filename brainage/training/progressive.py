@@ -27,7 +27,7 @@ from brainage.lfnn.schedules import (
     turn_rate,
 )
 from brainage.lfnn.step import output_loss
-from brainage.model import derive_seed
+from brainage.model import seeded
 from brainage.training.callbacks import EpochRecord
 from brainage.training.checks import check_progressive
 from brainage.training.features import Batch, FeatureStore, StoredLoader, fill_store
@@ -127,8 +127,7 @@ class ProgressiveTrainer(Trainer):
         if self._store is not None:
             yield from self._store.in_order(variant, self.training.batch_size)
             return
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.config.seed, "variant", variant))
+        with seeded(self.config.seed, "variant", variant):
             yield from self.ordered_loader
 
     def _run_block(self, stack: BlockStack, block_index: int, inputs: Tensor) -> Tensor:

@@ -160,8 +160,7 @@ class Trainer:
         return self._finish()
 
     def _run_epoch(self, epoch: int, train_loader: Loader, validation_loader: Loader) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.config.seed, "epoch", epoch))
+        with seeded(self.config.seed, "epoch", epoch):
             self.shuffle.manual_seed(derive_seed(self.config.seed, "order", epoch))
             start = time.perf_counter()
             train_loss = self._train_epoch(epoch, train_loader)
