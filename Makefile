@@ -71,8 +71,8 @@ sbom: $(STAMP)
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
 		--output-format JSON --output-file build/sbom.json $(SBOM_OF)
 
-# Lines and branches that the default tests reach, child processes included.
-# The page, races and several processes are run by slow tests alone: half an hour more.
+# Lines and branches that tests reach, child processes included. The page, races and several
+# processes are run by slow tests alone: half an hour more than the default tests.
 SLOW_FOR_COVERAGE := tests/browser/test_app.py tests/browser/test_pictures.py tests/unit/speed \
 	tests/unit/training/test_pipelined.py tests/unit/study/test_scans.py tests/unit/report/test_examine.py
 
