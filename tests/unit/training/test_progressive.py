@@ -174,7 +174,13 @@ def test_a_large_store_is_mapped_and_leaves_no_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "index", "message"), [(1e6, [0, 1], "half precision"), (1.0, [0, 0], "lacks 1")]
+    ("value", "index", "message"),
+    [
+        (1e6, [0, 1], "half precision"),
+        (-1e6, [0, 1], "half precision"),
+        (math.nan, [0, 1], "half precision"),
+        (1.0, [0, 0], "lacks 1"),
+    ],
 )
 def test_features_that_do_not_fit_or_are_missing_are_refused(value, index, message):
     index = torch.tensor(index)
