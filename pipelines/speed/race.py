@@ -33,6 +33,12 @@ from pipelines.speed.report import (
     summarise,
     to_markdown,
 )
+from pipelines.speed.rounds import (
+    compare_ends,
+    draw_rounds,
+    rounds_to_markdown,
+    tabulate_rounds,
+)
 
 EXPERIMENT = "speed"
 
@@ -211,6 +217,12 @@ def _write(
     notes = [f"`{command}`", machine, f"{plan.repeats} repeats, entrants in turns.", plan.note]
     markdown = to_markdown(summary, plan.title, [note for note in notes if note])
     folder = options.output
+    if plan.trains:
+        rounds, ends = tabulate_rounds(results, options.folds), compare_ends(results)
+        markdown += rounds_to_markdown(rounds, ends)
+        write_table(rounds, folder / "rounds.csv")
+        write_table(ends, folder / "ends.csv")
+        draw_rounds(results, options.folds, folder / "rounds.png", plan.title)
     _write_tables(results, folder)
     atomic_write_text(folder / "speed.md", markdown)
     facts: dict[str, Any] = {"command": command, "machine": machine, "quick": options.quick}

@@ -1,0 +1,189 @@
+"""Seconds to target over whole cross-validations: folds are pooled before anything is compared.
+
+The validation scans of one fold are few, so that the best of several noisy errors is a target made
+of luck. A round is one cross-validation from one seed: each entrant's validation error after an
+epoch is the mean over the folds, and so is the time up to there.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from brainage.evaluation.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
+from brainage.types import DoubleArray
+from pipelines.speed.report import Result
+
+BACKPROPAGATION = "bp"
+
+
+def pool_folds(results: Iterable[Result]) -> tuple[DoubleArray, DoubleArray]:
+    """Mean seconds and mean validation error after each epoch (E,), over the folds.
+
+    A fold that ended early keeps its last error and its time: it has nothing more to do.
+    """
+    laps = [result.lap.epochs for result in results]
+    length = max(len(epochs) for epochs in laps)
+    seconds, errors = np.zeros((2, len(laps), length))
+    for row, epochs in enumerate(laps):
+        padded = [*epochs, *[epochs[-1]] * (length - len(epochs))]
+        seconds[row] = [epoch.train_seconds_cumulative for epoch in padded]
+        errors[row] = [epoch.val_score for epoch in padded]
+    return seconds.mean(axis=0), errors.mean(axis=0)
+
+
+def tabulate_rounds(results: Sequence[Result], folds: int) -> pd.DataFrame:
+    """One row a round and entrant; rounds that lack a fold of an entrant are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        case, round, name, method, schedule; target (lowest final error among backpropagation's
+        entrants, pooled); seconds_to_target (NaN: never); ratio (to backpropagation's fastest
+        entrant); seconds_in_all, final_val_score, test_mae_years (means over the folds).
+    """
+    rows: list[dict[str, Any]] = []
+    for (case, number), groups in _complete_rounds(results, folds).items():
+        curves = {name: pool_folds(group) for name, group in groups.items()}
+        rivals = [n for n, g in groups.items() if g[0].entrant.spec.method == BACKPROPAGATION]
+        target = min((curves[name][1][-1] for name in rivals), default=math.nan)
+        reached = {name: _first_at(*curve, target) for name, curve in curves.items()}
+        best = min((reached[name] for name in rivals), default=math.nan)
+        for name, group in groups.items():
+            spec, (seconds, errors) = group[0].entrant.spec, curves[name]
+            rows.append(
+                {
+                    "case": case,
+                    "round": number,
+                    "name": name,
+                    "method": spec.method,
+                    "schedule": spec.schedule,
+                    "target": target,
+                    "seconds_to_target": reached[name] if reached[name] < math.inf else math.nan,
+                    "ratio": reached[name] / best if reached[name] < math.inf else math.nan,
+                    "seconds_in_all": seconds[-1],
+                    "final_val_score": errors[-1],
+                    "test_mae_years": float(np.mean([r.lap.test_mae_years for r in group])),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
+    """Final errors of each entrant minus those of the best backpropagation, lap by lap.
+
+    The best is the one with the lowest mean final validation error over all laps of the case.
+
+    Returns
+    -------
+    pandas.DataFrame
+        case, name, against, laps; for `final_val_score` and `test_mae_years` the mean paired
+        difference with its 95 % bootstrap interval (BCa over laps) in ``*_low``, ``*_high``.
+    """
+    table = pd.DataFrame(
+        {
+            "case": result.case,
+            "name": result.entrant.spec.name,
+            "method": result.entrant.spec.method,
+            "repeat": result.repeat,
+            "final_val_score": result.lap.epochs[-1].val_score,
+            "test_mae_years": result.lap.test_mae_years,
+        }
+        for result in results
+        if result.lap.epochs
+    )
+    rows = []
+    for case, laps in table.groupby("case", sort=False):
+        rivals = laps[laps["method"] == BACKPROPAGATION]
+        if rivals.empty:
+            continue
+        best = str(rivals.groupby("name")["final_val_score"].mean().idxmin())
+        base = laps[laps["name"] == best].set_index("repeat")
+        for name, own in laps[laps["name"] != best].groupby("name", sort=False):
+            row: dict[str, Any] = {"case": case, "name": name, "against": best, "laps": len(own)}
+            for measure in ("final_val_score", "test_mae_years"):
+                paired = own.set_index("repeat")[measure] - base[measure]
+                row |= _interval(measure, paired.dropna().to_numpy(), seed)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def rounds_to_markdown(rounds: pd.DataFrame, ends: pd.DataFrame) -> str:
+    """Both tables as people read them; empty where there is no whole round."""
+    if rounds.empty:
+        return ""
+    shown = rounds.drop(columns=["method", "schedule"])
+    return "\n".join(
+        [
+            "\n## Whole cross-validations: errors pooled over the folds of a round",
+            _table(shown),
+            "\nFinal errors minus those of the best backpropagation, mean and 95 % interval:",
+            _table(ends),
+        ]
+    )
+
+
+def draw_rounds(results: Sequence[Result], folds: int, path: Path, title: str) -> None:
+    """Pooled validation error over training time, a panel a round; the line is the target."""
+    rounds = tabulate_rounds(results, folds)
+    if rounds.empty:
+        return
+    groups = _complete_rounds(results, folds)
+    caption = "validation error over seconds of training, means over folds; line: the target"
+    size = (4.5 * len(groups), 4.2)
+    figure, panels = build_figure((1, len(groups)), size, title, caption, synthetic=False)
+    for panel, ((case, number), entrants) in zip(panels, groups.items(), strict=True):
+        for name, group in entrants.items():
+            seconds, errors = pool_folds(group)
+            is_bp = group[0].entrant.spec.method == BACKPROPAGATION
+            panel.plot(seconds, errors, color=BLUE if is_bp else ORANGE, alpha=0.8)
+            panel.annotate(name, (seconds[-1], errors[-1]), fontsize=7)
+        own = rounds[(rounds["case"] == case) & (rounds["round"] == number)]
+        panel.axhline(own["target"].iloc[0], color=GREY, linewidth=0.8)
+        panel.set_ylim(top=own["target"].iloc[0] * 2)
+        panel.set_title(f"{case}, round {number}", fontsize=9)
+        panel.set_xlabel("seconds of training")
+    panels[0].set_ylabel("validation error")
+    save_figure(figure, path)
+
+
+def _complete_rounds(
+    results: Sequence[Result], folds: int
+) -> dict[tuple[str, int], dict[str, list[Result]]]:
+    """By case and round, then by entrant: its laps, one a fold."""
+    groups: dict[tuple[str, int], dict[str, list[Result]]] = {}
+    for result in results:
+        if result.lap.epochs:
+            group = groups.setdefault((result.case, result.repeat // folds), {})
+            group.setdefault(result.entrant.spec.name, []).append(result)
+    return {
+        key: group
+        for key, group in groups.items()
+        if all(len(laps) == folds for laps in group.values())
+    }
+
+
+def _first_at(seconds: DoubleArray, errors: DoubleArray, target: float) -> float:
+    reached = np.flatnonzero(errors <= target)
+    return float(seconds[reached[0]]) if len(reached) else math.inf
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """Markdown, figures to three digits."""
+    lines = [list(frame.columns), ["---"] * len(frame.columns)]
+    for row in frame.itertuples(index=False):
+        lines.append([f"{value:.3g}" if isinstance(value, float) else str(value) for value in row])
+    return "".join(f"\n| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _interval(measure: str, differences: DoubleArray, seed: int) -> dict[str, float]:
+    low = high = math.nan
+    if len(differences) > 1 and np.ptp(differences) > 0:
+        found = bootstrap((differences,), np.mean, rng=np.random.default_rng(seed))
+        low, high = found.confidence_interval
+    mean = float(differences.mean()) if len(differences) else math.nan
+    return {measure: mean, f"{measure}_low": float(low), f"{measure}_high": float(high)}

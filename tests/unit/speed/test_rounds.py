@@ -1,0 +1,84 @@
+"""Errors pooled over the folds of a cross-validation, on laps that are given."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipelines.speed.entrants import Epoch, Lap, Spec
+from pipelines.speed.report import Result
+from pipelines.speed.rounds import (
+    compare_ends,
+    draw_rounds,
+    pool_folds,
+    rounds_to_markdown,
+    tabulate_rounds,
+)
+
+nan = math.nan
+
+
+class Runner:
+    network, blocks = "net", 4
+
+    def __init__(self, spec):
+        self.spec = spec
+
+
+def result(name, repeat, *scores, seconds=1.0, test=7.0):
+    method = "lfnn_l" if name.startswith("local") else "bp"
+    epochs = tuple(Epoch(seconds * n, score) for n, score in enumerate(scores, start=1))
+    lap = Lap((), 10.0, epochs=epochs, test_mae_years=test)
+    return Result("all", Runner(Spec(name, method, "x")), repeat, lap, "long")
+
+
+def one_round():
+    return [
+        result("long", 0, 9.0, 7.0, 5.0, 6.0),
+        result("short", 0, 9.0, 8.0),
+        result("local", 0, nan, 6.5, 5.5, seconds=0.5),
+        result("long", 1, 9.0, 7.0, 7.0, 6.0),
+        result("short", 1, 5.0, 5.0),  # by luck, in one fold
+        result("local", 1, nan, 6.5, 5.9, seconds=0.7, test=6.0),
+    ]
+
+
+def test_folds_are_pooled_before_the_target_is_taken():
+    table = tabulate_rounds(one_round(), 2).set_index("name")
+    assert (table["target"] == 6.0).all()  # not 5.0, which is one fold's best
+    assert table.loc["long", "seconds_to_target"] == 3.0  # touched before its end
+    assert math.isnan(table.loc["short", "seconds_to_target"])
+    assert table.loc["local", "seconds_to_target"] == pytest.approx(1.8)
+    assert table.loc["local", "ratio"] == pytest.approx(0.6)
+    assert table.loc["local", "final_val_score"] == pytest.approx(5.7)
+
+
+def test_a_round_that_lacks_a_fold_does_not_count():
+    results = [*one_round(), result("long", 2, 1.0), result("local", 2, 1.0)]
+    assert set(tabulate_rounds(results, 2)["round"]) == {0}
+    assert tabulate_rounds(results, 5).empty
+    assert rounds_to_markdown(tabulate_rounds(results, 5), compare_ends(results)) == ""
+
+
+def test_a_fold_that_ended_early_keeps_its_last_error():
+    seconds, errors = pool_folds([result("a", 0, 8.0, 6.0), result("a", 1, 9.0, 7.0, 5.0)])
+    np.testing.assert_allclose(errors, [8.5, 6.5, 5.5])
+    np.testing.assert_allclose(seconds, [1.0, 2.0, 2.5])
+
+
+def test_ends_are_compared_with_the_best_backpropagation_lap_by_lap():
+    rows = compare_ends(one_round()).set_index("name")
+    assert (rows["against"] == "long").all()  # 6.0 on average, the short one 6.5
+    local = rows.loc["local"]
+    assert local["final_val_score"] == pytest.approx(-0.3)
+    assert local["final_val_score_low"] <= -0.3 <= local["final_val_score_high"]
+    assert local["test_mae_years"] == pytest.approx(-0.5)
+    assert local["laps"] == 2
+
+
+def test_what_is_written_and_drawn(tmp_path):
+    results = one_round()
+    text = rounds_to_markdown(tabulate_rounds(results, 2), compare_ends(results))
+    assert "| all | 0 | local | 6 | 1.8 | 0.6 |" in text
+    draw_rounds(results, 2, tmp_path / "rounds.png", "Title")
+    assert (tmp_path / "rounds.png").stat().st_size > 1000
