@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.nn.grad import conv3d_weight
 
 
 class PooledStage(nn.Sequential):
@@ -18,9 +20,10 @@ class PooledStage(nn.Sequential):
     greatest value, so that the order here gives the same result and the same gradient, on an
     eighth of the voxels. What the pooling would leave over is not computed.
 
-    The first stage holds most of the network's activations. With `slabs` > 1 its maps before the
-    pooling are made one slab of the first axis at a time and recomputed in the backward pass, so
-    that only one slab of them is ever in memory. The result is the same but for rounding.
+    The maps before the first stage's pooling are most of what the network computes, and the
+    gradient needs none of their values, only the places of the maxima. So they are not kept; with
+    `slabs` > 1 one slab of the first axis is made after the other, and there is never more of them
+    in memory than that, forward or backward. The result is the same but for rounding.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ class PooledStage(nn.Sequential):
             rows = (inputs.shape[2] - reach) // 2
             marks = [rows * n // self.slabs for n in range(self.slabs + 1)]
             pooled = [
-                checkpoint(self._pooled, inputs[:, :, 2 * a : 2 * b + reach], use_reentrant=False)
+                self._pooled(inputs[:, :, 2 * a : 2 * b + reach])
                 for a, b in pairwise(marks)
                 if b > a
             ]
@@ -81,11 +84,66 @@ def _convolve(convolution: nn.Conv3d, inputs: Tensor) -> Tensor:
     if inputs.device.type != "cpu":
         return cast(Tensor, convolution(inputs))
     weight, order = convolution.weight, torch.channels_last_3d
-    if inputs.shape[1] == 1:
-        inputs = inputs[:, 0].unfold(-1, weight.shape[-1], 1).movedim(-1, 1)
-        weight = weight[:, 0].movedim(-1, 1)[..., None]
-    inputs, weight = (t.contiguous(memory_format=order) for t in (inputs, weight))
-    return functional.conv3d(inputs, weight, convolution.bias)
+    if inputs.shape[1] > 1:
+        inputs, weight = (t.contiguous(memory_format=order) for t in (inputs, weight))
+        return functional.conv3d(inputs, weight, convolution.bias)
+    weight = weight[:, 0].movedim(-1, 1)[..., None].contiguous(memory_format=order)
+    if inputs.requires_grad:
+        unfolded = _neighbours_as_channels(inputs, weight.shape[1])
+        return functional.conv3d(unfolded, weight, convolution.bias)
+    return cast(Tensor, _ConvolveOneChannel.apply(inputs, weight, convolution.bias))
+
+
+def _neighbours_as_channels(inputs: Tensor, count: int) -> Tensor:
+    """(B, 1, I, J, K) to (B, count, I, J, K - count + 1): each voxel and those behind it."""
+    unfolded = inputs[:, 0].unfold(-1, count, 1).movedim(-1, 1)
+    return unfolded.contiguous(memory_format=torch.channels_last_3d)
+
+
+class PoolByTwo(nn.Module):
+    """Max-pooling by 2 that keeps the places of the maxima; torch's own keeps all values too."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Maxima (B, C, I // 2, J // 2, K // 2) of values (B, C, I, J, K)."""
+        return cast(Tensor, _PoolByTwo.apply(values))
+
+
+class _PoolByTwo(Function):
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        pooled, places = functional.max_pool3d_with_indices(values, (2, 2, 2))
+        context.save_for_backward(places)
+        context.size, context.stride = values.shape, values.stride()
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (places,) = context.saved_tensors
+        # Of these values the gradient reads size and order alone.
+        values = gradient.new_empty_strided(context.size, context.stride)
+        gradient = _ordered_like(places.stride(), gradient)
+        spread = torch.ops.aten.max_pool3d_with_indices_backward
+        result: Tensor = spread(gradient, values, [2] * 3, [2] * 3, [0] * 3, [1] * 3, False, places)
+        return result
+
+
+class _ConvolveOneChannel(Function):
+    """The convolution of `_neighbours_as_channels`, which it makes twice instead of keeping it."""
+
+    @staticmethod
+    def forward(context: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        context.save_for_backward(inputs, weight)
+        unfolded = _neighbours_as_channels(inputs, weight.shape[1])
+        return functional.conv3d(unfolded, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        inputs, weight = context.saved_tensors
+        unfolded = _neighbours_as_channels(inputs, weight.shape[1]).to(gradient.dtype)
+        of_weight = conv3d_weight(unfolded, weight.shape, gradient).to(weight.dtype)
+        return None, of_weight, gradient.sum((0, 2, 3, 4), dtype=weight.dtype)
 
 
 def build_stages(
@@ -99,8 +157,8 @@ def build_stages(
 ) -> dict[str, nn.Module]:
     """Stages of {Conv3d 6, valid → MaxPool 2 → ReLU → BatchNorm → Dropout 0.2 (not the first)}.
 
-    For an input of 128³ the grid becomes 61, 28, 11 and 3 voxels wide. `slabs` trades time for
-    memory in the first stage: see `PooledStage`.
+    For an input of 128³ the grid becomes 61, 28, 11 and 3 voxels wide. With `slabs` the first
+    stage needs less memory: see `PooledStage`.
 
     Raises
     ------
@@ -116,7 +174,7 @@ def build_stages(
         convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         stages[f"conv{number}"] = PooledStage(
             convolution,
-            nn.MaxPool3d(2),
+            PoolByTwo(),
             nn.ReLU(),
             nn.BatchNorm3d(out_channels),
             nn.Dropout(dropout if number > 1 else 0.0),

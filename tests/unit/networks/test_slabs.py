@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from brainage.networks import build_stages
-from pipelines.speed.memory import LiveBytes
+from pipelines.speed.memory import LiveBytes, count_saved_bytes
 
 
 def run(slabs, size=(21, 15, 16)):
@@ -34,6 +34,41 @@ def test_slabs_change_no_result(slabs):
 
 def test_slabs_hold_less():
     assert run(6, (61, 30, 30))[2] < 0.6 * run(1, (61, 30, 30))[2]
+
+
+@pytest.mark.parametrize("slabs", [1, 5])
+def test_maps_before_the_pooling_and_unfolded_volumes_are_not_kept(slabs):
+    arguments = {"channels": [16], "kernel_size": 6, "slabs": slabs}
+    stage = build_stages("usc_cnn3d", 1, (41, 37, 37), arguments)["conv1"]
+    inputs = torch.randn(2, 1, 41, 37, 37)
+    with count_saved_bytes([*stage.parameters(), inputs]) as saved:
+        stage(inputs)
+    maps = 2 * 16 * 36 * 32 * 32 * 4
+    # Places of the maxima (8 bytes), maxima after ReLU, the same joined from slabs, normalised.
+    assert saved.peak < maps / 8 * 6
+
+
+@pytest.mark.parametrize("scans_need_gradients", [False, True])
+@pytest.mark.parametrize("is_half", [False, True])
+def test_the_gradient_is_that_of_plain_modules(scans_need_gradients, is_half):
+    torch.manual_seed(0)
+    stages = build_stages("usc_cnn3d", 1, (18, 17, 19), {"channels": [4], "kernel_size": 6})
+    stage = stages["conv1"]
+    plain = nn.Sequential(deepcopy(stage[0]), nn.MaxPool3d(2), nn.ReLU())
+    inputs = torch.randn(2, 1, 18, 17, 19, requires_grad=scans_need_gradients)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+        found, expected = stage[:3](inputs), plain(inputs)
+    weights = torch.randn(found.shape)
+    wanted = [stage[0].weight, stage[0].bias], [plain[0].weight, plain[0].bias]
+    wanted = [[*group, inputs] if scans_need_gradients else group for group in wanted]
+    ours, theirs = (
+        torch.autograd.grad((features.float() * weights).sum(), group)
+        for features, group in zip((found, expected), wanted, strict=True)
+    )
+    tolerance = 0.05 if is_half else 1e-4
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == b.dtype
+        assert (a - b).norm() <= tolerance * b.norm()
 
 
 def test_pooling_before_relu_is_the_paper_s_order():
