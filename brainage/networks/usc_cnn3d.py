@@ -153,12 +153,12 @@ def build_stages(
     channels: Sequence[int] = (16, 32, 64, 128),
     kernel_size: int = 6,
     dropout: float = 0.2,
-    slabs: int = 1,
+    slabs: int = 8,
 ) -> dict[str, nn.Module]:
     """Stages of {Conv3d 6, valid → MaxPool 2 → ReLU → BatchNorm → Dropout 0.2 (not the first)}.
 
-    For an input of 128³ the grid becomes 61, 28, 11 and 3 voxels wide. With `slabs` the first
-    stage needs less memory: see `PooledStage`.
+    For an input of 128³ the grid becomes 61, 28, 11 and 3 voxels wide. The first stage works in
+    `slabs`, which takes less than half of the memory and no more time: see `PooledStage`.
 
     Raises
     ------
