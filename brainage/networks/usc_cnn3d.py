@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.nn.grad import conv3d_weight
 
 
 class PooledStage(nn.Sequential):
@@ -84,20 +83,11 @@ def _convolve(convolution: nn.Conv3d, inputs: Tensor) -> Tensor:
     if inputs.device.type != "cpu":
         return cast(Tensor, convolution(inputs))
     weight, order = convolution.weight, torch.channels_last_3d
-    if inputs.shape[1] > 1:
-        inputs, weight = (t.contiguous(memory_format=order) for t in (inputs, weight))
-        return functional.conv3d(inputs, weight, convolution.bias)
-    weight = weight[:, 0].movedim(-1, 1)[..., None].contiguous(memory_format=order)
-    if inputs.requires_grad:
-        unfolded = _neighbours_as_channels(inputs, weight.shape[1])
-        return functional.conv3d(unfolded, weight, convolution.bias)
-    return cast(Tensor, _ConvolveOneChannel.apply(inputs, weight, convolution.bias))
-
-
-def _neighbours_as_channels(inputs: Tensor, count: int) -> Tensor:
-    """(B, 1, I, J, K) to (B, count, I, J, K - count + 1): each voxel and those behind it."""
-    unfolded = inputs[:, 0].unfold(-1, count, 1).movedim(-1, 1)
-    return unfolded.contiguous(memory_format=torch.channels_last_3d)
+    if inputs.shape[1] == 1:
+        inputs = inputs[:, 0].unfold(-1, weight.shape[-1], 1).movedim(-1, 1)
+        weight = weight[:, 0].movedim(-1, 1)[..., None]
+    inputs, weight = (t.contiguous(memory_format=order) for t in (inputs, weight))
+    return functional.conv3d(inputs, weight, convolution.bias)
 
 
 class PoolByTwo(nn.Module):
@@ -126,24 +116,6 @@ class _PoolByTwo(Function):
         spread = torch.ops.aten.max_pool3d_with_indices_backward
         result: Tensor = spread(gradient, values, [2] * 3, [2] * 3, [0] * 3, [1] * 3, False, places)
         return result
-
-
-class _ConvolveOneChannel(Function):
-    """The convolution of `_neighbours_as_channels`, which it makes twice instead of keeping it."""
-
-    @staticmethod
-    def forward(context: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        context.save_for_backward(inputs, weight)
-        unfolded = _neighbours_as_channels(inputs, weight.shape[1])
-        return functional.conv3d(unfolded, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
-        inputs, weight = context.saved_tensors
-        unfolded = _neighbours_as_channels(inputs, weight.shape[1]).to(gradient.dtype)
-        of_weight = conv3d_weight(unfolded, weight.shape, gradient).to(weight.dtype)
-        return None, of_weight, gradient.sum((0, 2, 3, 4), dtype=weight.dtype)
 
 
 def build_stages(
