@@ -24,14 +24,27 @@ class Link:
         Of an empty message.
     bytes_per_s : float
         Bandwidth.
+    reduced_bytes_per_s : float, optional
+        Of a sum over devices, as bandwidth of the bus: 2(G − 1)/G of the bytes over the seconds. It
+        adds and copies too, on cores that would compute. Absent: `bytes_per_s`.
     """
 
     latency_s: float = 0.0
     bytes_per_s: float = float("inf")
+    reduced_bytes_per_s: float | None = None
 
     def message_s(self, elements: int) -> float:
         """Seconds that a message of single-precision numbers takes."""
         return self.latency_s + elements * BYTES / self.bytes_per_s
+
+    def sum_s(self, elements: int, devices: int) -> float:
+        """Seconds that a sum of single-precision numbers over all devices takes, by a ring.
+
+        A ring sends 2(G − 1)/G of the numbers through each device (Patarasu & Yuan 2009).
+        """
+        rounds = 2 * (devices - 1)
+        bandwidth = self.reduced_bytes_per_s or self.bytes_per_s
+        return rounds * (self.latency_s + elements / devices * BYTES / bandwidth)
 
 
 def group_on_devices(blocks: Sequence[BlockTimes], devices: int) -> list[list[BlockTimes]]:
@@ -163,17 +176,10 @@ def _group_for_backpropagation(
 def data_parallel_epoch_s(
     blocks: Sequence[BlockTimes], devices: int, steps: int, link: Link | None = None
 ) -> float:
-    """Backpropagation, every batch shared out; gradients by a ring that nothing hides.
-
-    A ring sends 2(G − 1)/G of the gradients through each device (Patarasu & Yuan 2009).
-    """
-    link = link or Link()
+    """Backpropagation, every batch shared out; gradients are summed, and nothing hides that."""
     elements = sum(block.parameters for block in blocks)
-    ring = 0.0
-    if devices > 1:
-        rounds = 2 * (devices - 1)
-        ring = rounds * link.message_s(elements // devices)
-    return steps * (backpropagation_s(blocks) / devices + ring)
+    shared = (link or Link()).sum_s(elements, devices)
+    return steps * (backpropagation_s(blocks) / devices + shared)
 
 
 def one_device_epoch_s(blocks: Sequence[BlockTimes], steps: int) -> float:

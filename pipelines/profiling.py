@@ -1,7 +1,8 @@
 """`brainage cut` and `brainage simulate`: measured stages, cuts, bounds and projections."""
 
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +36,7 @@ from brainage.model import (
     stage_names,
 )
 from brainage.simulate import (
+    BYTES,
     Link,
     data_parallel_epoch_s,
     microbatched_epoch_s,
@@ -179,8 +181,7 @@ def simulate(
     table.insert(0, "network", network)
     write_table(table, output / "projection.csv")
     write_table(pd.DataFrame([vars(stage) for stage in stages]), output / "stages.csv")
-    facts = {"latency_s": link.latency_s, "bytes_per_s": link.bytes_per_s}
-    write_json(facts | {"threads": options.threads, "steps": steps}, output / "link.json")
+    write_json(asdict(link) | {"threads": options.threads, "steps": steps}, output / "link.json")
     seed = SEED_VIT_SPEEDUPS if network == "vit" else {}
     title = f"{network}: projected from times of blocks on one CPU, batch {options.batch_size}"
     plot_projection(table, output / "projection.png", title, seed)
@@ -287,13 +288,14 @@ def halve(stages: list[StageTimes]) -> list[StageTimes]:
 
 
 def measure_link(threads: int = 1) -> Link:
-    """Latency and bandwidth between two processes of this machine over gloo."""
+    """Latency and bandwidths between two processes of this machine over gloo."""
     told: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f"file://{Path(folder) / 'rendezvous'}", threads)
         run_ranks(_bounce, arguments, 2, lambda word, content: told.extend(content))
-    latency_s, large_s = told
-    return Link(latency_s, _LARGE * 4 / max(1e-9, large_s - latency_s))
+    latency_s, large_s, summed_s = told
+    size = _LARGE * BYTES
+    return Link(latency_s, size / max(1e-9, large_s - latency_s), size / summed_s)
 
 
 _LARGE, _TIMES = 2**22, 20
@@ -301,18 +303,19 @@ _LARGE, _TIMES = 2**22, 20
 
 def _bounce(rank: int, send: Any, rendezvous: str, threads: int) -> None:
     join_ranks(rank, 2, rendezvous, threads, "cpu")
-    seconds = []
-    for elements in (1, _LARGE):
+
+    def there_and_back(tensor: torch.Tensor) -> None:
+        for turn in (0, 1):
+            (dist.send if rank == turn else dist.recv)(tensor, 1 - rank)
+
+    def typical_s(talk: Callable[[torch.Tensor], object], elements: int) -> float:
         tensor = torch.zeros(elements)
+        talk(tensor)
+        return median(timed(lambda: talk(tensor))[1] for _ in range(_TIMES))
 
-        def there_and_back(tensor: torch.Tensor = tensor) -> None:
-            for turn in (0, 1):
-                (dist.send if rank == turn else dist.recv)(tensor, 1 - rank)
-
-        there_and_back()
-        rounds = sorted(timed(there_and_back)[1] for _ in range(_TIMES))
-        seconds.append(rounds[_TIMES // 2] / 2)
+    messages = [typical_s(there_and_back, elements) / 2 for elements in (1, _LARGE)]
+    summed = typical_s(dist.all_reduce, _LARGE)
     if rank == 0:
-        send("link", *seconds)
+        send("link", *messages, summed)
     dist.barrier()
     dist.destroy_process_group()

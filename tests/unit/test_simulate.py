@@ -57,6 +57,9 @@ def test_data_parallel_shares_the_work_and_pays_for_the_ring():
     link = Link(latency_s=0.0, bytes_per_s=4000.0)
     # 2 rounds of half of 2000 numbers of 4 bytes
     assert data_parallel_epoch_s(blocks, 2, 5, link) == pytest.approx(5 * (3.0 + 2.0))
+    slower = Link(latency_s=0.25, bytes_per_s=4000.0, reduced_bytes_per_s=2000.0)
+    assert data_parallel_epoch_s(blocks, 2, 5, slower) == pytest.approx(5 * (3.0 + 4.0 + 0.5))
+    assert data_parallel_epoch_s(blocks, 1, 5, slower) == one_device_epoch_s(blocks, 5)
 
 
 def test_hidden_heads_cost_local_learning_only_and_spared_gradients_backpropagation_only():
