@@ -130,7 +130,7 @@ def build_stages(
     """Stages of {Conv3d 6, valid → MaxPool 2 → ReLU → BatchNorm → Dropout 0.2 (not the first)}.
 
     For an input of 128³ the grid becomes 61, 28, 11 and 3 voxels wide. The first stage works in
-    `slabs`, which takes less than half of the memory and no more time: see `PooledStage`.
+    `slabs`, which takes half of the memory in the same time: see `PooledStage`.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from brainage.config import Config, with_changes
@@ -37,6 +38,7 @@ from pipelines.speed.rounds import (
     compare_ends,
     draw_rounds,
     rounds_to_markdown,
+    tabulate_baselines,
     tabulate_rounds,
 )
 
@@ -86,7 +88,11 @@ def run_race(options: SpeedOptions) -> list[Result]:
             for found in run_case(case, specs, track, plan.repeats, plan.against):
                 results += found
                 _write_tables(results, options.output)  # a race that is ended keeps its repeats
-        _write(results, plan, options, machine, parent)
+        baselines = None
+        if prepared is not None:
+            splits = _plan_splits(plan.config, plan, prepared, options)
+            baselines = tabulate_baselines(prepared, splits, options.folds)
+        _write(results, plan, options, machine, parent, baselines)
     return results
 
 
@@ -155,11 +161,7 @@ def brief(spec: Spec, laps: dict[str, Lap]) -> str:
 def _build_track(
     config: Config, plan: RacePlan, prepared: PreparedCohort | None, options: SpeedOptions
 ) -> Track:
-    splits: tuple[Split, ...] = ()
-    if prepared is not None:
-        rounds = -(-plan.repeats // options.folds) if options.folds > 1 else 1
-        planned = plan_runs(prepared, config, options.folds, rounds)
-        splits = tuple(planned[n % len(planned)].split for n in range(plan.repeats))
+    splits = () if prepared is None else _plan_splits(config, plan, prepared, options)
     return Track(
         config,
         threads=plan.threads,
@@ -171,6 +173,15 @@ def _build_track(
         splits=splits,
         step_limit_s=plan.step_limit_s,
     )
+
+
+def _plan_splits(
+    config: Config, plan: RacePlan, prepared: PreparedCohort, options: SpeedOptions
+) -> tuple[Split, ...]:
+    """One for each repeat: the folds of as many cross-validations as that takes."""
+    rounds = -(-plan.repeats // options.folds) if options.folds > 1 else 1
+    planned = plan_runs(prepared, config, options.folds, rounds)
+    return tuple(planned[n % len(planned)].split for n in range(plan.repeats))
 
 
 def _load_cohort(plan: RacePlan, options: SpeedOptions) -> PreparedCohort | None:
@@ -209,7 +220,12 @@ def _write_tables(results: list[Result], folder: Path) -> None:
 
 
 def _write(
-    results: list[Result], plan: RacePlan, options: SpeedOptions, machine: str, run: Run
+    results: list[Result],
+    plan: RacePlan,
+    options: SpeedOptions,
+    machine: str,
+    run: Run,
+    baselines: pd.DataFrame | None,
 ) -> None:
     summary = summarise(results)
     plan_named = f"--config {options.config}" if options.config else f"--plan {options.plan}"
@@ -217,11 +233,12 @@ def _write(
     notes = [f"`{command}`", machine, f"{plan.repeats} repeats, entrants in turns.", plan.note]
     markdown = to_markdown(summary, plan.title, [note for note in notes if note])
     folder = options.output
-    if plan.trains:
+    if baselines is not None:
         rounds, ends = tabulate_rounds(results, options.folds), compare_ends(results)
-        markdown += rounds_to_markdown(rounds, ends)
+        markdown += rounds_to_markdown(rounds, ends, baselines)
         write_table(rounds, folder / "rounds.csv")
         write_table(ends, folder / "ends.csv")
+        write_table(baselines, folder / "baselines.csv")
         draw_rounds(results, options.folds, folder / "rounds.png", plan.title)
     _write_tables(results, folder)
     atomic_write_text(folder / "speed.md", markdown)

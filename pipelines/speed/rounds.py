@@ -14,7 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
+from brainage.data.splits import Split
+from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
+from brainage.training.run import PreparedCohort
 from brainage.types import DoubleArray
 from pipelines.speed.report import Result
 
@@ -73,6 +76,39 @@ def tabulate_rounds(results: Sequence[Result], folds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def tabulate_baselines(
+    prepared: PreparedCohort, splits: Sequence[Split], folds: int
+) -> pd.DataFrame:
+    """What the constant predictor and the linear baseline reach on the rounds' scans.
+
+    Returns
+    -------
+    pandas.DataFrame
+        round, name, val_mae_years, test_mae_years (means over the folds of a whole round).
+    """
+    people = prepared.cohort.table["subject_id"].to_numpy()
+    rows = []
+    for repeat, split in enumerate(splits[: len(splits) // folds * folds]):
+        parts = {"val": split.validation, "test": split.test}
+        predicted = {
+            part: baseline_predictions(
+                prepared.arrays[split.train],
+                prepared.ages[split.train],
+                prepared.arrays[indices],
+                train_subject_ids=list(people[split.train]),
+            )
+            for part, indices in parts.items()
+        }
+        for name in predicted["test"]:
+            errors = {
+                f"{part}_mae_years": np.abs(predicted[part][name] - prepared.ages[indices]).mean()
+                for part, indices in parts.items()
+            }
+            rows.append({"round": repeat // folds, "name": name} | errors)
+    table = pd.DataFrame(rows, columns=["round", "name", "val_mae_years", "test_mae_years"])
+    return table.groupby(["round", "name"], as_index=False).mean()
+
+
 def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
     """Final errors of each entrant minus those of the best backpropagation, lap by lap.
 
@@ -112,8 +148,8 @@ def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def rounds_to_markdown(rounds: pd.DataFrame, ends: pd.DataFrame) -> str:
-    """Both tables as people read them; empty where there is no whole round."""
+def rounds_to_markdown(rounds: pd.DataFrame, ends: pd.DataFrame, baselines: pd.DataFrame) -> str:
+    """The tables as people read them; empty where there is no whole round."""
     if rounds.empty:
         return ""
     shown = rounds.drop(columns=["method", "schedule"])
@@ -123,6 +159,8 @@ def rounds_to_markdown(rounds: pd.DataFrame, ends: pd.DataFrame) -> str:
             _table(shown),
             "\nFinal errors minus those of the best backpropagation, mean and 95 % interval:",
             _table(ends),
+            "\nOn the same scans:",
+            _table(baselines),
         ]
     )
 

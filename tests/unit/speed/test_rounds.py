@@ -3,8 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from brainage.data.cohort import Cohort
+from brainage.data.splits import Split
+from brainage.training.run import PreparedCohort
 from pipelines.speed.entrants import Epoch, Lap, Spec
 from pipelines.speed.report import Result
 from pipelines.speed.rounds import (
@@ -12,10 +16,12 @@ from pipelines.speed.rounds import (
     draw_rounds,
     pool_folds,
     rounds_to_markdown,
+    tabulate_baselines,
     tabulate_rounds,
 )
 
 nan = math.nan
+NONE = pd.DataFrame()
 
 
 class Runner:
@@ -57,7 +63,7 @@ def test_a_round_that_lacks_a_fold_does_not_count():
     results = [*one_round(), result("long", 2, 1.0), result("local", 2, 1.0)]
     assert set(tabulate_rounds(results, 2)["round"]) == {0}
     assert tabulate_rounds(results, 5).empty
-    assert rounds_to_markdown(tabulate_rounds(results, 5), compare_ends(results)) == ""
+    assert rounds_to_markdown(tabulate_rounds(results, 5), compare_ends(results), NONE) == ""
 
 
 def test_a_fold_that_ended_early_keeps_its_last_error():
@@ -76,9 +82,27 @@ def test_ends_are_compared_with_the_best_backpropagation_lap_by_lap():
     assert local["laps"] == 2
 
 
+def test_baselines_are_fitted_to_training_scans_of_each_fold():
+    generator = np.random.default_rng(0)
+    ages = generator.uniform(20.0, 80.0, 30)
+    arrays = generator.normal(size=(30, 4, 4, 4)) + ages[:, None, None, None] / 10
+    names = [f"p{n}" for n in range(30)]
+    table = pd.DataFrame({"scan_id": names, "subject_id": names, "age_years": ages})
+    table[["session_id", "sex", "site", "path"]] = ""
+    prepared = PreparedCohort(Cohort(table, "test"), arrays.astype(np.float16))
+    splits = [Split(*np.split(np.roll(np.arange(30), n), [20, 25])) for n in (0, 5, 9)]
+    found = tabulate_baselines(prepared, splits, 2).set_index("name")
+    assert set(found["round"]) == {0}  # the third split is no whole round
+    expected = [
+        np.abs(ages[split.test] - np.median(ages[split.train])).mean() for split in splits[:2]
+    ]
+    assert found.loc["constant", "test_mae_years"] == pytest.approx(np.mean(expected))
+    assert found.loc["linear", "test_mae_years"] < 0.5 * np.mean(expected)
+
+
 def test_what_is_written_and_drawn(tmp_path):
     results = one_round()
-    text = rounds_to_markdown(tabulate_rounds(results, 2), compare_ends(results))
+    text = rounds_to_markdown(tabulate_rounds(results, 2), compare_ends(results), NONE)
     assert "| all | 0 | local | 6 | 1.8 | 0.6 |" in text
     draw_rounds(results, 2, tmp_path / "rounds.png", "Title")
     assert (tmp_path / "rounds.png").stat().st_size > 1000
