@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.evaluation.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
-from pipelines.speed.entrants import Entrant, Lap
+from pipelines.speed.entrants import Entrant, Epoch, Lap
 
 COLUMNS = (
     "method",
@@ -71,7 +71,7 @@ def rows_of(results: Iterable[Result]) -> list[dict[str, Any]]:
                 "repeat": result.repeat,
                 "seconds_per_step": _median(done.step_seconds),
                 "seconds_per_epoch": in_all / len(done.epochs) if done.epochs else math.nan,
-                "seconds_to_target": seconds_to(done, target_of(peers)),
+                "seconds_to_target": seconds_to(done.epochs, target_of(peers)),
                 "seconds_in_all": in_all,
                 "data_share": _median([epoch.data_share for epoch in done.epochs[1:]]),
                 "peak_memory_mb": done.peak_memory_mb,
@@ -95,9 +95,9 @@ def target_of(peers: Iterable[Result]) -> float:
     return min(finals, default=math.nan)
 
 
-def seconds_to(lap: Lap, target: float) -> float:
+def seconds_to(epochs: Iterable[Epoch], target: float) -> float:
     """Seconds of training until the validation error is at or below the target; NaN if never."""
-    reached = (e.train_seconds_cumulative for e in lap.epochs if e.val_score <= target)
+    reached = (e.train_seconds_cumulative for e in epochs if e.val_score <= target)
     return next(reached, math.nan)
 
 

@@ -17,26 +17,28 @@ from scipy.stats import bootstrap
 from brainage.data.splits import Split
 from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
+from brainage.evaluation.comparison import REFERENCE
 from brainage.training.run import PreparedCohort
 from brainage.types import DoubleArray
-from pipelines.speed.report import Result
+from pipelines.speed.entrants import Epoch
+from pipelines.speed.report import Result, seconds_to
 
-BACKPROPAGATION = "bp"
 
-
-def pool_folds(results: Iterable[Result]) -> tuple[DoubleArray, DoubleArray]:
-    """Mean seconds and mean validation error after each epoch (E,), over the folds.
+def pool_folds(results: Iterable[Result]) -> list[Epoch]:
+    """Mean seconds and mean validation error after each epoch, over the folds.
 
     A fold that ended early keeps its last error and its time: it has nothing more to do.
     """
     laps = [result.lap.epochs for result in results]
     length = max(len(epochs) for epochs in laps)
-    seconds, errors = np.zeros((2, len(laps), length))
-    for row, epochs in enumerate(laps):
-        padded = [*epochs, *[epochs[-1]] * (length - len(epochs))]
-        seconds[row] = [epoch.train_seconds_cumulative for epoch in padded]
-        errors[row] = [epoch.val_score for epoch in padded]
-    return seconds.mean(axis=0), errors.mean(axis=0)
+    padded = [[*epochs, *[epochs[-1]] * (length - len(epochs))] for epochs in laps]
+    return [
+        Epoch(
+            float(np.mean([epoch.train_seconds_cumulative for epoch in folds])),
+            float(np.mean([epoch.val_score for epoch in folds])),
+        )
+        for folds in zip(*padded, strict=True)
+    ]
 
 
 def tabulate_rounds(results: Sequence[Result], folds: int) -> pd.DataFrame:
@@ -52,12 +54,12 @@ def tabulate_rounds(results: Sequence[Result], folds: int) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (case, number), groups in _complete_rounds(results, folds).items():
         curves = {name: pool_folds(group) for name, group in groups.items()}
-        rivals = [n for n, g in groups.items() if g[0].entrant.spec.method == BACKPROPAGATION]
-        target = min((curves[name][1][-1] for name in rivals), default=math.nan)
-        reached = {name: _first_at(*curve, target) for name, curve in curves.items()}
-        best = min((reached[name] for name in rivals), default=math.nan)
+        rivals = [n for n, g in groups.items() if g[0].entrant.spec.method == REFERENCE]
+        target = min((curves[name][-1].val_score for name in rivals), default=math.nan)
+        reached = {name: seconds_to(curve, target) for name, curve in curves.items()}
+        best = np.nanmin([reached[name] for name in rivals]) if rivals else math.nan
         for name, group in groups.items():
-            spec, (seconds, errors) = group[0].entrant.spec, curves[name]
+            spec, last = group[0].entrant.spec, curves[name][-1]
             rows.append(
                 {
                     "case": case,
@@ -66,10 +68,10 @@ def tabulate_rounds(results: Sequence[Result], folds: int) -> pd.DataFrame:
                     "method": spec.method,
                     "schedule": spec.schedule,
                     "target": target,
-                    "seconds_to_target": reached[name] if reached[name] < math.inf else math.nan,
-                    "ratio": reached[name] / best if reached[name] < math.inf else math.nan,
-                    "seconds_in_all": seconds[-1],
-                    "final_val_score": errors[-1],
+                    "seconds_to_target": reached[name],
+                    "ratio": reached[name] / best,
+                    "seconds_in_all": last.train_seconds_cumulative,
+                    "final_val_score": last.val_score,
                     "test_mae_years": float(np.mean([r.lap.test_mae_years for r in group])),
                 }
             )
@@ -134,7 +136,7 @@ def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
     )
     rows = []
     for case, laps in table.groupby("case", sort=False):
-        rivals = laps[laps["method"] == BACKPROPAGATION]
+        rivals = laps[laps["method"] == REFERENCE]
         if rivals.empty:
             continue
         best = str(rivals.groupby("name")["final_val_score"].mean().idxmin())
@@ -176,8 +178,10 @@ def draw_rounds(results: Sequence[Result], folds: int, path: Path, title: str) -
     figure, panels = build_figure((1, len(groups)), size, title, caption, synthetic=False)
     for panel, ((case, number), entrants) in zip(panels, groups.items(), strict=True):
         for name, group in entrants.items():
-            seconds, errors = pool_folds(group)
-            is_bp = group[0].entrant.spec.method == BACKPROPAGATION
+            curve = pool_folds(group)
+            seconds = [epoch.train_seconds_cumulative for epoch in curve]
+            errors = [epoch.val_score for epoch in curve]
+            is_bp = group[0].entrant.spec.method == REFERENCE
             panel.plot(seconds, errors, color=BLUE if is_bp else ORANGE, alpha=0.8)
             panel.annotate(name, (seconds[-1], errors[-1]), fontsize=7)
         own = rounds[(rounds["case"] == case) & (rounds["round"] == number)]
@@ -203,11 +207,6 @@ def _complete_rounds(
         for key, group in groups.items()
         if all(len(laps) == folds for laps in group.values())
     }
-
-
-def _first_at(seconds: DoubleArray, errors: DoubleArray, target: float) -> float:
-    reached = np.flatnonzero(errors <= target)
-    return float(seconds[reached[0]]) if len(reached) else math.inf
 
 
 def _table(frame: pd.DataFrame) -> str:

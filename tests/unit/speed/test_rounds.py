@@ -67,9 +67,9 @@ def test_a_round_that_lacks_a_fold_does_not_count():
 
 
 def test_a_fold_that_ended_early_keeps_its_last_error():
-    seconds, errors = pool_folds([result("a", 0, 8.0, 6.0), result("a", 1, 9.0, 7.0, 5.0)])
-    np.testing.assert_allclose(errors, [8.5, 6.5, 5.5])
-    np.testing.assert_allclose(seconds, [1.0, 2.0, 2.5])
+    curve = pool_folds([result("a", 0, 8.0, 6.0), result("a", 1, 9.0, 7.0, 5.0)])
+    np.testing.assert_allclose([epoch.val_score for epoch in curve], [8.5, 6.5, 5.5])
+    np.testing.assert_allclose([epoch.train_seconds_cumulative for epoch in curve], [1.0, 2.0, 2.5])
 
 
 def test_ends_are_compared_with_the_best_backpropagation_lap_by_lap():
