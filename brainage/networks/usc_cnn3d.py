@@ -17,7 +17,8 @@ class PooledStage(nn.Sequential):
 
     The paper's ReLU stands before the pooling. The greatest of rectified values is the rectified
     greatest value, so that the order here gives the same result and the same gradient, on an
-    eighth of the voxels. What the pooling would leave over is not computed.
+    eighth of the voxels; likewise the convolution's bias, which moves all maxima alike, is added
+    after the pooling. What the pooling would leave over is not computed.
 
     The maps before the first stage's pooling are most of what the network computes, and the
     gradient needs none of their values, only the places of the maxima. So they are not kept; with
@@ -62,8 +63,10 @@ class PooledStage(nn.Sequential):
 
     def _pooled(self, slab: Tensor) -> Tensor:
         convolution = self[0]
-        assert isinstance(convolution, nn.Conv3d)
-        features: Tensor = self[2](self[1](_convolve(convolution, slab)))
+        assert isinstance(convolution, nn.Conv3d) and convolution.bias is not None
+        pooled = self[1](_convolve(slab, convolution.weight))
+        bias = convolution.bias[:, None, None, None].to(pooled.dtype)
+        features: Tensor = self[2](pooled + bias)
         return features
 
 
@@ -74,20 +77,24 @@ def _ordered_like(strides: tuple[int, ...], gradient: Tensor) -> Tensor:
     return gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
 
 
-def _convolve(convolution: nn.Conv3d, inputs: Tensor) -> Tensor:
+def _convolve(inputs: Tensor, weight: Tensor) -> Tensor:
     """The convolution; on a CPU with channels beside each other, so that pooling is vectorised.
 
-    One channel has no such order, and oneDNN would choose the other one. So a volume's neighbours
-    along the last axis become its channels: the same sum, and a faster weight gradient.
+    One channel has no such order, and oneDNN would choose the other one. So the planes that a
+    plane of the result sees become its channels, and a 2D convolution makes it from them.
     """
     if inputs.device.type != "cpu":
-        return cast(Tensor, convolution(inputs))
-    weight, order = convolution.weight, torch.channels_last_3d
-    if inputs.shape[1] == 1:
-        inputs = inputs[:, 0].unfold(-1, weight.shape[-1], 1).movedim(-1, 1)
-        weight = weight[:, 0].movedim(-1, 1)[..., None]
-    inputs, weight = (t.contiguous(memory_format=order) for t in (inputs, weight))
-    return functional.conv3d(inputs, weight, convolution.bias)
+        return functional.conv3d(inputs, weight)
+    if inputs.shape[1] > 1:
+        order = torch.channels_last_3d
+        weight = weight.contiguous(memory_format=order)
+        return functional.conv3d(inputs.contiguous(memory_format=order), weight)
+    planes = inputs[:, 0].unfold(1, weight.shape[2], 1).contiguous()  # (B, I', J, K, kernel)
+    maps = functional.conv2d(
+        planes.movedim(-1, 2).flatten(0, 1),
+        weight[:, 0].contiguous(memory_format=torch.channels_last),
+    )
+    return maps.unflatten(0, planes.shape[:2]).movedim(2, 1)
 
 
 class PoolByTwo(nn.Module):
@@ -116,6 +123,17 @@ class _PoolByTwo(Function):
         spread = torch.ops.aten.max_pool3d_with_indices_backward
         result: Tensor = spread(gradient, values, [2] * 3, [2] * 3, [0] * 3, [1] * 3, False, places)
         return result
+
+
+class UniformDropout(nn.Dropout):
+    """Dropout by uniform numbers; on a CPU torch's own bits take twice as long."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of any shape, in training with a share of zeros and the rest scaled up."""
+        if values.device.type != "cpu" or not self.training or not 0 < self.p < 1:
+            return super().forward(values)
+        kept = torch.rand_like(values, dtype=torch.float32) >= self.p
+        return values * (kept.to(values.dtype) / (1 - self.p))
 
 
 def build_stages(
@@ -149,7 +167,7 @@ def build_stages(
             PoolByTwo(),
             nn.ReLU(),
             nn.BatchNorm3d(out_channels),
-            nn.Dropout(dropout if number > 1 else 0.0),
+            UniformDropout(dropout if number > 1 else 0.0),
             slabs=slabs if number == 1 else 1,
         )
         width = out_channels
