@@ -203,7 +203,8 @@ class Trainer:
     def train_step(self, batch: Batch) -> float:
         """One step of all learners on one batch; returns the sum of the blocks' losses."""
         inputs, target = self._load(batch)
-        self.model.zero_grad()
+        for block_index in self.learners:
+            self.optimizers[block_index].zero_grad()
         with explain_memory_errors(len(target), tuple(inputs.shape[2:])):
             result = self._learn(inputs, target)
         self._check_finite(result, batch)
