@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from brainage.data.splits import Split
 from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
 from brainage.evaluation.comparison import REFERENCE
+from brainage.evaluation.metrics import paired_difference
 from brainage.training.run import PreparedCohort
 from brainage.types import DoubleArray
 from pipelines.speed.entrants import Epoch
@@ -120,7 +120,8 @@ def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
     -------
     pandas.DataFrame
         case, name, against, laps; for `final_val_score` and `test_mae_years` the mean paired
-        difference with its 95 % bootstrap interval (BCa over laps) in ``*_low``, ``*_high``.
+        difference with its 95 % bootstrap interval over laps in ``*_low``, ``*_high``; NaN for
+        the interval of a single lap, and for all three where no lap of both is there.
     """
     table = pd.DataFrame(
         {
@@ -144,8 +145,8 @@ def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
         for name, own in laps[laps["name"] != best].groupby("name", sort=False):
             row: dict[str, Any] = {"case": case, "name": name, "against": best, "laps": len(own)}
             for measure in ("final_val_score", "test_mae_years"):
-                paired = own.set_index("repeat")[measure] - base[measure]
-                row |= _interval(measure, paired.dropna().to_numpy(), seed)
+                pairs = pd.concat([own.set_index("repeat")[measure], base[measure]], axis=1)
+                row |= _difference(measure, pairs.dropna().to_numpy().T, seed)
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -217,10 +218,10 @@ def _table(frame: pd.DataFrame) -> str:
     return "".join(f"\n| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def _interval(measure: str, differences: DoubleArray, seed: int) -> dict[str, float]:
-    low = high = math.nan
-    if len(differences) > 1 and np.ptp(differences) > 0:
-        found = bootstrap((differences,), np.mean, rng=np.random.default_rng(seed))
-        low, high = found.confidence_interval
-    mean = float(differences.mean()) if len(differences) else math.nan
-    return {measure: mean, f"{measure}_low": float(low), f"{measure}_high": float(high)}
+def _difference(measure: str, pairs: DoubleArray, seed: int) -> dict[str, float]:
+    """Columns of `compare_ends` for one measure, from errors (2, laps): own and the rival's."""
+    own, rival = pairs
+    found = paired_difference(own, rival, seed=seed) if len(own) else {}
+    values = (found.get("mean"), found.get("ci_low"), found.get("ci_high"))
+    names = (measure, f"{measure}_low", f"{measure}_high")
+    return {n: math.nan if v is None else v for n, v in zip(names, values, strict=True)}

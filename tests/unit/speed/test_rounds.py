@@ -82,6 +82,16 @@ def test_ends_are_compared_with_the_best_backpropagation_lap_by_lap():
     assert local["laps"] == 2
 
 
+def test_a_single_lap_has_a_difference_and_no_interval():
+    row = compare_ends([result("long", 0, 6.0), result("local", 0, 5.0)]).iloc[0]
+    assert row["final_val_score"] == -1.0 and math.isnan(row["final_val_score_low"])
+
+
+def test_a_lap_without_its_rival_is_left_out():
+    ends = compare_ends([result("long", 0, 6.0), result("local", 1, 5.0)])
+    assert math.isnan(ends.iloc[0]["final_val_score"])
+
+
 def test_baselines_are_fitted_to_training_scans_of_each_fold():
     generator = np.random.default_rng(0)
     ages = generator.uniform(20.0, 80.0, 30)
