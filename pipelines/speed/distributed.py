@@ -47,7 +47,7 @@ class DataParallelTrainer(Trainer):
 
     def __init__(self, model: BlockStack, config: Config, **more: Any) -> None:
         super().__init__(model, config, **more)
-        self._parallel = DistributedDataParallel(self.model)
+        self._parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
 
     def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, target = super()._load(batch)
