@@ -2,9 +2,9 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import pandas as pd
@@ -56,15 +56,27 @@ ATTENTION_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """What is profiled, and how."""
+    """What is profiled, and how.
+
+    Attributes
+    ----------
+    processes : int
+        How many measure at once: devices that share a machine slow each other.
+    """
 
     batch_size: int | None = None
     repeats: int = 5
     threads: int = 1
+    processes: int = 1
 
 
 def measure_stages(config: Config, options: ProfileOptions) -> list[StageTimes]:
-    """Time every stage of the configured network, with the configured heads, on random inputs."""
+    """Time every stage of the configured network, with the configured heads, on random inputs.
+
+    Of several processes that measure at once, means are returned.
+    """
+    if options.processes > 1:
+        return _measure_at_once(config, options)
     config = resolve_images(config) if config.images else resolve_target(config, (20.0, 80.0))
     local = METHOD_RULES[config.learning.method].hidden_loss is not None
     names = stage_names(config)
@@ -80,6 +92,28 @@ def measure_stages(config: Config, options: ProfileOptions) -> list[StageTimes]:
         build_model(config), inputs, target, build_target(config.target), options.repeats
     )
     return [replace(stage, name=name) for stage, name in zip(measured, names, strict=True)]
+
+
+def _measure_at_once(config: Config, options: ProfileOptions) -> list[StageTimes]:
+    told: list[list[StageTimes]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (f"file://{Path(folder) / 'rendezvous'}", config, options)
+        run_ranks(_measure_rank, arguments, options.processes, lambda _, said: told.append(said[0]))
+    seconds = [field.name for field in fields(StageTimes) if field.name.endswith("_s")]
+    return [
+        replace(ranks[0], **{name: mean(getattr(rank, name) for rank in ranks) for name in seconds})
+        for ranks in zip(*told, strict=True)
+    ]
+
+
+def _measure_rank(
+    rank: int, send: Any, rendezvous: str, config: Config, options: ProfileOptions
+) -> None:
+    join_ranks(rank, options.processes, rendezvous, options.threads, "cpu")
+    dist.barrier()
+    send("stages", measure_stages(config, replace(options, processes=1)))
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def measure_in_parts(
@@ -221,13 +255,16 @@ def validate(
 ) -> pd.DataFrame:
     """Predict steps of the pipelined schedule, 1F1B and DDP, run all, and write validation.csv.
 
-    Rivals are predicted from stages timed on parts of a batch, as they run them.
+    Stages are timed by as many processes at once as will run, and rivals' stages on parts of a
+    batch, as they run them. The speed-up is over backpropagation timed by one process alone.
     """
     # Not at the top: the race imports what this module gives others.
     from pipelines.speed.distributed import MICROBATCHES, build_entrant
     from pipelines.speed.entrants import Spec, Track
 
     link = measure_link(options.threads)
+    alone = measure_stages(config, options)
+    options = replace(options, processes=devices)
     parts = cut_by_time(measure_stages(config, options), devices)
     changes: dict[str, Any] = {
         "learning.cuts": [part.stages[0] for part in parts],
@@ -255,7 +292,7 @@ def validate(
         row = {"schedule": schedule, "predicted_s": seconds, "measured_s": measured}
         rows.append(row | {"ratio": measured / seconds})
     table = pd.DataFrame(rows).assign(bound_speedup=bound_of(parts).speedup)
-    table = table.assign(speedup=backpropagation_s(parts) / table["measured_s"])
+    table = table.assign(speedup=backpropagation_s(cut_like(parts, alone)) / table["measured_s"])
     write_table(table, output / "validation.csv")
     say(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     return table
