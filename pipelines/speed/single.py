@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from brainage.model import block_count
+from brainage.training.processes import end_with_parent
 from pipelines.speed.entrants import Entrant, Lap, Spec, Track
 from pipelines.speed.lap import SCHEDULES, config_of, run_lap
 
@@ -12,7 +13,8 @@ __all__ = ["SCHEDULES", "SingleEntrant", "build_entrant"]
 
 
 def _start_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
 
 
 @dataclass
