@@ -95,14 +95,11 @@ def measure_stages(config: Config, options: ProfileOptions) -> list[StageTimes]:
 
 
 def _measure_at_once(config: Config, options: ProfileOptions) -> list[StageTimes]:
-    told: list[list[StageTimes]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (f"file://{Path(folder) / 'rendezvous'}", config, options)
-        run_ranks(_measure_rank, arguments, options.processes, lambda _, said: told.append(said[0]))
+    told = _ask_ranks(_measure_rank, options.processes, config, options)
     seconds = [field.name for field in fields(StageTimes) if field.name.endswith("_s")]
     return [
         replace(ranks[0], **{name: mean(getattr(rank, name) for rank in ranks) for name in seconds})
-        for ranks in zip(*told, strict=True)
+        for ranks in zip(*(stages for (stages,) in told), strict=True)
     ]
 
 
@@ -339,16 +336,23 @@ def halve(stages: list[StageTimes]) -> list[StageTimes]:
 
 def measure_link(threads: int = 1) -> Link:
     """Latency and bandwidths between two processes of this machine over gloo."""
-    told: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (f"file://{Path(folder) / 'rendezvous'}", threads)
-        run_ranks(_bounce, arguments, 2, lambda word, content: told.extend(content))
-    latency_s, large_s, summed_s = told
+    ((latency_s, large_s, summed_s),) = _ask_ranks(_bounce, 2, threads)
     size = _LARGE * BYTES
     return Link(latency_s, size / max(1e-9, large_s - latency_s), size / summed_s)
 
 
 _LARGE, _TIMES, _TURNS = 2**22, 20, 3
+
+
+def _ask_ranks(
+    program: Callable[..., None], processes: int, *arguments: Any
+) -> list[tuple[Any, ...]]:
+    """What the processes of `program` send, in any order."""
+    told: list[tuple[Any, ...]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (f"file://{Path(folder) / 'rendezvous'}", *arguments)
+        run_ranks(program, arguments, processes, lambda _, said: told.append(said))
+    return told
 
 
 def _bounce(rank: int, send: Any, rendezvous: str, threads: int) -> None:
