@@ -45,7 +45,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(STAMP)
-	$(BIN)/python -m pipelines.cli_reference > docs/cli.md
+	$(BIN)/python -m brainage.cli.reference > docs/cli.md
 
 # What the image installs: the versions in .venv, which were tested together, with the hashes of all
 # files of theirs. Torch comes without: its file is another on each index (CPU, CUDA) and platform.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.server import get_sessions
-from app.sessions import this_session
+from page_parts.server import get_sessions
+from page_parts.sessions import this_session
 
 PAGES = Path(__file__).parent / "pages"
 # A named icon would be fetched from another host.

@@ -34,6 +34,18 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _SWEPT_LEVELS = 4
 
 
+def shipped_folder(name: str) -> Path:
+    """Return a folder that ships as data: in the installed package, or in the repository.
+
+    Parameters
+    ----------
+    name : str
+        `app` or `configs`.
+    """
+    installed = Path(__file__).parent / f"_{name}"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / name
+
+
 def default_cache() -> Path:
     """Folder of prepared arrays: $BRAINAGE_CACHE, or brainage under the user's cache folder."""
     if folder := os.environ.get("BRAINAGE_CACHE"):

@@ -1,1 +1,1 @@
-"""The `brainage` command: one module a job."""
+"""Research programs of the repository; not installed."""

@@ -41,7 +41,7 @@ def slow(argument: dict[str, Any]) -> dict[str, Any]:
 
 def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
     """The real task with a lenient gate, which says who runs it and leaves time to be killed."""
-    from brainage.derivatives import derive_task
+    from brainage.prepared.derivatives import derive_task
     from brainage.preprocessing import pipeline
 
     pipeline.judge = lambda *_: ("ok", ())
@@ -53,7 +53,7 @@ def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
 
 def prepare_or_crash(argument: dict[str, Any]) -> dict[str, Any]:
     """The real task, but for a scan that brings its process down."""
-    from brainage.preparation import prepare_task
+    from brainage.prepared.arrays import prepare_task
 
     if "crash" in argument["source"]["path"]:
         ctypes.string_at(0)

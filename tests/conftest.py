@@ -49,6 +49,6 @@ def data_root() -> Path:
 def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cohort.csv of 24 synthetic subjects, one scan each, at 4 mm."""
     # Not at the top: loading the template costs a second that most test files need not pay.
-    from brainage.data.phantom import write_phantom_cohort
+    from brainage.cohorts.phantom import write_phantom_cohort
 
     return write_phantom_cohort(tmp_path_factory.mktemp("phantoms"), subjects=24, seed=7)

@@ -8,8 +8,8 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy import ndimage
 
+from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
-from brainage.data.phantom import build_phantom
 from brainage.types import Volume
 
 # Coarse steps, so that a head takes a second; real heads use the defaults.

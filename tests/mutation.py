@@ -28,21 +28,19 @@ torch.set_num_threads(1)
 PACKAGES = {
     "lfnn": ("brainage/lfnn/*",),
     "evaluation": ("brainage/evaluation/*",),
-    "data: splits": ("brainage/data/splits.py",),
+    "data: splits": ("brainage/cohorts/splits.py",),
     "data: reading volumes": (
-        "brainage/data/volume.py",
-        "brainage/data/headers.py",
-        "brainage/data/reader.py",
+        "brainage/scans/volume.py",
+        "brainage/scans/headers.py",
+        "brainage/scans/monai_reader.py",
     ),
     "preprocessing: quality gate": ("brainage/preprocessing/quality.py",),
 }
 TESTS = {
     "lfnn": ("tests/unit/lfnn",),
     "evaluation": ("tests/unit/evaluation",),
-    "data: splits": ("tests/unit/data/test_splits.py", "tests/unit/data/test_refusals.py"),
-    "data: reading volumes": tuple(
-        f"tests/unit/data/test_{name}.py" for name in ("volume", "headers", "reader", "refusals")
-    ),
+    "data: splits": ("tests/unit/cohorts/test_splits.py", "tests/unit/cohorts/test_refusals.py"),
+    "data: reading volumes": ("tests/unit/scans", "tests/unit/cohorts/test_refusals.py"),
     "preprocessing: quality gate": tuple(
         f"tests/unit/preprocessing/test_{name}.py" for name in ("measures", "quality")
     ),

@@ -12,14 +12,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brainage.bundle import load_bundle, save_bundle, save_ensemble
+from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
-from brainage.data.phantom import build_phantom
-from brainage.derivatives import DerivativeStore, ScanRequest, derive_scan, place_file
 from brainage.errors import BundleError, CheckpointError
-from brainage.model import build_model
-from brainage.preparation import PreparedStore, load_or_prepare
-from brainage.source import SIDECAR_SELF, ScanSource, load_placement, placement_path, read_sidecar
+from brainage.model.build import build_model
+from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
+from brainage.prepared.arrays import PreparedStore, load_or_prepare
+from brainage.prepared.derivatives import DerivativeStore, ScanRequest, derive_scan, place_file
+from brainage.prepared.source import (
+    SIDECAR_SELF,
+    ScanSource,
+    load_placement,
+    placement_path,
+    read_sidecar,
+)
 from brainage.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from brainage.training.features import fill_store
 from tests.small import make_config

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from brainage.config import load_preset, preset_names
-from brainage.data.image_sets import resolve_images
-from brainage.model import build_model, describe_cut
+from brainage.images.sets import resolve_images
+from brainage.model.build import build_model, describe_cut
 
 LARGE = ("resnet101", "resnet110", "resnet152", "resnet50", "vit_b16")
 

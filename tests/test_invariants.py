@@ -16,16 +16,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brainage.cohorts.cohort import Cohort, read_cohort
+from brainage.cohorts.splits import make_folds, make_split
 from brainage.config import Config, SplitConfig, build_config, with_changes
-from brainage.data.cohort import Cohort, read_cohort
-from brainage.data.splits import make_folds, make_split
 from brainage.errors import ShapeError
 from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.lfnn.losses import AgeBins, follower_loss, leader_count, local_loss, select_leaders
 from brainage.lfnn.rules import BLOCK_LOCAL, METHOD_RULES, RULES, StepSettings
-from brainage.model import block_count, build_model, build_target
-from brainage.preparation import prepare_cohort, prepare_scan
-from brainage.source import ScanSource
+from brainage.model.build import block_count, build_model, build_target
+from brainage.prepared.arrays import prepare_cohort, prepare_scan
+from brainage.prepared.source import ScanSource
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.run import PreparedCohort, train_run
 from tests.small import (
@@ -258,9 +258,9 @@ def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort,
 
 @pytest.mark.parametrize("method", ["bp", "lfnn_l"])
 def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_path):
+    from brainage.cohorts.phantom import write_phantom_cohort
     from brainage.config import load_preset
-    from brainage.data.phantom import write_phantom_cohort
-    from pipelines.train import fit_baselines
+    from brainage.workflows.train import fit_baselines
 
     config = with_changes(load_preset("phantom"), {"learning.method": method})
     cohort = read_cohort(write_phantom_cohort(tmp_path / "cohort", subjects=80, seed=1)).cohort
@@ -285,7 +285,7 @@ def test_killed_training_resumes_to_the_same_weights(phantom_cohort, tmp_path):
 
     def command(output: Path, *more: str) -> list[str]:
         return [
-            sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort),
+            sys.executable, "-m", "brainage.cli.main", "train", "--cohort", str(phantom_cohort),
             "--preset", "phantom", "--epochs", "5", "--cache", str(tmp_path / "cache"),
             "--tracking-uri", "off", "--output", str(output), *more,
         ]  # fmt: skip

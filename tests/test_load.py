@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainage.released import RELEASED_FOLDER
+from brainage.model.released import RELEASED_FOLDER
 from tests.load.campaign import run_cohort, soak, time_table
 from tests.load.measure import growth_mb
 

@@ -49,7 +49,7 @@ def test_released_model_predicts_where_there_is_no_network(phantom_cohort, tmp_p
     if without[0] is None or subprocess.run([*without, "true"], capture_output=True).returncode:
         pytest.skip("networking can be removed by root on Linux only (unshare --net)")
     scan = next(phantom_cohort.parent.glob("sub-*/anat/*.nii.gz"))
-    command = [sys.executable, "-m", "pipelines.cli", "predict", str(scan)]
+    command = [sys.executable, "-m", "brainage.cli.main", "predict", str(scan)]
     output = tmp_path / "predictions.csv"
     done = subprocess.run(
         [*without, *command, "--output", str(output), "--cache", str(tmp_path / "cache")],

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from brainage.cohorts.cohort import Cohort
+from brainage.cohorts.splits import make_split
 from brainage.config import Config, with_changes
-from brainage.data.cohort import Cohort
-from brainage.data.splits import make_split
 from brainage.training.run import PreparedCohort, TrainedRun, train_run
 from brainage.types import METHODS
 from tests.small import SHAPE, make_config

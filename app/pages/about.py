@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.settings import ServerLimits
+from brainage.serving.settings import ServerLimits
 
 limits = ServerLimits()
 st.title("Privacy and limits", anchor=False)

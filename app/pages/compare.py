@@ -8,7 +8,6 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app.charts import by_method, described
 from brainage.errors import TrackingError
 from brainage.evaluation.comparison import comparison_markdown
 from brainage.tracking import (
@@ -18,6 +17,7 @@ from brainage.tracking import (
     resolve_uri,
     shown_uri,
 )
+from page_parts.charts import by_method, described
 
 # Where browsers find MLflow, if not at the address that the server uses.
 PAGE_VARIABLE = "BRAINAGE_MLFLOW_PAGE"

@@ -7,13 +7,13 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app.charts import BLUE, GREY, described, draw_calibration, draw_groups
-from app.models import FoundModel, find_models
 from brainage.errors import BrainageError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.reference import reference_from_json
 from brainage.files import parse_json
+from brainage.serving.model_list import FoundModel, find_models
 from brainage.types import Json
+from page_parts.charts import BLUE, GREY, described, draw_calibration, draw_groups
 
 CARD = "card.md"
 _GROUPS = {"sex": {"F": "Women", "M": "Men"}, "all": {"all": "Everybody"}}

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app.intake import show_intake
-from app.progress import show_progress
-from app.results import show_results
+from page_parts.intake import show_intake
+from page_parts.progress import show_progress
+from page_parts.results import show_results
 
 
 def _start_over() -> None:

@@ -8,13 +8,12 @@ from pydantic import ValidationError
 
 from brainage.config.run import Config
 from brainage.errors import ConfigError
-from brainage.files import parse_yaml
+from brainage.files import parse_yaml, shipped_folder
 
 
 def config_folder() -> Path:
-    """Folder of the presets: inside an installed package, or the repository's `configs`."""
-    installed = Path(__file__).parents[1] / "_configs"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+    """Return the folder of the presets."""
+    return shipped_folder("configs")
 
 
 def preset_names(family: str = "brain_age") -> list[str]:

@@ -165,7 +165,7 @@ class TargetConfig(Settings):
 class ImagesConfig(Settings):
     """An image data set, how it is augmented, and what is kept for validation.
 
-    What is absent is filled from the data set's facts (`brainage.data.image_sets.DATASETS`).
+    What is absent is filled from the data set's facts (`brainage.images.sets.DATASETS`).
 
     Attributes
     ----------

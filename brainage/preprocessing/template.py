@@ -4,7 +4,7 @@ The MNI ICBM152 nonlinear symmetric 2009a template (Fonov et al. 2011,
 doi:10.1016/j.neuroimage.2010.07.033) with its brain mask and tissue maps, as nilearn carries it.
 nilearn resamples it from 1 mm at each call, which takes ten seconds of processor for all that is
 needed here; ``template.npz`` holds the results in eight bits, those of the source.
-``python -m pipelines.study.template`` writes that file; a test makes it again.
+``python -m pipelines.release.template`` writes that file; a test makes it again.
 """
 
 import hashlib

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage.bundle import Bundle
 from brainage.errors import BundleError, PreparationError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.features import TissuePriors, tissue_volumes
-from brainage.explain import UNITS, explain_scan, networks_of
-from brainage.inference import predict_columns
-from brainage.preparation import normalise
+from brainage.inference.attribution import UNITS, explain_scan, networks_of
+from brainage.inference.predict import predict_columns
+from brainage.model.bundle import Bundle
+from brainage.prepared.arrays import normalise
+from brainage.prepared.source import ScanSource, process_source
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.pipeline import Processed, process_again
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity
-from brainage.source import ScanSource, process_source
 from brainage.types import HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
@@ -39,7 +39,7 @@ class ExamineOptions:
     level : float
         Share of ages that the interval shall hold.
     map_method : str
-        One of `brainage.explain.METHODS`; empty: no map.
+        One of `brainage.inference.attribution.METHODS`; empty: no map.
     cache_dir : pathlib.Path, optional
         Folder that keeps where the brain lies; absent: nothing of the scan is kept.
     """

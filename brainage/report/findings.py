@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from brainage.bundle import Bundle
 from brainage.evaluation.reference import Reference, reference_from_json
+from brainage.model.bundle import Bundle
 from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
 
 
@@ -45,7 +45,7 @@ class AttributionMap:
     volume : Volume
         Signed map in MNI space; above 0: older.
     method, unit : str
-        As in `brainage.explain`.
+        As in `brainage.inference.attribution`.
     """
 
     volume: Volume

@@ -1,7 +1,7 @@
 """Trained models in MLflow's model registry: ``models:/brainage@champion``.
 
 A version is a bundle's folder, stored as artifacts of a run. What comes back is checked by
-`brainage.bundle.load_bundle` against its manifest, like any other bundle.
+`brainage.model.bundle.load_bundle` against its manifest, like any other bundle.
 """
 
 import re

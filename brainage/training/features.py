@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from brainage.data.batches import count_batches, draw_batches
 from brainage.errors import StoreError, TrainingError
 from brainage.files import reserve
+from brainage.loading.batches import count_batches, draw_batches
 from brainage.types import HalfArray
 
 # Stores above this are memory-mapped from a file.

@@ -10,19 +10,13 @@ import numpy as np
 import torch
 
 from brainage.config import Config, dump_config
-from brainage.data.image_files import Labels
-from brainage.data.image_sets import resolve_images
-from brainage.data.images import (
-    ArrayImages,
-    ImageData,
-    ImageLoader,
-    ImageSource,
-    Indices,
-    split_training,
-)
 from brainage.files import sha256_bytes
+from brainage.images.decoding import Labels
+from brainage.images.sets import resolve_images
+from brainage.images.sources import ArrayImages, ImageData, ImageSource, Indices, split_training
 from brainage.lfnn.blocks import BlockStack
-from brainage.model import build_target
+from brainage.loading.images import ImageLoader
+from brainage.model.build import build_target
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.processes import FitTask, Layout, fit
 from brainage.training.trainer import Loader

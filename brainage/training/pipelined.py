@@ -21,7 +21,7 @@ from brainage.errors import ConfigError, NonFiniteLossError
 from brainage.files import atomic_write_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
-from brainage.lfnn.pipelined import (
+from brainage.lfnn.parallel.transport import (
     Inlet,
     Outlet,
     Place,

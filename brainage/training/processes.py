@@ -26,8 +26,8 @@ from torch.multiprocessing.spawn import (
 from brainage.config import Config
 from brainage.errors import BrainageError, ConfigError, TrainingError
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.pipelined import RankLostError, explain_lost_rank, place_ranks
-from brainage.model import build_model, group_blocks
+from brainage.lfnn.parallel.transport import RankLostError, explain_lost_rank, place_ranks
+from brainage.model.build import build_model, group_blocks
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
 from brainage.training.progressive import build_trainer

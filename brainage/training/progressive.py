@@ -27,7 +27,7 @@ from brainage.lfnn.schedules import (
     turn_rate,
 )
 from brainage.lfnn.step import output_loss
-from brainage.model import seeded
+from brainage.model.build import seeded
 from brainage.training.callbacks import EpochRecord
 from brainage.training.checks import check_progressive
 from brainage.training.features import Batch, FeatureStore, StoredLoader, fill_store

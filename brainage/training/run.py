@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainage.cohorts.cohort import Cohort
+from brainage.cohorts.splits import Split, check_disjoint, hash_ids
 from brainage.config import Config, LearningConfig, dump_config
-from brainage.data.augment import build_batch_augmentation
-from brainage.data.cohort import Cohort
-from brainage.data.dataset import ScanLoader, build_dataset, build_loader
-from brainage.data.splits import Split, check_disjoint, hash_ids
-from brainage.data.transforms import build_augmentation
 from brainage.evaluation.reference import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import BLOCK_LOCAL
-from brainage.model import build_target, resolve_target
-from brainage.prediction import AgeDistribution, predict_distribution
+from brainage.loading.augment import build_batch_augmentation
+from brainage.loading.dataset import ScanLoader, build_dataset, build_loader
+from brainage.loading.transforms import build_augmentation
+from brainage.model.build import build_target, resolve_target
+from brainage.model.distribution import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.processes import FitTask, Layout, fit
 from brainage.training.trainer import Loader

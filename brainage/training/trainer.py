@@ -19,7 +19,8 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
 from brainage.lfnn.rules import METHOD_RULES, StepResult, StepSettings
 from brainage.lfnn.schedules import frozen_blocks, resting_blocks
-from brainage.model import build_target, derive_seed, seeded
+from brainage.loading.mixing import mix_batch
+from brainage.model.build import build_target, derive_seed, seeded
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checkpoint import (
     START_ANEW,
@@ -30,7 +31,6 @@ from brainage.training.checkpoint import (
     save_checkpoint,
 )
 from brainage.training.checks import check_finite_epoch, check_rests, check_turns
-from brainage.training.mixing import mix_batch
 from brainage.training.resources import (
     Waited,
     build_autocast,

@@ -22,13 +22,13 @@ import pandas as pd
 import torch
 
 from brainage.config import AugmentationConfig, PreprocessingConfig
-from brainage.data.augment import build_batch_augmentation
-from brainage.data.dataset import ScanLoader
-from brainage.preparation import PreparedScan, PreparedStore
+from brainage.loading.augment import build_batch_augmentation
+from brainage.loading.dataset import ScanLoader
+from brainage.prepared.arrays import PreparedScan, PreparedStore
 from brainage.training.resources import keep_freed_memory
 from brainage.types import HalfArray
-from pipelines.console import say
-from pipelines.results import write_json, write_table
+from brainage.workflows.console import say
+from brainage.workflows.results import write_json, write_table
 
 BATCH = 4
 SPACING_MM = 2.0

@@ -23,11 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 from brainage.config import Config, with_changes
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.pipelined import keep_blocks, place_ranks
+from brainage.lfnn.parallel.streams import StreamedBlocks
+from brainage.lfnn.parallel.transport import keep_blocks, place_ranks
 from brainage.lfnn.rules import StepResult
 from brainage.lfnn.step import output_loss
-from brainage.lfnn.streams import StreamedBlocks
-from brainage.model import block_count, build_model, group_blocks, resolve_target
+from brainage.model.build import block_count, build_model, group_blocks, resolve_target
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
 from brainage.training.processes import Layout, join_ranks, run_ranks
 from brainage.training.resources import peak_memory_mb, reset_peak_memory

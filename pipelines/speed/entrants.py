@@ -7,8 +7,8 @@ function ``build_entrant(spec, track)``.
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from brainage.cohorts.splits import Split
 from brainage.config import Config
-from brainage.data.splits import Split
 from brainage.training.callbacks import EpochRecord
 from brainage.training.run import PreparedCohort
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brainage.config import Config, with_changes
 from brainage.lfnn.blocks import BlockStack, LocalBlock
-from brainage.model import build_model, resolve_target, seeded
+from brainage.model.build import build_model, resolve_target, seeded
 from brainage.training.resources import choose_device, peak_memory_mb, reset_peak_memory
 from brainage.training.run import train_run
 from brainage.training.trainer import Trainer

@@ -18,10 +18,10 @@ import torch
 
 from brainage.config import with_changes
 from brainage.errors import DeviceMemoryError
-from brainage.model import build_model
+from brainage.model.build import build_model
 from brainage.training.trainer import Trainer
-from pipelines.console import say
-from pipelines.results import write_table
+from brainage.workflows.console import say
+from brainage.workflows.results import write_table
 from pipelines.speed.entrants import Spec, Track
 from pipelines.speed.lap import config_of, random_batch
 from pipelines.speed.plan import load_plan

@@ -13,33 +13,33 @@ from typing import Any
 import pandas as pd
 import torch
 
+from brainage.cohorts.splits import Split
 from brainage.config import Config, with_changes
-from brainage.data.splits import Split
 from brainage.errors import ConfigError
 from brainage.files import atomic_write_text
 from brainage.tracking import SPEED_BARS, Run, Tracker, log_overview
 from brainage.training.run import PreparedCohort
-from pipelines.cohorts import CohortOptions, prepare_options
-from pipelines.console import say, warn
-from pipelines.crossval import plan_runs
-from pipelines.results import write_json, write_table
+from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.workflows.console import say, warn
+from brainage.workflows.crossval import plan_runs
+from brainage.workflows.results import write_json, write_table
 from pipelines.speed import lap, single
 from pipelines.speed.entrants import Entrant, Lap, Spec, Track
 from pipelines.speed.plan import RacePlan, load_plan
-from pipelines.speed.report import (
-    Result,
-    draw,
-    overview_tables,
-    speed_table,
-    summarise,
-    to_markdown,
-)
 from pipelines.speed.rounds import (
     compare_ends,
     draw_rounds,
     rounds_to_markdown,
     tabulate_baselines,
     tabulate_rounds,
+)
+from pipelines.speed.summary import (
+    Result,
+    draw,
+    overview_tables,
+    speed_table,
+    summarise,
+    to_markdown,
 )
 
 EXPERIMENT = "speed"

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage.data.splits import Split
+from brainage.cohorts.splits import Split
 from brainage.evaluation.baselines import baseline_predictions
-from brainage.evaluation.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
 from brainage.evaluation.comparison import REFERENCE
 from brainage.evaluation.metrics import paired_difference
+from brainage.plotting.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
 from brainage.training.run import PreparedCohort
 from brainage.types import DoubleArray
 from pipelines.speed.entrants import Epoch
-from pipelines.speed.report import Result, seconds_to
+from pipelines.speed.summary import Result, seconds_to
 
 
 def pool_folds(results: Iterable[Result]) -> list[Epoch]:

@@ -4,7 +4,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
-from brainage.model import block_count
+from brainage.model.build import block_count
 from brainage.training.processes import end_with_parent
 from pipelines.speed.entrants import Entrant, Lap, Spec, Track
 from pipelines.speed.lap import SCHEDULES, config_of, run_lap

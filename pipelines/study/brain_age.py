@@ -1,6 +1,6 @@
 """Brain age over δ and K, cross-validated: whether following helps on scans."""
 
-from pipelines.study import scans
+from pipelines.study import brain_scans as scans
 from pipelines.study.draw import dots
 from pipelines.study.engine import Study
 

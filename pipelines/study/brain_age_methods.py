@@ -1,6 +1,6 @@
 """Brain age by LFNN-ℓ and backpropagation on a CNN and a vision transformer, cross-validated."""
 
-from pipelines.study import scans
+from pipelines.study import brain_scans as scans
 from pipelines.study.draw import dots
 from pipelines.study.engine import Study
 

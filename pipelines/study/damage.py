@@ -18,13 +18,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from brainage.config import PreprocessingConfig
-from brainage.data.volume import load_volume
 from brainage.errors import BrainageError
 from brainage.preprocessing.locate import Clock, Located, locate_brain
 from brainage.preprocessing.quality import MEANING, judge, measure
 from brainage.preprocessing.template import load_template
+from brainage.scans.volume import load_volume
 from brainage.types import DoubleArray, FloatArray, Json, Volume
-from pipelines.console import say
+from brainage.workflows.console import say
 
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 # A brain whose voxels are on average farther from where the undamaged scan puts them is wrongly

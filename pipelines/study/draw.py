@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from brainage.evaluation.canvas import INK, build_figure, draw_interval, save_figure
-from pipelines.study.report import Results
+from brainage.plotting.canvas import INK, build_figure, draw_interval, save_figure
+from pipelines.study.table import Results
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 """Okabe & Ito 2008, told apart with any colour vision."""

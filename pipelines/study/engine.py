@@ -17,13 +17,13 @@ import torch
 from brainage.files import atomic_write_text, parse_json
 from brainage.tracking import Run, Tracker
 from brainage.types import Json
-from pipelines.benchmark import EXPERIMENT
-from pipelines.console import say, warn
-from pipelines.results import write_json
+from brainage.workflows.benchmark import EXPERIMENT
+from brainage.workflows.console import say, warn
+from brainage.workflows.results import write_json
 from pipelines.study.draw import Draw
 from pipelines.study.plan import Case, QuickBudget, build_cases, load_study
 from pipelines.study.reference import Row
-from pipelines.study.report import REDUCED, Results, beside_seed, summarise, to_markdown
+from pipelines.study.table import REDUCED, Results, beside_seed, summarise, to_markdown
 
 CAPTION_WIDTH = 80
 

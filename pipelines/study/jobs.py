@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainage.complexity import hilbert_order, hilbert_signals, multifractal_spectrum
 from brainage.config import Config
-from brainage.data.image_sets import load_images, resolve_images
-from brainage.data.images import ImageData, ImageLoader, ImageSource
+from brainage.images.complexity import hilbert_order, hilbert_signals, multifractal_spectrum
+from brainage.images.sets import load_images, resolve_images
+from brainage.images.sources import ImageData, ImageSource
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
 from brainage.lfnn.losses import ClassTarget, Leadership
@@ -25,10 +25,11 @@ from brainage.lfnn.observe import (
     worker_accuracy,
     worker_activity,
 )
+from brainage.loading.images import ImageLoader
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.resources import choose_device
-from pipelines.benchmark import default_data_root, leader_fractions, measure
+from brainage.workflows.benchmark import default_data_root, leader_fractions, measure
 from pipelines.study.engine import Outcome, StudyOptions
 from pipelines.study.plan import Case
 

@@ -13,10 +13,10 @@ import numpy as np
 from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
-from brainage.data.volume import load_volume
 from brainage.preprocessing.pipeline import process_volume
+from brainage.scans.volume import load_volume
 from brainage.types import Volume
-from pipelines.console import say
+from brainage.workflows.console import say
 
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 

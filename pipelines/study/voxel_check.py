@@ -13,14 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+from brainage.cohorts.cohort import read_cohort
 from brainage.config import PreprocessingConfig
-from brainage.data.cohort import read_cohort
 from brainage.errors import BrainageError
 from brainage.evaluation.baselines import fit_linear_baseline
-from brainage.preparation import PreparedStore, load_or_prepare
-from brainage.source import ScanSource
+from brainage.prepared.arrays import PreparedStore, load_or_prepare
+from brainage.prepared.source import ScanSource
 from brainage.types import HalfArray
-from pipelines.console import say
+from brainage.workflows.console import say
 
 SETTINGS = PreprocessingConfig(spacing_mm=4.0, shape=(40, 48, 40))
 FOLDS, REPEATS = 10, 5

@@ -29,7 +29,7 @@ def models(phantom_cohort, tmp_path_factory):
         return Path(given)
     folder = tmp_path_factory.mktemp("models")
     options = ["--preset", "phantom", "--epochs", "2", "--tracking-uri", "off"]
-    command = [sys.executable, "-m", "pipelines.cli", "train", "--cohort", str(phantom_cohort)]
+    command = [sys.executable, "-m", "brainage.cli.main", "train", "--cohort", str(phantom_cohort)]
     subprocess.run([*command, *options, "--output", str(folder / "phantom")], check=True)
     return folder
 

@@ -25,7 +25,7 @@ TITLE = "How old does this brain look?"
 def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
     """Process, address and log of a page that runs in a folder."""
     port, log = free_port(), folder / "app.log"
-    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port)]
+    command = [sys.executable, "-m", "brainage.cli.main", "app", "--port", str(port)]
     root = str(Path(__file__).parents[2])
     variables = {"BRAINAGE_MODELS": str(models), "PYTHONPATH": root, **environment}
     with log.open("w") as stream:

@@ -18,8 +18,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from app.names import SAMPLE_WORDS
-from app.settings import ServerLimits
+from brainage.serving.names import SAMPLE_WORDS
+from brainage.serving.settings import ServerLimits
 from tests.browser.pages import (
     ANSWER_MS,
     CANVAS,

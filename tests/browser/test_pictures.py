@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from app.names import SAMPLE_WORDS
-from app.progress import STAGE_WORDS
+from brainage.serving.names import SAMPLE_WORDS
+from page_parts.progress import STAGE_WORDS
 from tests.browser.pages import (
     ANSWER_MS,
     CANVAS,
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def call(folder, *arguments, **environment):
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, "-m", "brainage.cli.main", *arguments]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     subprocess.run(command, cwd=folder, env=variables, check=True)
 

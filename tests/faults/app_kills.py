@@ -8,9 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.service import Job, Service
-from app.settings import ServerLimits
 from brainage.files import sha256_bytes
+from brainage.serving.service import Job, Service
+from brainage.serving.settings import ServerLimits
 from tests.faults.commands import Inputs
 from tests.faults.kills import Blow
 from tests.faults.server import Stopwatch, processes_of

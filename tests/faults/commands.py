@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainage.bundle import load_bundle
 from brainage.errors import BundleError
 from brainage.files import is_temporary, sha256_bytes
+from brainage.model.bundle import load_bundle
 from tests.faults.server import Run, Server
 
 SUBJECTS = 8

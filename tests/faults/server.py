@@ -25,15 +25,15 @@ _WRITES = os.O_WRONLY | os.O_RDWR
 SLOWEST_S = 300.0
 _NEEDED = (
     "torch._dynamo",  # by the first optimizer
-    "app.task",
-    "brainage.explain",
-    "pipelines.cli",
-    "pipelines.compare",
-    "pipelines.evaluate",
-    "pipelines.predict",
-    "pipelines.prepare",
-    "pipelines.report",
-    "pipelines.train",
+    "brainage.serving.task",
+    "brainage.inference.attribution",
+    "brainage.cli.main",
+    "brainage.workflows.compare",
+    "brainage.workflows.evaluate",
+    "brainage.workflows.predict",
+    "brainage.workflows.prepare",
+    "brainage.workflows.report",
+    "brainage.workflows.train",
 )
 
 
@@ -183,14 +183,14 @@ def _child(run: Run, shared: mmap.mmap, log: int) -> int:
     for stream in (1, 2):
         os.dup2(log, stream)
     sys.stdout, sys.stderr = (os.fdopen(os.dup(log), "w", 1) for _ in range(2))
-    from pipelines import console
+    from brainage.workflows import console
 
     console.out.file, console.err.file = sys.stdout, sys.stderr
     for plan in filter(None, (os.environ.get("FAULTS_PLAN"), run.plan)):
         module, _, name = plan.partition(":")
         getattr(importlib.import_module(module), name)(run)
     sys.addaudithook(_Counter(run, shared))
-    from pipelines.cli import app
+    from brainage.cli.main import app
 
     sys.argv = ["brainage", *run.arguments]
     try:

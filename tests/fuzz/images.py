@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from brainage.data.image_files import list_annotated, list_class_folders
-from brainage.data.image_sets import load_images
+from brainage.images.decoding import list_annotated, list_class_folders
+from brainage.images.sets import load_images
 from tests.fuzz.target import Target, read_all
 
 

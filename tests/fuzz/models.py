@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainage.bundle import load_bundle, save_bundle, save_ensemble
-from brainage.derivatives import IMAGE, RECORD, DerivativeStore, ScanRecord
 from brainage.evaluation.conformal import fit_calibration, predict_intervals
 from brainage.evaluation.ood import fit_ood
 from brainage.evaluation.reference import make_reference, match_percentile
 from brainage.files import sha256_bytes
-from brainage.model import build_model
-from brainage.preparation import PreparedScan, PreparedStore
+from brainage.model.build import build_model
+from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
+from brainage.prepared.arrays import PreparedScan, PreparedStore
+from brainage.prepared.derivatives import IMAGE, RECORD, DerivativeStore, ScanRecord
+from brainage.prepared.source import load_placement, read_sidecar, save_placement
 from brainage.preprocessing.locate import Placement
 from brainage.preprocessing.template import TEMPLATE_SHA256
-from brainage.source import load_placement, read_sidecar, save_placement
 from brainage.training.callbacks import EpochRecord
 from brainage.training.trainer import Trainer
 from brainage.types import Volume

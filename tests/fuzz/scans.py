@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import nibabel as nib
 import numpy as np
 
-from brainage.data.scans import read_scan
+from brainage.scans.open import read_scan
 from tests.dicom_helpers import make_head, write_series
 from tests.fuzz.target import Target, files_below
 

@@ -11,15 +11,15 @@ from unittest import mock
 
 import numpy as np
 
+from brainage.cohorts.cohort import read_cohort
+from brainage.cohorts.filters import select_rows
+from brainage.cohorts.public import read_ixi_table, read_oasis_table
 from brainage.config import load_config, preset_names
 from brainage.config.loading import config_folder
-from brainage.data.cohort import read_cohort
-from brainage.data.fetch_cohorts import read_ixi_table, read_oasis_table
-from brainage.data.where import select_rows
 from brainage.preprocessing.ledger import read_ledger
 from brainage.tracking import tracker
 from brainage.tracking.backend import Backend
-from pipelines import evaluate, groups, report
+from brainage.workflows import evaluate, groups, report
 from pipelines.speed.plan import load_plan
 from pipelines.study.plan import build_cases, load_study
 from tests.fuzz.target import Target, read_all
@@ -131,7 +131,7 @@ def _without_pictures() -> Iterator[Path]:
                 stack.enter_context(mock.patch.object(module, name))
             for name in ("say", "warn"):
                 stack.enter_context(mock.patch.object(module, name))
-        stack.enter_context(mock.patch("pipelines.tables.warn"))
+        stack.enter_context(mock.patch("brainage.workflows.tables.warn"))
         yield Path(stack.enter_context(TemporaryDirectory()))
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from brainage.bundle import load_bundle
-from pipelines.cli import app
+from brainage.cli.main import app
+from brainage.model.bundle import load_bundle
 from tests.small import write_mnist
 
 

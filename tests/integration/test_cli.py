@@ -12,7 +12,7 @@ import pytest
 
 
 def brainage(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "brainage.cli.main", *map(str, arguments)]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "off"}
     return subprocess.run(command, cwd=cwd or root, env=environment, capture_output=True, text=True)

@@ -128,7 +128,7 @@ class Stand:
 
     def command(self, words: list[str]) -> list[str]:
         programs = {
-            "brainage": [sys.executable, "-m", "pipelines.cli"],
+            "brainage": [sys.executable, "-m", "brainage.cli.main"],
             "mlflow": [sys.executable, "-m", "mlflow"],
             "python": [sys.executable],
         }
@@ -188,6 +188,6 @@ def test_every_service_runs_outside_a_container(services, phantom_cohort, tmp_pa
 
 
 def has_command(name: str) -> bool:
-    from pipelines.cli import app
+    from brainage.cli.main import app
 
     return any((item.name or item.callback.__name__) == name for item in app.registered_commands)

@@ -36,7 +36,7 @@ def start(server, folder: Path, *arguments: object) -> subprocess.Popen:
         "MLFLOW_TRACKING_URI": server.uri,
         "BRAINAGE_CACHE": str(folder.parent / "cache"),
     }
-    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "brainage.cli.main", *map(str, arguments)]
     with (folder / "log.txt").open("a") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 

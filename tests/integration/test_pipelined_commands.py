@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from brainage.cli.main import app
 from tests.small import write_mnist
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def test_a_benchmark_on_two_processes_writes_what_one_process_writes(root):
         assert result.exit_code == 0, result.output
     # Started like this, each process is a rank from the first line on.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launch += ["--local-addr", "127.0.0.1", "--standalone", "-m", "pipelines.cli"]
+    launch += ["--local-addr", "127.0.0.1", "--standalone", "-m", "brainage.cli.main"]
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     arguments = [*launch, *command(root, "run", "--processes", "2")]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)

@@ -19,12 +19,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from app.service import Service
-from app.settings import ServerLimits
-from brainage.data.phantom import build_phantom
-from brainage.running.parent import Limits
+from brainage.cli.main import app
+from brainage.cohorts.phantom import build_phantom
+from brainage.sandbox.parent import Limits
+from brainage.serving.service import Service
+from brainage.serving.settings import ServerLimits
 from brainage.types import Volume
-from pipelines.cli import app
 from tests.dicom_helpers import SECRETS, write_series, zip_files
 from tests.leaks import find_marks, search
 

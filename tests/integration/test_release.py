@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from brainage import released
-from brainage.bundle import load_bundle
-from pipelines.cli import app
+from brainage.cli.main import app
+from brainage.model.build import released
+from brainage.model.bundle import load_bundle
 
 RUN = CliRunner()
 
@@ -26,7 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _phantoms(folder: Path) -> Path:
-    from brainage.data.phantom import write_phantom_cohort
+    from brainage.cohorts.phantom import write_phantom_cohort
 
     return write_phantom_cohort(folder / "phantoms", 12, 0)
 
@@ -53,7 +53,7 @@ def test_selftest_says_that_a_prediction_has_changed(trained, tmp_path):
     RUN.invoke(app, ["release", "--model", str(trained), "--output", str(small)])
     bundle = load_bundle(small)
     expected = bundle.facts["selftest"]["predicted_age_years"]
-    from brainage.bundle import copy_bundle
+    from brainage.model.bundle import copy_bundle
 
     changed = released.selftest_facts(expected + 2)
     copy_bundle(bundle, tmp_path / "changed", {"selftest": changed})

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage.bundle import Bundle, load_bundle
 from brainage.config import PreprocessingConfig, load_preset, with_changes
-from brainage.data.volume import load_volume
-from brainage.inference import predict_scans, scans_table
-from brainage.preparation import prepare_scan
-from brainage.source import ScanSource
+from brainage.inference.predict import predict_scans, scans_table
+from brainage.model.bundle import Bundle, load_bundle
+from brainage.prepared.arrays import prepare_scan
+from brainage.prepared.source import ScanSource
+from brainage.scans.volume import load_volume
 from brainage.types import Volume
-from pipelines.cohorts import CohortOptions
-from pipelines.train import TrainOptions, train
+from brainage.workflows.cohorts import CohortOptions
+from brainage.workflows.train import TrainOptions, train
 from tests.dicom_helpers import write_series, zip_files
 from tests.heads import FAST, build_head, orientations, save_formats, save_turned
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from brainage.bundle import load_bundle
-from brainage.data.phantom import write_phantom_cohort
-from pipelines.cli import app
+from brainage.cli.main import app
+from brainage.cohorts.phantom import write_phantom_cohort
+from brainage.model.bundle import load_bundle
 
 
 def run(*arguments: object, code: int = 0) -> str:

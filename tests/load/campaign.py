@@ -17,16 +17,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from app.service import Service
-from app.settings import ServerLimits
+from brainage.cohorts.cohort import read_cohort
+from brainage.cohorts.phantom import write_phantom_cohort
+from brainage.cohorts.splits import make_folds, make_split
 from brainage.config import SplitConfig
-from brainage.data.cohort import read_cohort
-from brainage.data.phantom import write_phantom_cohort
-from brainage.data.splits import make_folds, make_split
-from brainage.evaluation.canvas import BLUE, ORANGE, build_figure, save_figure
-from brainage.released import RELEASED_FOLDER
-from brainage.running.parent import Limits
-from pipelines.results import write_table
+from brainage.model.released import RELEASED_FOLDER
+from brainage.plotting.canvas import BLUE, ORANGE, build_figure, save_figure
+from brainage.sandbox.parent import Limits
+from brainage.serving.service import Service
+from brainage.serving.settings import ServerLimits
+from brainage.workflows.results import write_table
 from tests.load.measure import growth_mb, private_mb, run_watched
 
 PROBE_EVERY_S = 0.1
@@ -134,7 +134,7 @@ def run_cohort(rows: int, folder: Path) -> pd.DataFrame:
     }  # fmt: skip
     tables = []
     for name, arguments in commands.items():
-        command = [sys.executable, "-m", "pipelines.cli", name, *arguments]
+        command = [sys.executable, "-m", "brainage.cli.main", name, *arguments]
         curve, status = run_watched(command, folder / "log.txt", cwd=Path(__file__).parents[2])
         if status:
             said = (folder / "log.txt").read_text(errors="replace")[-1000:]

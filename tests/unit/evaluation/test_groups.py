@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from brainage.errors import CohortError
 from brainage.evaluation.groups import auc_interval, group_effect, yearly_change
-from brainage.evaluation.science_figures import plot_groups
+from brainage.plotting.science import plot_groups
 
 
 def people(n: int = 160, effect: float = 5.0, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:

@@ -10,7 +10,7 @@ from brainage.evaluation.reliability import (
     measure_reliability,
     repeated_scans,
 )
-from brainage.evaluation.science_figures import plot_bland_altman
+from brainage.plotting.science import plot_bland_altman
 
 # Shrout & Fleiss 1979, Table 2: four judges, six targets.
 SHROUT_FLEISS = [

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from brainage.lfnn import pipelined
 from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.lfnn.losses import ClassTarget
-from brainage.lfnn.pipelined import (
+from brainage.lfnn.parallel import transport as pipelined
+from brainage.lfnn.parallel.transport import (
     BUFFERS,
     Inlet,
     Outlet,

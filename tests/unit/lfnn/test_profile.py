@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from brainage.errors import ConfigError
-from brainage.lfnn import profile
 from brainage.lfnn.blocks import BlockStack, LocalBlock, cut_evenly
 from brainage.lfnn.losses import ClassTarget
-from brainage.lfnn.profile import (
+from brainage.lfnn.parallel import profile
+from brainage.lfnn.parallel.profile import (
     StageTimes,
     backpropagation_s,
     bound_of,
@@ -16,7 +16,7 @@ from brainage.lfnn.profile import (
     profile_stages,
 )
 from brainage.lfnn.workers import WorkerHead
-from brainage.model import build_model, build_target
+from brainage.model.build import build_model, build_target
 from tests.small import make_config, random_batch
 
 

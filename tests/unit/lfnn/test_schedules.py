@@ -18,7 +18,7 @@ from brainage.lfnn.schedules import (
     step_one_block,
     turn_rate,
 )
-from brainage.model import build_model, build_target
+from brainage.model.build import build_model, build_target
 from tests.small import make_config, random_batch
 
 

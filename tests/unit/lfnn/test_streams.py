@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from brainage.lfnn.parallel.streams import StreamedBlocks
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.step import StepSettings
-from brainage.lfnn.streams import StreamedBlocks
-from brainage.model import build_model, build_target
+from brainage.model.build import build_model, build_target
 from tests.small import make_config, random_batch
 
 

@@ -4,11 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
-from brainage.data.phantom import build_phantom
 from brainage.errors import PreparationError
 from brainage.mixture import share_tissue
-from brainage.preparation import prepare_scan
+from brainage.prepared.arrays import prepare_scan
+from brainage.prepared.source import ScanSource
 from brainage.preprocessing.intensity import (
     CLIP,
     FLUID,
@@ -20,7 +21,6 @@ from brainage.preprocessing.intensity import (
 )
 from brainage.preprocessing.mni import grid_affine, resample_volume
 from brainage.preprocessing.priors import load_tissue_maps
-from brainage.source import ScanSource
 
 SETTINGS = PreprocessingConfig()
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from nilearn.datasets import load_mni152_brain_mask
 
+from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
-from brainage.data.phantom import build_phantom
-from brainage.data.volume import load_volume
 from brainage.preprocessing.mni import (
     TEMPLATE_CENTRE_MM,
     coarsen,
@@ -21,6 +20,7 @@ from brainage.preprocessing.mni import (
     resample,
 )
 from brainage.preprocessing.template import load_template
+from brainage.scans.volume import load_volume
 from brainage.types import Volume
 from tests.heads import build_head
 

@@ -7,12 +7,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
-from brainage.data.phantom import build_phantom
-from brainage.data.volume import load_volume
 from brainage.errors import PreparationError
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.template import load_template
+from brainage.scans.volume import load_volume
 from brainage.types import Volume
 from tests.heads import FAST, POSE, build_head, orientations, save_formats, save_turned
 

@@ -8,7 +8,7 @@ import pytest
 from brainage.errors import StoreError
 from brainage.preprocessing import template
 from brainage.preprocessing.template import STEPS, load_template, load_tissues
-from pipelines.study.template import build_spacing
+from pipelines.release.template import build_spacing
 
 
 def test_the_carried_template_is_made_from_nilearns() -> None:

@@ -2,12 +2,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainage.bundle import load_bundle, save_bundle
 from brainage.config import load_preset, with_changes
-from brainage.data.volume import load_volume
-from brainage.inference import predict_scans, scans_table
-from brainage.model import build_model
+from brainage.inference.predict import predict_scans, scans_table
+from brainage.model.build import build_model
+from brainage.model.bundle import load_bundle, save_bundle
 from brainage.report import ExamineOptions, examine_scan, identify_model
+from brainage.scans.volume import load_volume
 
 
 @pytest.fixture(scope="module")

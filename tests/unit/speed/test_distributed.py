@@ -6,7 +6,7 @@ import torch.distributed as dist
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError
-from brainage.model import build_model
+from brainage.model.build import build_model
 from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.trainer import Trainer
 from pipelines.speed.distributed import build_entrant, build_trainer, config_of

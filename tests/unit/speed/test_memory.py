@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from brainage.config import with_changes
-from brainage.model import build_model
+from brainage.model.build import build_model
 from brainage.training.trainer import Trainer
 from pipelines.speed.entrants import Spec, Track
 from pipelines.speed.lap import _count_step, config_of, random_batch

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines import profiling
-from pipelines.profiling import ProfileOptions, measure_in_parts, measure_stages
+from brainage.workflows import profiling
+from brainage.workflows.profiling import ProfileOptions, measure_in_parts, measure_stages
 from tests.small import make_config
 from tests.unit.lfnn.test_profile import stage
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from brainage.data.cohort import Cohort
-from brainage.data.splits import Split
+from brainage.cohorts.cohort import Cohort
+from brainage.cohorts.splits import Split
 from brainage.errors import ConfigError
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.networks import build_stages
@@ -19,7 +19,7 @@ from pipelines.speed import race
 from pipelines.speed.entrants import Epoch, Lap, Spec, Track
 from pipelines.speed.lap import config_of, run_lap
 from pipelines.speed.plan import load_plan, plan_names
-from pipelines.speed.report import COLUMNS, Result, draw, speed_table, summarise, to_markdown
+from pipelines.speed.summary import COLUMNS, Result, draw, speed_table, summarise, to_markdown
 from tests.small import make_config
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage.data.cohort import Cohort
-from brainage.data.splits import Split
+from brainage.cohorts.cohort import Cohort
+from brainage.cohorts.splits import Split
 from brainage.training.run import PreparedCohort
 from pipelines.speed.entrants import Epoch, Lap, Spec
-from pipelines.speed.report import Result
 from pipelines.speed.rounds import (
     compare_ends,
     draw_rounds,
@@ -19,6 +18,7 @@ from pipelines.speed.rounds import (
     tabulate_baselines,
     tabulate_rounds,
 )
+from pipelines.speed.summary import Result
 
 nan = math.nan
 NONE = pd.DataFrame()

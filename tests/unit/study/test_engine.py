@@ -11,9 +11,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from brainage.cli.main import app
 from brainage.config import config_folder
 from brainage.errors import BrainageError
-from pipelines.cli import app
 from pipelines.study.engine import StudyOptions, load_module, run_study
 from pipelines.study.plan import build_cases, load_study, study_names
 

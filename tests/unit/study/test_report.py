@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipelines.study import reference
-from pipelines.study.report import Results, beside_seed, summarise, to_markdown
+from pipelines.study.table import Results, beside_seed, summarise, to_markdown
 
 RUNS = pd.DataFrame(
     {

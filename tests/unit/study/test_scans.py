@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from brainage.cohorts.phantom import write_phantom_cohort
 from brainage.config import config_folder
-from brainage.data.phantom import write_phantom_cohort
+from pipelines.study.brain_scans import paired_with
 from pipelines.study.engine import StudyOptions, run_study
-from pipelines.study.report import DIFFERENCE_COLUMNS, Results
-from pipelines.study.scans import paired_with
+from pipelines.study.table import DIFFERENCE_COLUMNS, Results
 
 
 def results(errors: dict[float, list[float]]) -> Results:

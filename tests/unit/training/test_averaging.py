@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brainage.config import with_changes
-from brainage.model import build_model
+from brainage.model.build import build_model
 from brainage.training.trainer import Trainer, mix_batch
 from tests.small import make_config, random_batch
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from brainage.bundle import Bundle, load_bundle, save_bundle
 from brainage.config import Config
-from brainage.data.image_sets import DATASETS, DatasetFacts
-from brainage.data.images import ArrayImages, ImageData, ImageLoader
 from brainage.errors import BundleError, TrainingError
-from brainage.inference import predict_scans, scans_table
+from brainage.images.sets import DATASETS, DatasetFacts
+from brainage.images.sources import ArrayImages, ImageData
+from brainage.inference.predict import predict_scans, scans_table
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import RULES
+from brainage.loading.images import ImageLoader
+from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, predict_classes, train_images
 from tests.small import make_image_config

@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError, NonFiniteLossError, TrainingError
-from brainage.model import build_model, group_blocks
+from brainage.model.build import build_model, group_blocks
 from brainage.training import processes
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import load_checkpoint

@@ -8,7 +8,7 @@ import torch
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError, TrainingError
-from brainage.model import build_model
+from brainage.model.build import build_model
 from brainage.training.callbacks import Callback
 from brainage.training.features import fill_store
 from brainage.training.progressive import ProgressiveTrainer

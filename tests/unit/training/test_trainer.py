@@ -10,7 +10,7 @@ from brainage.errors import (
     NonFiniteLossError,
     TrainingError,
 )
-from brainage.model import build_model
+from brainage.model.build import build_model
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from brainage.training.resources import (

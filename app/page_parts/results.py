@@ -1,0 +1,207 @@
+"""Verdict first, then the age; one scan, or a table of many."""
+
+import csv
+import io
+import zipfile
+
+import streamlit as st
+
+from brainage.serving.names import REPORT
+from brainage.serving.service import Job
+from page_parts.explained import CHECKS, FAILED, GAPS, PREDICTED
+from page_parts.parts import explain, picture, rows, verdict
+from page_parts.progress import STAGE_WORDS
+from page_parts.timeline import draw_timeline
+from page_parts.viewer import show_viewer
+
+_COLUMNS = (
+    "age_years",
+    "predicted_age_years",
+    "interval_low_years",
+    "interval_high_years",
+    "brain_age_gap_years",
+    "gap_percentile",
+    "ood_percentile",
+)
+_HEADINGS = {
+    "scan": "No.",
+    "file": "File",
+    "checks": "Checks",
+    "age_years": st.column_config.NumberColumn("Age", format="%.1f"),
+    "predicted_age_years": st.column_config.NumberColumn("Predicted age", format="%.1f"),
+    "interval_low_years": st.column_config.NumberColumn("from", format="%.1f"),
+    "interval_high_years": st.column_config.NumberColumn("to", format="%.1f"),
+    "brain_age_gap_years": st.column_config.NumberColumn("Gap, raw", format="%+.1f"),
+    "gap_percentile": st.column_config.NumberColumn("Percentile of the gap", format="%.0f"),
+    "ood_percentile": st.column_config.NumberColumn("More usual training scans, %", format="%.1f"),
+    "warnings": "Read this first",
+}
+
+
+def show_results(jobs: list[Job], one_person: bool) -> None:
+    """Show one scan at length, or all in a table and one of them at length."""
+    if len(jobs) == 1:
+        _show_job(jobs[0])
+        return
+    if one_person:
+        _show_timeline(jobs)
+    _show_batch(jobs)
+    chosen = st.selectbox(
+        "Show one scan", range(len(jobs)), format_func=lambda i: f"{i + 1}: {jobs[i].shown}"
+    )
+    _show_job(jobs[chosen])
+
+
+def table_row(number: int, job: Job) -> dict[str, object]:
+    """What the table says of a job; a scan without an age has empty cells."""
+    numbers = job.result.get("numbers", {})
+    result = numbers.get("result") or {}
+    warnings = job.reason or "; ".join(job.result.get("warnings", []))
+    return {
+        "scan": number,
+        "file": job.shown,
+        "checks": job.result.get("tone", "failed"),
+        **{name: result.get(name) for name in _COLUMNS},
+        "warnings": warnings,
+    }
+
+
+def _show_job(job: Job) -> None:
+    st.text(job.shown)
+    if job.state != "done":
+        words = {
+            "refused": "This file cannot be used",
+            "broken": "The examination broke off",
+            "cancelled": "Cancelled",
+        }
+        st.error(f"{words[job.state]}.", icon=":material/block:")
+        st.text(job.reason)
+        st.caption("No age is given. The server and other scans are not affected.")
+        return
+    report = job.result
+    verdict(report)
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        if report["planes"]:
+            text = report["planes"]
+            picture(job.files["planes.png"], text["alternative"], text["caption"])
+    with right:
+        rows("Checks of the scan", report["checks"])
+        explain(CHECKS)
+    if report["headline"]:
+        st.header("Result", anchor=False)
+        _show_age(job)
+        _show_downloads(job)
+        st.header("Look through the scan", anchor=False)
+        show_viewer(job, key=f"viewer-{id(job)}")
+        _show_more(job)
+    else:
+        st.markdown(FAILED)
+        _show_downloads(job)
+    times = ", ".join(f"{STAGE_WORDS.get(name, name).lower()} {s:.1f} s" for name, s in job.seconds)
+    st.caption(f"Times: {times}.")
+
+
+def _show_age(job: Job) -> None:
+    report = job.result
+    st.metric("Predicted age", report["headline"], help=PREDICTED)
+    st.markdown(f"**{report['interval']}**")
+    if report["age_line"]:
+        picture(job.files["age_line.png"], report["age_line"]["alternative"])
+
+
+def _show_more(job: Job) -> None:
+    report = job.result
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        rows("Against the age given", report["results"])
+        if report["numbers"]["result"]["age_years"] is not None:
+            explain(GAPS)
+        if report["corrected"]:
+            with st.expander("Gap corrected for age bias"):
+                rows("Apart from the raw gap", [report["corrected"]])
+        rows("Model", report["model"])
+    with right:
+        rows("Brain volumes", report["volumes"])
+        if report["cohort"]:
+            text = report["cohort"]
+            picture(job.files["cohort.png"], text["alternative"], text["caption"])
+        else:
+            st.caption("This model keeps no held-out people to be set beside.")
+    with st.expander("Limits of this result", expanded=False):
+        for limit in report["limits"]:
+            st.markdown(f"- {limit}")
+
+
+def _show_downloads(job: Job) -> None:
+    kinds = {"pdf": "application/pdf", "html": "text/html", "json": "application/json"}
+    for column, (kind, mime) in zip(st.columns(3), kinds.items(), strict=True):
+        column.download_button(
+            f"Report as {kind.upper()}",
+            job.files[f"{REPORT}.{kind}"],
+            f"brainage-report.{kind}",
+            mime,
+            on_click="ignore",
+            width="stretch",
+            key=f"{kind}-{id(job)}",
+        )
+
+
+def _show_timeline(jobs: list[Job]) -> None:
+    points = [
+        job.result["numbers"]["result"]
+        for job in jobs
+        if job.state == "done" and job.result["numbers"]["result"]
+    ]
+    points = [point for point in points if point["age_years"] is not None]
+    if len(points) < 2:
+        st.caption("A timeline needs two scans with an age each.")
+        return
+    st.header("Over time", anchor=False)
+    picture(*draw_timeline(points))
+
+
+def _show_batch(jobs: list[Job]) -> None:
+    table = [table_row(number, job) for number, job in enumerate(jobs, start=1)]
+    st.header(f"{len(jobs)} scans", anchor=False)
+    st.dataframe(table, hide_index=True, width="stretch", column_config=_HEADINGS, placeholder="–")
+    left, right = st.columns(2)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]))
+    writer.writeheader()
+    writer.writerows(table)
+    left.download_button(
+        "Table as CSV",
+        text.getvalue(),
+        "brainage.csv",
+        "text/csv",
+        on_click="ignore",
+        width="stretch",
+    )
+    right.download_button(
+        "All reports as ZIP",
+        _zip(jobs),
+        "brainage-reports.zip",
+        "application/zip",
+        on_click="ignore",
+        width="stretch",
+    )
+    with st.expander("Contact sheet"):
+        columns = st.columns(3)
+        for number, job in enumerate(jobs):
+            with columns[number % 3]:
+                st.text(f"{number + 1}: {job.shown}")
+                if "planes.png" in job.files:
+                    picture(job.files["planes.png"], f"planes of scan {number + 1}")
+                else:
+                    st.caption("no picture")
+
+
+def _zip(jobs: list[Job]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, job in enumerate(jobs, start=1):
+            for kind in ("pdf", "html", "json"):
+                if content := job.files.get(f"{REPORT}.{kind}"):
+                    archive.writestr(f"scan-{number:02d}.{kind}", content)
+    return stream.getvalue()

@@ -1,0 +1,5 @@
+"""Run the `brainage` command: ``python -m brainage``."""
+
+from brainage.cli.start import main
+
+main()

@@ -1,0 +1,1 @@
+"""Declare the `brainage` command: signatures only."""

@@ -1,0 +1,1 @@
+"""Read who was scanned: tables, BIDS folders, filters, splits."""

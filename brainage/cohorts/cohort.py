@@ -1,0 +1,330 @@
+"""Who was scanned, when, how old, and where the scan lies: from somebody's table to ours."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainage.cohorts.bids import read_bids
+from brainage.cohorts.columns import (
+    STANDARD_COLUMNS,
+    find_columns,
+    infer_types,
+    is_missing,
+    missing_column,
+    parse_age,
+    parse_sex,
+    resolve_names,
+)
+from brainage.cohorts.filters import select_rows
+from brainage.cohorts.table_files import RawTable, read_table
+from brainage.errors import CohortError, ShapeError
+from brainage.types import BoolArray, LedgerEntry
+
+MAX_LISTED = 20
+# Column and word by which a phantom says what it is.
+SOURCE, SYNTHETIC = "source", "synthetic"
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Scans that can be used, one a row.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame (N, columns)
+        `scan_id` (unique), `subject_id`, `session_id`, `age_years` (float64, NaN where unknown),
+        `sex` (F, M or empty), `site`, `path` (absolute), then the source's other columns.
+    source : str
+        File or folder that it was read from.
+
+    Raises
+    ------
+    CohortError
+        If a standard column is missing or a scan id comes twice.
+    """
+
+    table: pd.DataFrame
+    source: str
+
+    def __post_init__(self) -> None:
+        missing = [name for name in STANDARD_COLUMNS if name not in self.table]
+        if missing:
+            raise CohortError(self.source, f"the cohort lacks columns {', '.join(missing)}.")
+        if self.table["scan_id"].duplicated().any():
+            twice = self.table.loc[self.table["scan_id"].duplicated(), "scan_id"].iloc[0]
+            raise CohortError(self.source, f"scan id {twice!r} comes twice.", "Make ids unique.")
+
+    def __len__(self) -> int:
+        """Number of scans."""
+        return len(self.table)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether phantoms are among the scans, as the column `source` of their table says."""
+        return SOURCE in self.table and bool((self.table[SOURCE] == SYNTHETIC).any())
+
+    def select(self, rows: Sequence[int] | Sequence[bool] | NDArray[np.generic]) -> "Cohort":
+        """Cohort of some rows.
+
+        Parameters
+        ----------
+        rows : sequence of bool (N,) or of int
+            Mask, or positions in the table.
+
+        Raises
+        ------
+        ShapeError
+            If a mask has another length than the cohort.
+        """
+        chosen = np.asarray(rows)
+        if chosen.dtype == np.bool_:
+            if chosen.shape != (len(self),):
+                raise ShapeError("select", f"a mask of {len(self)} scans has shape {chosen.shape}.")
+            chosen = np.flatnonzero(chosen)
+        picked = self.table.iloc[chosen.astype(np.intp)].reset_index(drop=True)
+        return Cohort(picked, self.source)
+
+    def content_hash(self) -> str:
+        """SHA-256 over scan ids and ages, whatever the order of rows: names a cohort, not a person.
+
+        One hash over everything, so no id and no age can be looked up in it.
+        """
+        pairs = zip(self.table["scan_id"], self.table["age_years"], strict=True)
+        lines = sorted(f"{scan_id}\t{float(age):.6g}\n" for scan_id, age in pairs)
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True)
+class CohortReading:
+    """A cohort and what was left out of it: `rows_in` = len(cohort) + len(rejected)."""
+
+    cohort: Cohort
+    rejected: list[LedgerEntry]
+    rows_in: int
+
+
+def read_cohort(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+    skip_bad: bool = False,
+    require_age: bool = True,
+) -> CohortReading:
+    """Read a CSV/TSV table or a BIDS folder and check every row.
+
+    Parameters
+    ----------
+    source : str or Path
+        Table, whose relative paths start at its folder, or BIDS folder.
+    columns : mapping of str to str, optional
+        Our name to their column, where the usual names do not find it. Ours may be short (id,
+        subject, session, age, sex, site, path) or full.
+    where : str, optional
+        Filter on the original columns and our standard names (see `select_rows`); of a name
+        that is both, the original column counts. Rows that it removes are not looked at: they
+        are neither bad nor part of `rows_in`.
+    skip_bad : bool
+        Leave bad rows out and list them, instead of raising.
+    require_age : bool
+        A row without age is bad.
+
+    Returns
+    -------
+    CohortReading
+        `rejected` has stage "cohort" and verdict "failed". Further T1w files of a BIDS session
+        are in it too, though they are not bad.
+
+    Raises
+    ------
+    CohortError
+        Naming every bad row at once (without `skip_bad`), or if the source, a column or the
+        filter is wrong, or no row is left.
+    """
+    raw, roles = _read_source(Path(source), columns or {}, require_age)
+    standard, age_problems = _standardise(raw, roles)
+    originals = infer_types(raw.frame, raw.decimal_comma)
+    if "age_years" in roles:
+        # So that a filter on ages works where some are written as 89+ or n/a.
+        originals[roles["age_years"]] = standard["age_years"]
+    kept = np.ones(len(standard), dtype=bool)
+    if where is not None:
+        kept = select_rows(_filter_view(standard, originals), where)
+    if not kept.any():
+        problem = f"the filter {where!r} keeps none of {len(kept)} rows."
+        raise CohortError("--where", problem, "Check its columns and values.")
+    problems = _find_problems(raw, standard, age_problems, kept, require_age)
+    good = kept & (problems == "")
+    bad = kept & (problems != "") & ~raw.notes["surplus"].to_numpy()
+    if bad.any() and not (skip_bad and good.any()):
+        raise _bad_rows(raw, standard, problems, bad, int(kept.sum()))
+    others = originals[[name for name in originals.columns if name not in roles.values()]]
+    others = others.drop(columns=[name for name in STANDARD_COLUMNS if name in others])
+    table = pd.concat([standard, others], axis=1)[good].reset_index(drop=True)
+    rejected = _list_rejected(raw, standard, problems, kept)
+    return CohortReading(Cohort(table, raw.source), rejected, int(kept.sum()))
+
+
+def _read_source(
+    source: Path, columns: Mapping[str, str], require_age: bool
+) -> tuple[RawTable, dict[str, str]]:
+    if not source.exists():
+        raise CohortError(str(source), "no such file or folder.", "Check --cohort.")
+    raw = read_bids(source) if source.is_dir() else read_table(source)
+    available = list(raw.frame.columns)
+    given = resolve_names(columns, available)
+    fixed = sorted(set(given) & set(raw.roles))
+    if fixed:
+        problem = f"{', '.join(fixed)} of a BIDS folder come from its file names."
+        raise CohortError("--column", problem, "Only age, sex and site can be named.")
+    where = f"{raw.source}/participants.tsv" if raw.roles else raw.source
+    roles = find_columns(available, {**given, **raw.roles}, where)
+    if require_age and "age_years" not in roles:
+        raise missing_column("age_years", available, where)
+    return raw, roles
+
+
+def _standardise(raw: RawTable, roles: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """Standard columns, and for each row what is wrong with its age."""
+
+    def cells(name: str) -> list[str]:
+        if name not in roles:
+            return [""] * len(raw.frame)
+        return ["" if is_missing(cell) else cell for cell in raw.frame[roles[name]].tolist()]
+
+    subjects, sessions = cells("subject_id"), cells("session_id")
+    made = [
+        f"{subject}_{session}" if subject and session else subject
+        for subject, session in zip(subjects, sessions, strict=True)
+    ]
+    ages, problems = _parse_ages(cells("age_years"))
+    folder = raw.folder.absolute()
+    standard = {
+        "scan_id": cells("scan_id") if "scan_id" in roles else made,
+        "subject_id": subjects,
+        "session_id": sessions,
+        "age_years": np.array(ages, dtype=np.float64),
+        "sex": [parse_sex(cell) for cell in cells("sex")],
+        "site": cells("site"),
+        "path": [str(folder / cell) if cell else "" for cell in cells("path")],
+    }
+    return pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index), problems
+
+
+def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str]]:
+    ages, problems = [], []
+    for cell in cells:
+        try:
+            age_years, problem = parse_age(cell), ""
+        except ValueError as error:
+            age_years, problem = math.nan, str(error)
+        ages.append(age_years)
+        problems.append(problem)
+    return ages, problems
+
+
+def _filter_view(standard: pd.DataFrame, originals: pd.DataFrame) -> pd.DataFrame:
+    ours = [name for name in standard.columns if name not in originals]
+    return pd.concat([originals, standard[ours]], axis=1)
+
+
+def _find_problems(
+    raw: RawTable,
+    standard: pd.DataFrame,
+    age_problems: Sequence[str],
+    kept: BoolArray,
+    require_age: bool,
+) -> NDArray[np.object_]:
+    """What is wrong with each kept row, as one clause; empty where nothing is."""
+    given = list(raw.notes["problem"])
+    counted = kept & (raw.notes["problem"] == "").to_numpy()
+    duplicates = _find_duplicates(raw.frame, standard["scan_id"], counted)
+    exists = {path: _exists(path) for path in set(standard.loc[counted, "path"])}
+    rows = zip(
+        standard["scan_id"],
+        standard["subject_id"],
+        standard["age_years"],
+        standard["path"],
+        duplicates,
+        age_problems,
+        strict=True,
+    )
+    problems = []
+    for position, (scan_id, subject_id, age_years, path, duplicate, age_problem) in enumerate(rows):
+        unknown_age = "has no age" if require_age and np.isnan(age_years) else ""
+        clauses = [
+            "" if scan_id else "has no scan id",
+            "" if subject_id else "has no subject id",
+            duplicate,
+            age_problem or unknown_age,
+            "" if path else "names no file",
+            "" if not path or exists.get(path) else f"no such file: {path}",
+        ]
+        found = ", ".join(clause for clause in clauses if clause)
+        problems.append(found if counted[position] else given[position])
+    return np.array(problems, dtype=object)
+
+
+def _find_duplicates(frame: pd.DataFrame, scan_ids: pd.Series, counted: BoolArray) -> list[str]:
+    """Clause for each row whose id comes twice.
+
+    Which of two rows is right cannot be known, so both are bad; but of rows that are the same
+    in every cell the first one is good.
+    """
+    ids = scan_ids[counted & (scan_ids != "").to_numpy()]
+    twice = ids[ids.duplicated(keep=False)]
+    repeated = frame.loc[twice.index].duplicated()
+    size = twice.groupby(twice).transform("size")
+    is_same = (~repeated).groupby(twice).transform("sum") == 1
+    clauses = pd.Series("", index=scan_ids.index)
+    clauses[is_same.index[is_same & repeated]] = "repeats an earlier row"
+    different = is_same.index[~is_same]
+    clauses[different] = size[different].map(lambda count: f"scan id comes {count} times")
+    return clauses.tolist()
+
+
+def _exists(path: str) -> bool:
+    try:
+        # A scan may be a folder of DICOM files.
+        return Path(path).exists()
+    except OSError:
+        # A name that the file system refuses (too long) does not exist.
+        return False
+
+
+def _bad_rows(
+    raw: RawTable, standard: pd.DataFrame, problems: NDArray[np.object_], bad: BoolArray, total: int
+) -> CohortError:
+    count = int(bad.sum())
+    first = f"{count} of {total} rows cannot be used. Mend them, or leave them out with --skip-bad:"
+    if count == total:
+        first = f"none of {total} rows can be used. Mend them:"
+    labels, scan_ids = raw.notes["label"].tolist(), standard["scan_id"].tolist()
+    lines = [
+        f"  {labels[row]} ({scan_ids[row] or 'no id'}): {problems[row]}"
+        for row in np.flatnonzero(bad)[:MAX_LISTED].tolist()
+    ]
+    if count > MAX_LISTED:
+        lines.append(f"  and {count - MAX_LISTED} more")
+    return CohortError(raw.source, "\n".join([first, *lines]))
+
+
+def _list_rejected(
+    raw: RawTable, standard: pd.DataFrame, problems: NDArray[np.object_], kept: BoolArray
+) -> list[LedgerEntry]:
+    """Ledger entries of rows left out; an id that comes twice gets its row number."""
+    counts = standard.loc[kept, "scan_id"].value_counts()
+    scan_ids, numbers = standard["scan_id"].tolist(), raw.notes["number"].tolist()
+    entries = []
+    for row in np.flatnonzero(kept & (problems != "")).tolist():
+        scan_id = scan_ids[row]
+        if not scan_id or counts[scan_id] > 1:
+            scan_id = f"{scan_id}#row{numbers[row]}"
+        entries.append(LedgerEntry(scan_id, "cohort", "failed", str(problems[row])))
+    return entries

@@ -1,1 +1,0 @@
-"""Cohorts, splits, volumes, transforms, phantoms: everything that reads input."""

@@ -1,0 +1,1 @@
+"""Read image data sets and measure their complexity."""

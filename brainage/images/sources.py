@@ -1,0 +1,83 @@
+"""Hold images in memory or on disk, and split them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from brainage.config import ImagesConfig
+from brainage.errors import ImageDataError
+from brainage.files import sha256_bytes
+from brainage.images.decoding import Labels, Pixels
+
+Indices = NDArray[np.int64]
+
+
+class ImageSource(Protocol):
+    """Labelled images that can be asked for by number."""
+
+    @property
+    def labels(self) -> Labels:
+        """Classes (N,)."""
+
+    def load(self, indices: Indices) -> Pixels | Tensor:
+        """Images (B, C, I, J), uint8."""
+
+    def content_hash(self) -> str:
+        """Digest of images and labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImages:
+    """Images in memory: uint8 (N, C, I, J)."""
+
+    images: Pixels
+    labels: Labels
+
+    def load(self, indices: Indices) -> Pixels:
+        """Images (B, C, I, J)."""
+        return self.images[indices]
+
+    def content_hash(self) -> str:
+        """SHA-256 of images and labels."""
+        return sha256_bytes(np.ascontiguousarray(self.images).tobytes() + self.labels.tobytes())
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Training and test part of a data set, as its authors divided it."""
+
+    train: ImageSource
+    test: ImageSource
+
+
+def split_training(labels: Labels, images: ImagesConfig, seed: int) -> tuple[Indices, Indices]:
+    """Set a validation part of the training images aside, alike in classes.
+
+    Returns
+    -------
+    numpy.ndarray of int64, twice
+        Sorted positions that train (at most `images.train_limit`) and that validate.
+
+    Raises
+    ------
+    ImageDataError
+        If there are too few images to have each class in both parts.
+    """
+    everyone = np.arange(len(labels))
+    try:
+        train, validation = train_test_split(
+            everyone, test_size=images.validation_fraction, stratify=labels, random_state=seed
+        )
+        if images.train_limit is not None and images.train_limit < len(train):
+            train, _ = train_test_split(
+                train, train_size=images.train_limit, stratify=labels[train], random_state=seed
+            )
+    except ValueError as error:
+        raise ImageDataError(
+            images.dataset, f"{len(labels)} images cannot be split: {error}"
+        ) from error
+    return np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Predict ages and attribute them to voxels."""

@@ -1,0 +1,149 @@
+"""Scans in, predicted ages out: one row or one ledger entry for every input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainage.errors import BundleError
+from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS, predict_intervals
+from brainage.model.bundle import Bundle
+from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
+from brainage.types import DoubleArray, HalfArray, LedgerEntry
+
+PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
+ADDED_COLUMNS = (*INTERVAL_COLUMNS, "spread_years", "ood_percentile")
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Result of `predict_scans`.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        The input's columns with predicted_age_years and brain_age_gap_years, one row a scan
+        that could be used; `PREDICTION_COLUMNS` and `ADDED_COLUMNS` come first. Intervals are NaN
+        where the bundle has no calibration or too few people in it for the level, percentiles
+        where it does not know its training scans.
+    entries : list of LedgerEntry
+        One for every input, used or not.
+    """
+
+    table: pd.DataFrame
+    entries: list[LedgerEntry]
+
+    @property
+    def failed(self) -> list[LedgerEntry]:
+        """Inputs without a prediction."""
+        return [entry for entry in self.entries if entry.verdict == "failed"]
+
+
+def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
+    """Table of scans given by path. The id of a scan is its path as given.
+
+    So three files called ``anat.nii.gz`` in three folders stay three. A path given twice is
+    predicted once; its second mention is a failed entry.
+    """
+    names = list(dict.fromkeys(paths))
+    seen: set[str] = set()
+    repeated: list[LedgerEntry] = []
+    for path in paths:
+        if path not in seen:
+            seen.add(path)
+            continue
+        repeat_id = f"{path}#{len(repeated) + 2}"
+        repeated.append(LedgerEntry(repeat_id, "input", "failed", "the path was given twice."))
+    table = pd.DataFrame({"scan_id": names, "age_years": np.nan, "path": names})
+    return table, repeated
+
+
+def predict_scans(
+    bundle: Bundle,
+    scans: pd.DataFrame,
+    cache_dir: Path,
+    *,
+    level: float = DEFAULT_LEVEL,
+    how: Preparation = HERE,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Prepare and predict scans; a scan that cannot be used is an entry, not an error.
+
+    Parameters
+    ----------
+    scans : pandas.DataFrame
+        `scan_id`, `path`, `age_years` (NaN where unknown) and any other columns.
+    cache_dir : pathlib.Path
+        Folder of prepared arrays.
+    level : float
+        Share of ages that the intervals shall hold.
+    how : Preparation
+        Its masks belong to the rows of `scans`.
+    on_progress : callable, optional
+        Called with (scans done, scans in all).
+
+    Raises
+    ------
+    BundleError
+        If the model was trained on images: it knows no ages.
+    """
+    if bundle.config.images is not None:
+        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
+    tables, entries = [], []
+    for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
+        chunk = scans.iloc[start : start + _CHUNK]
+        prepared = prepare_cohort(
+            list(chunk["path"]),
+            list(chunk["scan_id"]),
+            bundle.config.preprocessing,
+            cache_dir,
+            how=replace(how, masks=how.masks[start : start + _CHUNK]),
+            on_progress=_shifted(on_progress, start, len(scans)),
+        )
+        used = chunk.iloc[prepared.kept].copy()
+        tables.append(used.assign(**predict_columns(bundle, prepared.arrays, level)))
+        entries.extend(prepared.entries)
+    table = pd.concat(tables, ignore_index=True)
+    table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
+    first = [*PREDICTION_COLUMNS, *ADDED_COLUMNS]
+    return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
+
+
+def predict_columns(
+    bundle: Bundle, arrays: HalfArray, level: float = DEFAULT_LEVEL
+) -> dict[str, DoubleArray]:
+    """Predicted age, spread, interval and out-of-distribution percentile of prepared scans.
+
+    No chronological age enters.
+
+    Parameters
+    ----------
+    arrays : numpy.ndarray of float16 (N, I, J, K)
+
+    Returns
+    -------
+    dict of numpy.ndarray of float64 (N,)
+        `predicted_age_years` and `ADDED_COLUMNS`.
+    """
+    result = bundle.predict(arrays)
+    columns = dict.fromkeys(ADDED_COLUMNS, np.full(len(arrays), np.nan))
+    columns["spread_years"] = result.spread_years
+    if bundle.calibration is not None:
+        bounds = predict_intervals(
+            bundle.calibration, result.predicted_age_years, result.spread_years, level
+        )
+        columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
+    if bundle.ood is not None:
+        columns["ood_percentile"] = bundle.ood.percentile(arrays)
+    return {"predicted_age_years": result.predicted_age_years, **columns}
+
+
+def _shifted(
+    on_progress: Callable[[int, int], None] | None, start: int, total: int
+) -> Callable[[int, int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, _: on_progress(start + done, total)

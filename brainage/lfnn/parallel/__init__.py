@@ -1,0 +1,1 @@
+"""Run blocks on several devices: transport, streams, profile, simulation."""

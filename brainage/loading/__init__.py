@@ -1,0 +1,1 @@
+"""Make batches of prepared scans and images, augmented."""

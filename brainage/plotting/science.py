@@ -1,0 +1,102 @@
+"""Pictures of groups, repeated scans and intervals: tables in, PNG files out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainage.evaluation.groups import GroupEffect
+from brainage.evaluation.reliability import Reliability
+from brainage.plotting.canvas import (
+    BLUE,
+    GREY,
+    ORANGE,
+    build_figure,
+    draw_interval,
+    save_figure,
+)
+from brainage.types import BoolArray, DoubleArray
+
+
+def plot_groups(
+    table: pd.DataFrame, cases: BoolArray, effect: GroupEffect, path: Path, *, name: str
+) -> Path:
+    """Draw the measure of cases and controls against age, with the adjusted difference above.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame (N rows)
+        `age_years` and the effect's measure.
+    cases : numpy.ndarray of bool (N,)
+        Who is a case.
+    name : str
+        What makes a case, for the legend.
+    """
+    caption = (
+        f"adjusted difference {effect.difference:+.2f} "
+        f"[95 % {effect.ci_low:+.2f} to {effect.ci_high:+.2f}], "
+        f"AUC {effect.auc:.2f} [{effect.auc_ci_low:.2f} to {effect.auc_ci_high:.2f}]"
+    )
+    figure, (axes,) = build_figure((1, 1), (7.0, 4.8), effect.measure, caption, synthetic=False)
+    for inside, label, color in ((~cases, "others", BLUE), (cases, name, ORANGE)):
+        part = table[inside]
+        axes.scatter(
+            part["age_years"],
+            part[effect.measure],
+            s=18,
+            color=color,
+            alpha=0.65,
+            linewidths=0,
+            label=f"{label}, n = {int(inside.sum())}",
+        )
+    axes.set(xlabel="Chronological age (years)", ylabel=effect.measure)
+    axes.legend(frameon=False)
+    return save_figure(figure, path)
+
+
+def plot_bland_altman(values: DoubleArray, result: Reliability, path: Path) -> Path:
+    """Draw the difference of two scans against their mean, with bias and limits of agreement.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of float64 (N, 2)
+        First and second scan of N people.
+    """
+    caption = (
+        f"n = {result.n_subjects}, ICC(2,1) {result.icc:.3f} "
+        f"[95 % {result.icc_ci_low:.3f} to {result.icc_ci_high:.3f}], "
+        f"smallest detectable change {result.smallest_detectable_change:.1f}"
+    )
+    figure, (axes,) = build_figure((1, 1), (7.0, 4.8), result.measure, caption, synthetic=False)
+    axes.scatter(values.mean(axis=1), values[:, 1] - values[:, 0], s=30, color=BLUE)
+    axes.axhline(result.bias, color=ORANGE, linewidth=2, label=f"mean {result.bias:+.2f}")
+    for bound in (result.agreement_low, result.agreement_high):
+        axes.axhline(bound, color=GREY, linestyle="--", label=f"95 % limit {bound:+.2f}")
+    axes.set(xlabel="Mean of both scans", ylabel="Second − first scan")
+    axes.legend(frameon=False)
+    return save_figure(figure, path)
+
+
+def plot_coverage(coverage: pd.DataFrame, level: float, path: Path) -> Path:
+    """Draw how often intervals hold the age, by subgroup.
+
+    Parameters
+    ----------
+    coverage : pandas.DataFrame
+        Result of `brainage.evaluation.conformal.coverage_table`.
+    level : float
+        What the intervals promise.
+    """
+    size = (7.0, 1.6 + 0.32 * len(coverage))
+    width = float(coverage["mean_width_years"].iloc[0])
+    caption = f"level {level:.0%}, mean width {width:.1f} years, bars: exact 95 % intervals"
+    figure, (axes,) = build_figure((1, 1), size, "Coverage of intervals", caption, synthetic=False)
+    for position, row in enumerate(coverage.to_dict("records")):
+        low, high = row["coverage_ci_low"], row["coverage_ci_high"]
+        draw_interval(axes, position, row["coverage"], low, high, color=BLUE, horizontal=True)
+    axes.axvline(level, color=ORANGE, linestyle="--", linewidth=1.2)
+    labels = [f"{r['group']} {r['value']} (n {r['n']})" for r in coverage.to_dict("records")]
+    axes.set_yticks(np.arange(len(coverage)), labels)
+    axes.set(xlabel="Share of ages inside the interval", xlim=(0, 1.02))
+    axes.invert_yaxis()
+    return save_figure(figure, path)

@@ -1,0 +1,1 @@
+"""Keep what a scan became: placement, array, derivative."""

@@ -1,0 +1,1 @@
+"""Read one scan from disk: NIfTI, MGH, DICOM, archives."""

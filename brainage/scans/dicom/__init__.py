@@ -1,0 +1,1 @@
+"""Read, choose and convert DICOM series."""

@@ -1,0 +1,115 @@
+"""Series of an examination for a reader who has to choose one: plain words, the best T1 first.
+
+The words are made from numbers and from a list of our own; no text of the file is among them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from brainage.scans.dicom.read import DicomImage
+from brainage.scans.dicom.series import Series, Weighting, check_one_patient
+
+_CONTRAST_WORDS = re.compile(r"\bgd\b|gado|contrast|\bkm\b|\bce\b|\+c\b|\bpost\b")
+_WEIGHTING_WORDS: dict[Weighting, str] = {
+    "T1": "looks T1-weighted",
+    "other": "not T1-weighted",
+    "unknown": "weighting not known",
+}
+# By the axis along which the slices are stacked: left to right, front to back, foot to head.
+_DIRECTIONS = ("sagittal", "coronal", "axial")
+_RANK: dict[Weighting, int] = {"T1": 0, "unknown": 1, "other": 2}
+
+
+@dataclass(frozen=True)
+class SeriesChoice:
+    """One series as a reader sees it.
+
+    Attributes
+    ----------
+    uid : str
+        Names it in `choose_series`; for programs, not for eyes.
+    words : str
+        What it is, without any text of the file.
+    problem : str
+        Why it cannot be used; empty if it can.
+    looks_t1 : bool
+        Whether it is T1-weighted, by its name or its timing.
+    """
+
+    uid: str
+    words: str
+    problem: str
+    looks_t1: bool
+
+
+def offer_series(series: Sequence[Series], where: str) -> list[SeriesChoice]:
+    """Series of one patient, the one that suits best first, unusable ones last.
+
+    Better is: T1-weighted, without contrast agent, original rather than derived, fine in its
+    coarsest direction, corrected for the coil, earlier.
+
+    Raises
+    ------
+    VolumeError
+        If the series are of several patients.
+    """
+    check_one_patient(series, where)
+    numbered = sorted(enumerate(series), key=lambda pair: (bool(pair[1].problem), *_rank(*pair)))
+    return [
+        SeriesChoice(
+            one.images[0].series_uid, describe_series(one), one.problem, one.weighting == "T1"
+        )
+        for _, one in numbered
+    ]
+
+
+def describe_series(series: Series) -> str:
+    """Number, weighting, contrast agent, slices and direction of a series."""
+    first = series.images[0]
+    number = first.series_number if first.series_number.isdigit() else "without number"
+    rows, columns = first.matrix
+    kind = _WEIGHTING_WORDS[series.weighting] if first.modality == "MR" else "no MRI"
+    parts = [f"{kind}, with contrast agent" if _has_contrast(first) else kind]
+    if "DERIVED" in first.image_type:
+        parts.append("computed from other images")
+    direction = _direction(first)
+    parts.append(f"{series.slices} {direction} slices".replace("  ", " "))
+    parts.append(f"{rows} × {columns} pixels")
+    return f"Series {number}: {', '.join(parts)}"
+
+
+def _rank(place: int, series: Series) -> tuple[float, ...]:
+    first = series.images[0]
+    return (
+        _RANK[series.weighting],
+        _has_contrast(first),
+        "DERIVED" in first.image_type,
+        round(_coarsest_mm(series), 1),
+        "NORM" not in first.image_type,
+        place,
+    )
+
+
+def _has_contrast(image: DicomImage) -> bool:
+    words = image.description.lower().replace("_", " ").replace("-", " ")
+    return image.contrast_agent or _CONTRAST_WORDS.search(words) is not None
+
+
+def _coarsest_mm(series: Series) -> float:
+    """Largest edge of a voxel; unknown counts as coarse."""
+    first = series.images[0]
+    if len(first.orientation) != 6 or not first.pixel_mm or series.slices < 2:
+        return np.inf
+    positions = np.array([place for image in series.images for place in image.positions_mm])
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    return float(max(*first.pixel_mm, np.ptp(positions @ normal) / (series.slices - 1)))
+
+
+def _direction(image: DicomImage) -> str:
+    if len(image.orientation) != 6:
+        return ""
+    normal = np.cross(image.orientation[:3], image.orientation[3:])
+    return _DIRECTIONS[int(np.abs(normal).argmax())]

@@ -1,0 +1,117 @@
+"""From a DICOM folder to a volume: choose the series, convert it with dcm2niix, keep voxels only.
+
+dcm2niix: Li et al. 2016, doi:10.1016/j.jneumeth.2016.03.001; its PyPI package carries the program.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcm2niix import bin as dcm2niix_program
+
+from brainage.errors import VolumeError
+from brainage.scans.dicom.read import read_images
+from brainage.scans.dicom.series import Series, choose_series, list_series
+from brainage.scans.volume import load_volume
+from brainage.types import Volume
+
+TIMEOUT_S = 300
+# No sidecar, anonymous, no compression, no user defaults, all images of one series into one file.
+_ARGUMENTS = ("-b", "n", "-ba", "y", "-c", "", "-g", "i", "-z", "n", "-m", "2", "-f", "volume")
+
+
+@dataclass(frozen=True)
+class DicomReading:
+    """A converted series.
+
+    Attributes
+    ----------
+    volume : Volume
+        Rebuilt from voxels and affine: nothing else of the files is left.
+    choice : str
+        Which series it is, and of how many; holds no patient data.
+    age_years : float, optional
+        PatientAge of its header.
+    """
+
+    volume: Volume
+    choice: str
+    age_years: float | None
+
+
+def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) -> DicomReading:
+    """Choose the T1 series among DICOM files, check that it is whole, and convert it.
+
+    Parameters
+    ----------
+    files : iterable of pathlib.Path
+        Files of one examination; those that are not DICOM are passed over.
+    where : str
+        Scan named in errors.
+    series : str, optional
+        See `choose_series`.
+
+    Raises
+    ------
+    VolumeError
+        If no series can be used, several could, or dcm2niix fails.
+    """
+    listed = list_series(read_images(files, where))
+    chosen = choose_series(listed, series, where)
+    choice = f"DICOM series {chosen}, of {len(listed)} series"
+    return DicomReading(_convert(chosen, where), choice, chosen.images[0].age_years)
+
+
+def _convert(series: Series, where: str) -> Volume:
+    with tempfile.TemporaryDirectory(prefix="brainage-dicom-") as private:
+        source, target = Path(private) / "in", Path(private) / "out"
+        source.mkdir()
+        target.mkdir()
+        for number, image in enumerate(series.images):
+            _place(image.path, source / f"{number:06d}.dcm", where)
+        _run([*_ARGUMENTS, "-o", str(target), str(source)], Path(private), where)
+        made = sorted(target.glob("*.nii"))
+        if len(made) != 1:
+            problem = f"dcm2niix made {len(made)} volumes of series {series}, expected one."
+            raise VolumeError(where, problem, "Convert it by hand and give the NIfTI file.")
+        volume = load_volume(made[0], where)
+    rows, columns = series.images[0].matrix
+    if sorted(volume.data.shape) != sorted((rows, columns, series.slices)):
+        problem = f"dcm2niix made a volume of shape {volume.data.shape} of series {series}."
+        raise VolumeError(where, problem, "Convert it by hand and give the NIfTI file.")
+    return volume
+
+
+def _place(path: Path, target: Path, where: str) -> None:
+    """Put a file into the private folder under a name that tells nothing."""
+    try:
+        target.symlink_to(path.resolve())
+    except OSError:  # file systems without links
+        try:
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise VolumeError(where, f"cannot be read ({error.strerror}).") from error
+
+
+def _run(arguments: list[str], folder: Path, where: str) -> None:
+    try:
+        subprocess.run(
+            [dcm2niix_program, *arguments],
+            cwd=folder,
+            env={"HOME": str(folder), "PATH": os.environ.get("PATH", "")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VolumeError(where, f"dcm2niix did not end within {TIMEOUT_S} s.") from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        # Its output names the patient: only the exit status is told.
+        status = getattr(error, "returncode", None) or error
+        problem = f"dcm2niix failed ({status})."
+        raise VolumeError(where, problem, "Convert it by hand and give the NIfTI file.") from error

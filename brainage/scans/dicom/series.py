@@ -1,0 +1,232 @@
+"""DICOM series: what each one is, whether it is a whole volume, and which one is the T1."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydicom.uid import UID
+
+from brainage.errors import VolumeError
+from brainage.scans.dicom.read import PLAIN_SYNTAXES, DicomImage
+from brainage.types import DoubleArray
+
+# A head of 5 mm slices has 25 to 30 of them; localisers have 3 to 15.
+MIN_SLICES = 20
+# Fewer slices than this in more than one direction are a localiser, more are a mixed series.
+MAX_LOCALISER_SLICES = 60
+# Direction cosines are written with 6 or more digits; 1e-3 is 0.06 degrees.
+ORIENTATION_TOLERANCE = 1e-3
+# Positions are rounded to 0.01 mm or finer; of a real volume they differ by less than this.
+STEP_TOLERANCE = 0.05
+SAME_PLACE_MM = 0.01
+# Echo times of T1 sequences are short. Gradient echoes repeat within a second, or invert first
+# (Brown et al. 2014, Magnetic Resonance Imaging, doi:10.1002/9781118633953).
+MAX_T1_ECHO_MS, MAX_T1_REPETITION_MS, T1_INVERSION_MS = 20.0, 1000.0, (500.0, 1400.0)
+MIN_T2_ECHO_MS = 60.0
+
+Weighting = Literal["T1", "other", "unknown"]
+
+_T1_WORDS = re.compile(r"t1|mp ?2?rage|spgr|bravo|\btfl|\btfe\b")
+_LOCALISER_WORDS = re.compile(r"locali[sz]er|\bloc\b|scout|survey|plan scan")
+_OTHER_WORDS = re.compile(
+    r"t2|flair|\bpd|dwi|dti|diff|\badc\b|\bswi|bold|fmri|\bep2d|\btof|angio|\basl\b|perf|"
+    r"field ?map|phase"
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of an examination.
+
+    Attributes
+    ----------
+    images : tuple of DicomImage
+        At least one.
+    weighting : {"T1", "other", "unknown"}
+        By the words of its description, else by its timing.
+    problem : str
+        Why it is not a volume that can be used; empty if it is.
+    """
+
+    images: tuple[DicomImage, ...]
+    weighting: Weighting
+    problem: str
+
+    @property
+    def slices(self) -> int:
+        """Slices in all files of the series."""
+        return sum(len(image.positions_mm) for image in self.images)
+
+    def __str__(self) -> str:
+        first = self.images[0]
+        rows, columns = first.matrix
+        name = f"{first.series_number or '?'} '{first.description}'"
+        return f"{name} ({first.modality}, {self.slices} slices of {rows}x{columns})"
+
+
+def list_series(images: Sequence[DicomImage]) -> list[Series]:
+    """Group images by series, in the order of their numbers, and check each."""
+    groups: dict[str, list[DicomImage]] = defaultdict(list)
+    for image in images:
+        groups[image.series_uid].append(image)
+
+    def order(group: list[DicomImage]) -> tuple[int, str, str]:
+        number = group[0].series_number
+        return (int(number) if number.isdigit() else 0, number, group[0].series_uid)
+
+    return [
+        Series(tuple(group), find_weighting(group[0]), find_problem(group))
+        for group in sorted(groups.values(), key=order)
+    ]
+
+
+def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> Series:
+    """The T1 volume among several series.
+
+    Parameters
+    ----------
+    wanted : str, optional
+        Number or UID of the series, or text that only its description holds. Absent: the only
+        usable series that looks T1-weighted, else the only usable one of unknown weighting.
+
+    Raises
+    ------
+    VolumeError
+        If the files belong to several patients, none or several series fit, or the one that is
+        wanted cannot be used.
+    """
+    check_one_patient(series, where)
+    if wanted is not None:
+        return _choose_wanted(series, wanted, where)
+    usable = [one for one in series if not one.problem]
+    if not usable:
+        reasons = "; ".join(f"series {one}: {one.problem}" for one in series)
+        raise VolumeError(where, f"no DICOM series can be used. {reasons}.")
+    for weighting in ("T1", "unknown"):
+        fitting = [one for one in usable if one.weighting == weighting]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            problem = f"{len(fitting)} series could be the T1: {_list(fitting)}."
+            raise VolumeError(where, problem, "Choose one with --series NUMBER.")
+    problem = f"no series looks T1-weighted: {_list(usable)}."
+    raise VolumeError(where, problem, "Choose one with --series NUMBER if it is.")
+
+
+def check_one_patient(series: Sequence[Series], where: str) -> None:
+    """Refuse series of several patients.
+
+    Raises
+    ------
+    VolumeError
+        If the headers name more than one.
+    """
+    if len({image.patient for one in series for image in one.images}) > 1:
+        problem = "holds series of more than one patient."
+        raise VolumeError(where, problem, "Give the folder of one examination.")
+
+
+def _choose_wanted(series: Sequence[Series], wanted: str, where: str) -> Series:
+    names = [(one.images[0].series_number, one.images[0].series_uid) for one in series]
+    numbered = [one for one, known in zip(series, names, strict=True) if wanted in known]
+    text = wanted.lower()
+    fitting = numbered or [one for one in series if text in one.images[0].description.lower()]
+    if len(fitting) != 1:
+        count = "no series fits" if not fitting else f"{len(fitting)} series fit"
+        problem = f"{count} --series {wanted}; there are: {_list(series)}."
+        raise VolumeError(where, problem, "Give the number of one of them.")
+    if fitting[0].problem:
+        raise VolumeError(where, f"series {fitting[0]} cannot be used: {fitting[0].problem}.")
+    return fitting[0]
+
+
+def _list(series: Sequence[Series]) -> str:
+    return "; ".join(str(one) for one in series)
+
+
+def find_weighting(image: DicomImage) -> Weighting:
+    """Contrast by the words of the description, else by echo, repetition and inversion time."""
+    words = image.description.lower().replace("_", " ").replace("-", " ")
+    if _T1_WORDS.search(words):
+        return "T1"
+    if _OTHER_WORDS.search(words):
+        return "other"
+    echo, repetition, inversion = image.echo_ms, image.repetition_ms, image.inversion_ms
+    if echo is None:
+        return "unknown"
+    low, high = T1_INVERSION_MS
+    inverts = inversion is not None and low <= inversion <= high
+    repeats = repetition is not None and repetition <= MAX_T1_REPETITION_MS
+    if echo <= MAX_T1_ECHO_MS and (inverts or repeats):
+        return "T1"
+    return "other" if echo >= MIN_T2_ECHO_MS else "unknown"
+
+
+def find_problem(images: Sequence[DicomImage]) -> str:
+    """Why images are not one whole MR volume, as a clause; empty if they are."""
+    first = images[0]
+    syntaxes = sorted({image.transfer_syntax for image in images} - set(PLAIN_SYNTAXES))
+    if syntaxes:
+        name = UID(syntaxes[0]).name
+        return f"its pixels are compressed or of unknown kind ({name}); export it uncompressed"
+    if first.modality != "MR":
+        return f"it is {first.modality}, not MR"
+    if any(len(image.orientation) != 6 or not image.positions_mm for image in images):
+        return "its images have no place in the patient (a screenshot or derived picture)"
+    return _find_plane_problem(images) or _find_step_problem(_positions(images), first.orientation)
+
+
+def _find_plane_problem(images: Sequence[DicomImage]) -> str:
+    orientations = _count_orientations(images)
+    slices = sum(len(image.positions_mm) for image in images)
+    words = images[0].description.lower().replace("_", " ")
+    named = _LOCALISER_WORDS.search(words) or "LOCALIZER" in images[0].image_type
+    if named or (orientations > 1 and slices <= MAX_LOCALISER_SLICES):
+        return f"it is a localiser ({slices} slices in {orientations} directions)"
+    planes = {(image.matrix, tuple(round(size, 4) for size in image.pixel_mm)) for image in images}
+    if orientations > 1 or len(planes) > 1:
+        return f"it mixes geometries ({orientations} directions, {len(planes)} pixel grids)"
+    if slices < MIN_SLICES:
+        return f"it has {slices} slices, at least {MIN_SLICES} are needed"
+    return ""
+
+
+def _count_orientations(images: Sequence[DicomImage]) -> int:
+    distinct: list[DoubleArray] = []
+    for image in images:
+        cosines = np.array(image.orientation)
+        if all(np.abs(cosines - other).max() > ORIENTATION_TOLERANCE for other in distinct):
+            distinct.append(cosines)
+    return len(distinct)
+
+
+def _positions(images: Sequence[DicomImage]) -> DoubleArray:
+    return np.array([place for image in images for place in image.positions_mm], dtype=np.float64)
+
+
+def _find_step_problem(positions: DoubleArray, orientation: Sequence[float]) -> str:
+    """Gaps, repeats and slants in a stack of slices (N, 3), by distance along its normal."""
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    normal = np.cross(row, column)
+    along = np.sort(positions @ normal)
+    steps = np.diff(along)
+    repeats = int(np.count_nonzero(steps < SAME_PLACE_MM))
+    if repeats:
+        return f"{repeats} slices lie where another one does (several echoes or time points)"
+    step = float(np.median(steps))
+    wide = steps > 1.5 * step
+    if wide.any():
+        missing = int(np.round(steps[wide] / step - 1).sum())
+        after = int(np.flatnonzero(wide)[0]) + 1
+        gap = f"{steps[wide][0]:.2f} mm instead of {step:.2f} mm"
+        verb = "slice is" if missing == 1 else "slices are"
+        return f"{missing} {verb} missing after slice {after} of {len(along)} ({gap})"
+    if np.abs(steps - step).max() > STEP_TOLERANCE * step:
+        return f"its slices are {steps.min():.2f} to {steps.max():.2f} mm apart: mixed geometry"
+    in_plane = positions @ np.stack([row, column], axis=1)
+    if np.ptp(in_plane, axis=0).max() > STEP_TOLERANCE * step * len(along):
+        return "its slices are stacked aslant (tilted gantry)"
+    return ""

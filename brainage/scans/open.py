@@ -1,0 +1,109 @@
+"""One door for every kind of scan: NIfTI, Analyze, MGH, DICOM files, DICOM folders, zips."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainage.errors import VolumeError
+from brainage.scans.archive import is_zip, unpack_zip
+from brainage.scans.dicom.choice import SeriesChoice, offer_series
+from brainage.scans.dicom.convert import read_dicom
+from brainage.scans.dicom.read import is_dicom, list_files, read_images
+from brainage.scans.dicom.series import list_series
+from brainage.scans.volume import load_volume, scan_files
+from brainage.types import Volume
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan that was read.
+
+    Attributes
+    ----------
+    volume : Volume
+        Voxels (I, J, K) and affine, RAS+.
+    note : str
+        What was chosen on the way (a DICOM series); empty for an image file.
+    age_years : float, optional
+        PatientAge of a DICOM header; whoever uses it must have been asked to.
+    """
+
+    volume: Volume
+    note: str = ""
+    age_years: float | None = None
+
+
+def open_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Volume:
+    """Volume of a scan of any kind; see `read_scan`."""
+    return read_scan(path, name, series=series).volume
+
+
+def read_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Scan:
+    """Read an image file, a DICOM folder, or a zip of DICOM files.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        What it is decides its content, not its name.
+    name : str, optional
+        What errors call the scan; its path when absent.
+    series : str, optional
+        DICOM series, by number or by text of its description.
+
+    Raises
+    ------
+    VolumeError
+        As `load_volume`, `unpack_zip` and `read_dicom` do.
+    """
+    source, where = Path(path), name if name is not None else str(path)
+    if source.is_dir():
+        return _read_dicom(list_files(source, where), where, series)
+    if is_zip(source):
+        with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
+            return _read_dicom(unpack_zip(source, Path(private), where), where, series)
+    if is_dicom(source):
+        return _read_dicom([source], where, series)
+    return Scan(load_volume(path, name))
+
+
+def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
+    """Series in a DICOM folder, file or zip, the best T1 first; none of an image file.
+
+    Pixels are not decoded.
+
+    Raises
+    ------
+    VolumeError
+        As `unpack_zip` and `read_images` do, or if there are several patients.
+    """
+    source = Path(path)
+    if not (source.is_dir() or is_zip(source) or is_dicom(source)):
+        return []
+    with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
+        if source.is_dir():
+            files = list_files(source, where)
+        else:
+            files = unpack_zip(source, Path(private), where) if is_zip(source) else [source]
+        return offer_series(list_series(read_images(files, where)), where)
+
+
+def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
+    """Files whose bytes make up a scan, in a fixed order: what a content hash covers.
+
+    Raises
+    ------
+    VolumeError
+        If one is missing or unsuitable.
+    """
+    source, where = Path(path), name if name is not None else str(path)
+    if not source.is_dir():
+        return scan_files(path, name)
+    files = tuple(list_files(source, where))
+    if not files:
+        raise VolumeError(where, "the folder is empty.", "Give the folder of one T1 series.")
+    return files
+
+
+def _read_dicom(files: list[Path], where: str, series: str | None) -> Scan:
+    reading = read_dicom(files, where, series=series)
+    return Scan(reading.volume, reading.choice, reading.age_years)

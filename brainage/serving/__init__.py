@@ -1,0 +1,1 @@
+"""Run the page's server: queue, guard, models. No Streamlit."""

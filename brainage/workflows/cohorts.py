@@ -1,0 +1,134 @@
+"""From `--cohort` to prepared scans and a ledger, for every command that takes a cohort."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainage.config import PreprocessingConfig
+from brainage.errors import CohortError
+from brainage.types import LedgerEntry
+from brainage.workflows.console import default_cache, scan_progress
+from brainage.workflows.masks import ScanOptions
+
+if TYPE_CHECKING:
+    from brainage.cohorts.cohort import CohortReading
+    from brainage.training.run import PreparedCohort
+
+DEMO = "demo"
+DEMO_SUBJECTS = 120
+
+
+@dataclass(frozen=True)
+class CohortOptions:
+    """What the command line says of a cohort.
+
+    Filter, columns and masks are those of `source`; the cohorts of `more` are taken whole.
+    """
+
+    source: str
+    where: str | None = None
+    columns: dict[str, str] | None = None
+    skip_bad: bool = False
+    cache: Path | None = None
+    scans: ScanOptions = field(default_factory=ScanOptions)
+    more: tuple[str, ...] = ()
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of prepared arrays."""
+        return self.cache or default_cache()
+
+
+def read_options(options: CohortOptions, *, require_age: bool = True) -> "CohortReading":
+    """Read the table or folder and those beside it, or make the demo's phantoms in the cache."""
+    from brainage.cohorts.cohort import read_cohort
+    from brainage.cohorts.join import join_readings
+
+    source = options.source
+    if source == DEMO:
+        source = str(make_phantoms(options.cache_dir / "phantoms"))
+    first = read_cohort(
+        source,
+        columns=options.columns,
+        where=options.where,
+        skip_bad=options.skip_bad,
+        require_age=require_age,
+    )
+    if not options.more:
+        return first
+    others = [
+        read_cohort(name, skip_bad=options.skip_bad, require_age=require_age)
+        for name in options.more
+    ]
+    return join_readings([first, *others])
+
+
+def table_folder(source: str) -> Path:
+    """Folder where paths of a cohort start."""
+    return Path(source) if Path(source).is_dir() else Path(source).parent
+
+
+def make_phantoms(folder: Path, subjects: int = DEMO_SUBJECTS, seed: int = 0) -> Path:
+    """Write the phantom cohort once; returns its table."""
+    from brainage.cohorts.phantom import write_phantom_cohort
+
+    target = folder / f"{subjects}-{seed}"
+    table = target / "cohort.csv"
+    return table if table.exists() else write_phantom_cohort(target, subjects, seed)
+
+
+def prepare_options(
+    options: CohortOptions, settings: PreprocessingConfig
+) -> tuple["PreparedCohort", list[LedgerEntry]]:
+    """Read and prepare a cohort with ages.
+
+    Returns
+    -------
+    PreparedCohort
+        The scans that can be used.
+    list of LedgerEntry
+        One entry for every row that came in.
+
+    Raises
+    ------
+    CohortError
+        If a scan cannot be prepared or is a duplicate and `skip_bad` is off, or none is left.
+    """
+    from brainage.cohorts.duplicates import find_duplicates, refuse_duplicates
+    from brainage.prepared.arrays import prepare_cohort
+    from brainage.training.run import PreparedCohort
+
+    reading = read_options(options)
+    table = reading.cohort.table
+    folder = table_folder(options.source if options.more else reading.cohort.source)
+    how = options.scans.build(table, folder)
+    with scan_progress("preparing scans") as progress:
+        prepared = prepare_cohort(
+            list(table["path"]),
+            list(table["scan_id"]),
+            settings,
+            options.cache_dir,
+            how=how,
+            on_progress=progress,
+        )
+    entries = [*reading.rejected, *prepared.entries]
+    failed = [entry for entry in prepared.entries if entry.verdict == "failed"]
+    if failed and (not options.skip_bad or not len(prepared.kept)):
+        raise _unusable(options.source, failed, len(table))
+    cohort = reading.cohort.select(prepared.kept)
+    unique, duplicates = find_duplicates(prepared.arrays, cohort.table)
+    if duplicates and (not options.skip_bad or not unique.any()):
+        refuse_duplicates(duplicates, options.source)
+    dropped = {entry.scan_id: entry for entry in duplicates}
+    entries = [dropped.get(entry.scan_id, entry) for entry in entries]
+    arrays = prepared.arrays if unique.all() else prepared.arrays[unique]
+    cohort = cohort.select(unique)
+    return PreparedCohort(cohort, arrays, cohort.synthetic), entries
+
+
+def _unusable(source: str, failed: list[LedgerEntry], total: int) -> CohortError:
+    listed = [f"  {entry.scan_id}: {entry.reason}" for entry in failed[:20]]
+    more = [f"  and {len(failed) - 20} more"] if len(failed) > 20 else []
+    remedy = "Mend them, or leave them out with --skip-bad."
+    problem = f"{len(failed)} of {total} scans cannot be used. {remedy}"
+    return CohortError(source, "\n".join([problem, *listed, *more]))

@@ -1,0 +1,185 @@
+"""`brainage compare`: methods side by side on the same folds, seeds, network and epochs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from brainage.cohorts.splits import Split
+from brainage.config import Config, with_changes
+from brainage.evaluation.comparison import (
+    comparison_markdown,
+    comparison_table,
+    rank_unreached,
+    seconds_to_target,
+    summarise_comparison,
+)
+from brainage.files import atomic_write_text, hold_folder
+from brainage.lfnn.rules import METHOD_RULES
+from brainage.plotting.figures import plot_comparison
+from brainage.preprocessing.ledger import write_ledger
+from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, log_overview, run_name
+from brainage.training.callbacks import ProgressBar
+from brainage.training.resources import choose_device
+from brainage.training.run import (
+    PreparedCohort,
+    TrainedRun,
+    schedule_of,
+    train_run,
+)
+from brainage.types import Json
+from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.workflows.console import say, warn
+from brainage.workflows.crossval import plan_runs
+from brainage.workflows.results import write_table
+from brainage.workflows.train import (
+    CHECKPOINT,
+    Baselines,
+    LogEpochs,
+    TrainOptions,
+    check_output,
+    describe_scans,
+    fit_baselines,
+    tags_of,
+    tracked_results,
+    write_run,
+)
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Which methods, how many seeds, and the options of training."""
+
+    methods: tuple[str, ...]
+    seeds: int
+    training: TrainOptions
+
+
+def compare(cohort_options: CohortOptions, config: Config, options: CompareOptions) -> pd.DataFrame:
+    """Train every method on every seed and fold, and tell them apart.
+
+    Methods take turns inside a seed and fold, so that a machine that slows down slows all.
+    Finished runs of an interrupted comparison are taken up again with `--resume`.
+    """
+    with hold_folder(options.training.output):
+        return _compare(cohort_options, config, options)
+
+
+def _compare(
+    cohort_options: CohortOptions, config: Config, options: CompareOptions
+) -> pd.DataFrame:
+    training = options.training
+    check_output(training)
+    device = choose_device(training.device)
+    prepared, entries = prepare_options(cohort_options, config.preprocessing)
+    splits = [run.split for run in plan_runs(prepared, config, training.folds, 1)]
+    write_ledger(entries, training.output / "ledger.csv")
+    say(describe_scans(prepared, splits, len(entries)))
+    tracker = Tracker(Path.cwd(), training.tracking_uri, on_warning=warn)
+    job = _Job(prepared, config, options, tracker, device)
+    rows: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
+    tags = tags_of(config, prepared, None) | {"method": None, "seed": None}
+    with tracker.start_run(
+        f"compare {', '.join(options.methods)}", tags=tags, note=COMPARISON_NOTE
+    ) as parent:
+        for fold, split in enumerate(splits):
+            baselines = fit_baselines(prepared, split, config)
+            for seed in range(options.seeds):
+                job.run_methods(parent, seed, fold, split, baselines, rows, tables)
+        runs, predictions = comparison_table(rows), pd.concat(tables, ignore_index=True)
+        summary = summarise_comparison(runs, predictions)
+        write_table(runs, training.output / "comparison.csv")
+        write_table(predictions, training.output / "predictions.csv")
+        write_table(summary, training.output / "summary.csv")
+        markdown = comparison_markdown(summary)
+        atomic_write_text(training.output / "comparison.md", markdown + "\n")
+        picture = training.output / "comparison.png"
+        plot_comparison(summary, picture, runs=runs, synthetic=prepared.synthetic)
+        parent.log_figure(picture)
+        curves = pd.concat(job.histories, ignore_index=True)
+        write_table(curves, training.output / "curves.csv")
+        parent.log_tables([training.output / name for name in TABLES])
+        log_overview(parent, rank_unreached(runs), curves)
+    say(markdown)
+    say(f"written to {training.output}")
+    return summary
+
+
+@dataclass(frozen=True)
+class _Job:
+    prepared: PreparedCohort
+    config: Config
+    options: CompareOptions
+    tracker: Tracker
+    device: torch.device
+    histories: list[pd.DataFrame] = field(default_factory=list)
+
+    def run_methods(
+        self,
+        parent: Run,
+        seed: int,
+        fold: int,
+        split: Split,
+        baselines: Baselines,
+        rows: list[dict[str, Any]],
+        tables: list[pd.DataFrame],
+    ) -> None:
+        """Train all methods on one seed and fold; BP first, since it sets the target."""
+        target: float | None = None
+        for method in sorted(self.options.methods, key=lambda name: name != "bp"):
+            config = _config_of(method, seed, self.config)
+            name = run_name(method, seed, fold, schedule_of(config.learning))
+            tags = tags_of(config, self.prepared, fold)
+            params = config.model_dump(mode="json")
+            with self.tracker.start_run(name, tags=tags, params=params, parent=parent) as run:
+                trained, metrics = self._train(config, split, fold, run, baselines)
+                if method == "bp":
+                    target = trained.history[-1].val_score
+                reached = _seconds_to(trained, target)
+                run.log_metrics(tracked_results(metrics, reached))
+            row = {"method": method, "schedule": schedule_of(config.learning)}
+            row |= {"seed": seed, "fold": fold}
+            row |= {key: metrics[key] for key in ("mae_years", "seconds_per_epoch")}
+            rows.append(
+                row | {"seconds_to_target": reached, "peak_memory_mb": trained.peak_memory_mb}
+            )
+            tables.append(trained.predictions.assign(method=method, seed=seed, fold=fold))
+            epochs = pd.DataFrame([record.row() for record in trained.history])
+            self.histories.append(epochs.assign(method=method, seed=seed, fold=fold))
+
+    def _train(
+        self, config: Config, split: Split, fold: int, run: Run, baselines: Baselines
+    ) -> tuple[TrainedRun, Json]:
+        method, training = config.learning.method, self.options.training
+        folder = training.output / "runs" / f"{method}-seed{config.seed}-fold{fold}"
+        trained = train_run(
+            self.prepared,
+            split,
+            config,
+            device=self.device,
+            callbacks=[ProgressBar(f"{method} seed {config.seed} fold {fold}"), LogEpochs(run)],
+            checkpoint_path=folder / CHECKPOINT,
+            resume=training.resume,
+        )
+        _, metrics = write_run(folder, trained, self.prepared, split, baselines)
+        run.log_artifact_folder(folder)
+        return trained, metrics
+
+
+def _config_of(method: str, seed: int, config: Config) -> Config:
+    """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
+    learning = config.learning
+    if METHOD_RULES[method].hidden_loss is None:
+        absent = ("freeze_after", "update_every", "patience_epochs")
+        changes = {"schedule": "sequential", **dict.fromkeys(absent)}
+        config = config.model_copy(update={"learning": learning.model_copy(update=changes)})
+    return with_changes(config, {"learning.method": method, "seed": seed})
+
+
+def _seconds_to(trained: TrainedRun, target: float | None) -> float | None:
+    if target is None:
+        return None
+    return seconds_to_target([record.row() for record in trained.history], target)

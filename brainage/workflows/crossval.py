@@ -1,0 +1,191 @@
+"""Repeated cross-validation: which runs there are, what they give together, and a leakage check."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from brainage.cohorts.cohort import Cohort
+from brainage.cohorts.splits import Split, make_folds, make_site_folds, make_split
+from brainage.config import Config
+from brainage.errors import ConfigError
+from brainage.evaluation.baselines import baseline_predictions
+from brainage.evaluation.conformal import fit_calibration, out_of_fold_intervals
+from brainage.evaluation.leakage import permuted_age_check
+from brainage.evaluation.out_of_fold import average_repeats
+from brainage.evaluation.reference import make_reference
+from brainage.model.bundle import load_bundle, save_ensemble
+from brainage.training.run import PreparedCohort, describe_cohort, train_run
+from brainage.types import Json
+from brainage.workflows.console import say, warn
+from brainage.workflows.results import (
+    fit_ood_where_possible,
+    quality_facts,
+    score,
+    write_results,
+    write_table,
+)
+
+CHECKS = ("none", "linear", "network")
+# A network trains once for every permutation and fold.
+MOST_PERMUTATIONS = {"linear": 20, "network": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One training: a repeat's settings and a fold's split."""
+
+    name: str
+    repeat: int
+    fold: int
+    split: Split
+    config: Config
+
+
+def plan_runs(
+    prepared: PreparedCohort,
+    config: Config,
+    folds: int,
+    repeats: int,
+    leave_site_out: bool = False,
+) -> list[PlannedRun]:
+    """One split, or every fold of every repeat; a repeat has its own split and training seed.
+
+    With `leave_site_out` there is a fold for each site, which tests all of it.
+
+    Raises
+    ------
+    ConfigError
+        If repeats are asked of a single split, or folds of sites.
+    """
+    if leave_site_out and folds > 1:
+        raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
+    if folds == 1 and not leave_site_out:
+        if repeats > 1:
+            raise ConfigError("--repeats", "repeats need folds.", "Add --folds 5.")
+        split = make_split(prepared.cohort, config.split)
+        return [PlannedRun("", 0, 0, split, config)]
+    planned = []
+    for repeat in range(repeats):
+        shifted = config.split.model_copy(update={"seed": config.split.seed + repeat})
+        changed = config.model_copy(update={"split": shifted, "seed": config.seed + repeat})
+        splits = (
+            make_site_folds(prepared.cohort, shifted)
+            if leave_site_out
+            else make_folds(prepared.cohort, folds, shifted)
+        )
+        for fold, split in enumerate(splits):
+            name = f"fold-{fold}" if repeats == 1 else f"repeat-{repeat}-fold-{fold}"
+            planned.append(PlannedRun(name, repeat, fold, split, changed))
+    return planned
+
+
+def finish_folds(
+    folder: Path,
+    tables: list[pd.DataFrame],
+    planned: list[PlannedRun],
+    prepared: PreparedCohort,
+    leakage: Json,
+) -> pd.DataFrame:
+    """Join the runs: out-of-fold table, calibration, ensemble bundle, metrics and pictures.
+
+    The intervals of a fold come from the other folds' residuals; those of the ensemble from all.
+    Its members are averaged while each out-of-fold residual is of as many networks as there are
+    repeats, so its intervals are, if anything, too wide.
+    """
+    config = planned[0].config
+    every = pd.concat(tables, ignore_index=True)
+    write_table(every, folder / "predictions_by_repeat.csv")
+    kind, least = config.inference.interval, config.inference.min_band_scans
+    table = average_repeats(every)
+    table = out_of_fold_intervals(table, table["fold"], kind=kind, min_band_scans=least)
+    calibration = fit_calibration(
+        table["age_years"],
+        table["predicted_age_years"],
+        table["spread_years"],
+        subject_ids=list(table["subject_id"]),
+        kind=kind,
+        min_band_scans=least,
+        source="out_of_fold",
+    )
+    everyone = np.arange(len(prepared.cohort))
+    nobody = np.empty(0, dtype=np.int64)
+    names = [run.name for run in planned]
+    metrics = score(table, config.seed)
+    facts = describe_cohort(prepared, Split(everyone, nobody, nobody)) | {
+        "metrics": metrics,
+        "calibration": calibration.to_json(),
+        "reference": make_reference(table, "out_of_fold").to_json(),
+        "leakage": leakage,
+        "model_age_range_years": _joint_range(folder, names),
+        **quality_facts(table, config.seed),
+    }
+    ood = fit_ood_where_possible(prepared.arrays, prepared.cohort.table, config.seed)
+    complete = metrics | {"leakage": leakage}
+    write_results(folder, table, complete, config.seed, prepared.synthetic)
+    save_ensemble(folder, names, facts, ood)
+    return table
+
+
+def check_leakage(
+    how: str, prepared: PreparedCohort, planned: list[PlannedRun], device: torch.device
+) -> Json:
+    """Train on permuted ages over the first repeat's folds; say and return what r that gives.
+
+    Raises
+    ------
+    ConfigError
+        If `how` is not one of `CHECKS`.
+    """
+    if how not in CHECKS:
+        known = ", ".join(CHECKS)
+        raise ConfigError("--check-leakage", f"unknown check {how!r}.", f"Known: {known}.")
+    if how == "none":
+        return {}
+    first = [run for run in planned if run.repeat == 0]
+    config, subjects = first[0].config, list(prepared.cohort.table["subject_id"])
+
+    def linear(split: Split, ages: NDArray[np.float64]) -> NDArray[np.float64]:
+        return baseline_predictions(
+            prepared.arrays[split.train],
+            ages[split.train],
+            prepared.arrays[split.test],
+            names=("linear",),
+            train_subject_ids=[subjects[i] for i in split.train],
+            seed=config.seed,
+        )["linear"]
+
+    def network(split: Split, ages: NDArray[np.float64]) -> NDArray[np.float64]:
+        cohort = Cohort(prepared.cohort.table.assign(age_years=ages), prepared.cohort.source)
+        permuted = replace(prepared, cohort=cohort)
+        trained = train_run(permuted, split, config, device=device)
+        return trained.predictions["predicted_age_years"].to_numpy(np.float64)
+
+    fits = {"linear": linear} | ({"network": network} if how == "network" else {})
+    results: Json = {}
+    for name, fit in fits.items():
+        results[name] = permuted_age_check(
+            prepared.ages,
+            subjects,
+            [run.split for run in first],
+            fit,
+            config.seed,
+            MOST_PERMUTATIONS[name],
+        )
+        tell = say if results[name]["passed"] else warn
+        tell(
+            f"leakage check, {name} on permuted ages: r {results[name]['r']:+.2f} "
+            f"(limit {results[name]['limit']:.2f}, n {results[name]['n']}, "
+            f"mean of {results[name]['permutations']} permutations)"
+        )
+    return results
+
+
+def _joint_range(folder: Path, names: list[str]) -> list[float]:
+    targets = [load_bundle(folder / name).config.target for name in names]
+    lows = [target.low_years for target in targets if target.low_years is not None]
+    highs = [target.high_years for target in targets if target.high_years is not None]
+    return [min(lows), max(highs)]

@@ -1,0 +1,152 @@
+"""`brainage explain`: maps of what makes brains look older or younger, and their checks."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from brainage.errors import BrainageError, ConfigError
+from brainage.files import atomic_write_bytes
+from brainage.inference.attribution import (
+    METHODS,
+    PASSING_SIMILARITY,
+    UNITS,
+    explain_scan,
+    networks_of,
+    randomisation_similarity,
+    region_table,
+)
+from brainage.inference.predict import scans_table
+from brainage.model.bundle import Bundle
+from brainage.plotting.maps import plot_map
+from brainage.prepared.arrays import prepare_cohort
+from brainage.preprocessing.ledger import write_ledger
+from brainage.preprocessing.mni import grid_affine
+from brainage.preprocessing.regions import load_regions
+from brainage.types import FloatArray, HalfArray, Json
+from brainage.workflows.cohorts import CohortOptions, read_options
+from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.models import load_model
+from brainage.workflows.results import write_json, write_table
+
+
+def explain(
+    scans: list[str],
+    cohort_options: CohortOptions | None,
+    model: str | Path,
+    output: Path,
+    methods: str,
+    cache: Path,
+    seed: int = 0,
+) -> Json:
+    """Write a map and a picture for every scan, their mean, a table of regions and checks.json.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither a scan nor a cohort, or a method is unknown.
+    BrainageError
+        If no scan can be used.
+    """
+    if bool(scans) == (cohort_options is not None):
+        raise ConfigError("SCAN", "give either scans or --cohort.")
+    chosen = parse_methods(methods)
+    bundle = load_model(model)
+    if cohort_options is not None:
+        reading = read_options(cohort_options, require_age=False)
+        table, rejected = reading.cohort.table, reading.rejected
+    else:
+        table, rejected = scans_table(scans)
+    settings = bundle.config.preprocessing
+    prepared = prepare_cohort(list(table["path"]), list(table["scan_id"]), settings, cache)
+    entries = [*rejected, *prepared.entries]
+    write_ledger(entries, output / "ledger.csv")
+    for entry in entries:
+        if entry.verdict == "failed":
+            warn(f"{entry.scan_id}: {entry.reason}")
+    if not len(prepared.kept):
+        raise BrainageError("explain", "no scan can be used.", f"See {output / 'ledger.csv'}.")
+    used = table.iloc[prepared.kept].reset_index(drop=True)
+    checks = {
+        method: _explain_all(bundle, prepared.arrays, used, output / method, method, seed)
+        for method in chosen
+    }
+    write_json(checks, output / "checks.json")
+    say(f"written to {output}")
+    return checks
+
+
+def parse_methods(text: str) -> list[str]:
+    """Split a list of methods.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or none is given.
+    """
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        known = ", ".join(METHODS)
+        raise ConfigError("--method", f"unknown {', '.join(unknown)!r}.", f"Known: {known}.")
+    return names
+
+
+def _explain_all(
+    bundle: Bundle, arrays: HalfArray, table: pd.DataFrame, folder: Path, method: str, seed: int
+) -> Json:
+    networks, maps, rows = networks_of(bundle), [], []
+    ages = bundle.predict(arrays).predicted_age_years
+    with scan_progress(f"explaining by {method}") as progress:
+        for number, array in enumerate(arrays):
+            result = explain_scan(networks, array, method, seed)
+            maps.append(result.attribution)
+            stem = f"{number:04d}"
+            rows.append(
+                {
+                    "scan_id": table["scan_id"][number],
+                    "map": f"{stem}.nii.gz",
+                    "predicted_age_years": ages[number],
+                    "outside_share": result.outside_share,
+                }
+            )
+            title = f"{table['scan_id'][number]}, predicted {ages[number]:.1f} years"
+            _write_map(bundle, result.attribution, array, folder / stem, title, method)
+            progress(number + 1, len(arrays))
+    write_table(pd.DataFrame(rows), folder / "scans.csv")
+    mean_map = np.mean(maps, axis=0).astype(np.float32)
+    mean_scan = arrays.astype(np.float32).mean(axis=0).astype(np.float16)
+    _write_map(bundle, mean_map, mean_scan, folder / "mean", f"mean of {len(arrays)}", method)
+    regions = load_regions(bundle.config.preprocessing)
+    write_table(region_table(maps, regions.labels, regions.names), folder / "regions.csv")
+    similarity = randomisation_similarity(bundle, arrays[0], method, seed)
+    passed = abs(similarity) < PASSING_SIMILARITY
+    if not passed:
+        warn(
+            f"{method}: the map of an untrained network is alike (r {similarity:.2f}): "
+            "it shows the scan more than what was learned."
+        )
+    return {
+        "unit": UNITS[method],
+        "scans": len(arrays),
+        "mean_outside_share": float(np.mean([row["outside_share"] for row in rows])),
+        "randomisation_similarity": similarity,
+        "randomisation_passed": bool(passed),
+    }
+
+
+def _write_map(
+    bundle: Bundle, attribution: FloatArray, array: HalfArray, stem: Path, title: str, method: str
+) -> None:
+    affine = grid_affine(bundle.config.preprocessing)
+    image = nib.Nifti1Image(attribution, affine)
+    atomic_write_bytes(stem.with_suffix(".nii.gz"), _compressed(image))
+    plot_map(attribution, array, stem.with_suffix(".png"), title=title, unit=UNITS[method])
+
+
+def _compressed(image: nib.Nifti1Image) -> bytes:
+    import gzip
+
+    # No time stamp: the same map gives the same bytes.
+    return gzip.compress(image.to_bytes(), mtime=0)

@@ -1,0 +1,72 @@
+"""What `--model` names, a folder or a version in MLflow's registry, and `brainage register`."""
+
+from pathlib import Path
+
+from brainage.model.bundle import Bundle, load_bundle
+from brainage.model.manifest import bundle_files
+from brainage.tracking import (
+    CHAMPION,
+    MODEL_NAME,
+    Tracker,
+    fetch_model,
+    is_model_uri,
+)
+from brainage.types import Json
+from brainage.workflows.console import default_cache, say, warn
+
+NOTE = "Brain age from T1 MRI. Research use only. Each version is a bundle; see its card.md."
+
+
+def resolve_model(model: str | Path, tracking_uri: str | None = None) -> tuple[Path, str]:
+    """Folder of a bundle, and its version in the registry (empty for a plain folder).
+
+    Raises
+    ------
+    TrackingError
+        If the registry cannot be reached or does not know the model.
+    """
+    if not is_model_uri(str(model)):
+        return Path(model), ""
+    fetched = fetch_model(str(model), default_cache() / "models", tracking_uri)
+    return fetched.folder, fetched.version
+
+
+def load_model(model: str | Path) -> Bundle:
+    """Bundle of a folder or of a registered version; raises as `resolve_model`, `load_bundle`."""
+    return load_bundle(resolve_model(model)[0])
+
+
+def register(
+    folder: Path,
+    name: str = MODEL_NAME,
+    alias: str = CHAMPION,
+    tracking_uri: str | None = None,
+) -> None:
+    """Store a bundle in the tracker and make it the version that an alias points to.
+
+    A tracker that cannot be reached keeps it for later, as it keeps runs.
+
+    Raises
+    ------
+    BundleError
+        If the folder holds no bundle, or a damaged one.
+    """
+    bundle = load_bundle(folder)
+    tracker = Tracker(Path.cwd(), tracking_uri, on_warning=warn)
+    register_bundle(tracker, folder, bundle, name, alias)
+    if tracker.uri is not None and not tracker.failed:
+        say(f"registered as {name}; use it by --model models:/{name}@{alias}")
+
+
+def register_bundle(
+    tracker: Tracker, folder: Path, bundle: Bundle, name: str = MODEL_NAME, alias: str = CHAMPION
+) -> None:
+    """Log a bundle's files in a run of their own and register them."""
+    facts = bundle.facts
+    tags: Json = {key: facts.get(key) for key in ("method", "network", "blocks", "members", "seed")}
+    tags |= {"weights_sha256": bundle.weights_sha256, "brainage_version": facts["brainage_version"]}
+    with tracker.start_run(f"model {name}", tags=tags) as run:
+        metrics = facts.get("metrics", {})
+        run.log_metrics({f"test_{key}": metrics.get(key) for key in ("mae_years", "r2")})
+        run.log_bundle(folder, bundle_files(folder))
+        run.register(name, alias, tags=tags, note=NOTE)

@@ -1,0 +1,79 @@
+"""Prediction tables as other commands read them, joined with what a cohort says of the scans."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainage.cohorts.filters import select_rows
+from brainage.errors import CohortError
+from brainage.types import BoolArray
+from brainage.workflows.cohorts import CohortOptions, read_options
+from brainage.workflows.console import warn
+from brainage.workflows.evaluate import read_predictions
+
+
+def read_joined(
+    predictions: Path | Sequence[Path], cohort_options: CohortOptions | None
+) -> pd.DataFrame:
+    """Read predictions, and add a cohort's columns by scan id where a cohort is given.
+
+    Several tables are put below each other: controls out of fold, cases by the ensemble.
+
+    Raises
+    ------
+    CohortError
+        If a table cannot be read, two have a scan in common, or none of the scans is in the
+        cohort.
+    """
+    paths = [predictions] if isinstance(predictions, Path) else list(predictions)
+    table = pd.concat([read_predictions(path) for path in paths], ignore_index=True)
+    where = " and ".join(str(path) for path in paths)
+    if len(paths) > 1 and (twice := table["scan_id"].duplicated()).any():
+        problem = f"{int(twice.sum())} scans are in two tables, the first is "
+        raise CohortError(where, f"{problem}{table.loc[twice, 'scan_id'].iloc[0]!r}.")
+    if cohort_options is None:
+        return table
+    cohort = read_options(cohort_options, require_age=False).cohort.table
+    known = table["scan_id"].isin(cohort["scan_id"])
+    if not known.any():
+        raise CohortError(where, f"shares no scan id with {cohort_options.source}.")
+    if not known.all():
+        warn(f"{int((~known).sum())} predictions are not in the cohort and are left out.")
+    # What the cohort says of a person is nearer the source than what a prediction table repeats.
+    repeated = ["subject_id", "session_id", "sex", "site", "path"]
+    kept = table[known].drop(columns=[name for name in repeated if name in table])
+    added = cohort.drop(columns=["age_years"])
+    overlap = [name for name in added if name in kept and name != "scan_id"]
+    return kept.merge(added.drop(columns=overlap), on="scan_id", how="left")
+
+
+def first_scans(table: pd.DataFrame) -> pd.DataFrame:
+    """The first scan of each person: by age, then by id."""
+    ordered = table.sort_values(["age_years", "scan_id"])
+    first = ordered.drop_duplicates("subject_id").sort_index()
+    if len(first) < len(table):
+        warn(f"{len(table) - len(first)} repeated scans are left out: one scan a person.")
+    return first.reset_index(drop=True)
+
+
+def select_cases(table: pd.DataFrame, group: str) -> BoolArray:
+    """Who is a case: by a filter such as "CDR > 0", or by a column of two values.
+
+    Of a column the greater value makes a case; rows without a value are neither, so that a
+    filter is needed where blank means healthy.
+
+    Raises
+    ------
+    CohortError
+        If the expression is wrong, or the column has not two values.
+    """
+    if group not in table:
+        return select_rows(table, group)
+    values = sorted(table[group].dropna().unique())
+    blank = int(table[group].isna().sum())
+    if len(values) != 2 or blank:
+        problem = f"column {group} has {len(values)} values and {blank} blank cells, not 2 and 0."
+        raise CohortError("--group", problem, f'Give a filter, for example "{group} > 0".')
+    return np.asarray(table[group] == values[1], dtype=bool)

@@ -1,0 +1,327 @@
+"""`brainage train`: a cohort in, a tested model out."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from brainage.cohorts.splits import Split
+from brainage.config import Config
+from brainage.errors import TrainingError
+from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
+from brainage.evaluation.conformal import (
+    INTERVAL_COLUMNS,
+    Calibration,
+    fit_calibration,
+    predict_intervals,
+)
+from brainage.evaluation.features import TissuePriors
+from brainage.evaluation.out_of_fold import baseline_column
+from brainage.evaluation.reference import make_reference
+from brainage.files import hold_folder
+from brainage.model.build import block_count
+from brainage.model.bundle import save_bundle
+from brainage.plotting.figures import plot_training_curves
+from brainage.preprocessing.ledger import write_ledger
+from brainage.preprocessing.priors import load_tissue_maps
+from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
+from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
+from brainage.training.processes import Layout, started_by_torchrun
+from brainage.training.resources import choose_device
+from brainage.training.run import (
+    PreparedCohort,
+    TrainedRun,
+    describe_cohort,
+    schedule_of,
+    train_run,
+)
+from brainage.types import Json
+from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.workflows.console import out, say, warn
+from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
+from brainage.workflows.results import (
+    RESULT_FILES,
+    describe_mae,
+    fit_ood_where_possible,
+    quality_facts,
+    score,
+    write_results,
+    write_table,
+)
+
+CHECKPOINT = Path("training") / "checkpoint.safetensors"
+Baselines = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Beside cohort and configuration: where, how many folds, and what to do with an old run."""
+
+    output: Path
+    folds: int = 1
+    resume: bool = False
+    overwrite: bool = False
+    device: str = "auto"
+    tracking_uri: str | None = None
+    repeats: int = 1
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
+    check_leakage: str = "none"
+    processes: int = 1
+    replicas: int = 1
+    leave_site_out: bool = False
+
+    @property
+    def layout(self) -> Layout | None:
+        """How many processes train; None for this one alone."""
+        processes = started_by_torchrun() or self.processes
+        return Layout(processes, self.replicas) if processes > 1 else None
+
+    def of_rank(self) -> "TrainOptions":
+        """The same, but for another rank than the first: it leaves nothing behind."""
+        if started_by_torchrun() is None or os.environ["RANK"] == "0":
+            return self
+        out.quiet = True
+        folder = tempfile.mkdtemp(prefix="brainage-rank-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return replace(self, output=Path(folder), tracking_uri="off")
+
+
+class LogEpochs(Callback):
+    """Send every epoch to the tracker."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        """Log the epoch's numbers."""
+        self._run.log_metrics(record.metrics(), step=record.epoch)
+
+
+def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
+    """Train on every fold, test, compare with the baselines, write bundle, tables and pictures.
+
+    Folds also become members of one ensemble in the output folder.
+    """
+    options = options.of_rank()
+    with hold_folder(options.output):
+        return _train(cohort_options, config, options)
+
+
+def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
+    check_output(options)
+    check_names(options.baselines)
+    device = choose_device(options.device)
+    prepared, entries = prepare_options(cohort_options, config.preprocessing)
+    planned = plan_runs(prepared, config, options.folds, options.repeats, options.leave_site_out)
+    write_ledger(entries, options.output / "ledger.csv")
+    say(describe_scans(prepared, [run.split for run in planned], len(entries)))
+    leakage = check_leakage(options.check_leakage, prepared, planned, device)
+    tracker = Tracker(Path.cwd(), options.tracking_uri, on_warning=warn)
+    job = _TrainJob(prepared, options, tracker, device)
+    tables = [job.train(run, leakage) for run in planned]
+    predictions = tables[0]
+    if len(planned) > 1:
+        predictions = finish_folds(options.output, tables, planned, prepared, leakage)
+    metrics = score(predictions, config.seed)
+    say(summarise(metrics, options.output))
+    return metrics
+
+
+@dataclass(frozen=True)
+class _TrainJob:
+    prepared: PreparedCohort
+    options: TrainOptions
+    tracker: Tracker
+    device: torch.device
+
+    def train(self, planned: PlannedRun, leakage: Json) -> pd.DataFrame:
+        """Train, test and write one run; its test predictions with fold and repeat."""
+        config, folder = planned.config, self.options.output / planned.name
+        tags = tags_of(config, self.prepared, planned.fold)
+        schedule = schedule_of(config.learning)
+        name = run_name(config.learning.method, config.seed, planned.fold, schedule)
+        params = config.model_dump(mode="json")
+        with self.tracker.start_run(name, tags=tags, params=params) as run:
+            trained = train_run(
+                self.prepared,
+                planned.split,
+                config,
+                device=self.device,
+                callbacks=[ProgressBar(name), LogEpochs(run)],
+                checkpoint_path=folder / CHECKPOINT,
+                resume=self.options.resume,
+                layout=self.options.layout,
+            )
+            names = self.options.baselines
+            baselines = fit_baselines(self.prepared, planned.split, config, names)
+            table, metrics = write_run(
+                folder, trained, self.prepared, planned.split, baselines, leakage
+            )
+            run.log_metrics(tracked_results(metrics))
+            run.log_artifact_folder(folder)
+        return table.assign(repeat=planned.repeat, fold=planned.fold)
+
+
+def write_run(
+    folder: Path,
+    trained: TrainedRun,
+    prepared: PreparedCohort,
+    split: Split,
+    baselines: Baselines,
+    leakage: Json | None = None,
+) -> tuple[pd.DataFrame, Json]:
+    """Write a trained run: bundle, predictions with intervals, metrics, history and pictures."""
+    seed, synthetic = trained.config.seed, prepared.synthetic
+    named = {baseline_column(name): values for name, values in baselines.items()}
+    calibration = calibrate_on(trained.validation, trained.config)
+    table = trained.predictions.assign(**named)
+    bounds = predict_intervals(calibration, table["predicted_age_years"], table["spread_years"])
+    table = table.assign(**dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True)))
+    metrics = score(table, seed) | costs(trained)
+    held_out = pd.concat([trained.validation, trained.predictions], ignore_index=True)
+    facts = describe_cohort(prepared, split) | {
+        "metrics": metrics,
+        "calibration": calibration.to_json(),
+        "reference": make_reference(held_out, "held_out").to_json(),
+        "leakage": leakage or {},
+        **quality_facts(table, seed),
+    }
+    people = prepared.cohort.select(split.train).table
+    ood = fit_ood_where_possible(prepared.arrays[split.train], people, seed)
+    write_results(folder, table, metrics | {"leakage": leakage or {}}, seed, synthetic)
+    history = [record.row() for record in trained.history]
+    write_table(pd.DataFrame(history), folder / "history.csv")
+    plot_training_curves(history, folder / "training_curves.png", synthetic=synthetic)
+    # Last: where there is a manifest, all else of the run is there.
+    save_bundle(folder, trained.model, trained.config, facts, ood)
+    return table, metrics
+
+
+def calibrate_on(table: pd.DataFrame, config: Config) -> Calibration:
+    """Calibration from predictions of scans that no weight was fitted to."""
+    return fit_calibration(
+        table["age_years"],
+        table["predicted_age_years"],
+        table["spread_years"],
+        subject_ids=list(table["subject_id"]),
+        kind=config.inference.interval,
+        min_band_scans=config.inference.min_band_scans,
+    )
+
+
+def check_output(options: TrainOptions) -> None:
+    """Refuse to overwrite a run by accident.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds a run and neither `resume` nor `overwrite` is given.
+    """
+    places = (options.output, *options.output.glob("*fold-*"), *options.output.glob("runs/*"))
+    used = [
+        path
+        for place in places
+        for path in (place / "manifest.json", place / CHECKPOINT)
+        if path.exists()
+    ]
+    if not used or options.resume:
+        return
+    if not options.overwrite:
+        raise TrainingError(
+            str(options.output),
+            "already holds a run.",
+            "Continue it with --resume, replace it with --overwrite, or choose another --output.",
+        )
+    try:
+        for place in places:
+            for name in ("manifest.json", *RESULT_FILES):
+                (place / name).unlink(missing_ok=True)
+            shutil.rmtree(place / CHECKPOINT.parent, ignore_errors=True)
+    except OSError as error:
+        problem = f"cannot be removed ({error.strerror})."
+        raise TrainingError(str(error.filename), problem) from error
+
+
+def fit_baselines(
+    prepared: PreparedCohort,
+    split: Split,
+    config: Config,
+    names: tuple[str, ...] = DEFAULT_BASELINES,
+) -> Baselines:
+    """Predict the test scans with the chosen models of the training scans."""
+    priors = None
+    if "volumes" in names:
+        maps = load_tissue_maps(config.preprocessing)
+        priors = TissuePriors(*maps, config.preprocessing.spacing_mm)
+    return baseline_predictions(
+        prepared.arrays[split.train],
+        prepared.ages[split.train],
+        prepared.arrays[split.test],
+        names=names,
+        train_subject_ids=list(prepared.cohort.table["subject_id"].iloc[split.train]),
+        priors=priors,
+        seed=config.seed,
+    )
+
+
+def costs(trained: TrainedRun) -> Json:
+    """What the training took."""
+    return {
+        "seconds_per_epoch": trained.seconds_per_epoch,
+        "peak_memory_mb": trained.peak_memory_mb,
+        "epochs": len(trained.history),
+        "kept_epoch": trained.kept_epoch,
+    }
+
+
+def tracked_results(metrics: Json, seconds_to_target: float | None = None) -> Json:
+    """Final numbers of a run under the tracker's names."""
+    named: Json = final_metrics(
+        metrics,
+        seconds_per_epoch=metrics["seconds_per_epoch"],
+        seconds_to_target=seconds_to_target,
+        peak_memory_mb=metrics["peak_memory_mb"],
+    )
+    for name, values in metrics["baselines"].items():
+        named[f"baseline_{name}_test_mae_years"] = values["mae_years"]
+    return named
+
+
+def tags_of(config: Config, prepared: PreparedCohort, fold: int | None) -> Json:
+    """Tags by which runs are grouped in MLflow."""
+    tags: Json = run_tags(
+        method=config.learning.method,
+        network=config.network.name,
+        blocks=block_count(config),
+        leader_fraction=config.learning.leader_fraction,
+        seed=config.seed,
+        cohort_hash=prepared.cohort.content_hash(),
+        schedule=schedule_of(config.learning),
+        fold=fold,
+    )
+    return tags | {"synthetic": prepared.synthetic}
+
+
+def describe_scans(prepared: PreparedCohort, splits: list[Split], rows_in: int) -> str:
+    """Say in one line what is trained on."""
+    ages, split = prepared.ages, splits[0]
+    folds = f", {len(splits)} folds" if len(splits) > 1 else ""
+    return (
+        f"{rows_in} rows in, {len(ages)} scans used, ages {ages.min():.0f} to {ages.max():.0f}; "
+        f"{len(split.train)} train, {len(split.validation)} validate, {len(split.test)} test{folds}"
+    )
+
+
+def summarise(metrics: Json, output: Path) -> str:
+    """Say in a few lines how good the model is."""
+    listed = "".join(
+        f"; {name} {values['mae_years']:.2f}" for name, values in metrics["baselines"].items()
+    )
+    return f"test {describe_mae(metrics)}{listed}\nwritten to {output}"

@@ -1,0 +1,1 @@
+"""Make what travels with the package: template, gate limits, model."""

@@ -1,0 +1,28 @@
+"""The table of many scans, without a server."""
+
+from pathlib import Path
+
+from brainage.serving.service import Job
+from page_parts.results import table_row
+
+
+def job(**changes):
+    return Job(Path("none"), {}, lambda: True, shown="a.nii", **changes)
+
+
+def test_table_does_not_call_a_scan_ok_that_has_a_warning():
+    result = {
+        "verdict": "ok",
+        "tone": "flagged",
+        "warnings": ["unlike"],
+        "numbers": {"result": {"predicted_age_years": 60.0}},
+    }
+    row = table_row(1, job(state="done", result=result))
+    assert (row["checks"], row["warnings"]) == ("flagged", "unlike")
+    assert row["predicted_age_years"] == 60.0 and row["age_years"] is None
+
+
+def test_scan_that_cannot_be_used_has_its_reason_and_no_age():
+    row = table_row(2, job(state="refused", reason="no T1 scan"))
+    assert (row["checks"], row["warnings"]) == ("failed", "no T1 scan")
+    assert row["predicted_age_years"] is None
