@@ -57,6 +57,10 @@ class ConfigError(BrainageError):
     """A setting is unknown, missing or out of range."""
 
 
+class MissingExtraError(ConfigError):
+    """An optional package is needed and not installed."""
+
+
 class CohortError(BrainageError):
     """A cohort table or folder cannot be used as it is."""
 

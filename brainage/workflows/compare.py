@@ -140,7 +140,7 @@ class _Job:
                     target = trained.history[-1].val_score
                 reached = _seconds_to(trained, target)
                 run.log_metrics(tracked_results(metrics, reached))
-            row = {"method": method, "schedule": schedule_of(config.learning)}
+            row: Json = {"method": method, "schedule": schedule_of(config.learning)}
             row |= {"seed": seed, "fold": fold}
             row |= {key: metrics[key] for key in ("mae_years", "seconds_per_epoch")}
             rows.append(
