@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from brainage import __version__
-from brainage.cli import scans as _scans  # noqa: F401, I001  the order of imports is the help's
 from brainage.cli import cohorts as _cohorts  # noqa: F401
 from brainage.cli import learning as _learning  # noqa: F401
-from brainage.cli import research as _research  # noqa: F401
 from brainage.cli import models as _models  # noqa: F401
+from brainage.cli import research as _research  # noqa: F401
+from brainage.cli import scans as _scans  # noqa: F401  the order of imports is the help's
 from brainage.cli import serving as _serving  # noqa: F401
 from brainage.cli.command import app
 

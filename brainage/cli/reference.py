@@ -21,7 +21,8 @@ _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 def render_reference() -> str:
     """Every command with its arguments and options, as Markdown."""
-    from brainage.cli.main import app
+    import brainage.cli.main  # noqa: F401  registers the commands
+    from brainage.cli.command import app
 
     commands: dict[str, Callable[..., Any]] = {}
     for item in app.registered_commands:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainage.cohorts.splits import Split
 from brainage.config import Config
 from brainage.errors import TrainingError
-from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
+from brainage.evaluation.baselines import baseline_predictions, check_names
 from brainage.evaluation.conformal import (
     INTERVAL_COLUMNS,
     Calibration,
@@ -41,7 +41,7 @@ from brainage.training.run import (
     schedule_of,
     train_run,
 )
-from brainage.types import Json
+from brainage.types import DEFAULT_BASELINES, Json
 from brainage.workflows.cohorts import CohortOptions, prepare_options
 from brainage.workflows.console import out, say, warn
 from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
