@@ -75,9 +75,9 @@ def benchmark(
     from brainage.workflows.console import clear_errors
 
     with clear_errors(debug):
+        from brainage.training.options import TrainOptions
         from brainage.workflows import benchmark as job
         from brainage.workflows.settings import resolve_config
-        from brainage.workflows.train import TrainOptions
 
         changes = {
             "images.dataset": dataset,
@@ -94,12 +94,11 @@ def benchmark(
             "seed": seed,
         }
         options = TrainOptions(
-            output,
-            1,
-            resume,
-            overwrite,
-            device,
-            tracking_uri,
+            output=output,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            tracking_uri=tracking_uri,
             processes=processes,
             replicas=replicas,
         )

@@ -140,24 +140,25 @@ def train(
             cohort, where, column, skip_bad, cache, scans, add_cohort
         )
 
+        from brainage.training.options import TrainOptions
         from brainage.workflows import train as job
 
         job.train(
             cohort_options,
             settings,
-            job.TrainOptions(
-                output,
-                folds,
-                resume,
-                overwrite,
-                device,
-                tracking_uri,
-                repeats,
-                chosen,
-                check_leakage,
-                processes,
-                replicas,
-                leave_site_out,
+            TrainOptions(
+                output=output,
+                folds=folds,
+                repeats=repeats,
+                leave_site_out=leave_site_out,
+                baselines=chosen,
+                check_leakage=check_leakage,
+                resume=resume,
+                overwrite=overwrite,
+                device=device,
+                tracking_uri=tracking_uri,
+                processes=processes,
+                replicas=replicas,
             ),
         )
 
@@ -212,11 +213,18 @@ def compare(
             cohort, where, column, skip_bad, cache, scans, add_cohort
         )
 
+        from brainage.training.options import TrainOptions
         from brainage.workflows import compare as job
-        from brainage.workflows.train import TrainOptions
 
-        options = TrainOptions(output, folds, resume, overwrite, device, tracking_uri)
-        job.compare(cohort_options, settings, job.CompareOptions(chosen, seeds, options))
+        options = TrainOptions(
+            output=output,
+            folds=folds,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            tracking_uri=tracking_uri,
+        )
+        job.compare(cohort_options, settings, options, methods=chosen, seeds=seeds)
 
 
 @app.command()
