@@ -113,6 +113,10 @@ def explain(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of noise and check.")] = 0,
 ) -> None:
     """Map what makes a brain look older or younger to the network, and check the map."""
+    from brainage.types import MAP_METHODS
+    from brainage.workflows.inputs import check_choices
+
+    check_choices("--method", method, MAP_METHODS)
     cohort = source.options()
     from brainage.files import default_cache
     from brainage.model.released import choose_model
