@@ -95,7 +95,7 @@ def train(
     where: WhereOption = None,
     column: ColumnOption = None,
     skip_bad: SkipBadOption = False,
-    folds: FoldsOption = 1,
+    folds: FoldsOption = "1",
     repeats: RepeatsOption = 1,
     leave_site_out: LeaveSiteOption = False,
     baselines: BaselinesOption = "constant,linear",
@@ -123,7 +123,7 @@ def train(
 
     with clear_errors(debug):
         from brainage.workflows.masks import ScanOptions
-        from brainage.workflows.settings import parse_baselines, resolve_config
+        from brainage.workflows.settings import parse_baselines, parse_folds, resolve_config
 
         changes = {
             "learning.method": method,
@@ -144,21 +144,19 @@ def train(
 
         job.train(
             cohort_options,
+            output,
             settings,
-            job.TrainOptions(
-                output,
-                folds,
-                resume,
-                overwrite,
-                device,
-                tracking_uri,
-                repeats,
-                chosen,
-                check_leakage,
-                processes,
-                replicas,
-                leave_site_out,
-            ),
+            folds=parse_folds(folds),
+            repeats=repeats,
+            leave_site_out=leave_site_out,
+            baselines=chosen,
+            check_leakage=check_leakage,
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            processes=processes,
+            replicas=replicas,
+            tracking_uri=tracking_uri,
         )
 
 
@@ -176,7 +174,7 @@ def compare(
     where: WhereOption = None,
     column: ColumnOption = None,
     skip_bad: SkipBadOption = False,
-    folds: FoldsOption = 1,
+    folds: FoldsOption = "1",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     blocks: BlocksOption = None,
@@ -197,7 +195,7 @@ def compare(
 
     with clear_errors(debug):
         from brainage.workflows.masks import ScanOptions
-        from brainage.workflows.settings import parse_methods, resolve_config
+        from brainage.workflows.settings import parse_folds, resolve_config
 
         changes = {
             "learning.blocks": blocks,
@@ -206,17 +204,26 @@ def compare(
             "training.batch_size": batch_size,
         }
         settings = resolve_config(preset, config, changes, set_ or [])
-        chosen = parse_methods(methods)
+        chosen = [part.strip() for part in methods.split(",") if part.strip()]
         scans = ScanOptions(jobs, mask, brain_extraction_command)
         cohort_options = build_cohort_options(
             cohort, where, column, skip_bad, cache, scans, add_cohort
         )
 
         from brainage.workflows import compare as job
-        from brainage.workflows.train import TrainOptions
 
-        options = TrainOptions(output, folds, resume, overwrite, device, tracking_uri)
-        job.compare(cohort_options, settings, job.CompareOptions(chosen, seeds, options))
+        job.compare(
+            cohort_options,
+            output,
+            chosen,
+            seeds=seeds,
+            config=settings,
+            folds=parse_folds(folds),
+            resume=resume,
+            overwrite=overwrite,
+            device=device,
+            tracking_uri=tracking_uri,
+        )
 
 
 @app.command()
@@ -243,25 +250,19 @@ def predict(
     debug: DebugOption = False,
 ) -> None:
     """Predict the age of scans. Exit code 2 if any scan failed; the others are written."""
-    from brainage.workflows.console import BAD_INPUT, clear_errors, default_cache
+    from brainage.workflows.console import BAD_INPUT, clear_errors
 
     with clear_errors(debug):
-        from brainage.model.released import choose_model
         from brainage.workflows import predict as job
+        from brainage.workflows.cohorts import pick_scans
         from brainage.workflows.masks import ScanOptions
 
-        options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        failed = job.predict(
-            scans or [],
-            options,
-            choose_model(model),
-            output,
-            cache or default_cache(),
-            level,
-            series=series,
-            scan_options=ScanOptions(jobs, mask, brain_extraction_command),
+        cohort_options = (
+            build_cohort_options(cohort, where, column, True, cache) if cohort else None
         )
-        if failed:
+        how = ScanOptions(jobs, mask, brain_extraction_command)
+        options = job.PredictOptions(level, series, cache, how)
+        if job.predict(pick_scans(scans, cohort_options), model, output, options):
             raise typer.Exit(BAD_INPUT)
 
 
@@ -301,14 +302,8 @@ def evaluate(
         job.check_source(predictions, of_model | {"skip-bad": skip_bad})
         options = build_cohort_options(cohort, where, column, skip_bad, cache) if cohort else None
         correction = job.parse_correction(correct_bias, controls)
-        job.evaluate(
-            output,
-            predictions=predictions,
-            model=model,
-            cohort_options=options,
-            level=level,
-            correction=correction,
-        )
+        source = job.choose_source(predictions, model, options)
+        job.evaluate(source, output, cohort=options, level=level, correction=correction)
 
 
 @app.command()

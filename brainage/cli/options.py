@@ -64,7 +64,9 @@ LeaderOption = Annotated[
 LevelOption = Annotated[
     float, typer.Option("--level", help="Share of ages that the intervals shall hold.")
 ]
-FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
+FoldsOption = Annotated[
+    str, typer.Option("--folds", help="Cross-validate: N folds, or the column that holds them.")
+]
 RepeatsOption = Annotated[
     int, typer.Option("--repeats", min=1, help="Repeat the folds with other splits and seeds.")
 ]

@@ -39,17 +39,22 @@ def report(
 
     with clear_errors(debug):
         from brainage.errors import ConfigError
-        from brainage.model.released import choose_model
         from brainage.workflows import report as job
 
-        options = job.ReportOptions(output, age, sex, name, level, map_, series)
+        options = {
+            "age_years": age,
+            "sex": sex,
+            "person_name": name,
+            "level": level,
+            "map_method": map_,
+            "series": series,
+        }
         if (scan is None) == (predictions is None) or (predictions is None) != (scan_id is None):
             raise ConfigError("report", "give either SCAN, or --predictions with --scan-id.")
-        chosen = str(choose_model(model))
         if scan is not None:
-            passed = job.report_scan(scan, chosen, options)
+            found = job.write_report(scan, output, model, **options)
         else:
             assert predictions is not None and scan_id is not None
-            passed = job.report_prediction(predictions, scan_id, chosen, options)
-        if not passed:
+            found = job.report_prediction(predictions, scan_id, output, model, **options)
+        if found.verdict == "failed":
             raise typer.Exit(BAD_INPUT)

@@ -115,12 +115,13 @@ def explain(
     debug: DebugOption = False,
 ) -> None:
     """Map what makes a brain look older or younger to the network, and check the map."""
-    from brainage.workflows.console import clear_errors, default_cache
+    from brainage.workflows.console import clear_errors
 
     with clear_errors(debug):
-        from brainage.model.released import choose_model
         from brainage.workflows import explain as job
+        from brainage.workflows.cohorts import pick_scans
 
         options = build_cohort_options(cohort, where, column, True, cache) if cohort else None
-        folder = choose_model(model)
-        job.explain(scans or [], options, folder, output, method, cache or default_cache(), seed)
+        methods = [part.strip() for part in method.split(",") if part.strip()]
+        chosen = pick_scans(scans, options)
+        job.explain(chosen, output, model=model, methods=methods, seed=seed, cache=cache)

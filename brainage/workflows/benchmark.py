@@ -15,14 +15,19 @@ from brainage.model.build import block_count, describe_cut, parameter_count
 from brainage.model.bundle import save_bundle
 from brainage.plotting.figures import plot_training_curves
 from brainage.tracking import Tracker, run_name, run_tags
-from brainage.training.callbacks import ProgressBar
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.resources import choose_device
 from brainage.training.run import schedule_of
 from brainage.types import Json
 from brainage.workflows.console import default_cache, say, scan_progress, warn
 from brainage.workflows.results import write_json, write_table
-from brainage.workflows.train import CHECKPOINT, LogEpochs, TrainOptions, check_output
+from brainage.workflows.train import (
+    CHECKPOINT,
+    LogEpochs,
+    TrainOptions,
+    check_output,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from brainage.images.sources import ImageData
@@ -68,7 +73,7 @@ def run_benchmark(
             data,
             config,
             device=choose_device(options.device),
-            callbacks=[ProgressBar(name), LogEpochs(run)],
+            callbacks=[*show_progress(name), LogEpochs(run)],
             checkpoint_path=folder / CHECKPOINT,
             resume=options.resume,
             layout=options.layout,

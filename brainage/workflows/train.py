@@ -1,11 +1,13 @@
-"""`brainage train`: a cohort in, a tested model out."""
+"""Train a network on a cohort, test it, and write the model with its results."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +18,9 @@ from brainage.cohorts.splits import Split
 from brainage.config import Config
 from brainage.errors import TrainingError
 from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
-from brainage.evaluation.conformal import (
-    INTERVAL_COLUMNS,
-    Calibration,
-    fit_calibration,
-    predict_intervals,
-)
+from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
 from brainage.evaluation.features import TissuePriors
+from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.out_of_fold import baseline_column
 from brainage.evaluation.reference import make_reference
 from brainage.files import hold_folder
@@ -38,23 +36,24 @@ from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
     TrainedRun,
-    describe_cohort,
     schedule_of,
     train_run,
 )
 from brainage.types import Json
-from brainage.workflows.cohorts import CohortOptions, prepare_options
-from brainage.workflows.console import out, say, warn
+from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
+from brainage.workflows.console import is_shown, say, show_output, warn
 from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
 from brainage.workflows.results import (
     RESULT_FILES,
     describe_mae,
+    describe_training,
     fit_ood_where_possible,
     quality_facts,
     score,
     write_results,
     write_table,
 )
+from brainage.workflows.settings import choose_config
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 Baselines = dict[str, NDArray[np.float64]]
@@ -62,14 +61,39 @@ Baselines = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Beside cohort and configuration: where, how many folds, and what to do with an old run."""
+    """Say where a training writes and how it is tested; the settings say what is learned.
+
+    Attributes
+    ----------
+    output : pathlib.Path
+        Folder of the run.
+    folds : int or str
+        1 holds out a test part; more cross-validate; a text names the cohort's column that holds
+        each scan's fold.
+    resume, overwrite : bool
+        Go on with, or replace, a run that the folder holds already.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    tracking_uri : str, optional
+        MLflow server or ``sqlite:///…``; ``off``; None: MLFLOW_TRACKING_URI, or ``mlflow.db`` here.
+    repeats : int
+        Repeats of the cross-validation, each with other folds and seeds.
+    baselines : tuple of str
+        Simple models to compare with; see `brainage.evaluation.baselines`.
+    check_leakage : {"none", "linear", "network"}
+        What also learns permuted ages.
+    processes, replicas : int
+        Processes that train blocks, and copies of every block among them.
+    leave_site_out : bool
+        Test each site by a model of the others.
+    """
 
     output: Path
-    folds: int = 1
+    folds: int | str = 1
     resume: bool = False
     overwrite: bool = False
     device: str = "auto"
-    tracking_uri: str | None = None
+    tracking_uri: str | None = "off"
     repeats: int = 1
     baselines: tuple[str, ...] = DEFAULT_BASELINES
     check_leakage: str = "none"
@@ -84,13 +108,18 @@ class TrainOptions:
         return Layout(processes, self.replicas) if processes > 1 else None
 
     def of_rank(self) -> "TrainOptions":
-        """The same, but for another rank than the first: it leaves nothing behind."""
+        """Return the same, but for another rank than the first: it leaves nothing behind."""
         if started_by_torchrun() is None or os.environ["RANK"] == "0":
             return self
-        out.quiet = True
+        show_output(False)
         folder = tempfile.mkdtemp(prefix="brainage-rank-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return replace(self, output=Path(folder), tracking_uri="off")
+
+
+def show_progress(title: str) -> list[Callback]:
+    """Make the callback that draws a bar, where output is shown."""
+    return [ProgressBar(title)] if is_shown() else []
 
 
 class LogEpochs(Callback):
@@ -104,17 +133,97 @@ class LogEpochs(Callback):
         self._run.log_metrics(record.metrics(), step=record.epoch)
 
 
-def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
-    """Train on every fold, test, compare with the baselines, write bundle, tables and pictures.
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What a training gave.
 
-    Folds also become members of one ensemble in the output folder.
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where the model lies: what `brainage.load_model` takes.
+    metrics : dict
+        Raw errors on scans that were not learned from, of the network and its `baselines`.
+    predictions : pandas.DataFrame
+        Predictions of these scans, with intervals; out of fold where there are folds.
     """
-    options = options.of_rank()
-    with hold_folder(options.output):
-        return _train(cohort_options, config, options)
+
+    folder: Path
+    metrics: Json
+    predictions: pd.DataFrame
 
 
-def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
+def train(
+    cohort: CohortInput,
+    output: str | Path,
+    config: Config | str | Path = "cnn3d_light",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    **options: Any,
+) -> TrainingResult:
+    """Train a network on a cohort, test it on held-out subjects, and write the model.
+
+    Writes the model, predictions with intervals, metrics, history and pictures, and compares with
+    the baselines; a network that does not beat them warns. Folds also become members of one
+    ensemble in the output folder.
+
+    Parameters
+    ----------
+    cohort : path, Cohort or CohortReading
+        Table (CSV, TSV) or BIDS folder, or what `brainage.read_cohort` returned.
+    output : path
+        Folder to write.
+    config : str, path or Config
+        Name of a preset (``brainage presets`` lists them), YAML file or configuration.
+    settings : mapping, optional
+        Changes by dotted key, such as ``{"learning.method": "bp", "training.epochs": 5}``.
+    cache : pathlib.Path, optional
+        Folder of prepared scans; absent: the user's cache folder.
+    **options
+        Attributes of `TrainOptions`: `folds`, `repeats`, `leave_site_out`, `baselines`,
+        `check_leakage`, `resume`, `overwrite`, `device`, `processes`, `replicas`,
+        `tracking_uri`.
+
+    Returns
+    -------
+    TrainingResult
+        `folder`, `metrics` and `predictions`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range.
+    CohortError
+        If a scan cannot be used, or there are too few subjects.
+    TrainingError
+        If the folder holds a run and neither `resume` nor `overwrite` is given.
+
+    Examples
+    --------
+    >>> import tempfile, warnings
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=10, seed=0)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # one epoch beats no baseline
+    ...     run = brainage.train(
+    ...         cohort, root / "run", "phantom", settings={"training.epochs": 1}, cache=root
+    ...     )
+    >>> run.metrics["n"], sorted(run.metrics["baselines"])
+    (2, ['constant', 'linear'])
+    >>> model = brainage.load_model(run.folder)
+    >>> folder.cleanup()
+    """
+    chosen = TrainOptions(Path(output), **options).of_rank()
+    resolved = choose_config(config, settings)
+    with hold_folder(chosen.output):
+        return _train(as_options(cohort, cache), resolved, chosen)
+
+
+def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> TrainingResult:
     check_output(options)
     check_names(options.baselines)
     device = choose_device(options.device)
@@ -131,7 +240,9 @@ def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions)
         predictions = finish_folds(options.output, tables, planned, prepared, leakage)
     metrics = score(predictions, config.seed)
     say(summarise(metrics, options.output))
-    return metrics
+    if unbeaten := describe_unbeaten(metrics):
+        warn(f"{unbeaten}.")
+    return TrainingResult(options.output, metrics, predictions)
 
 
 @dataclass(frozen=True)
@@ -154,7 +265,7 @@ class _TrainJob:
                 planned.split,
                 config,
                 device=self.device,
-                callbacks=[ProgressBar(name), LogEpochs(run)],
+                callbacks=[*show_progress(name), LogEpochs(run)],
                 checkpoint_path=folder / CHECKPOINT,
                 resume=self.options.resume,
                 layout=self.options.layout,
@@ -182,11 +293,11 @@ def write_run(
     named = {baseline_column(name): values for name, values in baselines.items()}
     calibration = calibrate_on(trained.validation, trained.config)
     table = trained.predictions.assign(**named)
-    bounds = predict_intervals(calibration, table["predicted_age_years"], table["spread_years"])
+    bounds = calibration.predict(table["predicted_age_years"], table["spread_years"])
     table = table.assign(**dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True)))
     metrics = score(table, seed) | costs(trained)
     held_out = pd.concat([trained.validation, trained.predictions], ignore_index=True)
-    facts = describe_cohort(prepared, split) | {
+    facts = describe_training(prepared, split) | {
         "metrics": metrics,
         "calibration": calibration.to_json(),
         "reference": make_reference(held_out, "held_out").to_json(),
@@ -204,15 +315,14 @@ def write_run(
     return table, metrics
 
 
-def calibrate_on(table: pd.DataFrame, config: Config) -> Calibration:
-    """Calibration from predictions of scans that no weight was fitted to."""
-    return fit_calibration(
-        table["age_years"],
+def calibrate_on(table: pd.DataFrame, config: Config) -> ConformalInterval:
+    """Fit intervals on predictions of scans that no weight was fitted to."""
+    inference = config.inference
+    return ConformalInterval(inference.interval, inference.min_band_scans).fit(
         table["predicted_age_years"],
+        table["age_years"],
         table["spread_years"],
-        subject_ids=list(table["subject_id"]),
-        kind=config.inference.interval,
-        min_band_scans=config.inference.min_band_scans,
+        list(table["subject_id"]),
     )
 
 
