@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from brainage.cohorts.splits import Split
@@ -31,7 +30,7 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
-from brainage.training.processes import Layout, started_by_torchrun
+from brainage.training.options import CHECKPOINT, TrainOptions, started_by_torchrun
 from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
@@ -55,66 +54,22 @@ from brainage.workflows.results import (
 )
 from brainage.workflows.settings import choose_config
 
-CHECKPOINT = Path("training") / "checkpoint.safetensors"
 Baselines = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Say where a training writes and how it is tested; the settings say what is learned.
+def build_options(output: str | Path, words: Mapping[str, Any]) -> TrainOptions:
+    """Build training options from keywords; no tracker is used unless one is named."""
+    return TrainOptions(output=Path(output), **{"tracking_uri": "off", **words})
 
-    Attributes
-    ----------
-    output : pathlib.Path
-        Folder of the run.
-    folds : int or str
-        1 holds out a test part; more cross-validate; a text names the cohort's column that holds
-        each scan's fold.
-    resume, overwrite : bool
-        Go on with, or replace, a run that the folder holds already.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    tracking_uri : str, optional
-        MLflow server or ``sqlite:///…``; ``off``; None: MLFLOW_TRACKING_URI, or ``mlflow.db`` here.
-    repeats : int
-        Repeats of the cross-validation, each with other folds and seeds.
-    baselines : tuple of str
-        Simple models to compare with; see `brainage.evaluation.baselines`.
-    check_leakage : {"none", "linear", "network"}
-        What also learns permuted ages.
-    processes, replicas : int
-        Processes that train blocks, and copies of every block among them.
-    leave_site_out : bool
-        Test each site by a model of the others.
-    """
 
-    output: Path
-    folds: int | str = 1
-    resume: bool = False
-    overwrite: bool = False
-    device: str = "auto"
-    tracking_uri: str | None = "off"
-    repeats: int = 1
-    baselines: tuple[str, ...] = DEFAULT_BASELINES
-    check_leakage: str = "none"
-    processes: int = 1
-    replicas: int = 1
-    leave_site_out: bool = False
-
-    @property
-    def layout(self) -> Layout | None:
-        """How many processes train; None for this one alone."""
-        processes = started_by_torchrun() or self.processes
-        return Layout(processes, self.replicas) if processes > 1 else None
-
-    def of_rank(self) -> "TrainOptions":
-        """Return the same, but for another rank than the first: it leaves nothing behind."""
-        if started_by_torchrun() is None or os.environ["RANK"] == "0":
-            return self
-        show_output(False)
-        folder = tempfile.mkdtemp(prefix="brainage-rank-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return replace(self, output=Path(folder), tracking_uri="off")
+def options_of_rank(options: TrainOptions) -> TrainOptions:
+    """Make a rank of `torchrun` other than the first leave nothing behind."""
+    if started_by_torchrun() is None or os.environ["RANK"] == "0":
+        return options
+    show_output(False)
+    folder = tempfile.mkdtemp(prefix="brainage-rank-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return replace(options, output=Path(folder), tracking_uri="off")
 
 
 def show_progress(title: str) -> list[Callback]:
@@ -181,8 +136,8 @@ def train(
         Folder of prepared scans; absent: the user's cache folder.
     **options
         Attributes of `TrainOptions`: `folds`, `repeats`, `leave_site_out`, `baselines`,
-        `check_leakage`, `resume`, `overwrite`, `device`, `processes`, `replicas`,
-        `tracking_uri`.
+        `check_leakage`, `resume`, `overwrite`, `device`, `processes`, `replicas`, `tracking_uri`
+        (``off`` unless named; None: MLFLOW_TRACKING_URI, or ``mlflow.db`` here).
 
     Returns
     -------
@@ -217,32 +172,32 @@ def train(
     >>> model = brainage.load_model(run.folder)
     >>> folder.cleanup()
     """
-    chosen = TrainOptions(Path(output), **options).of_rank()
+    chosen = options_of_rank(build_options(output, options))
     resolved = choose_config(config, settings)
-    with hold_folder(chosen.output):
+    with hold_folder(chosen.folder):
         return _train(as_options(cohort, cache), resolved, chosen)
 
 
 def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> TrainingResult:
     check_output(options)
     check_names(options.baselines)
-    device = choose_device(options.device)
+    choose_device(options.device)  # refused before any scan is prepared
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    planned = plan_runs(prepared, config, options.folds, options.repeats, options.leave_site_out)
-    write_ledger(entries, options.output / "ledger.csv")
+    planned = plan_runs(prepared, config, options)
+    write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))
-    leakage = check_leakage(options.check_leakage, prepared, planned, device)
+    leakage = check_leakage(prepared, planned, options)
     tracker = Tracker(Path.cwd(), options.tracking_uri, on_warning=warn)
-    job = _TrainJob(prepared, options, tracker, device)
+    job = _TrainJob(prepared, options, tracker)
     tables = [job.train(run, leakage) for run in planned]
     predictions = tables[0]
     if len(planned) > 1:
-        predictions = finish_folds(options.output, tables, planned, prepared, leakage)
+        predictions = finish_folds(options.folder, tables, planned, prepared, leakage)
     metrics = score(predictions, config.seed)
-    say(summarise(metrics, options.output))
+    say(summarise(metrics, options.folder))
     if unbeaten := describe_unbeaten(metrics):
         warn(f"{unbeaten}.")
-    return TrainingResult(options.output, metrics, predictions)
+    return TrainingResult(options.folder, metrics, predictions)
 
 
 @dataclass(frozen=True)
@@ -250,11 +205,10 @@ class _TrainJob:
     prepared: PreparedCohort
     options: TrainOptions
     tracker: Tracker
-    device: torch.device
 
     def train(self, planned: PlannedRun, leakage: Json) -> pd.DataFrame:
         """Train, test and write one run; its test predictions with fold and repeat."""
-        config, folder = planned.config, self.options.output / planned.name
+        config, options = planned.config, self.options.at(planned.name)
         tags = tags_of(config, self.prepared, planned.fold)
         schedule = schedule_of(config.learning)
         name = run_name(config.learning.method, config.seed, planned.fold, schedule)
@@ -264,19 +218,15 @@ class _TrainJob:
                 self.prepared,
                 planned.split,
                 config,
-                device=self.device,
+                options=options,
                 callbacks=[*show_progress(name), LogEpochs(run)],
-                checkpoint_path=folder / CHECKPOINT,
-                resume=self.options.resume,
-                layout=self.options.layout,
             )
-            names = self.options.baselines
-            baselines = fit_baselines(self.prepared, planned.split, config, names)
+            baselines = fit_baselines(self.prepared, planned.split, config, options.baselines)
             table, metrics = write_run(
-                folder, trained, self.prepared, planned.split, baselines, leakage
+                options.folder, trained, self.prepared, planned.split, baselines, leakage
             )
             run.log_metrics(tracked_results(metrics))
-            run.log_artifact_folder(folder)
+            run.log_artifact_folder(options.folder)
         return table.assign(repeat=planned.repeat, fold=planned.fold)
 
 
@@ -334,7 +284,8 @@ def check_output(options: TrainOptions) -> None:
     TrainingError
         If the folder holds a run and neither `resume` nor `overwrite` is given.
     """
-    places = (options.output, *options.output.glob("*fold-*"), *options.output.glob("runs/*"))
+    folder = options.folder
+    places = (folder, *folder.glob("*fold-*"), *folder.glob("runs/*"))
     used = [
         path
         for place in places
@@ -345,7 +296,7 @@ def check_output(options: TrainOptions) -> None:
         return
     if not options.overwrite:
         raise TrainingError(
-            str(options.output),
+            str(folder),
             "already holds a run.",
             "Continue it with --resume, replace it with --overwrite, or choose another --output.",
         )
