@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from brainage.errors import ConfigError
-from brainage.evaluation.baselines import DEFAULT_BASELINES
+from brainage.types import DEFAULT_BASELINES
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brainage.config import PreprocessingConfig
-from brainage.errors import CohortError, ConfigError
+from brainage.errors import CohortError
 from brainage.types import LedgerEntry
 from brainage.workflows.console import default_cache, scan_progress
 from brainage.workflows.masks import ScanOptions
@@ -66,21 +66,6 @@ def as_options(cohort: CohortInput, cache: Path | None = None) -> CohortOptions:
         return CohortOptions(str(cohort), cache=cache)
     given = cohort.cohort if isinstance(cohort, CohortReading) else cohort
     return CohortOptions(given.source, cache=cache, given=given)
-
-
-def pick_scans(scans: list[str] | None, cohort: CohortOptions | None) -> ScansInput:
-    """Return the scans or the cohort that a command line names.
-
-    Raises
-    ------
-    ConfigError
-        If it names neither or both.
-    """
-    if scans and cohort is None:
-        return scans
-    if cohort is None or scans:
-        raise ConfigError("SCAN", "give either scans or --cohort.")
-    return cohort
 
 
 def read_scans(scans: ScansInput) -> tuple["pd.DataFrame", list[LedgerEntry], Path]:

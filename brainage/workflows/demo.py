@@ -4,7 +4,6 @@ from pathlib import Path
 
 from brainage.model.bundle import copy_bundle, load_bundle
 from brainage.tracking import Tracker
-from brainage.training.options import TrainOptions
 from brainage.workflows.cohorts import DEMO, CohortOptions
 from brainage.workflows.compare import compare
 from brainage.workflows.console import say, warn

@@ -19,7 +19,6 @@ from brainage.evaluation.age_bias import (
     correct_out_of_fold,
     subject_folds,
 )
-from brainage.evaluation.baselines import BASELINES
 from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
 from brainage.evaluation.metrics import as_floats, describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
@@ -29,7 +28,7 @@ from brainage.inference.model import Model
 from brainage.model.bundle import Bundle
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import BoolArray, Json
+from brainage.types import BASELINES, BoolArray, Json
 from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, read_options
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
@@ -180,20 +179,6 @@ def _evaluate(
             f"{gain['mae_range_low']:.2f} to {gain['mae_range_high']:.2f})"
         )
     return metrics
-
-
-def check_source(predictions: Path | None, of_model: Mapping[str, object]) -> None:
-    """Refuse options that say which scans a model predicts beside a table of predictions.
-
-    Raises
-    ------
-    ConfigError
-        Naming them.
-    """
-    given = [f"--{name}" for name, value in of_model.items() if value]
-    if predictions is not None and given:
-        problem = f"{', '.join(given)} has no meaning beside --predictions."
-        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
 
 
 def choose_source(

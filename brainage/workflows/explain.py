@@ -10,7 +10,6 @@ import pandas as pd
 from brainage.errors import BrainageError, ConfigError
 from brainage.files import atomic_write_bytes, default_cache
 from brainage.inference.attribution import (
-    METHODS,
     PASSING_SIMILARITY,
     UNITS,
     explain_scan,
@@ -25,7 +24,7 @@ from brainage.prepared.arrays import prepare_cohort
 from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.regions import load_regions
-from brainage.types import FloatArray, HalfArray, Json
+from brainage.types import MAP_METHODS, FloatArray, HalfArray, Json
 from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
@@ -129,9 +128,9 @@ def check_methods(methods: Sequence[str]) -> list[str]:
         If one is unknown or none is given.
     """
     names = list(dict.fromkeys(methods))
-    unknown = [name for name in names if name not in METHODS]
+    unknown = [name for name in names if name not in MAP_METHODS]
     if unknown or not names:
-        known = ", ".join(METHODS)
+        known = ", ".join(MAP_METHODS)
         raise ConfigError("--method", f"unknown {', '.join(unknown)!r}.", f"Known: {known}.")
     return names
 

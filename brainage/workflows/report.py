@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from brainage.errors import CohortError, ConfigError
-from brainage.inference.attribution import METHODS
 from brainage.inference.model import Model, check_level
 from brainage.report import (
     ExamineOptions,
@@ -18,7 +17,7 @@ from brainage.report import (
     predicted_findings,
 )
 from brainage.report import write_report as write_pages
-from brainage.types import Verdict
+from brainage.types import MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.models import load_model
@@ -60,9 +59,9 @@ class ReportOptions:
         if age is not None and not 0.0 <= age <= _OLDEST_YEARS:
             problem = f"expected 0 to {_OLDEST_YEARS:g} years, got {age:g}."
             raise ConfigError("--age", problem)
-        if self.map_method and self.map_method not in METHODS:
+        if self.map_method and self.map_method not in MAP_METHODS:
             problem = f"unknown method {self.map_method!r}."
-            raise ConfigError("--map", problem, f"Known: {', '.join(METHODS)}.")
+            raise ConfigError("--map", problem, f"Known: {', '.join(MAP_METHODS)}.")
 
 
 def write_report(

@@ -7,8 +7,9 @@ from typing import Any
 from brainage.config import Config, load_config, load_preset, with_changes
 from brainage.errors import ConfigError
 from brainage.files import parse_yaml
-from brainage.types import METHODS
+from brainage.types import BASELINES, METHODS
 from brainage.workflows.console import parse_pairs
+from brainage.workflows.inputs import check_choices
 
 
 def resolve_config(
@@ -72,18 +73,15 @@ def parse_folds(text: str) -> int | str:
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
-    """Check methods to compare.
+    """Check methods to compare; a method of one's own is package.module:RULE.
 
     Raises
     ------
     ConfigError
         If one is unknown or named twice, or none is given.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods or len(set(methods)) < len(methods):
-        came = ", ".join(unknown or methods)
-        raise ConfigError("--methods", f"cannot compare {came!r}.", f"Known: {', '.join(METHODS)}.")
-    return tuple(methods)
+    own = [name for name in methods if ":" in name]
+    return check_choices("--methods", ",".join(methods), (*METHODS, *own))
 
 
 def parse_baselines(text: str) -> tuple[str, ...]:
@@ -92,15 +90,10 @@ def parse_baselines(text: str) -> tuple[str, ...]:
     Raises
     ------
     ConfigError
-        If one is unknown.
+        If one is unknown or named twice.
     """
-    from brainage.evaluation.baselines import BASELINES, check_names
-
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if "all" in names:
-        return BASELINES
-    check_names(names)
-    return tuple(dict.fromkeys(names))
+    names = check_choices("--baselines", text, (*BASELINES, "all")) if text.strip() else ()
+    return BASELINES if "all" in names else names
 
 
 def _parse_value(key: str, text: str) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from brainage.cohorts.splits import Split
 from brainage.config import Config
 from brainage.errors import TrainingError
-from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
+from brainage.evaluation.baselines import baseline_predictions, check_names
 from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
 from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.metrics import describe_unbeaten
@@ -38,7 +38,7 @@ from brainage.training.run import (
     schedule_of,
     train_run,
 )
-from brainage.types import Json
+from brainage.types import DEFAULT_BASELINES, Json
 from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
 from brainage.workflows.console import is_shown, say, show_output, warn
 from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
