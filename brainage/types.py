@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-DoubleArray = NDArray[np.float64]
-HalfArray = NDArray[np.float16]
-BoolArray = NDArray[np.bool_]
+    FloatArray = NDArray[np.float32]
+    DoubleArray = NDArray[np.float64]
+    HalfArray = NDArray[np.float16]
+    BoolArray = NDArray[np.bool_]
+else:  # the command line's help needs no numpy
+    FloatArray = DoubleArray = HalfArray = BoolArray = Any
 Json = dict[str, Any]
 Record = Mapping[str, Any]
 
@@ -46,7 +49,7 @@ class Volume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel along i, j, k in mm."""
-        i, j, k = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        i, j, k = (self.affine[:3, :3] ** 2).sum(axis=0) ** 0.5
         return float(i), float(j), float(k)
 
 

@@ -98,7 +98,7 @@ def _evaluate(
         raise CohortError("evaluate", "no scan with a known and a predicted age is left.")
     if len(known) < len(table):
         warn(f"{len(table) - len(known)} scans without a known age are not evaluated.")
-    metrics = dict(
+    metrics: Json = dict(
         age_metrics(
             known["age_years"], known["predicted_age_years"], subject_ids=list(known["subject_id"])
         )

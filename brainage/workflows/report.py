@@ -82,7 +82,8 @@ def report_prediction(predictions: Path, scan_id: str, model: str, options: Repo
         raise CohortError(str(predictions), problem, "Give one of its scan_id as --scan-id.")
     verdict, reason = _ledger_entry(ledger_path(predictions), scan_id)
     identity = identify_model(bundle, model if version else folder.resolve().name, version)
-    findings = predicted_findings(rows.iloc[0].to_dict(), verdict, reason, identity, options.level)
+    row = {str(name): value for name, value in rows.iloc[0].items()}
+    findings = predicted_findings(row, verdict, reason, identity, options.level)
     if options.age_years is not None:
         findings = replace(findings, age_years=options.age_years)
     return _write(replace(findings, sex=options.sex or findings.sex), options)

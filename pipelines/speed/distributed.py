@@ -28,8 +28,9 @@ from brainage.lfnn.parallel.transport import keep_blocks, place_ranks
 from brainage.lfnn.rules import StepResult
 from brainage.lfnn.step import output_loss
 from brainage.model.build import block_count, build_model, group_blocks, resolve_target
+from brainage.training.options import TrainOptions
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
-from brainage.training.processes import Layout, join_ranks, run_ranks
+from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.resources import peak_memory_mb, reset_peak_memory
 from brainage.training.run import train_run
 from brainage.training.trainer import Batch, Trainer
@@ -143,9 +144,10 @@ class DistributedEntrant:
             return Lap(steps, peak)
         assert self.track.prepared is not None
         config = config_of(self.spec, self.track, repeat)
-        layout = Layout(self.spec.devices, threads=self.track.threads)
-        device, split = torch.device(self.track.device), self.track.splits[repeat]
-        trained = train_run(self.track.prepared, split, config, device=device, layout=layout)
+        options = TrainOptions(
+            device=self.track.device, processes=self.spec.devices, threads=self.track.threads
+        )
+        trained = train_run(self.track.prepared, self.track.splits[repeat], config, options)
         epochs = tuple(Epoch.of(record) for record in trained.history)
         error = float(trained.predictions["brain_age_gap_years"].abs().mean())
         return Lap(steps, peak, epochs=epochs, test_mae_years=error)

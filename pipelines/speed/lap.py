@@ -11,6 +11,7 @@ from torch import Tensor
 from brainage.config import Config, with_changes
 from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.model.build import build_model, resolve_target, seeded
+from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device, peak_memory_mb, reset_peak_memory
 from brainage.training.run import train_run
 from brainage.training.trainer import Trainer
@@ -77,7 +78,7 @@ def run_lap(spec: Spec, track: Track, repeat: int) -> Lap:
     base = allocated_mb(device)
     reset_peak_memory(device)
     before = read_joules()
-    trained = train_run(track.prepared, split, config, device=device)
+    trained = train_run(track.prepared, split, config, TrainOptions(device=track.device))
     epochs = tuple(Epoch.of(record) for record in trained.history)
     error = trained.predictions["brain_age_gap_years"].abs().mean()
     peak = peak_memory_mb(device) - base

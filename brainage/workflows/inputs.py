@@ -1,0 +1,117 @@
+"""Check what a command line names, before anything is loaded that takes time."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainage.errors import BundleError, CohortError, ConfigError, VolumeError, suggest
+
+DEMO, SAMPLE = "demo", "sample"
+SCAN_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".dcm", ".zip", ".img", ".hdr")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".xls", ".xlsx")
+
+
+def is_scan(name: str) -> bool:
+    """Tell whether a path looks like a scan by its suffix."""
+    return name.lower().endswith(SCAN_SUFFIXES)
+
+
+def check_cohort(source: str) -> None:
+    """Refuse a cohort that is not there, and a scan in its place.
+
+    Raises
+    ------
+    CohortError
+        Saying what was probably meant.
+    """
+    if source == DEMO:
+        return
+    if is_scan(source):
+        remedy = f"Did you mean `brainage predict {source}`?"
+        raise CohortError(source, "is a scan; --cohort takes a table or a BIDS folder.", remedy)
+    if not Path(source).exists():
+        raise CohortError(source, "is not there.", _nearest_file(Path(source)))
+
+
+def check_scans(scans: Sequence[str]) -> None:
+    """Refuse scans of which none is there, and a table in their place.
+
+    One that is missing among others gets its line in the ledger instead.
+
+    Raises
+    ------
+    ConfigError
+        If a table came.
+    VolumeError
+        If no scan is there.
+    """
+    for name in scans:
+        if name.lower().endswith(TABLE_SUFFIXES):
+            raise ConfigError(name, "is a table, not a scan.", f"Did you mean --cohort {name}?")
+    if scans and not any(name == SAMPLE or Path(name).exists() for name in scans):
+        raise VolumeError(scans[0], "is not there.", _nearest_file(Path(scans[0])))
+
+
+def check_table(path: Path) -> None:
+    """Refuse a table that is not there.
+
+    Raises
+    ------
+    CohortError
+        Naming it, and a file of a similar name.
+    """
+    if not path.exists():
+        raise CohortError(str(path), "is not there.", _nearest_file(path))
+
+
+def check_model(model: str | Path | None) -> None:
+    """Refuse a folder that holds no model; None and names in a registry pass.
+
+    Raises
+    ------
+    BundleError
+        If it is no folder of a model.
+    """
+    if model is None or str(model).startswith("models:/"):
+        return
+    if not Path(model).is_dir():
+        raise BundleError(str(model), "is not there.", _nearest_file(Path(model)))
+    if not (Path(model) / "manifest.json").is_file():
+        raise BundleError(str(model), "holds no model.", "Give a folder that `train` wrote.")
+
+
+def check_device(name: str) -> None:
+    """Refuse what is no name of a device.
+
+    Raises
+    ------
+    ConfigError
+        If it is none; whether the device is there is seen later.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError("--device", f"{name!r} is not available here.", "Use cpu, cuda or auto.")
+
+
+def check_choices(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Split a list of names at its commas.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, or a name is unknown or comes twice.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        came = ", ".join(unknown) or text
+        remedy = suggest(unknown[0] if unknown else "", known)
+        raise ConfigError(option, f"cannot take {came!r}.", f"{remedy}Known: {', '.join(known)}.")
+    return names
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return "Check the path."
+    return suggest(path.name, names).strip() or "Check the path."
