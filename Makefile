@@ -35,13 +35,13 @@ test-slow: $(STAMP)
 # Hours: 10,000 inputs a reader and way. Add ARGUMENTS="--only nifti --inputs 100" for less.
 fuzz: $(STAMP)
 	$(PIP) --editable '.[campaigns]'
-	$(BIN)/python -m tests.fuzz.campaign $(ARGUMENTS)
+	$(BIN)/python -m tools.fuzz.campaign $(ARGUMENTS)
 
 # Twenty minutes: 60 mutants of each package. ARGUMENTS="--sample 0" runs all of them.
 mutation: $(STAMP)
 	$(PIP) --editable '.[campaigns]'
 	rm -rf mutants
-	$(BIN)/python -m tests.mutation --report docs/benchmarks/mutation.md $(ARGUMENTS)
+	$(BIN)/python -m tools.mutation --report docs/benchmarks/mutation.md $(ARGUMENTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
