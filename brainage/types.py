@@ -28,6 +28,13 @@ METHODS: tuple[str, ...] = tuple(
 )
 """Names of the learning methods: the modules of `brainage.lfnn.methods`."""
 
+DEFAULT_BASELINES = ("constant", "linear")
+BASELINES = (*DEFAULT_BASELINES, "gaussian_process", "svr", "volumes")
+"""Names of the simple models that a network is set beside (`brainage.evaluation.baselines`)."""
+
+MAP_METHODS = ("smoothgrad", "integrated_gradients", "occlusion")
+"""Names of the maps of what a network looked at (`brainage.inference.attribution`)."""
+
 Verdict = Literal["ok", "flagged", "failed"]
 
 

@@ -2,18 +2,16 @@
 
 import io
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from brainage import __version__
-from brainage.cli import scans as _scans  # noqa: F401, I001  the order of imports is the help's
-from brainage.cli import cohorts as _cohorts  # noqa: F401
-from brainage.cli import learning as _learning  # noqa: F401
-from brainage.cli import research as _research  # noqa: F401
-from brainage.cli import models as _models  # noqa: F401
-from brainage.cli import serving as _serving  # noqa: F401
 from brainage.cli.command import app
+
+for _name in ("scans", "cohorts", "learning", "research", "models", "serving"):
+    import_module(f"brainage.cli.{_name}")  # registers its commands, in the order of the help
 
 
 def _show_version(value: bool) -> None:

@@ -1,7 +1,7 @@
 """Check what a command line names, before anything is loaded that takes time."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainage.errors import BundleError, CohortError, ConfigError, VolumeError, suggest
@@ -90,6 +90,57 @@ def check_device(name: str) -> None:
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise ConfigError("--device", f"{name!r} is not available here.", "Use cpu, cuda or auto.")
+
+
+def check_evaluated(predictions: Path | None, of_model: Mapping[str, object]) -> None:
+    """Refuse an evaluation of nothing, and options of a model beside a table of predictions.
+
+    Parameters
+    ----------
+    predictions : pathlib.Path, optional
+        Table with ages and predictions.
+    of_model : mapping of str to object
+        Values of the options that have a meaning for a model alone, by name.
+
+    Raises
+    ------
+    ConfigError
+        Naming the options that are too many or missing.
+    CohortError, BundleError
+        If the table or the model is not there.
+    """
+    given = [f"--{name}" for name, value in of_model.items() if value]
+    if predictions is not None and given:
+        problem = f"{', '.join(given)} has no meaning beside --predictions."
+        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
+    if predictions is None and not (of_model.get("model") and of_model.get("cohort")):
+        raise ConfigError("evaluate", "give --predictions, or --model with --cohort.")
+    if predictions is not None:
+        check_table(predictions)
+    else:
+        check_model(str(of_model["model"]))
+
+
+def parse_counts(option: str, text: str) -> list[int]:
+    """Split a list of positive whole numbers at its commas.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_counts("--blocks", "4,8")
+    [4, 8]
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ConfigError(option, f"{text!r} is no list of numbers.", "Give 4,8,12.")
+    return numbers
 
 
 def check_choices(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:

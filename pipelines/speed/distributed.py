@@ -126,7 +126,7 @@ class StreamedTrainer(Trainer):
         self._streams.wait()
 
 
-@dataclass(frozen=True)
+@dataclass
 class DistributedEntrant:
     """A method on several processes, started for each lap."""
 
@@ -137,7 +137,8 @@ class DistributedEntrant:
 
     def run_lap(self, repeat: int) -> Lap:
         """Time steps on one batch; the pipelined schedule also trains to the end if wanted."""
-        steps, peak = (), math.nan
+        steps: tuple[float, ...] = ()
+        peak = math.nan
         if self.track.steps:
             steps, peak = self._time_steps(repeat)
         if not self.track.trains or self.spec.schedule != "pipelined":

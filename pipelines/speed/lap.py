@@ -18,7 +18,7 @@ from brainage.training.trainer import Trainer
 from pipelines.speed.entrants import Epoch, Lap, Spec, Track
 from pipelines.speed.memory import LiveBytes, allocated_mb, count_saved_bytes
 
-SCHEDULES = {
+SCHEDULES: dict[str, dict[str, object]] = {
     "end_to_end": {},
     "sequential": {"learning.schedule": "sequential"},
     "progressive": {"learning.schedule": "progressive"},

@@ -85,7 +85,7 @@ def fits(spec: Spec, track: Track, count: int, megabytes: int) -> bool:
     process.start()
     process.join()
     # Below 0: a library ended the process when it was refused memory.
-    if process.exitcode not in (0, _TOO_LARGE) and process.exitcode > 0:
+    if process.exitcode is None or process.exitcode not in (0, _TOO_LARGE) and process.exitcode > 0:
         raise RuntimeError(f"{spec.name}: a step of {count} samples failed, see above.")
     return process.exitcode == 0
 

@@ -71,9 +71,7 @@ class RacePlan(Settings):
 
     title: str
     config: Config
-    cases: Annotated[dict[str, Changes], Field(min_length=1)] = Field(
-        default_factory=lambda: {"all": {}}
-    )
+    cases: Annotated[dict[str, Changes], Field(min_length=1)] = {"all": {}}
     entrants: Annotated[tuple[Line, ...], Field(min_length=1)]
     against: str
     trains: bool = False

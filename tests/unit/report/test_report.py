@@ -15,9 +15,9 @@ from brainage.report import (
     predicted_findings,
     render_html,
     render_json,
-    render_pdf,
     write_report,
 )
+from brainage.report.page_pdf import render_pdf
 from brainage.report.content import RESEARCH_ONLY
 from brainage.report.page_html import COLOURS, TINTS
 from brainage.types import Volume

@@ -1,9 +1,13 @@
-"""`brainage mlflow`: the tracker's pages on the local database, and late uploads."""
+"""Serve the page, or the tracker's pages on the local database; send what a tracker missed."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 from brainage.errors import TrackingError
+from brainage.extras import check_extra
+from brainage.files import shipped_folder
 from brainage.tracking import (
     PENDING_FILE,
     resolve_uri,
@@ -13,8 +17,36 @@ from brainage.tracking import (
 )
 from brainage.workflows.console import say, warn
 
+# Freed memory goes back to the system; the C library reads these when a program starts.
+_MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
-def serve(uri: str | None, host: str, port: int) -> int:
+
+def serve_app(host: str, port: int, hosts: list[str]) -> None:
+    """Become the page's server, so that signals reach it.
+
+    Parameters
+    ----------
+    hosts : list of str
+        Names by which browsers may call, besides local ones.
+
+    Raises
+    ------
+    MissingExtraError
+        If Streamlit is not installed.
+    """
+    check_extra("streamlit", "app")
+    check_extra("reportlab", "report")
+    say(
+        f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port} shows the page; Ctrl-C ends it"
+    )
+    command = [sys.executable, str(shipped_folder("app") / "serve.py"), "--host", host]
+    command += ["--port", str(port)]
+    command += [part for name in hosts for part in ("--allow-host", name)]
+    path = os.pathsep.join(part for part in sys.path if part)
+    os.execve(sys.executable, command, {**_MEMORY, **os.environ, "PYTHONPATH": path})
+
+
+def serve_mlflow(uri: str | None, host: str, port: int) -> int:
     """Serve a local database until Ctrl-C; returns the server's exit code.
 
     Raises

@@ -1,6 +1,6 @@
 """Soak the page's predictor, run 1,000 scans through the commands, split a table of 100,000 rows.
 
-    python -m tests.load.campaign --output docs/benchmarks/load
+    python -m tools.load.campaign --output docs/benchmarks/load
 
 Small versions are slow tests (tests/test_load.py). Writes CSV files, pictures and a table.
 """
@@ -27,7 +27,7 @@ from brainage.sandbox.parent import Limits
 from brainage.serving.service import Service
 from brainage.serving.settings import ServerLimits
 from brainage.workflows.results import write_table
-from tests.load.measure import growth_mb, private_mb, run_watched
+from tools.load.measure import growth_mb, private_mb, run_watched
 
 PROBE_EVERY_S = 0.1
 GRID = ["--set", "preprocessing.spacing_mm=8", "--set", "preprocessing.shape=[22,26,22]"]

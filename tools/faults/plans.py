@@ -5,13 +5,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.server import Run
+from tools.faults.server import Run
 
 
 def truncate_while_read(run: Run) -> None:
-    """Child processes cut the victim short: see `tests/faults/cut/sitecustomize.py`."""
+    """Child processes cut the victim short: see `tools/faults/cut/sitecustomize.py`."""
     # A child gets the path of its parent, and imports the module of that name at its start.
     sys.path.insert(0, str(Path(__file__).parent / "cut"))
 
@@ -25,7 +26,8 @@ def draw_nothing(run: Run) -> None:
 
 def jump_in_time(run: Run) -> None:
     """Ten years back and forth at every look at the clock; monotonic clocks do not jump."""
-    looks, real = [0], time.time_ns
+    looks = [0]
+    real: Callable[[], int] = time.time_ns
 
     def time_ns() -> int:
         looks[0] += 1

@@ -1,6 +1,6 @@
 """Coverage-guided inputs: atheris (libFuzzer) writes one file of a reader, the rest is healthy.
 
-python -m tests.fuzz.guided READER INPUTS SANDBOX KEPT
+python -m tools.fuzz.guided READER INPUTS SANDBOX KEPT
 """
 
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["brainage", "nibabel", "pydicom", "yaml", "safetensors"]):
-    from tests.fuzz.promise import Tally, Trial
-    from tests.fuzz.targets import TARGETS
+    from tools.fuzz.promise import Tally, Trial
+    from tools.fuzz.targets import TARGETS
 
 MAX_BYTES = 8192
 

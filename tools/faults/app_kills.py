@@ -11,9 +11,9 @@ from pathlib import Path
 from brainage.files import sha256_bytes
 from brainage.serving.service import Job, Service
 from brainage.serving.settings import ServerLimits
-from tests.faults.commands import Inputs
-from tests.faults.kills import Blow
-from tests.faults.server import Stopwatch, processes_of
+from tools.faults.commands import Inputs
+from tools.faults.kills import Blow
+from tools.faults.server import Stopwatch, processes_of
 
 APP = "app"
 _SECONDS = 120.0

@@ -1,6 +1,6 @@
 """Disturb every command and hold it to its promise.
 
-    python -m tests.faults.campaign --output docs/benchmarks/faults
+    python -m tools.faults.campaign --output docs/benchmarks/log/faults
 
 The promise, after whatever happened: nothing finished is lost or done twice, no half-written file
 is taken for whole, the next run goes on or says in one line what to do, and the final results are
@@ -26,11 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.app_kills import APP, strike_app
-from tests.faults.commands import COMMANDS, Command, Inputs, build_inputs
-from tests.faults.kills import Blow, Reference, strike, undisturbed
-from tests.faults.others import FAULTS, Finding
-from tests.faults.server import Server
+from tools.faults.app_kills import APP, strike_app
+from tools.faults.commands import COMMANDS, Command, Inputs, build_inputs
+from tools.faults.kills import Blow, Reference, strike, undisturbed
+from tools.faults.others import FAULTS, Finding
+from tools.faults.server import Server
 
 # Children start anew in each of these runs, with all their imports.
 SLOW = ("train, 2 processes", "prepare, 2 jobs")
@@ -153,7 +153,7 @@ def write_table(rows: list[Row], output: Path, seed: int, took: str, note: str) 
         "",
         (__doc__ or "").split("\n\n")[2],
         "",
-        f"Made by `python -m tests.faults.campaign {_command()}`, seed {seed}, on "
+        f"Made by `python -m tools.faults.campaign {_command()}`, seed {seed}, on "
         f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}{took}. "
         f"**{sum(row.runs for row in kills)} kills, {sum(row.broken_promises for row in rows)} "
         "broken promises.** *Moments*: changes of files that were done when the kill came, of all "
@@ -207,7 +207,7 @@ def _processor() -> str:
 def main() -> None:
     """Run the campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/faults"))
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/log/faults"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", help="a command, a fault, or `others`")
     parser.add_argument("--most", type=int, default=10**6, help="kills at changes of a command")

@@ -13,7 +13,7 @@ from typing import Any
 from brainage.errors import BundleError
 from brainage.files import is_temporary, sha256_bytes
 from brainage.model.bundle import load_bundle
-from tests.faults.server import Run, Server
+from tools.faults.server import Run, Server
 
 SUBJECTS = 8
 # What two undisturbed runs do not share: time and memory, and hashes of files that hold them.
@@ -81,7 +81,7 @@ class Command:
     def run(self, inputs: Inputs, folder: Path, *more: str, **how: Any) -> Run:
         """The run in a folder."""
         given = (*self.arguments(inputs, folder), *more)
-        quick = {} if self.draws else {"FAULTS_PLAN": "tests.faults.plans:draw_nothing"}
+        quick = {} if self.draws else {"FAULTS_PLAN": "tools.faults.plans:draw_nothing"}
         environment = quick | how.pop("environment", {})
         text = tuple(str(part) for part in given)
         return Run(text, str(folder), environment=environment, **how)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainage.errors import BrainageError
-from tests.fuzz.target import Files, Target, put
+from tools.fuzz.target import Files, Target, put
 
 SECONDS = 10.0
 MEGABYTES = 1024.0

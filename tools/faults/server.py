@@ -2,7 +2,7 @@
 
 A parent with all libraries imported forks a child for each run. The child counts what it does to
 files (an audit hook sees every call) and kills itself before the n-th, or the parent kills it
-after some seconds. ``python -m tests.faults.server`` answers a JSON object a line.
+after some seconds. ``python -m tools.faults.server`` answers a JSON object a line.
 """
 
 import importlib
@@ -110,7 +110,7 @@ class Server:
         # Nothing of the person's own may decide: a run has what the campaign gives it.
         environment |= {"MLFLOW_TRACKING_URI": "off", "PYTHONPATH": str(Path.cwd())}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"],
+            [sys.executable, "-m", "tools.faults.server"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -308,7 +308,9 @@ def main() -> None:
 
     # What each child would do again: load the template and its maps, find the fonts.
     load_tissue_maps(load_preset("phantom").preprocessing)
-    matplotlib.figure.Figure().text(0, 0, "warm").figure.savefig(os.devnull, format="png")
+    figure = matplotlib.figure.Figure()
+    figure.text(0, 0, "warm")
+    figure.savefig(os.devnull, format="png")
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:

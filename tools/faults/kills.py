@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage.files import read_sealed
-from tests.faults.commands import Command, Inputs, digest, unfinished, wrong_files
-from tests.faults.server import Ended, Run, Server
+from tools.faults.commands import Command, Inputs, digest, unfinished, wrong_files
+from tools.faults.server import Ended, Run, Server
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def finished(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in kept}
 
 
-def epochs_done(folder: Path) -> dict[str, list[object]]:
+def epochs_done(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Epochs in each checkpoint, with their times, which no second training would have."""
     found = {}
     for path in folder.glob("out/**/checkpoint.safetensors"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from brainage.scans.open import read_scan
 from tests.dicom_helpers import make_head, write_series
-from tests.fuzz.target import Target, files_below
+from tools.fuzz.target import Target, files_below
 
 
 def _image_bytes(kind: type, data: np.ndarray, big_endian: bool = False) -> dict[str, bytes]:

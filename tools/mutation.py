@@ -1,6 +1,6 @@
 """Test the tests: change the code in small ways and count the changes that some test notices.
 
-    python -m tests.mutation --sample 60 --seed 0
+    python -m tools.mutation --sample 60 --seed 0
 
 mutmut makes the mutants and runs, for each, the tests that reach the changed function. Of each
 package a sample is drawn from the seed; results are kept under ``mutants/`` and the table is
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from tests.pages import MARK, write_below_mark
+from tools.pages import MARK, write_below_mark
 
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
@@ -119,7 +119,7 @@ def run_mutants(names: Sequence[str]) -> None:
 
     def by_time(self: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
         ordered = sorted(tests, key=lambda test: state().duration_by_test.get(test, 0.0))
-        return run_tests(self, mutant_name=mutant_name, tests=ordered)
+        return int(run_tests(self, mutant_name=mutant_name, tests=ordered))
 
     PytestRunner.run_tests = by_time
     isolation.register_timeout = lambda pid, timeout_s: register_timeout(
@@ -188,7 +188,7 @@ def main() -> None:
             run_mutants(left)
     results = read_results()
     lines = [
-        f"`python -m tests.mutation --only PACKAGE --sample {options.sample} --seed SEED`",
+        f"`python -m tools.mutation --only PACKAGE --sample {options.sample} --seed SEED`",
         "",
         *HEAD,
         *join(options.report, score_rows(chosen, results, options.seed)),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from brainage.images.decoding import list_annotated, list_class_folders
 from brainage.images.sets import load_images
-from tests.fuzz.target import Target, read_all
+from tools.fuzz.target import Target, read_all
 
 
 def idx_seeds() -> list[dict[str, bytes]]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.commands import COMMANDS, Command, Inputs, digest, unfinished
-from tests.faults.cut.sitecustomize import OPENING, VICTIM
-from tests.faults.kills import Reference, go_on, two_at_once, undisturbed
-from tests.faults.server import Ended, Server
+from tools.faults.commands import COMMANDS, Command, Inputs, digest, unfinished
+from tools.faults.cut.sitecustomize import OPENING, VICTIM
+from tools.faults.kills import Reference, go_on, two_at_once, undisturbed
+from tools.faults.server import Ended, Server
 
 CLOSED_PORT = "http://127.0.0.1:9"
 
@@ -125,7 +125,7 @@ def truncated(server: Server, inputs: Inputs, folder: Path) -> Iterator[Finding]
     scan_id, whole = victim.name.split("_")[0], victim.read_bytes()
     for opening in range(1, 7):
         environment = {VICTIM: str(victim), OPENING: str(opening)}
-        plan = "tests.faults.plans:truncate_while_read"
+        plan = "tools.faults.plans:truncate_while_read"
         command.start(own, attempt)
         ended = server.run(command.run(own, attempt, plan=plan, environment=environment))
         is_cut = len(victim.read_bytes()) < len(whole)
@@ -172,7 +172,7 @@ def clock_jumps(server: Server, inputs: Inputs, folder: Path) -> Iterator[Findin
         reference, command = _reference(server, name, inputs, folder), COMMANDS[name]
         attempt = folder / "clock"
         command.start(inputs, attempt)
-        ended = server.run(command.run(inputs, attempt, plan="tests.faults.plans:jump_in_time"))
+        ended = server.run(command.run(inputs, attempt, plan="tools.faults.plans:jump_in_time"))
         broken = [] if ended.code == 0 else [f"exit code {ended.code}: {ended.output[-300:]}"]
         if digest(attempt / "out") != reference.results:
             broken.append("the result differs")
@@ -198,7 +198,7 @@ def lost_worker(server: Server, inputs: Inputs, folder: Path) -> Iterator[Findin
         reference, command = _reference(server, same, inputs, folder), COMMANDS[name]
         attempt = folder / "lost"
         command.start(inputs, attempt)
-        ended = server.run(command.run(inputs, attempt, plan="tests.faults.plans:lose_a_worker"))
+        ended = server.run(command.run(inputs, attempt, plan="tools.faults.plans:lose_a_worker"))
         broken = [] if ended.code == 2 else [f"exit code {ended.code}"]
         if words not in ended.output or "Traceback" in ended.output:
             broken.append(f"not clear: {ended.output[-300:]}")

@@ -22,7 +22,7 @@ from brainage.tracking.backend import Backend
 from brainage.workflows import evaluate, groups, report
 from pipelines.speed.plan import load_plan
 from pipelines.study.plan import build_cases, load_study
-from tests.fuzz.target import Target, read_all
+from tools.fuzz.target import Target, read_all
 
 TEXTS = (
     "id,age,sex,path\na,30,F,a.nii\nb,41.5,M,b.nii\n",
@@ -31,7 +31,7 @@ TEXTS = (
 )
 
 
-def _workbook(rows: list[list[Any]]) -> bytes:
+def _workbook(rows: list[list[object]]) -> bytes:
     import xlwt
 
     book = xlwt.Workbook()
@@ -93,7 +93,8 @@ def read_filter(folder: Path) -> object:
 
 def ixi_seeds() -> list[dict[str, bytes]]:
     """The spreadsheet of IXI."""
-    rows = [["IXI_ID", "SEX_ID (1=m, 2=f)", "AGE"], [2, 2, 35.8], [12, 1, 38.5], [12, 1, ""]]
+    header: list[object] = ["IXI_ID", "SEX_ID (1=m, 2=f)", "AGE"]
+    rows: list[list[object]] = [header, [2, 2, 35.8], [12, 1, 38.5], [12, 1, ""]]
     return [{"IXI.xls": _workbook(rows)}]
 
 
@@ -141,9 +142,9 @@ def read_predictions_file(folder: Path) -> None:
     correction = evaluate.BiasCorrection("cole", "CDR == 0")
     with _without_pictures() as output:
         read_all(
-            lambda: groups.groups(path, "CDR > 0", output, None, [], 2.0),
+            lambda: groups.groups([path], "CDR > 0", output, None, [], 2.0),
             lambda: groups.reliability(path, output, None, [], 1.0),
-            lambda: evaluate.evaluate(output, predictions=path, correction=correction),
+            lambda: evaluate.evaluate(path, output, correction=correction),
         )
 
 

@@ -24,8 +24,8 @@ from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.training.callbacks import EpochRecord
 from brainage.training.trainer import Trainer
 from brainage.types import Volume
-from tests.fuzz.target import Files, Target, files_below, put, read_all
 from tests.small import make_config
+from tools.fuzz.target import Files, Target, files_below, put, read_all
 
 KEY = "ab" * 32
 SHAPE = (12, 12, 12)

@@ -73,7 +73,7 @@ def _number(rng: np.random.Generator) -> bytes:
     if rng.random() < 0.3:
         return struct.pack(f"{order}{'fd'[int(rng.integers(2))]}", _pick(FLOATS, rng))
     size = (1, 2, 4, 8)[int(rng.integers(4))]
-    value = _pick(NUMBERS, rng) % (1 << (8 * size))
+    value = int(_pick(NUMBERS, rng)) % (1 << (8 * size))
     return value.to_bytes(size, "little" if order == "<" else "big")
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 from hypothesis import strategies as st
 
-from tests.fuzz.models import bundle_seed, sign
-from tests.fuzz.tables import event_seeds, prediction_seeds, study_seeds, yaml_seeds
-from tests.fuzz.target import Files
+from tools.fuzz.models import bundle_seed, sign
+from tools.fuzz.tables import event_seeds, prediction_seeds, study_seeds, yaml_seeds
+from tools.fuzz.target import Files
 
 Draw = st.DrawFn
 
@@ -67,7 +67,7 @@ def nifti(draw: Draw) -> Files:
     kinds = (nib.Nifti1Header, nib.Nifti2Header, nib.Spm2AnalyzeHeader)
     kind, order = draw(st.sampled_from(kinds)), draw(st.sampled_from("<>"))
     header = np.array(kind(endianness=order).structarr)
-    fields = set(header.dtype.names)
+    fields = set(header.dtype.names or ())
     dims = [3, *draw(st.lists(st.sampled_from((8, 9, 11)), min_size=3, max_size=3)), 1, 1, 1, 1]
     changes: dict[str, st.SearchStrategy[Any]] = {
         "datatype": CODES,
@@ -193,8 +193,7 @@ def predictions(draw: Draw) -> Files:
         rows[1:] = [[*row[:column], cell, *row[column + 1 :]] for row in rows[1:]]
     rows = rows[: draw(st.sampled_from((len(rows), len(rows), 1, 2, 5)))]
     text = io.StringIO()
-    for row in rows:
-        text.write(",".join(row) + "\n")
+    text.writelines(",".join(cells) + "\n" for cells in rows)
     return {"predictions.csv": _encode(text.getvalue(), draw(st.sampled_from(ENCODINGS)))}
 
 

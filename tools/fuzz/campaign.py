@@ -1,6 +1,6 @@
 """Feed damaged inputs to every reader and hold it to its promise.
 
-    python -m tests.fuzz.campaign --inputs 10000 --output fuzz
+    python -m tools.fuzz.campaign --inputs 10000 --output fuzz
 
 The promise: a result or a `BrainageError`; never another exception, a crash, more than 10 s of
 processor, more than 1 GB over the baseline, or a file outside the input's own folder. Inputs come
@@ -32,12 +32,12 @@ from typing import TextIO
 
 import numpy as np
 
-from tests.fuzz.mutate import damage
-from tests.fuzz.promise import KEPT, SECONDS, Tally, Trial, attempt, keep
-from tests.fuzz.structure import STRUCTURES
-from tests.fuzz.target import Files, Target, put
-from tests.fuzz.targets import TARGETS
-from tests.pages import write_below_mark
+from tools.fuzz.mutate import damage
+from tools.fuzz.promise import KEPT, SECONDS, Tally, Trial, attempt, keep
+from tools.fuzz.structure import STRUCTURES
+from tools.fuzz.target import Files, Target, put
+from tools.fuzz.targets import TARGETS
+from tools.pages import write_below_mark
 
 CORPUS = Path(__file__).parent / "corpus"
 WAYS = ("damage", "structure", "guided")
@@ -182,7 +182,7 @@ def _watch(child: int, shared: mmap.mmap) -> str:
 def _run_guided(name: str, inputs: int, kept: Path) -> Tally:
     """atheris ends the process it runs in: it gets one of its own."""
     with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as sandbox:
-        command = [sys.executable, "-m", "tests.fuzz.guided", name, str(inputs), sandbox, str(kept)]
+        command = [sys.executable, "-m", "tools.fuzz.guided", name, str(inputs), sandbox, str(kept)]
         log = Path(sandbox) / "log.txt"
         with log.open("wb") as stream:
             status = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
