@@ -1,4 +1,4 @@
-"""Scans in, predicted ages out: one row or one ledger entry for every input."""
+"""Predict the ages of scans: one row or one ledger entry for every input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

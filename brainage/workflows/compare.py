@@ -1,11 +1,11 @@
 """`brainage compare`: methods side by side on the same folds, seeds, network and epochs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from brainage.cohorts.splits import Split
 from brainage.config import Config, with_changes
@@ -22,6 +22,7 @@ from brainage.plotting.figures import plot_comparison
 from brainage.preprocessing.ledger import write_ledger
 from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, log_overview, run_name
 from brainage.training.callbacks import ProgressBar
+from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
@@ -35,10 +36,8 @@ from brainage.workflows.console import say, warn
 from brainage.workflows.crossval import plan_runs
 from brainage.workflows.results import write_table
 from brainage.workflows.train import (
-    CHECKPOINT,
     Baselines,
     LogEpochs,
-    TrainOptions,
     check_output,
     describe_scans,
     fit_baselines,
@@ -48,63 +47,64 @@ from brainage.workflows.train import (
 )
 
 
-@dataclass(frozen=True)
-class CompareOptions:
-    """Which methods, how many seeds, and the options of training."""
-
-    methods: tuple[str, ...]
-    seeds: int
-    training: TrainOptions
-
-
-def compare(cohort_options: CohortOptions, config: Config, options: CompareOptions) -> pd.DataFrame:
+def compare(
+    cohort_options: CohortOptions,
+    config: Config,
+    options: TrainOptions,
+    *,
+    methods: Sequence[str],
+    seeds: int = 1,
+) -> pd.DataFrame:
     """Train every method on every seed and fold, and tell them apart.
 
     Methods take turns inside a seed and fold, so that a machine that slows down slows all.
     Finished runs of an interrupted comparison are taken up again with `--resume`.
     """
-    with hold_folder(options.training.output):
-        return _compare(cohort_options, config, options)
+    with hold_folder(options.folder):
+        return _compare(cohort_options, config, options, methods, seeds)
 
 
 def _compare(
-    cohort_options: CohortOptions, config: Config, options: CompareOptions
+    cohort_options: CohortOptions,
+    config: Config,
+    options: TrainOptions,
+    methods: Sequence[str],
+    seeds: int,
 ) -> pd.DataFrame:
-    training = options.training
-    check_output(training)
-    device = choose_device(training.device)
+    check_output(options)
+    choose_device(options.device)  # refused before any scan is prepared
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    splits = [run.split for run in plan_runs(prepared, config, training.folds, 1)]
-    write_ledger(entries, training.output / "ledger.csv")
+    splits = [run.split for run in plan_runs(prepared, config, options)]
+    write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, splits, len(entries)))
-    tracker = Tracker(Path.cwd(), training.tracking_uri, on_warning=warn)
-    job = _Job(prepared, config, options, tracker, device)
+    tracker = Tracker(Path.cwd(), options.tracking_uri, on_warning=warn)
+    job = _Job(prepared, config, options, methods, tracker)
     rows: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
     tags = tags_of(config, prepared, None) | {"method": None, "seed": None}
     with tracker.start_run(
-        f"compare {', '.join(options.methods)}", tags=tags, note=COMPARISON_NOTE
+        f"compare {', '.join(methods)}", tags=tags, note=COMPARISON_NOTE
     ) as parent:
         for fold, split in enumerate(splits):
             baselines = fit_baselines(prepared, split, config)
-            for seed in range(options.seeds):
+            for seed in range(seeds):
                 job.run_methods(parent, seed, fold, split, baselines, rows, tables)
         runs, predictions = comparison_table(rows), pd.concat(tables, ignore_index=True)
         summary = summarise_comparison(runs, predictions)
-        write_table(runs, training.output / "comparison.csv")
-        write_table(predictions, training.output / "predictions.csv")
-        write_table(summary, training.output / "summary.csv")
+        write_table(runs, options.folder / "comparison.csv")
+        write_table(predictions, options.folder / "predictions.csv")
+        write_table(summary, options.folder / "summary.csv")
         markdown = comparison_markdown(summary)
-        atomic_write_text(training.output / "comparison.md", markdown + "\n")
-        picture = training.output / "comparison.png"
+        atomic_write_text(options.folder / "comparison.md", markdown + "\n")
+        picture = options.folder / "comparison.png"
         plot_comparison(summary, picture, runs=runs, synthetic=prepared.synthetic)
         parent.log_figure(picture)
         curves = pd.concat(job.histories, ignore_index=True)
-        write_table(curves, training.output / "curves.csv")
-        parent.log_tables([training.output / name for name in TABLES])
+        write_table(curves, options.folder / "curves.csv")
+        parent.log_tables([options.folder / name for name in TABLES])
         log_overview(parent, rank_unreached(runs), curves)
     say(markdown)
-    say(f"written to {training.output}")
+    say(f"written to {options.folder}")
     return summary
 
 
@@ -112,9 +112,9 @@ def _compare(
 class _Job:
     prepared: PreparedCohort
     config: Config
-    options: CompareOptions
+    options: TrainOptions
+    methods: Sequence[str]
     tracker: Tracker
-    device: torch.device
     histories: list[pd.DataFrame] = field(default_factory=list)
 
     def run_methods(
@@ -129,7 +129,7 @@ class _Job:
     ) -> None:
         """Train all methods on one seed and fold; BP first, since it sets the target."""
         target: float | None = None
-        for method in sorted(self.options.methods, key=lambda name: name != "bp"):
+        for method in sorted(self.methods, key=lambda name: name != "bp"):
             config = _config_of(method, seed, self.config)
             name = run_name(method, seed, fold, schedule_of(config.learning))
             tags = tags_of(config, self.prepared, fold)
@@ -153,19 +153,17 @@ class _Job:
     def _train(
         self, config: Config, split: Split, fold: int, run: Run, baselines: Baselines
     ) -> tuple[TrainedRun, Json]:
-        method, training = config.learning.method, self.options.training
-        folder = training.output / "runs" / f"{method}-seed{config.seed}-fold{fold}"
+        method = config.learning.method
+        options = self.options.at(f"runs/{method}-seed{config.seed}-fold{fold}")
         trained = train_run(
             self.prepared,
             split,
             config,
-            device=self.device,
+            options=options,
             callbacks=[ProgressBar(f"{method} seed {config.seed} fold {fold}"), LogEpochs(run)],
-            checkpoint_path=folder / CHECKPOINT,
-            resume=training.resume,
         )
-        _, metrics = write_run(folder, trained, self.prepared, split, baselines)
-        run.log_artifact_folder(folder)
+        _, metrics = write_run(options.folder, trained, self.prepared, split, baselines)
+        run.log_artifact_folder(options.folder)
         return trained, metrics
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from brainage.cohorts.cohort import Cohort
@@ -18,6 +17,7 @@ from brainage.evaluation.leakage import permuted_age_check
 from brainage.evaluation.out_of_fold import average_repeats
 from brainage.evaluation.reference import make_reference
 from brainage.model.bundle import load_bundle, save_ensemble
+from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, describe_cohort, train_run
 from brainage.types import Json
 from brainage.workflows.console import say, warn
@@ -45,13 +45,7 @@ class PlannedRun:
     config: Config
 
 
-def plan_runs(
-    prepared: PreparedCohort,
-    config: Config,
-    folds: int,
-    repeats: int,
-    leave_site_out: bool = False,
-) -> list[PlannedRun]:
+def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -> list[PlannedRun]:
     """One split, or every fold of every repeat; a repeat has its own split and training seed.
 
     With `leave_site_out` there is a fold for each site, which tests all of it.
@@ -61,6 +55,7 @@ def plan_runs(
     ConfigError
         If repeats are asked of a single split, or folds of sites.
     """
+    folds, repeats, leave_site_out = options.folds, options.repeats, options.leave_site_out
     if leave_site_out and folds > 1:
         raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
     if folds == 1 and not leave_site_out:
@@ -131,21 +126,23 @@ def finish_folds(
 
 
 def check_leakage(
-    how: str, prepared: PreparedCohort, planned: list[PlannedRun], device: torch.device
+    prepared: PreparedCohort, planned: list[PlannedRun], options: TrainOptions
 ) -> Json:
     """Train on permuted ages over the first repeat's folds; say and return what r that gives.
 
     Raises
     ------
     ConfigError
-        If `how` is not one of `CHECKS`.
+        If `options.check_leakage` is not one of `CHECKS`.
     """
+    how = options.check_leakage
     if how not in CHECKS:
         known = ", ".join(CHECKS)
         raise ConfigError("--check-leakage", f"unknown check {how!r}.", f"Known: {known}.")
     if how == "none":
         return {}
     first = [run for run in planned if run.repeat == 0]
+    in_memory = replace(options, output=None, processes=1, replicas=1)
     config, subjects = first[0].config, list(prepared.cohort.table["subject_id"])
 
     def linear(split: Split, ages: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,7 +158,7 @@ def check_leakage(
     def network(split: Split, ages: NDArray[np.float64]) -> NDArray[np.float64]:
         cohort = Cohort(prepared.cohort.table.assign(age_years=ages), prepared.cohort.source)
         permuted = replace(prepared, cohort=cohort)
-        trained = train_run(permuted, split, config, device=device)
+        trained = train_run(permuted, split, config, in_memory)
         return trained.predictions["predicted_age_years"].to_numpy(np.float64)
 
     fits = {"linear": linear} | ({"network": network} if how == "network" else {})

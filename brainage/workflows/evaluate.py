@@ -1,6 +1,5 @@
 """`brainage evaluate`: how good predictions are, or a model on a cohort with known ages."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -131,20 +130,6 @@ def _evaluate(
             f"{gain['mae_range_low']:.2f} to {gain['mae_range_high']:.2f})"
         )
     return metrics
-
-
-def check_source(predictions: Path | None, of_model: Mapping[str, object]) -> None:
-    """Refuse options that say which scans a model predicts beside a table of predictions.
-
-    Raises
-    ------
-    ConfigError
-        Naming them.
-    """
-    given = [f"--{name}" for name, value in of_model.items() if value]
-    if predictions is not None and given:
-        problem = f"{', '.join(given)} has no meaning beside --predictions."
-        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
 
 
 def parse_correction(method: str | None, controls: str | None) -> BiasCorrection | None:

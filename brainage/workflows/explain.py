@@ -9,7 +9,6 @@ import pandas as pd
 from brainage.errors import BrainageError, ConfigError
 from brainage.files import atomic_write_bytes
 from brainage.inference.attribution import (
-    METHODS,
     PASSING_SIMILARITY,
     UNITS,
     explain_scan,
@@ -24,7 +23,7 @@ from brainage.prepared.arrays import prepare_cohort
 from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.regions import load_regions
-from brainage.types import FloatArray, HalfArray, Json
+from brainage.types import MAP_METHODS, FloatArray, HalfArray, Json
 from brainage.workflows.cohorts import CohortOptions, read_options
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
@@ -86,9 +85,9 @@ def parse_methods(text: str) -> list[str]:
         If one is unknown or none is given.
     """
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in names if name not in METHODS]
+    unknown = [name for name in names if name not in MAP_METHODS]
     if unknown or not names:
-        known = ", ".join(METHODS)
+        known = ", ".join(MAP_METHODS)
         raise ConfigError("--method", f"unknown {', '.join(unknown)!r}.", f"Known: {known}.")
     return names
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 from brainage.config import with_changes
 from brainage.errors import CohortError, ConfigError
-from brainage.inference.attribution import METHODS
 from brainage.model.bundle import load_bundle
 from brainage.report import (
     ExamineOptions,
@@ -18,7 +17,7 @@ from brainage.report import (
     predicted_findings,
     write_report,
 )
-from brainage.types import Verdict
+from brainage.types import MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.models import resolve_model
@@ -116,6 +115,6 @@ def _check(options: ReportOptions) -> None:
     age = options.age_years
     if age is not None and not 0.0 <= age <= _OLDEST_YEARS:
         raise ConfigError("--age", f"expected 0 to {_OLDEST_YEARS:g} years, got {age:g}.")
-    if options.map_method and options.map_method not in METHODS:
-        known = ", ".join(METHODS)
+    if options.map_method and options.map_method not in MAP_METHODS:
+        known = ", ".join(MAP_METHODS)
         raise ConfigError("--map", f"unknown method {options.map_method!r}.", f"Known: {known}.")

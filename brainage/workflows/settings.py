@@ -6,8 +6,9 @@ from typing import Any
 from brainage.config import Config, load_config, load_preset, with_changes
 from brainage.errors import ConfigError
 from brainage.files import parse_yaml
-from brainage.types import METHODS
+from brainage.types import BASELINES, METHODS
 from brainage.workflows.console import parse_pairs
+from brainage.workflows.inputs import check_choices
 
 
 def resolve_config(
@@ -33,19 +34,15 @@ def resolve_config(
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
-    """Split a list of methods.
+    """Split a list of methods; a method of one's own is package.module:RULE.
 
     Raises
     ------
     ConfigError
         If one is unknown or named twice.
     """
-    methods = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods or len(set(methods)) < len(methods):
-        came = ", ".join(unknown) or text
-        raise ConfigError("--methods", f"cannot compare {came!r}.", f"Known: {', '.join(METHODS)}.")
-    return methods
+    own = tuple(part.strip() for part in text.split(",") if ":" in part)
+    return check_choices("--methods", text, (*METHODS, *own))
 
 
 def parse_baselines(text: str) -> tuple[str, ...]:
@@ -54,15 +51,10 @@ def parse_baselines(text: str) -> tuple[str, ...]:
     Raises
     ------
     ConfigError
-        If one is unknown.
+        If one is unknown or named twice.
     """
-    from brainage.evaluation.baselines import BASELINES, check_names
-
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if "all" in names:
-        return BASELINES
-    check_names(names)
-    return tuple(dict.fromkeys(names))
+    names = check_choices("--baselines", text, (*BASELINES, "all")) if text.strip() else ()
+    return BASELINES if "all" in names else names
 
 
 def _parse_value(key: str, text: str) -> Any:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from brainage.cohorts.splits import Split
 from brainage.config import Config
 from brainage.errors import TrainingError
-from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
+from brainage.evaluation.baselines import baseline_predictions, check_names
 from brainage.evaluation.conformal import (
     INTERVAL_COLUMNS,
     Calibration,
@@ -33,7 +32,7 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
-from brainage.training.processes import Layout, started_by_torchrun
+from brainage.training.options import CHECKPOINT, TrainOptions, started_by_torchrun
 from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
@@ -42,7 +41,7 @@ from brainage.training.run import (
     schedule_of,
     train_run,
 )
-from brainage.types import Json
+from brainage.types import DEFAULT_BASELINES, Json
 from brainage.workflows.cohorts import CohortOptions, prepare_options
 from brainage.workflows.console import out, say, warn
 from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
@@ -56,41 +55,17 @@ from brainage.workflows.results import (
     write_table,
 )
 
-CHECKPOINT = Path("training") / "checkpoint.safetensors"
 Baselines = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Beside cohort and configuration: where, how many folds, and what to do with an old run."""
-
-    output: Path
-    folds: int = 1
-    resume: bool = False
-    overwrite: bool = False
-    device: str = "auto"
-    tracking_uri: str | None = None
-    repeats: int = 1
-    baselines: tuple[str, ...] = DEFAULT_BASELINES
-    check_leakage: str = "none"
-    processes: int = 1
-    replicas: int = 1
-    leave_site_out: bool = False
-
-    @property
-    def layout(self) -> Layout | None:
-        """How many processes train; None for this one alone."""
-        processes = started_by_torchrun() or self.processes
-        return Layout(processes, self.replicas) if processes > 1 else None
-
-    def of_rank(self) -> "TrainOptions":
-        """The same, but for another rank than the first: it leaves nothing behind."""
-        if started_by_torchrun() is None or os.environ["RANK"] == "0":
-            return self
-        out.quiet = True
-        folder = tempfile.mkdtemp(prefix="brainage-rank-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return replace(self, output=Path(folder), tracking_uri="off")
+def options_of_rank(options: TrainOptions) -> TrainOptions:
+    """Make a rank of `torchrun` other than the first leave nothing behind."""
+    if started_by_torchrun() is None or os.environ["RANK"] == "0":
+        return options
+    out.quiet = True
+    folder = tempfile.mkdtemp(prefix="brainage-rank-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return replace(options, output=Path(folder), tracking_uri="off")
 
 
 class LogEpochs(Callback):
@@ -109,28 +84,28 @@ def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) 
 
     Folds also become members of one ensemble in the output folder.
     """
-    options = options.of_rank()
-    with hold_folder(options.output):
+    options = options_of_rank(options)
+    with hold_folder(options.folder):
         return _train(cohort_options, config, options)
 
 
 def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
     check_output(options)
     check_names(options.baselines)
-    device = choose_device(options.device)
+    choose_device(options.device)  # refused before any scan is prepared
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    planned = plan_runs(prepared, config, options.folds, options.repeats, options.leave_site_out)
-    write_ledger(entries, options.output / "ledger.csv")
+    planned = plan_runs(prepared, config, options)
+    write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))
-    leakage = check_leakage(options.check_leakage, prepared, planned, device)
+    leakage = check_leakage(prepared, planned, options)
     tracker = Tracker(Path.cwd(), options.tracking_uri, on_warning=warn)
-    job = _TrainJob(prepared, options, tracker, device)
+    job = _TrainJob(prepared, options, tracker)
     tables = [job.train(run, leakage) for run in planned]
     predictions = tables[0]
     if len(planned) > 1:
-        predictions = finish_folds(options.output, tables, planned, prepared, leakage)
+        predictions = finish_folds(options.folder, tables, planned, prepared, leakage)
     metrics = score(predictions, config.seed)
-    say(summarise(metrics, options.output))
+    say(summarise(metrics, options.folder))
     return metrics
 
 
@@ -139,11 +114,10 @@ class _TrainJob:
     prepared: PreparedCohort
     options: TrainOptions
     tracker: Tracker
-    device: torch.device
 
     def train(self, planned: PlannedRun, leakage: Json) -> pd.DataFrame:
         """Train, test and write one run; its test predictions with fold and repeat."""
-        config, folder = planned.config, self.options.output / planned.name
+        config, options = planned.config, self.options.at(planned.name)
         tags = tags_of(config, self.prepared, planned.fold)
         schedule = schedule_of(config.learning)
         name = run_name(config.learning.method, config.seed, planned.fold, schedule)
@@ -153,19 +127,15 @@ class _TrainJob:
                 self.prepared,
                 planned.split,
                 config,
-                device=self.device,
+                options=options,
                 callbacks=[ProgressBar(name), LogEpochs(run)],
-                checkpoint_path=folder / CHECKPOINT,
-                resume=self.options.resume,
-                layout=self.options.layout,
             )
-            names = self.options.baselines
-            baselines = fit_baselines(self.prepared, planned.split, config, names)
+            baselines = fit_baselines(self.prepared, planned.split, config, options.baselines)
             table, metrics = write_run(
-                folder, trained, self.prepared, planned.split, baselines, leakage
+                options.folder, trained, self.prepared, planned.split, baselines, leakage
             )
             run.log_metrics(tracked_results(metrics))
-            run.log_artifact_folder(folder)
+            run.log_artifact_folder(options.folder)
         return table.assign(repeat=planned.repeat, fold=planned.fold)
 
 
@@ -224,7 +194,8 @@ def check_output(options: TrainOptions) -> None:
     TrainingError
         If the folder holds a run and neither `resume` nor `overwrite` is given.
     """
-    places = (options.output, *options.output.glob("*fold-*"), *options.output.glob("runs/*"))
+    folder = options.folder
+    places = (folder, *folder.glob("*fold-*"), *folder.glob("runs/*"))
     used = [
         path
         for place in places
@@ -235,7 +206,7 @@ def check_output(options: TrainOptions) -> None:
         return
     if not options.overwrite:
         raise TrainingError(
-            str(options.output),
+            str(folder),
             "already holds a run.",
             "Continue it with --resume, replace it with --overwrite, or choose another --output.",
         )

@@ -20,6 +20,7 @@ from brainage.errors import ConfigError
 from brainage.files import atomic_write_text
 from brainage.model.build import block_count
 from brainage.tracking import SPEED_BARS, Run, Tracker, log_overview
+from brainage.training.options import TrainOptions
 from brainage.training.processes import end_with_parent
 from brainage.training.run import PreparedCohort
 from brainage.workflows.cohorts import CohortOptions, prepare_options
@@ -194,7 +195,7 @@ def _plan_splits(
 ) -> tuple[Split, ...]:
     """Plan one split for each repeat: the folds of as many cross-validations as that takes."""
     rounds = -(-plan.repeats // options.folds) if options.folds > 1 else 1
-    planned = plan_runs(prepared, config, options.folds, rounds)
+    planned = plan_runs(prepared, config, TrainOptions(folds=options.folds, repeats=rounds))
     return tuple(planned[n % len(planned)].split for n in range(plan.repeats))
 
 

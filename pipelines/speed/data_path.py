@@ -2,8 +2,8 @@
 
 ``python -m pipelines.speed.data_path --output DIR``. All read the same volumes, apply the same
 kinds of changes with the same probabilities, and give float32 batches of 4. The others also run
-as their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold is the
-first epoch, with all that has to be built; warm is the median of the next ones.
+as their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold
+is the first epoch, with all that has to be built; warm is the median of the next ones.
 """
 
 import argparse

@@ -29,7 +29,7 @@ from brainage.lfnn.rules import StepResult
 from brainage.lfnn.step import output_loss
 from brainage.model.build import build_model, group_blocks
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
-from brainage.training.processes import Layout, join_ranks, run_ranks
+from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.resources import peak_memory_mb, reset_peak_memory
 from brainage.training.trainer import Batch, Trainer
 from pipelines.speed.memory import allocated_mb
@@ -136,9 +136,8 @@ def measure(candidate: Candidate, settings: RunSettings, repeat: int) -> Measure
         measured = _measure_steps(candidate, settings, repeat)
     if not settings.trains or candidate.schedule != "pipelined":
         return measured
-    layout = Layout(candidate.devices, threads=settings.threads)
     config = resolve_config(candidate, settings, repeat)
-    epochs, error = train_to_end(config, settings, repeat, layout)
+    epochs, error = train_to_end(config, settings, repeat, candidate.devices)
     return replace(measured, epochs=epochs, test_mae_years=error)
 
 

@@ -10,7 +10,7 @@ from brainage.cohorts.splits import Split
 from brainage.config import Config, with_changes
 from brainage.model.build import resolve_target, seeded
 from brainage.training.callbacks import EpochRecord
-from brainage.training.processes import Layout
+from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run
 from pipelines.speed.plan import Candidate, Changes
 
@@ -133,11 +133,11 @@ def random_batch(config: Config, repeat: int) -> dict[str, Tensor]:
 
 
 def train_to_end(
-    config: Config, settings: RunSettings, repeat: int, layout: Layout | None = None
+    config: Config, settings: RunSettings, repeat: int, processes: int = 1
 ) -> tuple[tuple[Epoch, ...], float]:
     """Train on the split of a repeat; epochs, and the mean absolute error on its test scans."""
     assert settings.prepared is not None
-    device, split = torch.device(settings.device), settings.splits[repeat]
-    trained = train_run(settings.prepared, split, config, device=device, layout=layout)
+    options = TrainOptions(device=settings.device, processes=processes, threads=settings.threads)
+    trained = train_run(settings.prepared, settings.splits[repeat], config, options)
     error = float(trained.predictions["brain_age_gap_years"].abs().mean())
     return tuple(Epoch.of(record) for record in trained.history), error
