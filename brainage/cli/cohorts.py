@@ -171,14 +171,9 @@ def evaluate(
         options = read_cohort_options(cohort, where, column, skip_bad=skip_bad, cache=cache)
     from brainage.workflows import evaluate as job
 
-    job.evaluate(
-        output,
-        predictions=predictions,
-        model=model,
-        cohort_options=options,
-        level=level,
-        correction=job.parse_correction(correct_bias, controls),
-    )
+    source = job.choose_source(predictions, model, options)
+    correction = job.parse_correction(correct_bias, controls)
+    job.evaluate(source, output, cohort=options, level=level, correction=correction)
 
 
 @command(COHORTS)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,9 +31,6 @@ from brainage.cli.options import (
     TrackingOption,
 )
 
-if TYPE_CHECKING:
-    from brainage.training.options import TrainOptions
-
 AddCohortOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,18 +49,15 @@ class Running:
     device: DeviceOption = "auto"
     tracking_uri: TrackingOption = None
 
-    def options(self, output: Path, **more: Any) -> "TrainOptions":
-        """Collect them for the workflows."""
-        from brainage.training.options import TrainOptions
-
-        return TrainOptions(
-            output=output,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            device=self.device,
-            tracking_uri=self.tracking_uri,
+    def words(self, **more: Any) -> dict[str, Any]:
+        """Collect them as keywords of the workflows."""
+        return {
+            "resume": self.resume,
+            "overwrite": self.overwrite,
+            "device": self.device,
+            "tracking_uri": self.tracking_uri,
             **more,
-        )
+        }
 
     def check(self) -> None:
         """Tell what is wrong before anything that takes time is loaded."""
@@ -82,7 +76,7 @@ def train(
     preset: PresetOption = "cnn3d_light",
     method: MethodOption = None,
     seed: SeedOption = None,
-    folds: FoldsOption = 1,
+    folds: FoldsOption = "1",
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Repeat the folds with other splits and seeds.")
     ] = 1,
@@ -110,11 +104,10 @@ def train(
     running.check()
 
     from brainage.workflows import train as job
-    from brainage.workflows.settings import parse_baselines
+    from brainage.workflows.settings import parse_baselines, parse_folds
 
-    options = running.options(
-        output,
-        folds=folds,
+    options = running.words(
+        folds=parse_folds(folds),
         repeats=repeats,
         leave_site_out=leave_site_out,
         baselines=parse_baselines(baselines),
@@ -122,7 +115,7 @@ def train(
         processes=processes,
         replicas=replicas,
     )
-    job.train(cohort, config, options)
+    job.train(cohort, output, config, **options)
 
 
 @command(LEARNING)
@@ -137,19 +130,21 @@ def compare(
     ] = "bp,lfnn_l",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 1,
     preset: PresetOption = "cnn3d_light",
-    folds: FoldsOption = 1,
+    folds: FoldsOption = "1",
     extraction: Extraction = Extraction(),
 ) -> None:
     """Train several methods on the same folds and seeds, and set them side by side."""
-    from brainage.workflows.settings import parse_methods
+    from brainage.workflows.settings import check_methods, parse_folds
 
-    config, chosen = settings.resolve(preset), parse_methods(methods)
+    config = settings.resolve(preset)
+    chosen = check_methods([part.strip() for part in methods.split(",") if part.strip()])
+    options = running.words(folds=parse_folds(folds))
     cohort = source.options(extraction, add_cohort)
     running.check()
 
     from brainage.workflows import compare as job
 
-    job.compare(cohort, config, running.options(output, folds=folds), methods=chosen, seeds=seeds)
+    job.compare(cohort, output, chosen, seeds=seeds, config=config, **options)
 
 
 @command(LEARNING)
@@ -200,10 +195,11 @@ def benchmark(
     )
     running.check()
 
+    from brainage.training.options import TrainOptions
     from brainage.workflows import benchmark as job
 
-    options = running.options(output, processes=processes, replicas=replicas)
-    job.benchmark(config, options, data_root)
+    options = running.words(processes=processes, replicas=replicas)
+    job.benchmark(config, TrainOptions(output=output, **options), data_root)
 
 
 @command(LEARNING)

@@ -73,7 +73,9 @@ MethodOption = Annotated[
         show_default="the preset's",
     ),
 ]
-FoldsOption = Annotated[int, typer.Option("--folds", min=1, help="Cross-validate on N folds.")]
+FoldsOption = Annotated[
+    str, typer.Option("--folds", help="Cross-validate: N folds, or the column that holds them.")
+]
 TrackingOption = Annotated[
     str | None,
     typer.Option(

@@ -28,21 +28,10 @@ def predict(
 ) -> None:
     """Predict the age of scans. Exit code 2 if any scan failed; the others are written."""
     cohort = source.options()
-    from brainage.files import default_cache
-    from brainage.model.released import choose_model
     from brainage.workflows import predict as job
 
-    failed = job.predict(
-        source.scans or [],
-        cohort,
-        choose_model(source.model),
-        output,
-        source.cache or default_cache(),
-        level,
-        series=series,
-        scan_options=extraction.options(),
-    )
-    if failed:
+    options = job.PredictOptions(level, series, source.cache, extraction.options())
+    if job.predict(cohort or source.scans or [], source.model, output, options):
         raise typer.Exit(2)
 
 
@@ -88,17 +77,22 @@ def report(
     if predictions is not None:
         check_table(predictions)
 
-    from brainage.model.released import choose_model
     from brainage.workflows import report as job
 
-    options = job.ReportOptions(output, age, sex, name, level, map_ or "", series)
-    chosen = str(choose_model(model))
+    options = {
+        "age_years": age,
+        "sex": sex,
+        "person_name": name,
+        "level": level,
+        "map_method": map_ or "",
+        "series": series,
+    }
     if scan is not None:
-        passed = job.report_scan(scan, chosen, options)
+        found = job.write_report(scan, output, model, **options)
     else:
         assert predictions is not None and scan_id is not None
-        passed = job.report_prediction(predictions, scan_id, chosen, options)
-    if not passed:
+        found = job.report_prediction(predictions, scan_id, output, model, **options)
+    if found.verdict == "failed":
         raise typer.Exit(2)
 
 
@@ -116,14 +110,18 @@ def explain(
     from brainage.types import MAP_METHODS
     from brainage.workflows.inputs import check_choices
 
-    check_choices("--method", method, MAP_METHODS)
+    methods = check_choices("--method", method, MAP_METHODS)
     cohort = source.options()
-    from brainage.files import default_cache
-    from brainage.model.released import choose_model
     from brainage.workflows import explain as job
 
-    cache, folder = source.cache or default_cache(), choose_model(source.model)
-    job.explain(source.scans or [], cohort, folder, output, method, cache, seed)
+    job.explain(
+        cohort or source.scans or [],
+        output,
+        model=source.model,
+        methods=methods,
+        seed=seed,
+        cache=source.cache,
+    )
 
 
 @command(SCANS)

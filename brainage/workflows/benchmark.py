@@ -15,14 +15,13 @@ from brainage.model.build import block_count, describe_cut, parameter_count
 from brainage.model.bundle import save_bundle
 from brainage.plotting.figures import plot_training_curves
 from brainage.tracking import Tracker, run_name, run_tags
-from brainage.training.callbacks import ProgressBar
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.options import TrainOptions
 from brainage.training.run import schedule_of
 from brainage.types import Json
 from brainage.workflows.console import default_cache, say, scan_progress, warn
 from brainage.workflows.results import write_json, write_table
-from brainage.workflows.train import LogEpochs, check_output, options_of_rank
+from brainage.workflows.train import LogEpochs, check_output, options_of_rank, show_progress
 
 if TYPE_CHECKING:
     from brainage.images.sources import ImageData
@@ -65,7 +64,7 @@ def run_benchmark(
     params = config.model_dump(mode="json")
     with tracker.start_run(name, tags=tags_of(config, data), params=params) as run:
         trained = train_images(
-            data, config, options=options, callbacks=[ProgressBar(name), LogEpochs(run)]
+            data, config, options=options, callbacks=[*show_progress(name), LogEpochs(run)]
         )
         metrics = write_trained(folder, trained)
         run.log_metrics(

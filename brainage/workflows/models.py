@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from brainage.files import default_cache
 from brainage.inference.model import Model
 from brainage.model.bundle import Bundle, load_bundle
 from brainage.model.manifest import bundle_files
@@ -14,7 +15,7 @@ from brainage.tracking import (
     is_model_uri,
 )
 from brainage.types import Json
-from brainage.workflows.console import default_cache, say, warn
+from brainage.workflows.console import say, warn
 
 NOTE = "Brain age from T1 MRI. Research use only. Each version is a bundle; see its card.md."
 

@@ -144,7 +144,7 @@ def read_predictions_file(folder: Path) -> None:
         read_all(
             lambda: groups.groups([path], "CDR > 0", output, None, [], 2.0),
             lambda: groups.reliability(path, output, None, [], 1.0),
-            lambda: evaluate.evaluate(output, predictions=path, correction=correction),
+            lambda: evaluate.evaluate(path, output, correction=correction),
         )
 
 
