@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -27,10 +28,9 @@ from brainage.model.build import build_model, build_target
 from brainage.prepared.arrays import prepare_cohort, prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.training.callbacks import Callback, EpochRecord
+from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run
 from tests.small import NETWORKS, make_config, random_batch
-
-CPU = torch.device("cpu")
 
 
 def step(config: Config, stack: BlockStack, progress: float = 0.0) -> tuple[torch.Tensor, ...]:
@@ -130,14 +130,13 @@ def prepared(phantom_cohort, tmp_path_factory) -> PreparedCohort:
 def test_training_four_epochs_is_training_two_and_resuming_two(method, extras, prepared, tmp_path):
     config = with_changes(make_config("cnn3d_light", method=method, epochs=4), extras)
     split = make_split(prepared.cohort, config.split)
-    whole = train_run(prepared, split, config, device=CPU)
-    path = tmp_path / "checkpoint.safetensors"
+    options = TrainOptions(device="cpu")
+    whole = train_run(prepared, split, config, options)
+    kept = replace(options, output=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        train_run(
-            prepared, split, config, device=CPU, callbacks=[KillAfter(2)], checkpoint_path=path
-        )
+        train_run(prepared, split, config, kept, [KillAfter(2)])
     torch.manual_seed(99)  # whatever the process did in between must not matter
-    resumed = train_run(prepared, split, config, device=CPU, checkpoint_path=path, resume=True)
+    resumed = train_run(prepared, split, config, replace(kept, resume=True))
     weights = zip(whole.model.state_dict().items(), resumed.model.state_dict().items(), strict=True)
     assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in weights)
     assert whole.predictions.equals(resumed.predictions)
@@ -206,7 +205,7 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     ready = PreparedCohort(cohort, scans.arrays, synthetic=True)
     split = make_split(cohort, config.split)
     runs = [with_changes(config, {"seed": seed}) for seed in range(3)]
-    tables = [train_run(ready, split, run, device=CPU).predictions for run in runs]
+    tables = [train_run(ready, split, run, TrainOptions(device="cpu")).predictions for run in runs]
     constant = fit_baselines(ready, split, config)["constant"]
     errors = [(table["predicted_age_years"] - table["age_years"]).abs().mean() for table in tables]
     # Of three seeds, since one of them may have bad luck.

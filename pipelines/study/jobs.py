@@ -29,6 +29,7 @@ from brainage.lfnn.targets import Classes
 from brainage.loading.images import ImageLoader
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, train_images
+from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.workflows.benchmark import default_data_root, leader_fractions, measure
 from pipelines.study.engine import Outcome, StudyOptions
@@ -268,8 +269,8 @@ def _take(source: ImageSource, config: Config, device: torch.device) -> tuple[Te
 
 
 def _train(case: Case, options: StudyOptions, callbacks: Sequence[Callback]) -> TrainedImages:
-    data, device = _data(case.config, options), choose_device(options.device)
-    return train_images(data, case.config, device=device, callbacks=callbacks)
+    data = _data(case.config, options)
+    return train_images(data, case.config, TrainOptions(device=options.device), callbacks)
 
 
 def _data(config: Config, options: StudyOptions) -> ImageData:

@@ -14,7 +14,7 @@ ALLOWED = ALLOWED.split() + ["setuptools", "typing_extensions", "brainage", "sit
 class OnlyTorch(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in ALLOWED:
+        if top in sys.stdlib_module_names or top in ALLOWED or top.startswith("_sysconfig"):
             return None
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
