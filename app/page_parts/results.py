@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,6 +15,9 @@ from page_parts.progress import STAGE_WORDS
 from page_parts.timeline import draw_timeline
 from page_parts.viewer import show_viewer
 
+if TYPE_CHECKING:
+    from streamlit.elements.lib.column_types import ColumnConfig
+
 _COLUMNS = (
     "age_years",
     "predicted_age_years",
@@ -23,7 +27,7 @@ _COLUMNS = (
     "gap_percentile",
     "ood_percentile",
 )
-_HEADINGS = {
+_HEADINGS: "dict[str, ColumnConfig | str | None]" = {
     "scan": "No.",
     "file": "File",
     "checks": "Checks",

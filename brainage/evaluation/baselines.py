@@ -20,10 +20,7 @@ from numpy.typing import ArrayLike
 from brainage.errors import CohortError, ConfigError, ShapeError
 from brainage.evaluation.features import Scans, TissuePriors, VoxelGrid, fit_grid, tissue_volumes
 from brainage.evaluation.metrics import Number, age_metrics, constant_predictor
-from brainage.types import DoubleArray, FloatArray
-
-DEFAULT_BASELINES = ("constant", "linear")
-BASELINES = (*DEFAULT_BASELINES, "gaussian_process", "svr", "volumes")
+from brainage.types import BASELINES, DEFAULT_BASELINES, DoubleArray, FloatArray
 
 MAX_COMPONENTS = 500
 MAX_FEATURES = 40_000

@@ -6,12 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brainage.errors import ShapeError
-from brainage.evaluation.conformal import (
-    DEFAULT_LEVEL,
-    IntervalKind,
-    predict_intervals,
-    recalibrate,
-)
+from brainage.evaluation.conformal import DEFAULT_LEVEL, ConformalInterval, IntervalKind
 
 CONTROLS, DRAWS = 20, 500
 
@@ -65,9 +60,9 @@ def calibration_gain(
     for _ in range(DRAWS):
         order = rng.permutation(age.size)
         own, rest = order[:CONTROLS], order[CONTROLS:]
-        fitted = recalibrate(kind, age[own], predicted[own], spread[own], "controls")
-        shifted = predicted[rest] - fitted.offset_years
-        low, high = predict_intervals(fitted, shifted, spread[rest], DEFAULT_LEVEL).T
+        fitted = ConformalInterval(kind).fit_controls(predicted[own], age[own], spread[own])
+        shifted = predicted[rest] - fitted.offset_years_
+        low, high = fitted.predict(shifted, spread[rest], DEFAULT_LEVEL).T
         errors.append(np.abs(shifted - age[rest]).mean())
         covered.append(((low <= age[rest]) & (age[rest] <= high)).mean())
     bounds = np.percentile(errors, [2.5, 97.5])

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainage.errors import BundleError, CohortError
-from brainage.evaluation.age_bias import correct_gap, fit_age_bias
+from brainage.evaluation.age_bias import AgeBiasCorrector
 from brainage.evaluation.metrics import check_columns
 from brainage.types import DoubleArray, Json
 
@@ -173,8 +173,8 @@ def corrected_gap(
     if len(np.unique(reference.cells[:, 0])) < MIN_AGE_CELLS:
         return None
     try:
-        bias = fit_age_bias(reference.age_years, reference.predicted_age_years)
+        corrector = AgeBiasCorrector().fit(reference.predicted_age_years, reference.age_years)
     except CohortError:
         return None
     predicted = age_years + brain_age_gap_years
-    return float(correct_gap(bias, [age_years], [predicted], "beheshti")[0])
+    return float(corrector.transform([predicted], [age_years])[0])

@@ -10,6 +10,7 @@ the limits of today.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,8 @@ def main() -> None:
 
 def read_rows(table: Path) -> list[Json]:
     """Rows of an earlier run."""
-    return pd.read_csv(table, keep_default_na=False, na_values=[""]).to_dict("records")
+    rows = pd.read_csv(table, keep_default_na=False, na_values=[""])
+    return cast(list[Json], rows.to_dict("records"))
 
 
 def judge_again(row: Json) -> Json:

@@ -45,7 +45,7 @@ class Outcome:
     """What a run gives: numbers for the table, and rows for curves (`line`, x, `value`)."""
 
     metrics: Mapping[str, float | None]
-    curves: Sequence[Mapping[str, str | float]] = field(default_factory=tuple)
+    curves: Sequence[Mapping[str, object]] = field(default_factory=tuple)
 
 
 Job = Callable[[Case, StudyOptions], Outcome]
@@ -101,7 +101,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
     say(f"{title}\n{budget}")
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
-    tags = {"study": name, "reduced_budget": is_reduced}
+    tags: dict[str, str | bool] = {"study": name, "reduced_budget": is_reduced}
     folder = options.output / "runs" / name
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
         records = []
