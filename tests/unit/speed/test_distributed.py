@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.distributed as dist
+from pipelines.speed.entrants import Spec, Track
+from pipelines.speed.lap import random_batch
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError
@@ -10,8 +12,6 @@ from brainage.model.build import build_model
 from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.trainer import Trainer
 from pipelines.speed.distributed import build_entrant, build_trainer, config_of
-from pipelines.speed.entrants import Spec, Track
-from pipelines.speed.lap import random_batch
 from tests.small import make_config
 
 

@@ -3,8 +3,8 @@
 import sys
 
 import pytest
-
 from pipelines.speed.entrants import Spec, Track
+
 from pipelines.speed.largest import fits, search
 from tests.small import make_config
 

@@ -4,14 +4,14 @@ import gc
 
 import pytest
 import torch
+from pipelines.speed.entrants import Spec, Track
+from pipelines.speed.lap import _count_step, config_of, random_batch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from brainage.config import with_changes
 from brainage.model.build import build_model
 from brainage.training.trainer import Trainer
-from pipelines.speed.entrants import Spec, Track
-from pipelines.speed.lap import _count_step, config_of, random_batch
 from pipelines.speed.memory import LiveBytes, count_saved_bytes
 from tests.small import make_config
 

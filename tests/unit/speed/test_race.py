@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pipelines.speed.entrants import Epoch, Lap, Spec, Track
+from pipelines.speed.lap import config_of, run_lap
 
 from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import Split
@@ -16,8 +18,6 @@ from brainage.lfnn.rules import METHOD_RULES
 from brainage.networks import build_stages
 from brainage.training.run import PreparedCohort
 from pipelines.speed import race
-from pipelines.speed.entrants import Epoch, Lap, Spec, Track
-from pipelines.speed.lap import config_of, run_lap
 from pipelines.speed.plan import load_plan, plan_names
 from pipelines.speed.summary import COLUMNS, Result, draw, speed_table, summarise, to_markdown
 from tests.small import make_config
