@@ -70,10 +70,10 @@ def _expand(
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     parameters: list[Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
-        kind: Any = hints[parameter.name]
+        kind = hints[parameter.name]
         if is_dataclass(kind):
             members = _members(kind)
-            groups[parameter.name] = (kind, [member.name for member in members])
+            groups[parameter.name] = (hints[parameter.name], [member.name for member in members])
             parameters += members
         else:
             parameters.append(parameter.replace(annotation=kind))
