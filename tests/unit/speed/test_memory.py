@@ -4,8 +4,6 @@ import gc
 
 import pytest
 import torch
-from pipelines.speed.entrants import Spec, Track
-from pipelines.speed.lap import _count_step, config_of, random_batch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
