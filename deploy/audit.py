@@ -23,6 +23,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 FOLDER = Path(__file__).parent
+# Extras that the image and `make install` install.
+PRODUCT = ("app", "report", "tracking", "cluster", "dicom", "server")
 # Known to be vulnerable (CVE-2025-27516): a service that does not say so knows nothing.
 CANARY = "jinja2==3.1.2"
 
@@ -42,7 +44,9 @@ def locked() -> list[tuple[str, str]]:
 def lower_bounds(project: str) -> list[tuple[str, str]]:
     """Lowest version of each direct dependency that a pyproject.toml admits."""
     found = []
-    for text in tomllib.loads(project)["project"]["dependencies"]:
+    stated = tomllib.loads(project)["project"]
+    extras = [text for name in PRODUCT for text in stated["optional-dependencies"][name]]
+    for text in (*stated["dependencies"], *extras):
         requirement = Requirement(text)
         for bound in requirement.specifier:
             if bound.operator == ">=":

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from brainage.errors import TrackingError
+from brainage.errors import BrainageError
 from brainage.evaluation.comparison import comparison_markdown
 from brainage.tracking import (
     Comparison,
@@ -101,7 +101,7 @@ st.markdown(
 )
 try:
     found = _found()
-except TrackingError as error:
+except BrainageError as error:
     st.info(f"No comparisons can be shown: {error}")
     st.stop()
 if not found:
@@ -116,7 +116,7 @@ chosen = found[position or 0]
 run_id, page = chosen[0], chosen[-1]
 try:
     comparison = _load(run_id)
-except TrackingError as error:
+except BrainageError as error:
     st.warning(str(error))
     st.stop()
 

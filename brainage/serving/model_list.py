@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from brainage.errors import TrackingError
+from brainage.errors import BrainageError
 from brainage.files import default_cache
 from brainage.model.released import RELEASED_FOLDER
 from brainage.tracking import CHAMPION, MODEL_NAME, fetch_model
@@ -63,7 +63,7 @@ class Champion:
         """Ask the registry once; one that does not answer changes nothing."""
         try:
             fetched = fetch_model(CHAMPION_URI, self._cache)
-        except (TrackingError, OSError):
+        except (BrainageError, OSError):
             return
         self.model = FoundModel(f"{fetched.version} ({CHAMPION})", fetched.folder)
 
