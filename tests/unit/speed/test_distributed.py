@@ -3,22 +3,16 @@
 import pytest
 import torch
 import torch.distributed as dist
-from pipelines.speed.entrants import Spec, Track
-from pipelines.speed.lap import random_batch
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError
 from brainage.model.build import build_model
 from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.trainer import Trainer
-<<<<<<< HEAD
 from pipelines.speed.benchmark import check_candidate
 from pipelines.speed.distributed import build_trainer, measure
 from pipelines.speed.plan import Candidate
 from pipelines.speed.runs import RunSettings, random_batch, resolve_config
-=======
-from pipelines.speed.distributed import build_entrant, build_trainer, config_of
->>>>>>> main
 from tests.small import make_config
 
 

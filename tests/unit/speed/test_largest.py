@@ -3,10 +3,6 @@
 import sys
 
 import pytest
-<<<<<<< HEAD
-=======
-from pipelines.speed.entrants import Spec, Track
->>>>>>> main
 
 from pipelines.speed.largest import fits, search
 from pipelines.speed.plan import Candidate

@@ -4,7 +4,6 @@ import gc
 
 import pytest
 import torch
-from pipelines.speed.lap import random_batch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -5,15 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from pipelines.speed.entrants import Epoch, Lap, Spec
 
 from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import Split
 from brainage.training.run import PreparedCohort
-<<<<<<< HEAD
 from pipelines.speed.plan import Candidate
-=======
->>>>>>> main
 from pipelines.speed.rounds import (
     compare_ends,
     draw_rounds,
