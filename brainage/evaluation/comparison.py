@@ -195,7 +195,7 @@ def comparison_markdown(summary: pd.DataFrame) -> str:
 
 
 def _scan_errors(runs: pd.DataFrame, predictions: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """Compute absolute errors by (seed, fold, scan_id, subject_id), for each method and schedule."""
+    """Compute absolute errors by (seed, fold, scan_id, subject_id) of each method and schedule."""
     if "schedule" not in predictions:
         schedules = runs[["method", "schedule"]].drop_duplicates()
         if schedules["method"].duplicated().any():
