@@ -17,9 +17,9 @@ from brainage.report import (
     render_json,
     write_report,
 )
-from brainage.report.page_pdf import render_pdf
 from brainage.report.content import RESEARCH_ONLY
 from brainage.report.page_html import COLOURS, TINTS
+from brainage.report.page_pdf import render_pdf
 from brainage.types import Volume
 
 DAY = date(2026, 1, 2)
