@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from brainage.evaluation.harmonise import fit_combat
 from scipy import stats
 
 from brainage.evaluation import conformal, groups, reliability
