@@ -11,11 +11,12 @@ import torch
 from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import make_split
 from brainage.config import Config, with_changes
+from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, TrainedRun, train_run
 from brainage.types import METHODS
 from tests.small import SHAPE, make_config
 
-# Of docs/reproducibility.md.
+# Of docs/explanation/reproducibility.md.
 TOLERANCE_YEARS = 0.01
 PROGRESSIVE = ("lfnn_l", "predsim")
 
@@ -43,7 +44,7 @@ def train(prepared: PreparedCohort, config: Config, path: Path | None = None) ->
     split = make_split(prepared.cohort, config.split)
     # What the process did before must not matter.
     torch.manual_seed(int(np.random.default_rng().integers(2**31)))
-    return train_run(prepared, split, config, device=torch.device("cpu"), checkpoint_path=path)
+    return train_run(prepared, split, config, TrainOptions(output=path, device="cpu"))
 
 
 def settings(method: str, schedule: str) -> Config:
@@ -59,7 +60,7 @@ CASES = [(method, "sequential") for method in METHODS] + [
 @pytest.mark.parametrize(("method", "schedule"), CASES)
 def test_same_seed_gives_the_same_bits(method, schedule, prepared, tmp_path):
     config = settings(method, schedule)
-    one, other = (train(prepared, config, tmp_path / f"{n}.sealed") for n in range(2))
+    one, other = (train(prepared, config, tmp_path / str(n)) for n in range(2))
     states = zip(one.model.state_dict().items(), other.model.state_dict().items(), strict=True)
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in states)
     assert one.predictions.equals(other.predictions)

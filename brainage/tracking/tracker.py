@@ -19,12 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from brainage.errors import TrackingError
+from brainage.errors import MissingExtraError, TrackingError
+from brainage.extras import check_extra
 from brainage.files import atomic_write_text, parse_json
 from brainage.tracking.backend import Backend, Event
 
 EXPERIMENT = "brainage"
 PENDING_FILE = "mlflow-pending.jsonl"
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 OFF = ("off", "none")
 # What a bundle consists of. Tables and images stay: they hold ids, ages and scans.
 ARTIFACT_SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".txt")
@@ -61,7 +63,7 @@ def resolve_uri(uri: str | None, folder: Path) -> str | None:
         If the URI is of another kind.
     """
     default = f"sqlite:///{folder.resolve().as_posix()}/mlflow.db"
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    uri = uri or os.environ.get(URI_VARIABLE) or default
     if uri.lower() in OFF:
         return None
     parts = urlsplit(uri)
@@ -99,6 +101,8 @@ class Tracker:
     ------
     TrackingError
         If the URI is not one of a server or a database.
+    MissingExtraError
+        If a tracker was asked for and MLflow is not installed; without one, nothing is tracked.
     """
 
     def __init__(
@@ -112,6 +116,8 @@ class Tracker:
         self.folder, self.experiment = folder, experiment
         self.uri = resolve_uri(uri, folder)
         self._on_warning = on_warning
+        if self.uri is not None:
+            self._check_installed(asked=bool(uri or os.environ.get(URI_VARIABLE)))
         self._backend: Backend | None = None
         self._failed = self._lost = False
 
@@ -119,6 +125,15 @@ class Tracker:
     def failed(self) -> bool:
         """Whether events wait in `mlflow-pending.jsonl` since the tracker failed."""
         return self._failed
+
+    def _check_installed(self, asked: bool) -> None:
+        try:
+            check_extra("mlflow", "tracking")
+        except MissingExtraError as error:
+            if asked:
+                raise
+            self.uri = None
+            self._on_warning(f"runs are not tracked, {error}")
 
     @contextmanager
     def start_run(

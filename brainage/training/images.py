@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.loading.images import build_image_loader
 from brainage.model.build import build_target
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.processes import FitTask, Layout, fit
+from brainage.training.options import IN_MEMORY, TrainOptions
+from brainage.training.processes import FitTask, fit
 from brainage.training.trainer import Loader
 
 
@@ -60,12 +60,8 @@ class TrainedImages:
 def train_images(
     data: ImageData,
     config: Config,
-    *,
-    device: torch.device,
+    options: TrainOptions = IN_MEMORY,
     callbacks: Sequence[Callback] = (),
-    checkpoint_path: Path | None = None,
-    resume: bool = False,
-    layout: Layout | None = None,
 ) -> TrainedImages:
     """Train on the training images but for a validation part, and predict the test images.
 
@@ -84,12 +80,10 @@ def train_images(
         config,
         tuple(f"image {position}" for position in train),
         partial(build_loaders, data.train, train, validation, config),
-        checkpoint_path,
         _run_hash(data, config),
-        resume,
-        str(device),
+        options,
     )
-    model, result = fit(task, layout, callbacks)
+    model, result = fit(task, callbacks)
     everyone = np.arange(len(data.test.labels))
     test_loader = build_image_loader(data.test, everyone, images, batch_size)
     return TrainedImages(

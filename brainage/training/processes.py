@@ -29,8 +29,10 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.parallel.transport import RankLostError, explain_lost_rank, place_ranks
 from brainage.model.build import build_model, group_blocks
 from brainage.training.callbacks import Callback, EpochRecord
+from brainage.training.options import CHECKPOINT, IN_MEMORY, TrainOptions, started_by_torchrun
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
 from brainage.training.progressive import build_trainer
+from brainage.training.resources import choose_device
 from brainage.training.trainer import FitResult, Loader, Trainer
 
 TIMEOUT = timedelta(minutes=30)
@@ -40,52 +42,23 @@ needed, to training and validation batches. It crosses to other processes: a `fu
 a function, not a closure."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How many processes train.
+def check_processes(options: TrainOptions, config: Config) -> None:
+    """Refuse settings that cannot be trained on several processes.
 
-    Attributes
-    ----------
-    processes : int
-        All of them: stages × replicas.
-    replicas : int
-        Data-parallel copies of every block.
-    threads : int, optional
-        Torch threads of each process. Absent: those of this process, shared out.
+    Raises
+    ------
+    ConfigError
+        If the replicas do not divide the processes, `torchrun` started another number of them,
+        the method is not local, or there are fewer blocks than stages.
     """
-
-    processes: int = 1
-    replicas: int = 1
-    threads: int | None = None
-
-    @property
-    def stages(self) -> int:
-        """Length of the pipeline."""
-        return self.processes // self.replicas
-
-    @property
-    def threads_each(self) -> int:
-        """Torch threads of each process."""
-        return self.threads or max(1, torch.get_num_threads() // self.processes)
-
-    def check(self, config: Config) -> None:
-        """Refuse what cannot be run.
-
-        Raises
-        ------
-        ConfigError
-            If the replicas do not divide the processes, the method is not local, or there are
-            fewer blocks than stages.
-        """
-        if self.processes % self.replicas:
-            problem = f"{self.replicas} replicas do not divide {self.processes} processes."
-            raise ConfigError("--replicas", problem, "Use a divisor.")
-        started = started_by_torchrun()
-        if started is not None and started != self.processes:
-            problem = f"torchrun started {started} processes, --processes is {self.processes}."
-            raise ConfigError("--processes", problem, f"Use --processes {started}.")
-        check_pipelined(config)
-        group_blocks(config, self.stages)  # before any process is started
+    if options.ranks % options.replicas:
+        problem = f"{options.replicas} replicas do not divide {options.ranks} processes."
+        raise ConfigError("--replicas", problem, "Use a divisor.")
+    if options.processes not in (1, options.ranks):
+        problem = f"torchrun started {options.ranks} processes, not {options.processes}."
+        raise ConfigError("--processes", problem, f"Use --processes {options.ranks}.")
+    check_pipelined(config)
+    group_blocks(config, options.stages)  # before any process is started
 
 
 @dataclass(frozen=True)
@@ -100,32 +73,28 @@ class FitTask:
         Names of the training samples.
     build_loaders : callable
         See `BuildLoaders`.
-    checkpoint_path, run_hash, resume
-        As for `Trainer`.
-    device : str
-        "cpu", or "cuda": each process of a machine takes the next one.
+    run_hash : str
+        Identity of settings and data, as for `Trainer`.
+    options : TrainOptions
+        Device, processes, and where the state is kept.
     """
 
     config: Config
     names: tuple[str, ...]
     build_loaders: BuildLoaders
-    checkpoint_path: Path | None = None
     run_hash: str = ""
-    resume: bool = False
-    device: str = "cpu"
+    options: TrainOptions = IN_MEMORY
+
+    @property
+    def device(self) -> torch.device:
+        """Device to train on; with several processes the kind of it."""
+        return choose_device(self.options.device)
 
 
-def started_by_torchrun() -> int | None:
-    """Number of processes that `torchrun` started, of which this is one; None without it."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else None
-
-
-def fit(
-    task: FitTask, layout: Layout | None = None, callbacks: Sequence[Callback] = ()
-) -> tuple[BlockStack, FitResult]:
+def fit(task: FitTask, callbacks: Sequence[Callback] = ()) -> tuple[BlockStack, FitResult]:
     """Train here by the configured schedule, or on several processes by the pipelined one."""
-    if layout is not None and layout.processes > 1:
-        return fit_on_processes(task, layout, callbacks)
+    if task.options.ranks > 1:
+        return fit_on_processes(task, callbacks)
     shuffle = torch.Generator()
     trainer = build_trainer(
         build_model(task.config),
@@ -133,16 +102,17 @@ def fit(
         ordered_loader=task.build_loaders(None, True)[0],
         names=task.names,
         shuffle=shuffle,
-        device=torch.device(task.device),
+        device=task.device,
         callbacks=callbacks,
-        checkpoint_path=task.checkpoint_path,
+        checkpoint_path=task.options.checkpoint_path,
         run_hash=task.run_hash,
     )
-    return trainer.model, trainer.fit(*task.build_loaders(shuffle, True), resume=task.resume)
+    resume = task.options.resume
+    return trainer.model, trainer.fit(*task.build_loaders(shuffle, True), resume=resume)
 
 
 def fit_on_processes(
-    task: FitTask, layout: Layout, callbacks: Sequence[Callback] = ()
+    task: FitTask, callbacks: Sequence[Callback] = ()
 ) -> tuple[BlockStack, FitResult]:
     """Train by the pipelined schedule; the result is that of the sequential one.
 
@@ -152,23 +122,25 @@ def fit_on_processes(
     Raises
     ------
     ConfigError
-        If layout and settings do not fit.
+        If processes and settings do not fit.
     TrainingError
         If a process ends early; the state of the last epoch is on disk.
     """
-    layout.check(task.config)
+    check_processes(task.options, task.config)
     if started_by_torchrun() is not None:
-        return _fit_inline(task, layout, callbacks)
+        return _fit_inline(task, callbacks)
     with tempfile.TemporaryDirectory() as folder:
-        path = task.checkpoint_path or Path(folder) / "checkpoint.safetensors"
-        if not task.resume:
+        if task.options.output is None:
+            task = replace(task, options=replace(task.options, output=Path(folder)))
+        path = task.options.folder / CHECKPOINT
+        if not task.options.resume:
             path.unlink(missing_ok=True)
         rendezvous = Path(folder) / "rendezvous"
         # A file and not a port: nothing can collide with another run or be out of reach.
-        arguments = (replace(task, checkpoint_path=path), layout, f"file://{rendezvous}")
+        arguments = (task, f"file://{rendezvous}")
         for callback in callbacks:
             callback.on_model(build_model(task.config))
-        run_ranks(_rank_program, arguments, layout.processes, _Listener(callbacks).hear)
+        run_ranks(_rank_program, arguments, task.options.ranks, _Listener(callbacks).hear)
         trainer = Trainer(
             build_model(task.config),
             task.config,
@@ -179,7 +151,7 @@ def fit_on_processes(
         )
         # The merged checkpoint holds a finished run: this trains nothing, and keeps what it should.
         result = trainer.fit(_Empty(), _Empty(), resume=True)
-        return trainer.model.to(torch.device(task.device)), result
+        return trainer.model.to(task.device), result
 
 
 def run_ranks(
@@ -236,7 +208,7 @@ def run_ranks(
 
 
 def _explain(failures: list[BrainageError], codes: list[int | None], first: int) -> BrainageError:
-    """The cause among what followed from it: a rank's own error, or the first to be killed.
+    """Return the cause among what followed from it: a rank's own error, or the first to be killed.
 
     Where that was not the first to end, SIGTERM tells nothing: torch ends the others by it.
     """
@@ -304,36 +276,34 @@ def join_ranks(rank: int, processes: int, rendezvous: str, threads: int, device:
         )
 
 
-def _rank_program(
-    rank: int, send: Callable[..., None], task: FitTask, layout: Layout, rendezvous: str
-) -> None:
-    join_ranks(rank, layout.processes, rendezvous, layout.threads_each, task.device)
+def _rank_program(rank: int, send: Callable[..., None], task: FitTask, rendezvous: str) -> None:
+    options = task.options
+    join_ranks(rank, options.ranks, rendezvous, options.threads_each, str(task.device))
     callbacks = [_Relay(send)] if rank == 0 else []
-    _fit_rank(rank, rank, task, layout, callbacks)
+    _fit_rank(rank, rank, task, callbacks)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def _fit_inline(
-    task: FitTask, layout: Layout, callbacks: Sequence[Callback]
-) -> tuple[BlockStack, FitResult]:
+def _fit_inline(task: FitTask, callbacks: Sequence[Callback]) -> tuple[BlockStack, FitResult]:
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if not dist.is_initialized():
-        threads = layout.threads or torch.get_num_threads()  # torchrun has shared them out
-        join_ranks(rank, layout.processes, "env://", threads, task.device)
-    trainer, result = _fit_rank(rank, local_rank, task, layout, callbacks if rank == 0 else [])
+        options = task.options
+        join_ranks(rank, options.ranks, "env://", options.threads_each, str(task.device))
+    trainer, result = _fit_rank(rank, local_rank, task, callbacks if rank == 0 else [])
     return trainer.gather_model(build_model(task.config)), result
 
 
 def _fit_rank(
-    rank: int, local_rank: int, task: FitTask, layout: Layout, callbacks: Sequence[Callback]
+    rank: int, local_rank: int, task: FitTask, callbacks: Sequence[Callback]
 ) -> tuple[PipelinedTrainer, FitResult]:
-    places = place_ranks(group_blocks(task.config, layout.stages), layout.replicas)
+    options = task.options
+    places = place_ranks(group_blocks(task.config, options.stages), options.replicas)
     groups = [
         dist.new_group([place.rank for place in places if place.stage == stage])
-        for stage in range(layout.stages)
+        for stage in range(options.stages)
     ]
-    device = torch.device(task.device)
+    device = task.device
     if device.type == "cuda":
         device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
@@ -347,10 +317,10 @@ def _fit_rank(
         shuffle=shuffle,
         device=device,
         callbacks=callbacks,
-        checkpoint_path=task.checkpoint_path,
+        checkpoint_path=options.checkpoint_path,
         run_hash=task.run_hash,
     )
-    return trainer, trainer.fit(*task.build_loaders(shuffle, place.is_first), resume=task.resume)
+    return trainer, trainer.fit(*task.build_loaders(shuffle, place.is_first), resume=options.resume)
 
 
 class _Relay(Callback):

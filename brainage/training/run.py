@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,11 +17,12 @@ from brainage.config import Config, LearningConfig, dump_config
 from brainage.evaluation.reference import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.rules import BLOCK_LOCAL
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.model.build import build_target, resolve_target
 from brainage.model.distribution import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.processes import FitTask, Layout, fit
+from brainage.training.options import IN_MEMORY, TrainOptions
+from brainage.training.processes import FitTask, fit
 from brainage.training.trainer import Loader
 from brainage.types import HalfArray, Json
 
@@ -89,12 +89,8 @@ def train_run(
     prepared: PreparedCohort,
     split: Split,
     config: Config,
-    *,
-    device: torch.device,
+    options: TrainOptions = IN_MEMORY,
     callbacks: Sequence[Callback] = (),
-    checkpoint_path: Path | None = None,
-    resume: bool = False,
-    layout: Layout | None = None,
 ) -> TrainedRun:
     """Train on the split's training scans, watch its validation scans, predict its test scans.
 
@@ -115,12 +111,10 @@ def train_run(
             prepared.ages[split.validation],
             config,
         ),
-        checkpoint_path,
         run_hash(prepared, split, config),
-        resume,
-        str(device),
+        options,
     )
-    model, result = fit(task, layout, callbacks)
+    model, result = fit(task, callbacks)
 
     def predict_part(part: NDArray[np.int64]) -> pd.DataFrame:
         predicted = predict_distribution(
@@ -237,7 +231,7 @@ def run_hash(prepared: PreparedCohort, split: Split, config: Config) -> str:
 
 def schedule_of(learning: LearningConfig) -> str:
     """Name of the order in which blocks do their work."""
-    return learning.schedule if learning.method in BLOCK_LOCAL else "end_to_end"
+    return learning.schedule if METHOD_RULES[learning.method].is_local else "end_to_end"
 
 
 def _take(arrays: HalfArray, indices: NDArray[np.int64]) -> HalfArray:

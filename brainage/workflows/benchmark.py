@@ -15,14 +15,13 @@ from brainage.model.build import block_count, describe_cut, parameter_count
 from brainage.model.bundle import save_bundle
 from brainage.plotting.figures import plot_training_curves
 from brainage.tracking import Tracker, run_name, run_tags
-from brainage.training.callbacks import ProgressBar
 from brainage.training.images import TrainedImages, train_images
-from brainage.training.resources import choose_device
+from brainage.training.options import TrainOptions
 from brainage.training.run import schedule_of
 from brainage.types import Json
 from brainage.workflows.console import default_cache, say, scan_progress, warn
 from brainage.workflows.results import write_json, write_table
-from brainage.workflows.train import CHECKPOINT, LogEpochs, TrainOptions, check_output
+from brainage.workflows.train import LogEpochs, check_output, options_of_rank, show_progress
 
 if TYPE_CHECKING:
     from brainage.images.sources import ImageData
@@ -38,8 +37,8 @@ def default_data_root() -> Path:
 
 def benchmark(config: Config, options: TrainOptions, data_root: Path | None = None) -> Json:
     """Train, test, and write metrics, history, bundle and curves; returns the metrics."""
-    options = options.of_rank()
-    with hold_folder(options.output):
+    options = options_of_rank(options)
+    with hold_folder(options.folder):
         return _benchmark(config, options, data_root)
 
 
@@ -52,7 +51,7 @@ def _benchmark(config: Config, options: TrainOptions, data_root: Path | None) ->
     say(describe_blocks(config))
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     metrics = run_benchmark(data, config, options, tracker)
-    say(summarise(metrics, options.output))
+    say(summarise(metrics, options.folder))
     return metrics
 
 
@@ -60,18 +59,12 @@ def run_benchmark(
     data: "ImageData", config: Config, options: TrainOptions, tracker: Tracker
 ) -> Json:
     """One run on loaded images with resolved settings: what `benchmark` and the studies share."""
-    method, folder = config.learning.method, options.output
+    method, folder = config.learning.method, options.folder
     name = run_name(method, config.seed)
     params = config.model_dump(mode="json")
     with tracker.start_run(name, tags=tags_of(config, data), params=params) as run:
         trained = train_images(
-            data,
-            config,
-            device=choose_device(options.device),
-            callbacks=[ProgressBar(name), LogEpochs(run)],
-            checkpoint_path=folder / CHECKPOINT,
-            resume=options.resume,
-            layout=options.layout,
+            data, config, options=options, callbacks=[*show_progress(name), LogEpochs(run)]
         )
         metrics = write_trained(folder, trained)
         run.log_metrics(
@@ -127,7 +120,7 @@ def measure(trained: TrainedImages) -> Json:
 def leader_fractions(trained: TrainedImages) -> list[float]:
     """δ of each block that adapted it, as training left it."""
     state = trained.model.state_dict()
-    return [float(value) for name, value in state.items() if name.endswith("aid.leader_fraction")]
+    return [float(value) for name, value in state.items() if name.endswith("leader_fraction")]
 
 
 def tags_of(config: Config, data: "ImageData") -> Json:
@@ -146,7 +139,7 @@ def tags_of(config: Config, data: "ImageData") -> Json:
 
 
 def describe_blocks(config: Config) -> str:
-    """The cut as a small table: each block's stages and its share of the network."""
+    """Describe the cut as a small table: each block's stages and its share of the network."""
     lines = ["block  time  memory  parameters  stages"]
     for row in describe_cut(config):
         shares = [f"{float(row[name]):.0%}" for name in ("time", "memory", "parameters")]

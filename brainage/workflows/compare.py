@@ -1,11 +1,11 @@
-"""`brainage compare`: methods side by side on the same folds, seeds, network and epochs."""
+"""Compare methods on the same folds, seeds, network and epochs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from brainage.cohorts.splits import Split
 from brainage.config import Config, with_changes
@@ -21,7 +21,7 @@ from brainage.lfnn.rules import METHOD_RULES
 from brainage.plotting.figures import plot_comparison
 from brainage.preprocessing.ledger import write_ledger
 from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, log_overview, run_name
-from brainage.training.callbacks import ProgressBar
+from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
@@ -30,81 +30,137 @@ from brainage.training.run import (
     train_run,
 )
 from brainage.types import Json
-from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
 from brainage.workflows.console import say, warn
 from brainage.workflows.crossval import plan_runs
 from brainage.workflows.results import write_table
+from brainage.workflows.settings import check_methods, choose_config
 from brainage.workflows.train import (
-    CHECKPOINT,
     Baselines,
     LogEpochs,
-    TrainOptions,
+    build_options,
     check_output,
     describe_scans,
     fit_baselines,
+    show_progress,
     tags_of,
     tracked_results,
     write_run,
 )
 
 
-@dataclass(frozen=True)
-class CompareOptions:
-    """Which methods, how many seeds, and the options of training."""
-
-    methods: tuple[str, ...]
-    seeds: int
-    training: TrainOptions
-
-
-def compare(cohort_options: CohortOptions, config: Config, options: CompareOptions) -> pd.DataFrame:
-    """Train every method on every seed and fold, and tell them apart.
+def compare(
+    cohort: CohortInput,
+    output: str | Path,
+    methods: Sequence[str] = ("bp", "lfnn_l"),
+    *,
+    seeds: int = 1,
+    config: Config | str | Path = "cnn3d_light",
+    settings: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Train several methods on the same folds and seeds, and set them side by side.
 
     Methods take turns inside a seed and fold, so that a machine that slows down slows all.
-    Finished runs of an interrupted comparison are taken up again with `--resume`.
+    Finished runs of an interrupted comparison are taken up again with `resume`.
+
+    Parameters
+    ----------
+    cohort : path, Cohort or CohortReading
+        As in `brainage.train`.
+    output : path
+        Folder to write: ``comparison.csv``, ``summary.csv``, ``predictions.csv``, pictures, and
+        each run in ``runs``.
+    methods : sequence of str
+        Learning methods, of `brainage.types.METHODS`.
+    seeds : int
+        Number of seeds.
+    config, settings, cache
+        As in `brainage.train`.
+    **options
+        Attributes of `TrainOptions`: `folds`, `resume`, `overwrite`, `device`, `tracking_uri`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a method: errors over seeds and folds, paired differences, seconds and memory.
+
+    Raises
+    ------
+    ConfigError
+        If a method or setting is unknown.
+    CohortError
+        If a scan cannot be used, or there are too few subjects.
+
+    Examples
+    --------
+    >>> import tempfile, warnings
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=6, seed=0)
+    >>> summary = brainage.compare(
+    ...     cohort,
+    ...     root / "run",
+    ...     config="phantom",
+    ...     settings={"training.epochs": 1},
+    ...     cache=root,
+    ... )
+    >>> summary["method"].tolist()
+    ['bp', 'lfnn_l']
+    >>> folder.cleanup()
     """
-    with hold_folder(options.training.output):
-        return _compare(cohort_options, config, options)
+    methods = check_methods(methods)
+    chosen = build_options(output, options)
+    resolved = choose_config(config, settings)
+    with hold_folder(chosen.folder):
+        return _compare(as_options(cohort, cache), resolved, chosen, methods, seeds)
 
 
 def _compare(
-    cohort_options: CohortOptions, config: Config, options: CompareOptions
+    cohort_options: CohortOptions,
+    config: Config,
+    options: TrainOptions,
+    methods: Sequence[str],
+    seeds: int,
 ) -> pd.DataFrame:
-    training = options.training
-    check_output(training)
-    device = choose_device(training.device)
+    check_output(options)
+    choose_device(options.device)  # refused before any scan is prepared
     prepared, entries = prepare_options(cohort_options, config.preprocessing)
-    splits = [run.split for run in plan_runs(prepared, config, training.folds, 1)]
-    write_ledger(entries, training.output / "ledger.csv")
+    splits = [run.split for run in plan_runs(prepared, config, options)]
+    write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, splits, len(entries)))
-    tracker = Tracker(Path.cwd(), training.tracking_uri, on_warning=warn)
-    job = _Job(prepared, config, options, tracker, device)
+    tracker = Tracker(Path.cwd(), options.tracking_uri, on_warning=warn)
+    job = _Job(prepared, config, options, methods, tracker)
     rows: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
     tags = tags_of(config, prepared, None) | {"method": None, "seed": None}
     with tracker.start_run(
-        f"compare {', '.join(options.methods)}", tags=tags, note=COMPARISON_NOTE
+        f"compare {', '.join(methods)}", tags=tags, note=COMPARISON_NOTE
     ) as parent:
         for fold, split in enumerate(splits):
             baselines = fit_baselines(prepared, split, config)
-            for seed in range(options.seeds):
+            for seed in range(seeds):
                 job.run_methods(parent, seed, fold, split, baselines, rows, tables)
         runs, predictions = comparison_table(rows), pd.concat(tables, ignore_index=True)
         summary = summarise_comparison(runs, predictions)
-        write_table(runs, training.output / "comparison.csv")
-        write_table(predictions, training.output / "predictions.csv")
-        write_table(summary, training.output / "summary.csv")
+        write_table(runs, options.folder / "comparison.csv")
+        write_table(predictions, options.folder / "predictions.csv")
+        write_table(summary, options.folder / "summary.csv")
         markdown = comparison_markdown(summary)
-        atomic_write_text(training.output / "comparison.md", markdown + "\n")
-        picture = training.output / "comparison.png"
+        atomic_write_text(options.folder / "comparison.md", markdown + "\n")
+        picture = options.folder / "comparison.png"
         plot_comparison(summary, picture, runs=runs, synthetic=prepared.synthetic)
         parent.log_figure(picture)
         curves = pd.concat(job.histories, ignore_index=True)
-        write_table(curves, training.output / "curves.csv")
-        parent.log_tables([training.output / name for name in TABLES])
+        write_table(curves, options.folder / "curves.csv")
+        parent.log_tables([options.folder / name for name in TABLES])
         log_overview(parent, rank_unreached(runs), curves)
     say(markdown)
-    say(f"written to {training.output}")
+    say(f"written to {options.folder}")
     return summary
 
 
@@ -112,9 +168,9 @@ def _compare(
 class _Job:
     prepared: PreparedCohort
     config: Config
-    options: CompareOptions
+    options: TrainOptions
+    methods: Sequence[str]
     tracker: Tracker
-    device: torch.device
     histories: list[pd.DataFrame] = field(default_factory=list)
 
     def run_methods(
@@ -129,7 +185,7 @@ class _Job:
     ) -> None:
         """Train all methods on one seed and fold; BP first, since it sets the target."""
         target: float | None = None
-        for method in sorted(self.options.methods, key=lambda name: name != "bp"):
+        for method in sorted(self.methods, key=lambda name: name != "bp"):
             config = _config_of(method, seed, self.config)
             name = run_name(method, seed, fold, schedule_of(config.learning))
             tags = tags_of(config, self.prepared, fold)
@@ -140,7 +196,7 @@ class _Job:
                     target = trained.history[-1].val_score
                 reached = _seconds_to(trained, target)
                 run.log_metrics(tracked_results(metrics, reached))
-            row = {"method": method, "schedule": schedule_of(config.learning)}
+            row: Json = {"method": method, "schedule": schedule_of(config.learning)}
             row |= {"seed": seed, "fold": fold}
             row |= {key: metrics[key] for key in ("mae_years", "seconds_per_epoch")}
             rows.append(
@@ -153,24 +209,25 @@ class _Job:
     def _train(
         self, config: Config, split: Split, fold: int, run: Run, baselines: Baselines
     ) -> tuple[TrainedRun, Json]:
-        method, training = config.learning.method, self.options.training
-        folder = training.output / "runs" / f"{method}-seed{config.seed}-fold{fold}"
+        method = config.learning.method
+        options = self.options.at(f"runs/{method}-seed{config.seed}-fold{fold}")
         trained = train_run(
             self.prepared,
             split,
             config,
-            device=self.device,
-            callbacks=[ProgressBar(f"{method} seed {config.seed} fold {fold}"), LogEpochs(run)],
-            checkpoint_path=folder / CHECKPOINT,
-            resume=training.resume,
+            options=options,
+            callbacks=[
+                *show_progress(f"{method} seed {config.seed} fold {fold}"),
+                LogEpochs(run),
+            ],
         )
-        _, metrics = write_run(folder, trained, self.prepared, split, baselines)
-        run.log_artifact_folder(folder)
+        _, metrics = write_run(options.folder, trained, self.prepared, split, baselines)
+        run.log_artifact_folder(options.folder)
         return trained, metrics
 
 
 def _config_of(method: str, seed: int, config: Config) -> Config:
-    """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
+    """Return one run's settings; methods whose blocks do not learn alone have no schedule."""
     learning = config.learning
     if METHOD_RULES[method].hidden_loss is None:
         absent = ("freeze_after", "update_every", "patience_epochs")

@@ -1,8 +1,8 @@
 """Measure volumes per second from disk or cache to augmented batches: ours, MONAI's, TorchIO's.
 
 ``python -m pipelines.speed.data_path --output DIR``. All read the same volumes, apply the same
-kinds of changes with the same probabilities, and give float32 batches of 4. MONAI and TorchIO also
-run as their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold
+kinds of changes with the same probabilities, and give float32 batches of 4. The others also run
+as their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold
 is the first epoch, with all that has to be built; warm is the median of the next ones.
 """
 
@@ -49,7 +49,7 @@ Epoch = Callable[[], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Files:
-    """Hold the same volumes in the forms that the libraries read."""
+    """The same volumes in the forms that each reads."""
 
     nifti: list[Path]
     keys: list[str]
@@ -69,15 +69,15 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(80, 96, 80))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory(torch.device("cpu"))  # as every training does; it serves all alike
+    keep_freed_memory(torch.device("cpu"))  # as every training does; it serves the others too
     rows: list[dict[str, Any]] = []
     for repeat in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
             files = write_volumes(Path(folder), options.volumes, tuple(options.shape))
-            names = list(LOADERS)
+            names = list(PATHS)
             first = repeat % len(names)
             for name in [*names[first:], *names[:first]]:
-                cold, warm = measure(LOADERS[name], files, options.epochs, options.seconds)
+                cold, warm = measure(PATHS[name], files, options.epochs, options.seconds)
                 rows.append({"name": name, "repeat": repeat, "cold": cold, "warm": warm})
                 say(f"{name}: {cold:.1f} cold, {warm:.1f} warm volumes a second")
     table = pd.DataFrame(rows)
@@ -112,7 +112,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
 def measure(
     build: Callable[[Files], Epoch], files: Files, epochs: int, least_s: float
 ) -> tuple[float, float]:
-    """Volumes per second of the first epoch, building included, and the median of the others."""
+    """Time the first epoch, building included, and the median of the others: volumes a second."""
     count = len(files.nifti)
     start = time.perf_counter()
     epoch = build(files)
@@ -199,14 +199,14 @@ def _monai(
 
 
 def _batches(loader: Any, dataset: Any, processes: int) -> Epoch:
-    """Batches of one loader, whose processes stay from epoch to epoch."""
+    """Load batches with one loader, whose processes stay from epoch to epoch."""
     lasting = {"num_workers": processes, "persistent_workers": processes > 0}
     batches = loader(dataset, batch_size=BATCH, shuffle=True, **lasting)
     return lambda: batches
 
 
 def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
-    # Measured here, not used: the program itself imports it in one folder only.
+    # It is measured here, not a part of the program: that uses it in one place only.
     torchio = import_module("torchio")
     shift = CHANGES.max_shift_mm / SPACING_MM
     transform = torchio.Compose(
@@ -231,7 +231,7 @@ def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
     return _batches(torchio.SubjectsLoader, dataset, processes)
 
 
-LOADERS: dict[str, Callable[[Files], Epoch]] = {
+PATHS: dict[str, Callable[[Files], Epoch]] = {
     "brainage": _ours,
     "brainage, 2 processes": partial(_ours, processes=2),
     "MONAI CacheDataset": _monai,

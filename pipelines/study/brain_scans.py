@@ -11,7 +11,7 @@ import pandas as pd
 from brainage.cohorts.splits import make_folds
 from brainage.config import PreprocessingConfig
 from brainage.evaluation.metrics import age_metrics, paired_difference
-from brainage.training.resources import choose_device
+from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run
 from brainage.workflows.benchmark import default_data_root
 from brainage.workflows.cohorts import CohortOptions, prepare_options
@@ -35,11 +35,11 @@ def cross_validate(case: "Case", options: "StudyOptions") -> "Outcome":
 
     root = options.data_root or default_data_root()
     prepared = _prepare(str(root / TABLE), case.config.preprocessing)
-    device, split = choose_device(options.device), case.config.split
+    training, split = TrainOptions(device=options.device), case.config.split
     folds = make_folds(
         prepared.cohort, FOLDS, split.model_copy(update={"seed": case.config.seed + split.seed})
     )
-    trained = [train_run(prepared, fold, case.config, device=device) for fold in folds]
+    trained = [train_run(prepared, fold, case.config, training) for fold in folds]
     table = pd.concat([run.predictions for run in trained]).sort_values("scan_id")
     metrics = age_metrics(table["age_years"], table["predicted_age_years"], bootstrap=1)
     rows = [
@@ -66,8 +66,10 @@ def paired_with(**base: float | str) -> Callable[[Results], Results]:
         errors = results.curves.groupby(keys, sort=False, dropna=False)["value"].mean()
         table = errors.reset_index()
         rows = []
-        for axes in results.table[list(results.axes)].to_dict("records"):
-            rows.append(_compare(table[_where(table, axes)], table[_where(table, axes | base)]))
+        for values in results.table[list(results.axes)].itertuples(index=False):
+            axes: dict[str, object] = dict(zip(results.axes, values, strict=True))
+            own, other = _where(table, axes), _where(table, axes | base)
+            rows.append(_compare(table[own], table[other]))
         added = pd.DataFrame(rows, index=results.table.index)
         return replace(results, table=pd.concat([results.table, added], axis=1))
 
@@ -84,7 +86,7 @@ def _compare(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, float | None]:
     )
 
 
-def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> pd.Series:
+def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> "pd.Series[bool]":
     """Rows with these values; numbers and names are told apart by how they are written."""
     kept = pd.Series(True, index=table.index)
     for name, value in axes.items():

@@ -1,4 +1,4 @@
-"""What is told of a person stays where docs/privacy.md says: every other byte is searched.
+"""Search every byte that is written: what is told of a person stays where the docs say.
 
 File names, header texts, DICOM tags, ids and ages are marks that occur nowhere else. They go
 through the commands, with a database of MLflow beside them; in the slow tests through all commands

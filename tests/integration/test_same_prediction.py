@@ -12,9 +12,10 @@ from brainage.model.bundle import Bundle, load_bundle
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.scans.volume import load_volume
+from brainage.training.options import TrainOptions
 from brainage.types import Volume
 from brainage.workflows.cohorts import CohortOptions
-from brainage.workflows.train import TrainOptions, train
+from brainage.workflows.train import train
 from tests.dicom_helpers import write_series, zip_files
 from tests.heads import FAST, build_head, orientations, save_formats, save_turned
 
@@ -28,7 +29,7 @@ def train_on_phantoms(
     changes |= {"learning.method": "bp", "training.learning_rate": 0.005}
     config = with_changes(load_preset("phantom"), changes)
     options = CohortOptions(str(cohort), cache=folder / "cache")
-    settings = TrainOptions(folder / "model", tracking_uri="off", check_leakage="none")
+    settings = TrainOptions(output=folder / "model", tracking_uri="off")
     train(options, config, settings)
     return load_bundle(folder / "model")
 

@@ -5,8 +5,9 @@ import pytest
 from brainage.cli.main import app
 from brainage.errors import TrainingError
 from brainage.files import temporary_name
+from brainage.training.options import CHECKPOINT, TrainOptions
 from brainage.workflows.results import describe_mae
-from brainage.workflows.train import CHECKPOINT, TrainOptions, check_output
+from brainage.workflows.train import check_output
 
 
 @pytest.fixture(params=["", "fold-1", "repeat-0-fold-1", "runs/bp-seed0-fold0"])
@@ -21,13 +22,13 @@ def run(request, tmp_path):
 
 def test_a_run_is_not_done_again_unasked(run, tmp_path):
     with pytest.raises(TrainingError, match=r"already holds a run.*--resume"):
-        check_output(TrainOptions(tmp_path))
-    check_output(TrainOptions(tmp_path, resume=True))
+        check_output(TrainOptions(output=tmp_path))
+    check_output(TrainOptions(output=tmp_path, resume=True))
     assert (run / CHECKPOINT).exists()
 
 
 def test_what_is_replaced_leaves_no_numbers_of_the_old_run(run, tmp_path):
-    check_output(TrainOptions(tmp_path, overwrite=True))
+    check_output(TrainOptions(output=tmp_path, overwrite=True))
     assert [path.name for path in run.iterdir()] == ["mine.txt"]
 
 

@@ -12,14 +12,14 @@ from brainage.images.sets import DATASETS, DatasetFacts
 from brainage.images.sources import ArrayImages, ImageData
 from brainage.inference.predict import predict_scans, scans_table
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.rules import RULES
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.loading.images import build_image_loader
 from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, predict_classes, train_images
+from brainage.training.options import TrainOptions
 from tests.small import make_image_config
 
-CPU = torch.device("cpu")
 SHAPE = (2, 16, 16)
 
 
@@ -47,11 +47,11 @@ def config_of(method: str = "lfnn_l", network: str = "mlp", **changes) -> Config
     return make_image_config(network, images=images, training=training, method=method, **changes)
 
 
-def train(data: ImageData, config: Config, **more) -> TrainedImages:
-    return train_images(data, config, device=CPU, **more)
+def train(data: ImageData, config: Config, callbacks=(), **more) -> TrainedImages:
+    return train_images(data, config, TrainOptions(device="cpu", **more), callbacks)
 
 
-@pytest.mark.parametrize("method", list(RULES))
+@pytest.mark.parametrize("method", list(METHOD_RULES))
 def test_every_method_learns_to_tell_classes_apart(data, method):
     trained = train(data, config_of(method))
     assert trained.test_accuracy > 0.8
@@ -71,11 +71,10 @@ class KillAfter(Callback):
 def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, changes):
     config = config_of(**changes)
     whole = train(data, config)
-    path = tmp_path / "checkpoint"
     with pytest.raises(KeyboardInterrupt):
-        train(data, config, callbacks=[KillAfter(3)], checkpoint_path=path)
+        train(data, config, callbacks=[KillAfter(3)], output=tmp_path)
     torch.manual_seed(7)
-    resumed = train(data, config, checkpoint_path=path, resume=True)
+    resumed = train(data, config, output=tmp_path, resume=True)
     one, other = whole.model.state_dict(), resumed.model.state_dict()
     assert list(one) == list(other)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -83,7 +82,7 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, changes):
 
 def test_adaptive_leadership_moves_from_its_start(data):
     trained = train(data, config_of(leader_fraction="auto"))
-    fraction = float(trained.model.state_dict()["blocks.0.aid.leader_fraction"])
+    fraction = float(trained.model.state_dict()["blocks.0.auxiliary.leader_fraction"])
     assert 0.0 < fraction < 1.0
 
 

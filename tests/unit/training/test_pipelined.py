@@ -18,9 +18,9 @@ from brainage.model.build import build_model, group_blocks
 from brainage.training import processes
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import load_checkpoint
+from brainage.training.options import TrainOptions
 from brainage.training.processes import (
     FitTask,
-    Layout,
     end_with_parent,
     fit_on_processes,
     run_ranks,
@@ -61,7 +61,8 @@ def make_task(config, tmp_path, name="pipelined", **more):
     inputs, target = random_batch(config, SAMPLES)
     loaders = partial(build_loaders, inputs, target, config.training.batch_size)
     names = tuple(f"scan-{n}" for n in range(SAMPLES))
-    return FitTask(config, names, loaders, tmp_path / name, "hash", **more)
+    options = TrainOptions(output=tmp_path / name, device="cpu", threads=1, **more)
+    return FitTask(config, names, loaders, "hash", options)
 
 
 def fit_here(task):
@@ -72,14 +73,18 @@ def fit_here(task):
         task.config,
         names=task.names,
         shuffle=shuffle,
-        checkpoint_path=task.checkpoint_path,
+        checkpoint_path=task.options.checkpoint_path,
         run_hash=task.run_hash,
     )
-    return trainer.model, trainer.fit(*task.build_loaders(shuffle, True), resume=task.resume)
+    return trainer.model, trainer.fit(*task.build_loaders(shuffle, True))
+
+
+def read_checkpoint(task):
+    return load_checkpoint(task.options.checkpoint_path, "hash")
 
 
 def assert_same_checkpoints(first, second):
-    first, second = load_checkpoint(first, "hash"), load_checkpoint(second, "hash")
+    first, second = read_checkpoint(first), read_checkpoint(second)
     assert first.tensors.keys() == second.tensors.keys()
     for name, tensor in first.tensors.items():
         assert torch.equal(tensor, second.tensors[name]), name
@@ -108,9 +113,9 @@ def test_two_processes_give_the_bits_of_one_after_50_steps(network, tmp_path):
         config = with_changes(config, change)
     task = make_task(config, tmp_path, "sequential")
     model, result = fit_here(task)
-    piped_task = make_task(config, tmp_path)
-    piped, piped_result = fit_on_processes(piped_task, Layout(2, threads=1))
-    assert_same_checkpoints(task.checkpoint_path, piped_task.checkpoint_path)
+    piped_task = make_task(config, tmp_path, processes=2)
+    piped, piped_result = fit_on_processes(piped_task)
+    assert_same_checkpoints(task, piped_task)
     assert result.kept_epoch == piped_result.kept_epoch
     for (name, a), b in zip(model.state_dict().items(), piped.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -127,17 +132,17 @@ class KillOne(Callback):
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_run_goes_on_to_the_same_bits(tmp_path):
     config = with_changes(make_config("usc_cnn3d", epochs=400), {"training.schedule": "constant"})
-    task = make_task(config, tmp_path)
+    task = make_task(config, tmp_path, processes=2)
     with pytest.raises(TrainingError, match=r"process \d: was killed \(SIGKILL\).*--resume"):
-        fit_on_processes(task, Layout(2, threads=1), [KillOne()])
+        fit_on_processes(task, [KillOne()])
     assert multiprocessing.active_children() == []
-    done = len(load_checkpoint(task.checkpoint_path, "hash").state["history"])
+    done = len(read_checkpoint(task).state["history"])
     assert 2 <= done < 400
     config = with_changes(config, {"training.epochs": done + 2})
     straight = make_task(config, tmp_path, "straight")
     fit_here(straight)
-    fit_on_processes(make_task(config, tmp_path, resume=True), Layout(2, threads=1))
-    assert_same_checkpoints(straight.checkpoint_path, task.checkpoint_path)
+    fit_on_processes(make_task(config, tmp_path, resume=True, processes=2))
+    assert_same_checkpoints(straight, task)
 
 
 @pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGKILL])
@@ -155,10 +160,10 @@ def test_the_rank_that_was_killed_is_named_not_those_that_were_ended_after_it(co
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_the_samples(tmp_path):
     config = make_config("usc_cnn3d")
-    task = make_task(config, tmp_path)
+    task = make_task(config, tmp_path, processes=2)
     task.build_loaders.args[0].fill_(math.nan)
     with pytest.raises(NonFiniteLossError, match=r"not finite.*scan-") as caught:
-        fit_on_processes(task, Layout(2, threads=1))
+        fit_on_processes(task)
     assert "No weight" not in str(caught.value)
 
 
@@ -170,8 +175,8 @@ def test_replicas_share_each_batch_and_learn_what_one_process_learns(processes, 
     config = with_changes(config, {"training.optimizer": "sgd", "training.learning_rate": 1e-3})
     task = make_task(config, tmp_path, "sequential")
     model, result = fit_here(task)
-    piped_task = make_task(config, tmp_path)
-    piped, piped_result = fit_on_processes(piped_task, Layout(processes, replicas=2, threads=1))
+    piped_task = make_task(config, tmp_path, processes=processes, replicas=2)
+    piped, piped_result = fit_on_processes(piped_task)
     for record, other in zip(result.history, piped_result.history, strict=True):
         assert record.train_loss == pytest.approx(other.train_loss, rel=1e-3)
     for (name, a), b in zip(model.state_dict().items(), piped.state_dict().values(), strict=True):
@@ -187,17 +192,17 @@ def test_blocks_are_dealt_out_to_stages_by_cost():
 
 
 @pytest.mark.parametrize(
-    ("learning", "layout", "rule"),
+    ("learning", "options", "rule"),
     [
-        ({"method": "bp"}, Layout(2), "bp cannot run on several processes"),
-        ({}, Layout(3, replicas=2), "2 replicas do not divide 3 processes"),
-        ({}, Layout(99), "99 stages of a pipeline cannot share"),
-        ({"schedule": "progressive"}, Layout(2), "progressive schedule trains one block"),
+        ({"method": "bp"}, {"processes": 2}, "bp cannot run on several processes"),
+        ({}, {"processes": 3, "replicas": 2}, "2 replicas do not divide 3 processes"),
+        ({}, {"processes": 99}, "99 stages of a pipeline cannot share"),
+        ({"schedule": "progressive"}, {"processes": 2}, "progressive schedule trains one block"),
     ],
 )
-def test_what_cannot_be_pipelined_is_refused(learning, layout, rule, tmp_path):
+def test_what_cannot_be_pipelined_is_refused(learning, options, rule, tmp_path):
     with pytest.raises(ConfigError, match=rule):
-        fit_on_processes(make_task(make_config("usc_cnn3d", **learning), tmp_path), layout)
+        fit_on_processes(make_task(make_config("usc_cnn3d", **learning), tmp_path, **options))
 
 
 def _outlive(told):

@@ -2,7 +2,7 @@ import pytest
 
 from brainage.errors import TrackingError
 from brainage.tracking import PENDING_FILE, Tracker, server_command
-from brainage.workflows.mlflow_server import serve, upload
+from brainage.workflows.serve import serve_mlflow, upload
 
 DEAD = "http://127.0.0.1:9"
 
@@ -15,7 +15,7 @@ def test_only_a_database_that_is_there_is_served(tmp_path, monkeypatch, uri, mes
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(TrackingError, match=message):
-        serve(uri, "127.0.0.1", 5000)
+        serve_mlflow(uri, "127.0.0.1", 5000)
     assert not list(tmp_path.iterdir())
 
 
