@@ -25,7 +25,7 @@ def test_no_file_is_longer_than_400_lines(path):
 @pytest.mark.parametrize(
     ("package", "home"),
     [
-        ("torchio", "brainage/loading/transforms.py"),
+        ("torchio", "brainage/loading"),
         ("mlflow", "brainage/tracking"),
         ("streamlit", "app"),
     ],
