@@ -132,7 +132,7 @@ def seal(payload: bytes) -> bytes:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """What `write_sealed` wrote; None where the file is missing or damaged."""
+    """Return what `write_sealed` wrote; None where the file is missing or damaged."""
     try:
         stored = path.read_bytes()
     except OSError:
@@ -141,7 +141,7 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def unseal(stored: bytes) -> bytes | None:
-    """What was sealed; None where a bit of it or of its seal has changed."""
+    """Return what was sealed; None where a bit of it or of its seal has changed."""
     payload, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
     return payload if hashlib.sha256(payload).digest() == digest else None
 

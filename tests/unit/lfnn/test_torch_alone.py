@@ -5,20 +5,21 @@ import sys
 
 PROGRAM = """
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 
 # torch, what it requires, and the guard of these tests
 ALLOWED = "torch torchgen functorch filelock fsspec jinja2 markupsafe mpmath networkx sympy"
-ALLOWED = ALLOWED.split() + ["setuptools", "typing_extensions", "brainage", "sitecustomize"]
+ALLOWED = {*ALLOWED.split(), "setuptools", "typing_extensions", "brainage", "sitecustomize"}
 
-class OnlyTorch(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
+class OnlyTorch(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in ALLOWED or top.startswith("_sysconfig"):
-            return None
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        known = top in ALLOWED or top in sys.stdlib_module_names or top.startswith("_sysconfig")
+        return super().find_spec(name, path, target) if known else None
 
-sys.meta_path.insert(0, OnlyTorch())
+sys.meta_path[:] = [f for f in sys.meta_path if f.__module__.startswith("_frozen")]
+sys.meta_path[sys.meta_path.index(PathFinder)] = OnlyTorch
 
 import torch
 from brainage import lfnn
