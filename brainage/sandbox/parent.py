@@ -10,8 +10,6 @@ import sys
 import time
 from dataclasses import dataclass
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 from brainage.types import Json
 
@@ -155,17 +153,6 @@ class Children:
         """End all children."""
         for child in self._all:
             child.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _read_line(process: "subprocess.Popen[bytes]", deadline: float) -> bytes | None:
