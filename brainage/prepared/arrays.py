@@ -325,7 +325,7 @@ def _gather(
 def _map_array(folder: Path, shape: tuple[int, ...]) -> HalfArray:
     try:
         # Unlinked as soon as it is mapped: a killed run leaves nothing behind.
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".arrays") as file:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".arrays") as file:
             reserve(file.fileno(), 2 * int(np.prod(shape)))
             return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
     except OSError as error:

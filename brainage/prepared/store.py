@@ -160,7 +160,7 @@ class PreparedStore:
 
     @property
     def _lock(self) -> Path:
-        return self.folder / "prepared" / "lock"
+        return self.folder / "prepared" / ".lock"
 
 
 def _read(folder: Path, key: str) -> tuple[Json, Files]:

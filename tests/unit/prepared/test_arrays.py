@@ -216,7 +216,7 @@ def test_a_cohort_above_the_bound_is_memory_mapped(scans: list[str], tmp_path: P
     assert isinstance(mapped.arrays, np.memmap)
     assert not isinstance(inside.arrays, np.memmap)
     np.testing.assert_array_equal(mapped.arrays, inside.arrays)
-    assert not list(tmp_path.glob("*.arrays")), "a killed run would leave it behind"
+    assert not list(tmp_path.glob(".*.arrays")), "a killed run would leave it behind"
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_error(
