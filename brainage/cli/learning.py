@@ -101,13 +101,9 @@ def train(
     replicas: ReplicasOption = 1,
 ) -> None:
     """Train on a cohort, test on held-out subjects, and write a model with its results."""
-    config = settings.resolve(preset, network__name=network, learning__method=method, seed=seed)
-    cohort = source.options(extraction, add_cohort)
-    running.check()
-
-    from brainage.workflows import train as job
     from brainage.workflows.settings import parse_baselines, parse_folds
 
+    config = settings.resolve(preset, network__name=network, learning__method=method, seed=seed)
     options = running.words(
         folds=parse_folds(folds),
         repeats=repeats,
@@ -117,6 +113,11 @@ def train(
         processes=processes,
         replicas=replicas,
     )
+    cohort = source.options(extraction, add_cohort)
+    running.check()
+
+    from brainage.workflows import train as job
+
     job.train(cohort, output, config, **options)
 
 

@@ -101,7 +101,7 @@ def compare(
     >>> from brainage.cohorts.phantom import write_phantom_cohort
     >>> folder = tempfile.TemporaryDirectory()
     >>> root = Path(folder.name)
-    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=10, seed=0)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=6, seed=0)
     >>> summary = brainage.compare(
     ...     cohort,
     ...     root / "run",
@@ -227,7 +227,7 @@ class _Job:
 
 
 def _config_of(method: str, seed: int, config: Config) -> Config:
-    """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
+    """Return one run's settings; methods whose blocks do not learn alone have no schedule."""
     learning = config.learning
     if METHOD_RULES[method].hidden_loss is None:
         absent = ("freeze_after", "update_every", "patience_epochs")

@@ -4,6 +4,7 @@ import pytest
 
 from brainage.errors import ConfigError
 from brainage.workflows import research
+from brainage.workflows.console import clear_errors
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,8 @@ def test_a_wheel_says_where_to_get_the_programs(ask, monkeypatch, tmp_path):
 
 
 def test_what_will_run_is_told_first(capsys):
-    research.announce_study("s1", None, quick=True)
-    research.announce_speed("one_device", None, quick=True)
+    with clear_errors(debug=False):
+        research.announce_study("s1", None, quick=True)
+        research.announce_speed("one_device", None, quick=True)
     told = capsys.readouterr().out
     assert "runs of at most 6 epochs" in told and "7 × 3 × 1 runs" in told
