@@ -111,11 +111,11 @@ def _time_steps(trainer: Trainer, batch: dict[str, Tensor], track: Track) -> Ite
 def _count_step(trainer: Trainer, batch: dict[str, Tensor]) -> tuple[float, float]:
     held = [*trainer.model.parameters(), *trainer.model.buffers(), *batch.values()]
     saved_mb = math.nan
-    if not trainer.training.recompute:  # a checkpoint hides what it recomputes
+    if not trainer.state.training.recompute:  # a checkpoint hides what it recomputes
         with count_saved_bytes(held) as saved:
             trainer.train_step(batch)
         saved_mb = saved.peak / 2**20
-    for optimizer in trainer.optimizers:
+    for optimizer in trainer.state.optimizers:
         optimizer.zero_grad(set_to_none=True)
     with LiveBytes() as live:
         trainer.train_step(batch)
