@@ -1,4 +1,4 @@
-"""`brainage study`: the seed's tables and figures, ours beside its numbers."""
+"""`brainage study`: the paper's tables and figures, ours beside its numbers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,9 @@ from brainage.cli.options import DebugOption, DeviceOption, TrackingOption
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="s1 … s10, fig_s1 … fig_s11, methods, brain_age …")],
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the study; without one, all are listed.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Reduced budget, in minutes; labelled so.")
     ] = False,
@@ -23,12 +25,17 @@ def study(
     tracking_uri: TrackingOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Make a table or figure of the seed: finished runs in --output are not redone."""
-    from brainage.workflows.console import clear_errors
+    """Reproduce a table or figure of the paper; finished runs in --output are not redone."""
+    from brainage.workflows.console import clear_errors, say
 
     with clear_errors(debug):
         from brainage.workflows.research import load_program
 
+        plan = load_program("pipelines.study.plan")
+        if name is None:
+            say(plan.list_studies())
+            return
+        plan.check_name(name)
         engine = load_program("pipelines.study.engine")
         options = engine.StudyOptions(output, data_root, quick, config, device, tracking_uri)
         engine.run_study(name, options)

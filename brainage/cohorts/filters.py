@@ -81,7 +81,7 @@ class _Plain(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> ast.AST:
         """Replace a number or a collection; leave other parts, and look into them."""
         if isinstance(node, ast.Constant) and not isinstance(node.value, str):
-            return ast.Constant(float(node.value))
+            return ast.Constant(float(str(node.value)))
         if isinstance(node, ast.Tuple | ast.Set):
             node = ast.List(node.elts, ast.Load())
         return self.generic_visit(node)
