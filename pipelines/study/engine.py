@@ -49,16 +49,14 @@ def run_study(name: str, options: StudyOptions) -> Results:
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     tags: dict[str, Scalar] = {"study": name, "reduced_budget": is_reduced}
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
-        records = []
         for number, case in enumerate(cases, start=1):
             record = kept[case.name] or run_case(case, study.job, options, tracker, parent)
             write_json(record, folder / f"{case.name}.json")
-            records.append(record)
             kept[case.name] = record
             say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}")
             if number == 1:
                 say(describe_rest(list(kept.values())))
-        results = collect(records, study)
+        results = collect([record for record in kept.values() if record], study)
         picture = options.output / f"{name}.png"
         study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
         parent.log_figure(picture)

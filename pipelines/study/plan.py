@@ -28,7 +28,7 @@ AXES = {
 }
 """Axes that are one setting; others are named bundles of settings, under `choices` in the YAML."""
 
-_PARTS = re.compile(r"(\d+)")
+_NUMBERS = re.compile(r"(\d+)")
 
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -102,9 +102,7 @@ class Case:
 def study_names() -> list[str]:
     """Names that `load_study` accepts, numbers in their order."""
     names = [path.stem for path in (config_folder() / "study").glob("*.yaml")]
-    return sorted(
-        names, key=lambda name: [int(p) if p.isdigit() else p for p in _PARTS.split(name)]
-    )
+    return sorted(names, key=lambda name: [part.zfill(3) for part in _NUMBERS.split(name)])
 
 
 def list_studies() -> str:
@@ -154,7 +152,7 @@ def load_study(name: str, path: Path | None = None) -> StudyConfig:
 
 
 def build_cases(study: StudyConfig, quick: bool) -> list[Case]:
-    """All runs of a study; the loop over seeds is the outer one, so that an early stop leaves whole tables.
+    """Build all runs of a study, seed after seed: an early stop leaves whole tables.
 
     Raises
     ------
