@@ -1,20 +1,29 @@
 # `make demo` and `make test` work on a fresh clone: each makes .venv and installs all it needs.
+# `make install` installs the product alone, `make dev` the developers' tools too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PRODUCT := $(VENV)/.product
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test test-slow fuzz mutation lint format docs lock audit sbom coverage clean
+.PHONY: install dev demo test test-slow fuzz mutation lint format docs lock audit sbom coverage clean
 
-install: $(STAMP)
+install: $(PRODUCT)
 
-$(STAMP): pyproject.toml
+dev: $(STAMP)
+
+$(PRODUCT): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check 'torch>=2.13,<2.14'
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) 'torch>=2.13,<2.14'
+	$(PIP) --editable '.[all]'
+	touch $(PRODUCT)
+
+$(STAMP): $(PRODUCT)
+	$(PIP) --editable '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)
+demo: $(PRODUCT)
 	$(BIN)/brainage demo --output demo
 
 test: $(STAMP)
@@ -25,14 +34,14 @@ test-slow: $(STAMP)
 
 # Hours: 10,000 inputs a reader and way. Add ARGUMENTS="--only nifti --inputs 100" for less.
 fuzz: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[campaigns]'
-	$(BIN)/python -m tests.fuzz.campaign $(ARGUMENTS)
+	$(PIP) --editable '.[campaigns]'
+	$(BIN)/python -m tools.fuzz.campaign $(ARGUMENTS)
 
 # Twenty minutes: 60 mutants of each package. ARGUMENTS="--sample 0" runs all of them.
 mutation: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[campaigns]'
+	$(PIP) --editable '.[campaigns]'
 	rm -rf mutants
-	$(BIN)/python -m tests.mutation --report docs/benchmarks/mutation.md $(ARGUMENTS)
+	$(BIN)/python -m tools.mutation --report docs/benchmarks/log/mutation.md $(ARGUMENTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -45,7 +54,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(STAMP)
-	$(BIN)/python -m brainage.cli.reference > docs/cli.md
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # What the image installs: the versions in .venv, which were tested together, with the hashes of all
 # files of theirs. Torch comes without: its file is another on each index (CPU, CUDA) and platform.
@@ -56,11 +66,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock: $(STAMP)
 	$(BIN)/pip freeze --exclude-editable | sed -n 's/^\(torch==[0-9.]*\).*/\1/p' > deploy/torch.txt
 	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > deploy/lock.txt
-	$(COMPILE) --extra server --no-emit-package torch --output-file deploy/lock.txt pyproject.toml
+	$(COMPILE) --extra all --extra server --no-emit-package torch --output-file deploy/lock.txt pyproject.toml
 	echo 'hatchling>=1.25' | $(COMPILE) --output-file deploy/lock-build.txt -
-	$(BIN)/python deploy/licences.py > docs/licences.md
+	$(BIN)/python deploy/licences.py > docs/reference/licences.md
 
-# What is known against the packages that are locked and installed; see docs/supply-chain.md.
+# What is known against the packages that are locked and installed; see docs/explanation/supply-chain.md.
 audit: $(STAMP)
 	$(BIN)/python deploy/audit.py
 

@@ -4,10 +4,25 @@ Each message says where (scan, path or configuration key), which rule was broken
 what to do. The command line prints the message alone and exits with code 2.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 # A message may quote foreign text: what moves the cursor or breaks a line is shown as a mark.
 _UNPRINTABLE = dict.fromkeys(
     [*range(9), 0x0B, 0x0C, 0x0D, *range(0x0E, 0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], "\ufffd"
 )
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest known name was meant; empty if none is near.
+
+    Examples
+    --------
+    >>> suggest("trainning.epochs", ["training.epochs", "seed"])
+    'Did you mean training.epochs? '
+    """
+    found = get_close_matches(name, list(known), n=1)
+    return f"Did you mean {found[0]}? " if found else ""
 
 
 class BrainageError(Exception):
@@ -42,6 +57,10 @@ class ConfigError(BrainageError):
     """A setting is unknown, missing or out of range."""
 
 
+class MissingExtraError(ConfigError):
+    """An optional package is needed and not installed."""
+
+
 class CohortError(BrainageError):
     """A cohort table or folder cannot be used as it is."""
 
@@ -68,6 +87,10 @@ class StoreError(BrainageError):
 
 class ShapeError(BrainageError):
     """A tensor does not have the shape that its name promises."""
+
+
+class IsolationError(BrainageError):
+    """The loss of a block reaches a weight of another block."""
 
 
 class TrainingError(BrainageError):

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-DoubleArray = NDArray[np.float64]
-HalfArray = NDArray[np.float16]
-BoolArray = NDArray[np.bool_]
+    FloatArray = NDArray[np.float32]
+    DoubleArray = NDArray[np.float64]
+    HalfArray = NDArray[np.float16]
+    BoolArray = NDArray[np.bool_]
+else:  # the command line's help needs no numpy
+    FloatArray = DoubleArray = HalfArray = BoolArray = Any
 Json = dict[str, Any]
 Record = Mapping[str, Any]
 
@@ -24,6 +27,13 @@ METHODS: tuple[str, ...] = tuple(
     sorted(m.name for m in iter_modules([str(Path(__file__).parent / "lfnn" / "methods")]))
 )
 """Names of the learning methods: the modules of `brainage.lfnn.methods`."""
+
+DEFAULT_BASELINES = ("constant", "linear")
+BASELINES = (*DEFAULT_BASELINES, "gaussian_process", "svr", "volumes")
+"""Names of the simple models that a network is set beside (`brainage.evaluation.baselines`)."""
+
+MAP_METHODS = ("smoothgrad", "integrated_gradients", "occlusion")
+"""Names of the maps of what a network looked at (`brainage.inference.attribution`)."""
 
 Verdict = Literal["ok", "flagged", "failed"]
 
@@ -46,7 +56,7 @@ class Volume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel along i, j, k in mm."""
-        i, j, k = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        i, j, k = (self.affine[:3, :3] ** 2).sum(axis=0) ** 0.5
         return float(i), float(j), float(k)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,25 @@ def slow(argument: dict[str, Any]) -> dict[str, Any]:
 def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
     """The real task with a lenient gate, which says who runs it and leaves time to be killed."""
     from brainage.prepared.derivatives import derive_task
-    from brainage.preprocessing import pipeline
+
+    pipeline: Any = import_module("brainage.preprocessing.pipeline")
 
     pipeline.judge = lambda *_: ("ok", ())
     with Path(argument["store"], "workers").open("a") as stream:
         stream.write(f"{os.getppid()}\n")
     time.sleep(0.3)
     return derive_task(argument)
+
+
+def process_head(argument: dict[str, Any]) -> dict[str, Any]:
+    """Hash of a processed head, so that processes with other settings can be compared."""
+    from brainage.files import sha256_bytes
+    from brainage.preprocessing.pipeline import process_volume
+    from brainage.scans.volume import load_volume
+    from tests.heads import FAST
+
+    processed = process_volume(load_volume(argument["path"]), FAST, "head")
+    return {"sha256": sha256_bytes(processed.image.data.tobytes())}
 
 
 def prepare_or_crash(argument: dict[str, Any]) -> dict[str, Any]:

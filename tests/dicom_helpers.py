@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from brainage.types import Volume
 
@@ -69,8 +69,8 @@ def _new_file(series_uid: str, syntax: str) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = syntax
-    header = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    meta.TransferSyntaxUID = UID(syntax)
+    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     header.SOPClassUID, header.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
     header.PatientName, header.PatientID = "^".join(SECRETS[:2]), SECRETS[2]
     header.PatientBirthDate, header.PatientSex = SECRETS[3], "O"

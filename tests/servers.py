@@ -24,7 +24,7 @@ START_SECONDS = 120
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -34,7 +34,7 @@ class MlflowServer:
     backend_uri: str
     folder: Path
     port: int
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:

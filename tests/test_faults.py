@@ -1,6 +1,6 @@
 """kill −9 at changes of files: a few of a training here, of every command when slow tests run.
 
-The whole campaign: `python -m tests.faults.campaign`.
+The whole campaign: `python -m tools.faults.campaign`.
 """
 
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import SLOW
-from tests.faults.commands import COMMANDS, Inputs, build_inputs
-from tests.faults.kills import strike, undisturbed
-from tests.faults.others import FAULTS
-from tests.faults.server import Server
+from tools.faults.campaign import SLOW
+from tools.faults.commands import COMMANDS, Inputs, build_inputs
+from tools.faults.kills import strike, undisturbed
+from tools.faults.others import FAULTS
+from tools.faults.server import Server
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Damaged inputs give a result or one clear error: kept finds, and some fresh ones a reader.
 
-The whole campaign: `make fuzz`; its table: docs/benchmarks/fuzz.md.
+The whole campaign: `make fuzz`; its table: docs/benchmarks/log/fuzz.md.
 """
 
 from pathlib import Path
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.campaign import CORPUS, draw, run_corpus_case
-from tests.fuzz.promise import KEPT, attempt
-from tests.fuzz.structure import STRUCTURES
-from tests.fuzz.target import put
-from tests.fuzz.targets import TARGETS
+from tools.fuzz.campaign import CORPUS, draw, run_corpus_case
+from tools.fuzz.promise import KEPT, attempt
+from tools.fuzz.structure import STRUCTURES
+from tools.fuzz.target import put
+from tools.fuzz.targets import TARGETS
 
 # Readers that start programs, or compute much.
 FRESH = {"dicom": 10, "dicom_folder": 3, "jpeg": 30, "predictions": 5, "plans": 5, "ensemble": 5}

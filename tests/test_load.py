@@ -1,10 +1,10 @@
-"""Small versions of tests/load/campaign.py: memory stays flat, time grows with the rows."""
+"""Small versions of tools/load/campaign.py: memory stays flat, time grows with the rows."""
 
 import pytest
 
 from brainage.model.released import RELEASED_FOLDER
-from tests.load.campaign import run_cohort, soak, time_table
-from tests.load.measure import growth_mb
+from tools.load.campaign import run_cohort, soak, time_table
+from tools.load.measure import growth_mb
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.mutation import HEAD, join
-from tests.pages import write_below_mark
+from tools.mutation import HEAD, join
+from tools.pages import write_below_mark
 
 
 def test_a_run_replaces_its_own_row_and_keeps_the_others(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,6 +15,9 @@ from page_parts.progress import STAGE_WORDS
 from page_parts.timeline import draw_timeline
 from page_parts.viewer import show_viewer
 
+if TYPE_CHECKING:
+    from streamlit.elements.lib.column_types import ColumnConfig
+
 _COLUMNS = (
     "age_years",
     "predicted_age_years",
@@ -23,7 +27,7 @@ _COLUMNS = (
     "gap_percentile",
     "ood_percentile",
 )
-_HEADINGS = {
+_HEADINGS: "dict[str, ColumnConfig | str | None]" = {
     "scan": "No.",
     "file": "File",
     "checks": "Checks",
@@ -53,7 +57,7 @@ def show_results(jobs: list[Job], one_person: bool) -> None:
 
 
 def table_row(number: int, job: Job) -> dict[str, object]:
-    """What the table says of a job; a scan without an age has empty cells."""
+    """Tabulate a job; a scan without an age has empty cells."""
     numbers = job.result.get("numbers", {})
     result = numbers.get("result") or {}
     warnings = job.reason or "; ".join(job.result.get("warnings", []))

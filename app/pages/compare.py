@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from brainage.errors import TrackingError
+from brainage.errors import BrainageError
 from brainage.evaluation.comparison import comparison_markdown
 from brainage.tracking import (
     Comparison,
@@ -101,7 +101,7 @@ st.markdown(
 )
 try:
     found = _found()
-except TrackingError as error:
+except BrainageError as error:
     st.info(f"No comparisons can be shown: {error}")
     st.stop()
 if not found:
@@ -112,17 +112,18 @@ position = st.selectbox(
     range(len(found)),
     format_func=lambda n: f"{found[n][1]}, {datetime.fromtimestamp(found[n][2]):%Y-%m-%d %H:%M}",
 )
-run_id, _, _, page = found[position or 0]
+chosen = found[position or 0]
+run_id, page = chosen[0], chosen[-1]
 try:
     comparison = _load(run_id)
-except TrackingError as error:
+except BrainageError as error:
     st.warning(str(error))
     st.stop()
 
 st.markdown(comparison_markdown(comparison.summary))
 by_seed = st.toggle("Group by seed", help="Show each random start of a method by itself.")
-for column, metric in zip(st.columns(3), COSTS, strict=True):
-    column.altair_chart(_draw_costs(comparison.runs, metric, by_seed))
+for column, cost in zip(st.columns(3), COSTS, strict=True):
+    column.altair_chart(_draw_costs(comparison.runs, cost, by_seed))
 st.caption("A dot is one run, on one fold with one seed; a bar is the median.")
 st.header("How fast does each learn?", anchor=False)
 time = st.radio("Against", list(TIMES), format_func=lambda name: TIMES[name], horizontal=True)

@@ -1,7 +1,7 @@
 """Which models are installed, how good they are, and for whom."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pandas as pd
@@ -9,11 +9,14 @@ import streamlit as st
 
 from brainage.errors import BrainageError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
-from brainage.evaluation.reference import reference_from_json
+from brainage.evaluation.normative import reference_from_json
 from brainage.files import parse_json
 from brainage.serving.model_list import FoundModel, find_models
 from brainage.types import Json
 from page_parts.charts import BLUE, GREY, described, draw_calibration, draw_groups
+
+if TYPE_CHECKING:
+    from streamlit.elements.lib.column_types import ColumnConfig
 
 CARD = "card.md"
 _GROUPS = {"sex": {"F": "Women", "M": "Men"}, "all": {"all": "Everybody"}}
@@ -21,7 +24,7 @@ _BASELINES = {
     "linear": "Straight line through the voxels",
     "constant": "The same age for everybody",
 }
-_SCORES = {
+_SCORES: "dict[str, ColumnConfig | str | None]" = {
     "label": "Group",
     "n": st.column_config.NumberColumn("People"),
     "mae_years": st.column_config.NumberColumn("Mean error, years", format="%.1f"),
@@ -49,7 +52,7 @@ def _label(group: str, value: str) -> str:
 
 
 def _groups(rows: list[Json]) -> pd.DataFrame:
-    """Groups with names for people; a single site without a name is no group."""
+    """Return groups with readable names; a single site without a name is no group."""
     kept = [row for row in rows if row.get("value")]
     return pd.DataFrame(
         [{"label": _label(str(row["group"]), str(row["value"])), **row} for row in kept]

@@ -1,4 +1,4 @@
-"""docs/cli.md from the commands themselves: ``make docs`` runs this module.
+"""Write the page of all commands, docs/reference/cli.md: ``make docs`` runs this module.
 
 Reads the commands' signatures, not Typer's inner classes, which change between its versions.
 """
@@ -7,7 +7,7 @@ import inspect
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo
 
@@ -21,14 +21,15 @@ _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 def render_reference() -> str:
     """Every command with its arguments and options, as Markdown."""
-    from brainage.cli.main import app
+    import brainage.cli.main  # noqa: F401  registers the commands
+    from brainage.cli.command import app
 
     commands: dict[str, Callable[..., Any]] = {}
     for item in app.registered_commands:
         assert item.callback is not None
         commands[item.name or item.callback.__name__.replace("_", "-")] = item.callback
     names = sorted(commands)
-    index = " · ".join(f"[{name}](#brainage-{name})" for name in names)
+    index = "\n".join(f"- [{name}](#brainage-{name})" for name in names)
     return "\n".join([_HEAD, index, "", *(_section(name, commands[name]) for name in names)])
 
 
@@ -62,15 +63,20 @@ def _option_row(kind: Any, info: Any, parameter: inspect.Parameter) -> str:
     flag = names[0] if names else f"--{parameter.name.replace('_', '-')}"
     word, many = _word(kind)
     shown = " ".join(part for part in (flag, word, "…" if many else "") if part)
-    return f"| `{shown}` | {_cell(info.help)} | {_default(parameter.default)} |"
+    default = _default(parameter.default)
+    if isinstance(info.show_default, str):
+        default = info.show_default
+    return f"| `{shown}` | {_cell(info.help)} | {default} |"
 
 
 def _word(kind: Any) -> tuple[str, bool]:
-    """What follows an option, and whether it may be repeated."""
+    """Return what follows an option, and whether it may be repeated."""
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(item for item in get_args(kind) if item is not type(None))
     if get_origin(kind) is list:
         return _word(get_args(kind)[0])[0], True
+    if get_origin(kind) is Literal:
+        return "\\|".join(get_args(kind)), False
     return _WORDS.get(kind, ""), False
 
 

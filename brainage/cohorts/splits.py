@@ -63,11 +63,12 @@ def make_split(cohort: Cohort, split: SplitConfig) -> Split:
 
 
 def make_folds(cohort: Cohort, folds: int, split: SplitConfig) -> list[Split]:
-    """Cross-validation: every subject is in the test part of exactly one fold.
+    """Draw folds for cross-validation: every subject is in the test part of exactly one.
 
-    Each fold keeps `split.validation_fraction` of the subjects for validation;
-    `split.test_fraction` has no meaning here, a fold tests one `folds`-th. Drawn as in
-    `make_split`, with the folds shuffled inside every run of `folds` subjects.
+    Each fold keeps `split.validation_fraction` of its other subjects for validation, as
+    `hold_out_validation` does; `split.test_fraction` has no meaning here, a fold tests one
+    `folds`-th. Drawn as in `make_split`, with the folds shuffled inside every run of `folds`
+    subjects.
 
     Raises
     ------
@@ -75,16 +76,51 @@ def make_folds(cohort: Cohort, folds: int, split: SplitConfig) -> list[Split]:
         If there are too few subjects for so many folds, with a number that would do.
     """
     ordered = _order_subjects(cohort)
-    n_validation = _n_validation(ordered, split)
-    _check_folds(cohort.source, len(ordered), folds, n_validation)
+    _check_folds(cohort.source, len(ordered), folds, split)
     rng = np.random.default_rng(split.seed)
     runs = -(-len(ordered) // folds)
     fold = np.concatenate([rng.permutation(folds) for _ in range(runs)])[: len(ordered)]
-    splits = []
-    for number in range(folds):
-        validation = _draw(ordered[fold != number], n_validation, rng)
-        splits.append(_build_split(cohort, validation, ordered[fold == number]))
-    return splits
+    return [_leave_out(cohort, ordered[fold == number], split) for number in range(folds)]
+
+
+def make_column_folds(cohort: Cohort, column: str, split: SplitConfig) -> list[Split]:
+    """Take the folds of a column: each of its values, in sorted order, is tested once.
+
+    Raises
+    ------
+    CohortError
+        If there is no such column, a cell is blank, there are fewer than two values, or a
+        subject's scans are in two folds.
+    """
+    if column not in cohort.table:
+        known = ", ".join(str(name) for name in cohort.table)
+        raise CohortError(cohort.source, f"has no column {column!r}.", f"Columns: {known}.")
+    labels, subjects = cohort.table[column], cohort.table["subject_id"]
+    names = sorted(labels.dropna().unique())
+    if len(names) < 2 or labels.isna().any():
+        problem = f"column {column!r} has {len(names)} folds and {int(labels.isna().sum())} blanks."
+        raise CohortError(cohort.source, problem, "Give every scan one of at least two folds.")
+    spread = labels.groupby(subjects).nunique()
+    if (spread > 1).any():
+        problem = f"scans of subject {spread.index[spread > 1][0]!r} are in several folds."
+        raise CohortError(cohort.source, problem, "Split by subject.")
+    return [
+        _leave_out(cohort, subjects[labels == name].unique().astype(str), split) for name in names
+    ]
+
+
+def hold_out_validation(cohort: Cohort, split: SplitConfig) -> Split:
+    """Hold out a validation part of the subjects, and no test part.
+
+    Subjects are drawn as in `make_split`; equal subjects, ages and sites give equal parts,
+    whatever else the cohort that they come from holds.
+
+    Raises
+    ------
+    CohortError
+        If there are fewer than 2 subjects.
+    """
+    return _leave_out(cohort, np.empty(0, dtype=np.str_), split)
 
 
 def make_site_folds(cohort: Cohort, split: SplitConfig) -> list[Split]:
@@ -102,17 +138,10 @@ def make_site_folds(cohort: Cohort, split: SplitConfig) -> list[Split]:
     if len(names) < 2 or "" in names:
         problem = f"to leave a site out, every scan needs one, of two or more; got {names}."
         raise CohortError(cohort.source, problem, "Name the column: --column site=SCANNER.")
-    ordered = _order_subjects(cohort)
-    rng = np.random.default_rng(split.seed)
     splits = []
     for name in names:
         there = cohort.table["subject_id"][sites == name].to_numpy(dtype=str)
-        rest = ordered[~np.isin(ordered, there)]
-        if len(rest) < 2:
-            problem = f"without site {name!r}, {len(rest)} subjects are left to train on."
-            raise CohortError(cohort.source, problem, "At least 2 are needed.")
-        validation = _draw(rest, _n_validation(rest, split), rng)
-        built = _build_split(cohort, validation, there)
+        built = _leave_out(cohort, there, split)
         here = np.flatnonzero((sites == name).to_numpy())
         splits.append(Split(built.train, built.validation, here))
     return splits
@@ -144,9 +173,21 @@ def check_disjoint(cohort: Cohort, split: Split) -> None:
 def hash_ids(ids: Iterable[str]) -> list[str]:
     """SHA-256 of each id, to keep a split with a model without keeping ids.
 
-    Whoever has a list of ids can tell which of them are meant; nobody else can.
+    With a list of ids one can tell which of them are meant, and not without.
     """
     return [sha256_bytes(name.encode("utf-8", "surrogateescape")) for name in ids]
+
+
+def _leave_out(cohort: Cohort, test: _Subjects, split: SplitConfig) -> Split:
+    """Test some subjects; of the others, and of nothing else, validation subjects are drawn."""
+    rest = cohort.select(~cohort.table["subject_id"].isin(test).to_numpy())
+    ordered = _order_subjects(rest)
+    n_validation = _n_validation(ordered, split)
+    if len(ordered) - n_validation < 1:
+        problem = f"{len(ordered)} subjects - {n_validation} for validation leave 0 to train."
+        raise CohortError(cohort.source, problem, "At least 2 subjects are needed beside the test.")
+    validation = _draw(ordered, n_validation, np.random.default_rng(split.seed))
+    return _build_split(cohort, validation, test)
 
 
 def _order_subjects(cohort: Cohort) -> _Subjects:
@@ -178,9 +219,12 @@ def _draw(ordered: _Subjects, count: int, rng: np.random.Generator) -> _Subjects
     return ordered[rng.integers(edges[:-1], edges[1:])]
 
 
-def _check_folds(source: str, n_subjects: int, folds: int, n_validation: int) -> None:
+def _check_folds(source: str, n_subjects: int, folds: int, split: SplitConfig) -> None:
+    def n_validation(number: int) -> int:
+        return _share(n_subjects - -(-n_subjects // number), split.validation_fraction)
+
     def n_train(number: int) -> int:
-        return n_subjects - -(-n_subjects // number) - n_validation
+        return n_subjects - -(-n_subjects // number) - n_validation(number)
 
     if 2 <= folds <= n_subjects and n_train(folds) >= 1:
         return
@@ -190,7 +234,7 @@ def _check_folds(source: str, n_subjects: int, folds: int, n_validation: int) ->
     else:
         problem = (
             f"{n_subjects} subjects - {-(-n_subjects // folds)} for test (1 of {folds} folds) - "
-            f"{n_validation} for validation leave {max(n_train(folds), 0)} to train."
+            f"{n_validation(folds)} for validation leave {max(n_train(folds), 0)} to train."
         )
     remedy = f"--folds {working[-1]} works." if working else "At least 3 subjects are needed."
     raise CohortError(source, problem, remedy)

@@ -1,13 +1,13 @@
 """YAML in, resolved YAML out; presets by name; changes by dotted key."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from brainage.config.run import Config
-from brainage.errors import ConfigError
+from brainage.errors import ConfigError, suggest
 from brainage.files import parse_yaml, shipped_folder
 
 
@@ -32,7 +32,8 @@ def load_preset(name: str, family: str = "brain_age") -> Config:
     if name not in preset_names(family):
         known = ", ".join(preset_names(family))
         option = "--preset" if family == "brain_age" else "--network"
-        raise ConfigError(option, f"unknown preset {name!r}.", f"Choose one of: {known}.")
+        remedy = f"{suggest(name, preset_names(family))}Choose one of: {known}."
+        raise ConfigError(option, f"unknown preset {name!r}.", remedy)
     return load_config(config_folder() / family / f"{name}.yaml")
 
 
@@ -78,7 +79,27 @@ def build_config(content: Any, where: str) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         clauses = [_describe(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
-        raise ConfigError(where, "; ".join(clauses) + ".") from error
+        unknown = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+        remedy = suggest(_key(unknown[0]), setting_names()).strip() if unknown else ""
+        raise ConfigError(where, "; ".join(clauses) + ".", remedy) from error
+
+
+def setting_names(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """List the dotted names of all settings.
+
+    Examples
+    --------
+    >>> "training.epochs" in setting_names()
+    True
+    """
+    names = []
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        names.append(prefix + name)
+        for section in sections:
+            names += setting_names(section, f"{prefix}{name}.")
+    return names
 
 
 def dump_config(config: Config) -> str:
@@ -109,13 +130,18 @@ def with_changes(config: Config, changes: dict[str, Any], where: str = "options"
         for section in sections:
             target = target.get(section)
             if not isinstance(target, dict):
-                raise ConfigError(where, f"unknown setting {key!r}.")
+                remedy = suggest(key, setting_names()).strip()
+                raise ConfigError(where, f"unknown setting {key!r}.", remedy)
         target[leaf] = value
     return build_config(content, where)
 
 
+def _key(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "file"
+
+
 def _describe(location: tuple[int | str, ...], message: str, value: Any) -> str:
     """One clause, of one line whatever line breaks a key holds."""
-    key = ".".join(str(part) for part in location) or "file"
+    key = _key(location)
     came = "" if isinstance(value, dict | list) else f", got {value!r}"
     return " ".join(f"{key}: {message[0].lower()}{message[1:]}{came}".split())

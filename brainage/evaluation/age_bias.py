@@ -1,4 +1,4 @@
-"""Age bias: predictions pull towards the mean age, so the gap falls with age.
+"""Correct age bias: predictions pull towards the mean age, so the gap falls with age.
 
 Three published corrections, each a line fitted on controls. Beheshti et al. 2019
 (doi:10.1016/j.nicl.2019.102063) subtract the fitted gap at the person's age; de Lange et al. 2019
@@ -11,12 +11,13 @@ first, no accuracy is ever computed of corrected values, and a useless model is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from brainage.errors import CohortError, ConfigError
 from brainage.evaluation.metrics import Number, age_metrics, check_columns, constant_predictor
@@ -28,59 +29,89 @@ CORRECTED_COLUMN = "brain_age_gap_corrected_years"
 MIN_CONTROLS = 10
 
 
-@dataclass(frozen=True)
-class AgeBias:
-    """Line fitted on controls: predicted = slope · age + intercept."""
+class AgeBiasCorrector(BaseEstimator):
+    """Correct the brain-age gap for its dependence on age, by a line fitted on controls.
 
-    slope: float
-    intercept: float
+    Report raw metrics first: a corrected gap contains the true age, so that errors and
+    correlations of "corrected" predictions look fine for a useless model. Never fit on the scans
+    that are corrected: `correct_out_of_fold` keeps them apart.
 
+    Parameters
+    ----------
+    method : {"beheshti", "de_lange", "cole"}
+        The first two subtract the fitted gap at the person's age, which is the same number; Cole
+        et al. invert the fitted line.
 
-def fit_age_bias(age_years: ArrayLike, predicted_age_years: ArrayLike) -> AgeBias:
-    """Least-squares line of predicted on chronological age.
+    Attributes
+    ----------
+    slope_, intercept_ : float
+        Line fitted on controls: predicted = slope · age + intercept.
 
-    Raises
-    ------
-    CohortError
-        If there are fewer than 10 controls or they are all of one age.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import brainage
+    >>> age = np.linspace(20, 80, 13)
+    >>> predicted = 0.5 * age + 25  # pulls towards 50 years
+    >>> corrector = brainage.AgeBiasCorrector().fit(predicted, age)
+    >>> round(corrector.slope_, 2)
+    0.5
+    >>> corrector.transform([48.0], [40.0])  # 3 years older than controls of that age
+    array([3.])
     """
-    age = np.asarray(age_years, dtype=np.float64)
-    predicted = np.asarray(predicted_age_years, dtype=np.float64)
-    if age.size < MIN_CONTROLS or np.ptp(age) == 0:
-        came = f"{age.size} controls over {np.ptp(age) if age.size else 0:.0f} years"
-        problem = f"needs at least {MIN_CONTROLS} controls of several ages, got {came}."
-        raise CohortError("age-bias correction", problem)
-    centred = age - age.mean()
-    slope = float(centred @ (predicted - predicted.mean()) / (centred @ centred))
-    return AgeBias(slope, float(predicted.mean() - slope * age.mean()))
 
+    def __init__(self, method: Correction = "beheshti") -> None:
+        self.method = method
 
-def correct_gap(
-    bias: AgeBias, age_years: ArrayLike, predicted_age_years: ArrayLike, method: Correction
-) -> DoubleArray:
-    """Corrected brain-age gap (N,) in years.
+    def fit(self, predicted_age_years: ArrayLike, age_years: ArrayLike) -> "AgeBiasCorrector":
+        """Fit the least-squares line of predicted on chronological age.
 
-    Raises
-    ------
-    ConfigError
-        If the method is unknown.
-    CohortError
-        If Cole's line cannot be inverted.
-    """
-    age = np.asarray(age_years, dtype=np.float64)
-    predicted = np.asarray(predicted_age_years, dtype=np.float64)
-    expected = bias.slope * age + bias.intercept
-    if method in ("beheshti", "de_lange"):
-        # Beheshti: gap - (α·age + β) with α = slope - 1; de Lange: predicted + (age - expected) -
-        # age. Both are predicted - expected.
-        return predicted - expected
-    if method != "cole":
-        known = ", ".join(CORRECTIONS)
-        raise ConfigError("--correct-bias", f"unknown method {method!r}.", f"Known: {known}.")
-    if abs(bias.slope) < 1e-3:
-        problem = f"predictions do not rise with age (slope {bias.slope:.4f}); nothing to invert."
-        raise CohortError("age-bias correction", problem, "The model is useless on these scans.")
-    return (predicted - bias.intercept) / bias.slope - age
+        Parameters
+        ----------
+        predicted_age_years, age_years : array_like (N,)
+            Of controls, by a model that was not trained on them.
+
+        Raises
+        ------
+        CohortError
+            If there are fewer than 10 controls or they are all of one age.
+        """
+        age = np.asarray(age_years, dtype=np.float64)
+        predicted = np.asarray(predicted_age_years, dtype=np.float64)
+        if age.size < MIN_CONTROLS or np.ptp(age) == 0:
+            came = f"{age.size} controls over {np.ptp(age) if age.size else 0:.0f} years"
+            problem = f"needs at least {MIN_CONTROLS} controls of several ages, got {came}."
+            raise CohortError("age-bias correction", problem)
+        centred = age - age.mean()
+        self.slope_ = float(centred @ (predicted - predicted.mean()) / (centred @ centred))
+        self.intercept_ = float(predicted.mean() - self.slope_ * age.mean())
+        return self
+
+    def transform(self, predicted_age_years: ArrayLike, age_years: ArrayLike) -> DoubleArray:
+        """Return the corrected brain-age gap (N,) in years.
+
+        Raises
+        ------
+        ConfigError
+            If the method is unknown.
+        CohortError
+            If Cole's line cannot be inverted.
+        """
+        check_is_fitted(self, "slope_")
+        age = np.asarray(age_years, dtype=np.float64)
+        predicted = np.asarray(predicted_age_years, dtype=np.float64)
+        if self.method in ("beheshti", "de_lange"):
+            # Beheshti: gap - (α·age + β) with α = slope - 1; de Lange: predicted + (age -
+            # expected) - age. Both are predicted - expected.
+            return predicted - (self.slope_ * age + self.intercept_)
+        if self.method != "cole":
+            known = ", ".join(CORRECTIONS)
+            problem = f"unknown method {self.method!r}."
+            raise ConfigError("--correct-bias", problem, f"Known: {known}.")
+        if abs(self.slope_) < 1e-3:
+            problem = f"predictions do not rise with age (slope {self.slope_:.4f})."
+            raise CohortError("age-bias correction", problem, "There is nothing to invert.")
+        return (predicted - self.intercept_) / self.slope_ - age
 
 
 def correct_out_of_fold(
@@ -105,7 +136,7 @@ def correct_out_of_fold(
     Raises
     ------
     CohortError, ConfigError
-        As `fit_age_bias` and `correct_gap`.
+        As `AgeBiasCorrector`.
     """
     check_columns(table, ("age_years", "predicted_age_years"), "age-bias correction")
     labels = np.asarray(folds)
@@ -115,21 +146,21 @@ def correct_out_of_fold(
     corrected = np.full(len(table), np.nan)
     for fold in np.unique(labels):
         held, fitted = labels == fold, (labels != fold) & controls
-        bias = fit_age_bias(age[fitted], predicted[fitted])
-        corrected[held] = correct_gap(bias, age[held], predicted[held], method)
+        corrector = AgeBiasCorrector(method).fit(predicted[fitted], age[fitted])
+        corrected[held] = corrector.transform(predicted[held], age[held])
     return table.assign(**{CORRECTED_COLUMN: corrected})
 
 
 def subject_folds(subject_ids: Sequence[str], folds: int = 5, seed: int = 0) -> DoubleArray:
-    """Fold of each scan, people dealt at random, for tables that name no folds."""
+    """Draw the fold of each scan, split by subject, for tables that name no folds."""
     codes = np.unique(np.asarray(subject_ids, dtype=str), return_inverse=True)[1]
     people = int(codes.max()) + 1
-    dealt = np.random.default_rng(seed).permutation(np.arange(people) % min(folds, people))
-    return dealt[codes].astype(np.float64)
+    drawn = np.random.default_rng(seed).permutation(np.arange(people) % min(folds, people))
+    return drawn[codes].astype(np.float64)
 
 
 def bias_report(table: pd.DataFrame, method: str, controls: BoolArray) -> dict[str, Any]:
-    """Slope of the gap on age before and after correction, on controls, and whether to believe it.
+    """Compare the slope of the gap on age before and after correction, on controls.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""Prediction intervals that hold what they promise: split conformal prediction for ages.
+"""Compute prediction intervals of ages that hold what they promise (split conformal).
 
-A calibration keeps the sorted scores of scans that the network did not learn from. The interval
-at level 1 - α takes their ⌈(n + 1)(1 - α)⌉-th smallest score q and covers a new, exchangeable
-scan with probability at least 1 - α, whatever the network does (Vovk et al. 2005; Lei et al. 2018,
-doi:10.1080/01621459.2017.1307116). Bands of *predicted* age are calibrated apart (Mondrian
-conformal prediction, Vovk et al. 2005): the true age is not known when it is predicted.
+`ConformalInterval` keeps the sorted scores of scans that the network did not learn from. The
+interval at level 1 - α takes their ⌈(n + 1)(1 - α)⌉-th smallest score q and covers a new,
+exchangeable scan with probability at least 1 - α, whatever the network does (Vovk et al. 2005; Lei
+et al. 2018, doi:10.1080/01621459.2017.1307116). Bands of *predicted* age are calibrated apart
+(Mondrian conformal prediction, Vovk et al. 2005): the true age is not known when it is predicted.
 
 A network pulls towards the mean age, so that in a band of old people the true age lies above the
 prediction more often than below it. ``two_sided`` takes signed residuals and gives each tail α/2
@@ -13,13 +13,14 @@ prediction more often than below it. ``two_sided`` takes signed residuals and gi
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
 from brainage.evaluation.metrics import check_columns, iterate_subgroups
@@ -34,125 +35,211 @@ MIN_SPREAD_YEARS = 1.0
 BAND_YEARS = 10.0
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What intervals are made of; plain numbers, no scan and no age in it.
+class ConformalInterval(BaseEstimator):
+    """Put prediction intervals around predicted ages (split conformal prediction).
 
-    Attributes
-    ----------
-    kind : {"absolute", "normalised", "two_sided"}
-        Score |age - predicted|, |age - predicted| / spread, or age - predicted.
-    edges_years : tuple of float
-        Predicted ages at which one band ends and the next begins; empty: one band.
-    scores : tuple of tuple of float
-        Sorted scores of each band, one a person.
-    source : str
-        Where the scores come from: validation, out_of_fold, or a site's controls.
-    offset_years : float
-        Subtracted from every prediction first: a site's mean gap.
-    """
-
-    kind: IntervalKind
-    edges_years: tuple[float, ...]
-    scores: tuple[tuple[float, ...], ...]
-    source: str
-    offset_years: float = 0.0
-
-    @property
-    def n(self) -> int:
-        """Number of people that it was fitted on."""
-        return sum(len(band) for band in self.scores)
-
-    def to_json(self) -> Json:
-        """Plain values for a JSON file."""
-        values = asdict(self)
-        return values | {"scores": [[round(s, 4) for s in band] for band in self.scores]}
-
-
-def calibration_from_json(values: Any) -> Calibration:
-    """Rebuild a calibration from a bundle's facts.
-
-    Raises
-    ------
-    BundleError
-        If the values are not those of a calibration.
-    """
-    try:
-        calibration = Calibration(
-            kind=values["kind"],
-            edges_years=tuple(float(edge) for edge in values["edges_years"]),
-            scores=tuple(tuple(float(s) for s in band) for band in values["scores"]),
-            source=str(values["source"]),
-            offset_years=float(values["offset_years"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError("calibration", "is not readable.", "Calibrate anew.") from error
-    if len(calibration.scores) != len(calibration.edges_years) + 1:
-        raise BundleError("calibration", "has another number of bands than of scores.")
-    edges = np.array(calibration.edges_years)
-    if calibration.kind not in get_args(IntervalKind) or not (np.diff(edges) > 0).all():
-        raise BundleError("calibration", "is not readable.", "Calibrate anew.")
-    return calibration
-
-
-def fit_calibration(
-    age_years: ArrayLike,
-    predicted_age_years: ArrayLike,
-    spread_years: ArrayLike,
-    *,
-    subject_ids: Sequence[str] | None = None,
-    kind: IntervalKind = "absolute",
-    min_band_scans: int = 40,
-    source: str = "validation",
-) -> Calibration:
-    """Collect the scores of scans that were not learned from.
+    Fit on scans that the network did not learn from; never on the scans that are judged.
 
     Parameters
     ----------
-    age_years, predicted_age_years, spread_years : array_like (N,)
-        Chronological and predicted ages and the predicted distributions' standard deviations.
-    subject_ids : sequence of str (N,), optional
-        Whose scan it is. Two scans of one person are not two independent scores: only the first
-        of each person counts.
+    kind : {"two_sided", "absolute", "normalised"}
+        Score age - predicted, |age - predicted|, or |age - predicted| / spread.
     min_band_scans : int
         Decades of predicted age are joined from below until each band holds so many people.
 
-    Raises
-    ------
-    ShapeError
-        If the arrays differ in length.
-    CohortError
-        If there is no scan.
+    Attributes
+    ----------
+    edges_years_ : tuple of float
+        Predicted ages at which one band ends and the next begins; empty: one band.
+    scores_ : tuple of tuple of float
+        Sorted scores of each band, one a person.
+    offset_years_ : float
+        To be subtracted from every prediction first: a site's mean gap, after `fit_controls`.
+    source_ : str
+        Where the scores come from: validation, out_of_fold, or a site's controls.
+    n_subjects_ : int
+        Number of people that it was fitted on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import brainage
+    >>> age = np.linspace(20, 80, 99)
+    >>> predicted = age + np.tile([-4.0, 0.0, 4.0], 33)
+    >>> interval = brainage.ConformalInterval(kind="absolute").fit(predicted, age)
+    >>> interval.predict([50.0], level=0.9)
+    array([[46., 54.]])
     """
-    age, predicted, spread = (
-        np.asarray(values, dtype=np.float64)
-        for values in (age_years, predicted_age_years, spread_years)
-    )
-    subjects = np.arange(age.size) if subject_ids is None else np.asarray(subject_ids, dtype=str)
-    if not age.shape == predicted.shape == spread.shape == subjects.shape:
-        shapes = [age.shape, predicted.shape, spread.shape, subjects.shape]
-        raise ShapeError("calibration", f"expected four arrays (N,), got {shapes}.")
-    if age.size == 0:
-        raise CohortError("calibration", "needs at least one scan, got none.")
-    first = np.sort(np.unique(subjects, return_index=True)[1])
-    age, predicted, spread = age[first], predicted[first], spread[first]
-    scores = age - predicted
-    if kind != "two_sided":
-        scores = np.abs(scores) / _scale(spread, kind)
-    edges = choose_edges(predicted, min_band_scans)
-    bands = np.digitize(predicted, edges)
-    return Calibration(
-        kind=kind,
-        edges_years=edges,
-        scores=tuple(
-            tuple(np.sort(scores[bands == band]).tolist()) for band in range(len(edges) + 1)
-        ),
-        source=source,
-    )
+
+    def __init__(self, kind: IntervalKind = "two_sided", min_band_scans: int = 40) -> None:
+        self.kind = kind
+        self.min_band_scans = min_band_scans
+
+    def fit(
+        self,
+        predicted_age_years: ArrayLike,
+        age_years: ArrayLike,
+        spread_years: ArrayLike | None = None,
+        groups: Sequence[str] | None = None,
+        source: str = "validation",
+    ) -> "ConformalInterval":
+        """Collect the scores of scans that were not learned from.
+
+        Parameters
+        ----------
+        predicted_age_years, age_years : array_like (N,)
+            Predicted and chronological ages.
+        spread_years : array_like (N,), optional
+            Standard deviations of the predicted distributions, for ``kind="normalised"``.
+        groups : sequence of str (N,), optional
+            Whose scan it is. Two scans of one person are not two independent scores: only the
+            first of each person counts.
+        source : str
+            Kept as `source_`.
+
+        Raises
+        ------
+        ShapeError
+            If the arrays differ in length.
+        CohortError
+            If there is no scan.
+        """
+        age, predicted = (np.asarray(v, np.float64) for v in (age_years, predicted_age_years))
+        spread = _spread(spread_years, age, self.kind)
+        subjects = np.arange(age.size) if groups is None else np.asarray(groups, dtype=str)
+        if not age.shape == predicted.shape == spread.shape == subjects.shape:
+            shapes = [predicted.shape, age.shape, spread.shape, subjects.shape]
+            raise ShapeError("calibration", f"expected four arrays (N,), got {shapes}.")
+        if age.size == 0:
+            raise CohortError("calibration", "needs at least one scan, got none.")
+        first = np.sort(np.unique(subjects, return_index=True)[1])
+        age, predicted, spread = age[first], predicted[first], spread[first]
+        scores = age - predicted
+        if self.kind != "two_sided":
+            scores = np.abs(scores) / _scale(spread, self.kind)
+        edges = choose_edges(predicted, self.min_band_scans)
+        bands = np.digitize(predicted, edges)
+        self._set(
+            edges,
+            tuple(tuple(np.sort(scores[bands == b]).tolist()) for b in range(len(edges) + 1)),
+            source,
+        )
+        return self
+
+    def fit_controls(
+        self,
+        predicted_age_years: ArrayLike,
+        age_years: ArrayLike,
+        spread_years: ArrayLike | None = None,
+        source: str = "controls",
+    ) -> "ConformalInterval":
+        """Fit an offset and one band of scores on a site's own healthy controls.
+
+        The offset is the mean gap. Each score is taken with the offset of the *other* controls:
+        the residual around the own mean is too small by (n - 1)/n.
+
+        Parameters
+        ----------
+        predicted_age_years, age_years, spread_years : array_like (N,)
+            As in `fit`.
+
+        Raises
+        ------
+        ShapeError, CohortError
+            As `fit`.
+        """
+        gap = np.asarray(predicted_age_years, np.float64) - np.asarray(age_years, np.float64)
+        offset = float(gap.mean())
+        left_out = (gap - offset) * (gap.size / max(gap.size - 1, 1))
+        one_band = ConformalInterval(self.kind, gap.size + 1)
+        one_band.fit(left_out, np.zeros_like(left_out), spread_years, source=source)
+        self._set(one_band.edges_years_, one_band.scores_, source, offset)
+        return self
+
+    def predict(
+        self,
+        predicted_age_years: ArrayLike,
+        spread_years: ArrayLike | None = None,
+        level: float = DEFAULT_LEVEL,
+    ) -> NDArray[np.float64]:
+        """Return the interval around each predicted age, its offset already subtracted.
+
+        Parameters
+        ----------
+        predicted_age_years, spread_years : array_like (N,)
+            As in `fit`.
+        level : float
+            Share of ages that the intervals shall hold.
+
+        Returns
+        -------
+        numpy.ndarray of float64 (N, 2)
+            Low and high in years; NaN where there are too few people for the level.
+
+        Raises
+        ------
+        ConfigError
+            If the level is not between 0 and 1.
+        """
+        check_is_fitted(self, "scores_")
+        predicted = np.asarray(predicted_age_years, dtype=np.float64)
+        spread = _spread(spread_years, predicted, self.kind)
+        quantiles = np.array([_band_bounds(band, level, self.kind) for band in self.scores_])
+        bounds = quantiles[np.digitize(predicted, self.edges_years_)]
+        bounds = bounds * _scale(spread, self.kind)[:, None]
+        bounds[~np.isfinite(bounds)] = np.nan
+        return predicted[:, None] + bounds
+
+    def to_json(self) -> Json:
+        """Return plain values for a JSON file: no scan and no age is in them."""
+        return {
+            "kind": self.kind,
+            "edges_years": list(self.edges_years_),
+            "scores": [[round(score, 4) for score in band] for band in self.scores_],
+            "source": self.source_,
+            "offset_years": self.offset_years_,
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> "ConformalInterval":
+        """Rebuild fitted intervals from a bundle's facts.
+
+        Raises
+        ------
+        BundleError
+            If the values are not those of intervals.
+        """
+        try:
+            interval = cls(values["kind"])
+            interval._set(
+                tuple(float(edge) for edge in values["edges_years"]),
+                tuple(tuple(float(s) for s in band) for band in values["scores"]),
+                str(values["source"]),
+                float(values["offset_years"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError("calibration", "is not readable.", "Calibrate anew.") from error
+        if len(interval.scores_) != len(interval.edges_years_) + 1:
+            raise BundleError("calibration", "has another number of bands than of scores.")
+        rising = (np.diff(np.array(interval.edges_years_)) > 0).all()
+        if interval.kind not in get_args(IntervalKind) or not rising:
+            raise BundleError("calibration", "is not readable.", "Calibrate anew.")
+        return interval
+
+    def _set(
+        self,
+        edges_years: tuple[float, ...],
+        scores: tuple[tuple[float, ...], ...],
+        source: str,
+        offset_years: float = 0.0,
+    ) -> None:
+        self.edges_years_, self.scores_ = edges_years, scores
+        self.source_, self.offset_years_ = source, offset_years
+        self.n_subjects_ = sum(len(band) for band in scores)
 
 
 def choose_edges(predicted: DoubleArray, min_band_scans: int) -> tuple[float, ...]:
-    """Decades of predicted age, joined until every band holds enough scans."""
+    """Join decades of predicted age until every band holds enough scans; return their edges."""
     low, high = (
         BAND_YEARS * math.floor(edge / BAND_YEARS) for edge in (min(predicted), max(predicted))
     )
@@ -167,7 +254,7 @@ def choose_edges(predicted: DoubleArray, min_band_scans: int) -> tuple[float, ..
 
 
 def conformal_quantile(scores: Sequence[float] | DoubleArray, level: float) -> float:
-    """The ⌈(n + 1)·level⌉-th smallest of n sorted scores; infinite where n is too small.
+    """Return the ⌈(n + 1)·level⌉-th smallest of n sorted scores; infinite where n is too small.
 
     Raises
     ------
@@ -181,32 +268,8 @@ def conformal_quantile(scores: Sequence[float] | DoubleArray, level: float) -> f
     return float(scores[rank - 1]) if rank <= len(scores) else math.inf
 
 
-def predict_intervals(
-    calibration: Calibration,
-    predicted_age_years: ArrayLike,
-    spread_years: ArrayLike,
-    level: float = DEFAULT_LEVEL,
-) -> NDArray[np.float64]:
-    """Interval around each predicted age, which must have the offset already subtracted.
-
-    Returns
-    -------
-    numpy.ndarray of float64 (N, 2)
-        Low and high in years; NaN where the calibration has too few people for the level.
-    """
-    predicted = np.asarray(predicted_age_years, dtype=np.float64)
-    spread = np.asarray(spread_years, dtype=np.float64)
-    quantiles = np.array(
-        [_band_bounds(band, level, calibration.kind) for band in calibration.scores]
-    )
-    bounds = quantiles[np.digitize(predicted, calibration.edges_years)]
-    bounds = bounds * _scale(spread, calibration.kind)[:, None]
-    bounds[~np.isfinite(bounds)] = np.nan
-    return predicted[:, None] + bounds
-
-
 def _band_bounds(scores: Sequence[float], level: float, kind: IntervalKind) -> tuple[float, float]:
-    """What is added to a prediction for the lower and the upper bound; infinite if n is too small.
+    """Return what is added to a prediction for both bounds; infinite if n is too small.
 
     Two tails need about twice as many people as one; where a band has too few, the absolute
     residuals give both. The prediction itself is never left outside.
@@ -246,52 +309,19 @@ def out_of_fold_intervals(
         held, rest = table[labels == fold], table[labels != fold]
         if rest.empty:
             continue
-        calibration = fit_calibration(
-            rest["age_years"],
+        fitted = ConformalInterval(kind, min_band_scans).fit(
             rest["predicted_age_years"],
+            rest["age_years"],
             rest["spread_years"],
-            subject_ids=list(rest["subject_id"]),
-            kind=kind,
-            min_band_scans=min_band_scans,
+            list(rest["subject_id"]),
         )
         predicted, spread = held["predicted_age_years"], held["spread_years"]
-        bounds[labels == fold] = predict_intervals(calibration, predicted, spread, level)
+        bounds[labels == fold] = fitted.predict(predicted, spread, level)
     return table.assign(**dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True)))
 
 
-def recalibrate(
-    calibration_kind: IntervalKind,
-    age_years: ArrayLike,
-    predicted_age_years: ArrayLike,
-    spread_years: ArrayLike,
-    source: str,
-) -> Calibration:
-    """Offset and one band of scores from a site's own healthy controls.
-
-    The offset is the mean gap. Each score is taken with the offset of the *other* controls: the
-    residual around the own mean is too small by (n - 1)/n.
-
-    Raises
-    ------
-    ShapeError, CohortError
-        As `fit_calibration`.
-    """
-    gap = np.asarray(predicted_age_years, np.float64) - np.asarray(age_years, np.float64)
-    offset = float(gap.mean())
-    left_out = (gap - offset) * (gap.size / max(gap.size - 1, 1))
-    fitted = fit_calibration(
-        np.zeros_like(left_out),
-        left_out,
-        spread_years,
-        kind=calibration_kind,
-        min_band_scans=gap.size + 1,
-        source=source,
-    )
-    return replace(fitted, offset_years=offset)
-
-
 def coverage_table(table: pd.DataFrame) -> pd.DataFrame:
-    """How often intervals hold the chronological age: overall and by age band, sex and site.
+    """Count how often intervals hold the chronological age: overall, by age band, sex and site.
 
     Parameters
     ----------
@@ -333,6 +363,15 @@ def _coverage(part: pd.DataFrame) -> dict[str, Any]:
         "coverage_ci_high": float(exact.high),
         "mean_width_years": float((high - low).mean()),
     }
+
+
+def _spread(spread_years: ArrayLike | None, like: DoubleArray, kind: IntervalKind) -> DoubleArray:
+    """Return spreads of N scans; only normalised scores read them."""
+    if spread_years is not None:
+        return np.asarray(spread_years, dtype=np.float64)
+    if kind == "normalised":
+        raise ShapeError("calibration", "normalised scores need spread_years.")
+    return np.zeros_like(like)
 
 
 def _scale(spread: DoubleArray, kind: IntervalKind) -> DoubleArray:

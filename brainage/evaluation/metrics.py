@@ -1,10 +1,11 @@
-"""How far predicted ages are from chronological ages: pure functions of arrays and tables.
+"""Error metrics of predicted ages: pure functions of arrays and tables.
 
 Confidence intervals resample subjects, not scans: two scans of one person are not two witnesses
 (cluster bootstrap, Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,7 @@ def paired_difference(
     seed: int = 0,
     bootstrap: int = 2000,
 ) -> dict[str, float | None]:
-    """Difference of two methods' errors on the same scans, a - b.
+    """Compare two methods' errors on the same scans, a - b.
 
     Parameters
     ----------
@@ -113,8 +114,52 @@ def paired_difference(
     return {"mean": float((a - b).mean()), "ci_low": low, "ci_high": high}
 
 
+def unbeaten_baselines(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Name the simple baselines that a network does not beat, with their errors.
+
+    Parameters
+    ----------
+    metrics : mapping
+        `mae_years` of the network and `baselines`, each with its `mae_years`, on the same scans.
+
+    Returns
+    -------
+    dict of str to float
+        Mean absolute error in years of ``constant`` and ``linear`` where it is not above the
+        network's.
+    """
+    own, baselines = metrics.get("mae_years"), metrics.get("baselines", {})
+    errors = {
+        name: baselines[name].get("mae_years")
+        for name in ("constant", "linear")
+        if name in baselines
+    }
+    return {
+        name: error
+        for name, error in errors.items()
+        if error is not None and own is not None and own >= error
+    }
+
+
+def describe_unbeaten(metrics: Mapping[str, Any]) -> str:
+    """Say which simple baselines a network does not beat; empty where it beats them.
+
+    >>> describe_unbeaten({"mae_years": 9.0, "baselines": {"linear": {"mae_years": 7.25}}})
+    'the model does not beat the linear baseline on its test scans (MAE 9.0 against 7.2 years)'
+    """
+    found = unbeaten_baselines(metrics)
+    if not found:
+        return ""
+    names = " and the ".join(found)
+    errors = " and ".join(f"{error:.1f}" for error in found.values())
+    return (
+        f"the model does not beat the {names} baseline on its test scans "
+        f"(MAE {metrics['mae_years']:.1f} against {errors} years)"
+    )
+
+
 def subgroup_metrics(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:
-    """Metrics by sex, age band and site.
+    """Compute metrics by sex, age band and site.
 
     Parameters
     ----------
@@ -145,7 +190,7 @@ def subgroup_metrics(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 200
 
 
 def iterate_subgroups(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Parts of a prediction table by sex, age band and site, as (group, value, rows).
+    """Split a prediction table by sex, age band and site, as (group, value, rows).
 
     A missing value is "unknown"; a grouping that the table lacks has no parts.
     """
@@ -208,7 +253,7 @@ def subject_interval(
     seed: int,
     bootstrap: int,
 ) -> tuple[float, float] | tuple[None, None]:
-    """95 % percentile interval of a mean over scans, subjects resampled with replacement.
+    """Compute 95 % percentile interval of a mean over scans, subjects resampled with replacement.
 
     Parameters
     ----------
@@ -251,7 +296,7 @@ def subject_interval(
 
 
 def as_floats(column: pd.Series) -> pd.Series:
-    """A column's numbers as float64, NaN where a cell is none.
+    """Return a column's numbers as float64, NaN where a cell is none.
 
     By way of text: whole numbers of hundreds of digits are objects, which have no floats.
     """

@@ -1,4 +1,4 @@
-"""What 20 controls of one's own would give: calibration on some people, tested on the others."""
+"""Estimate what calibration on 20 controls of one's own would give, on the cohort at hand."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brainage.errors import ShapeError
-from brainage.evaluation.conformal import (
-    DEFAULT_LEVEL,
-    IntervalKind,
-    predict_intervals,
-    recalibrate,
-)
+from brainage.evaluation.conformal import DEFAULT_LEVEL, ConformalInterval, IntervalKind
 
 CONTROLS, DRAWS = 20, 500
 
@@ -25,7 +20,7 @@ def calibration_gain(
     kind: IntervalKind = "absolute",
     seed: int = 0,
 ) -> dict[str, float] | None:
-    """Error and coverage after `brainage calibrate` with 20 controls, over random draws of them.
+    """Estimate error and coverage after `brainage calibrate` with 20 controls, drawn at random.
 
     In each of 500 draws the mean gap of 20 people is subtracted from the others' predictions, and
     the 20 people's residuals make the intervals. Of a person with several scans the first counts.
@@ -65,9 +60,9 @@ def calibration_gain(
     for _ in range(DRAWS):
         order = rng.permutation(age.size)
         own, rest = order[:CONTROLS], order[CONTROLS:]
-        fitted = recalibrate(kind, age[own], predicted[own], spread[own], "controls")
-        shifted = predicted[rest] - fitted.offset_years
-        low, high = predict_intervals(fitted, shifted, spread[rest], DEFAULT_LEVEL).T
+        fitted = ConformalInterval(kind).fit_controls(predicted[own], age[own], spread[own])
+        shifted = predicted[rest] - fitted.offset_years_
+        low, high = fitted.predict(shifted, spread[rest], DEFAULT_LEVEL).T
         errors.append(np.abs(shifted - age[rest]).mean())
         covered.append(((low <= age[rest]) & (age[rest] <= high)).mean())
     bounds = np.percentile(errors, [2.5, 97.5])

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import Target
+from brainage.lfnn.targets import Target
 from brainage.model.build import build_model, derive_seed, seeded
 from brainage.model.bundle import Bundle
-from brainage.types import DoubleArray, FloatArray, HalfArray
+from brainage.types import MAP_METHODS, DoubleArray, FloatArray, HalfArray
 
-METHODS = ("smoothgrad", "integrated_gradients", "occlusion")
 UNITS = {
     "smoothgrad": "years per SD",
     "integrated_gradients": "years",
@@ -77,8 +76,8 @@ def explain_scan(
     ConfigError
         If the method is unknown.
     """
-    if method not in METHODS:
-        known = ", ".join(METHODS)
+    if method not in MAP_METHODS:
+        known = ", ".join(MAP_METHODS)
         raise ConfigError("--method", f"unknown method {method!r}.", f"Known: {known}.")
     volume = torch.from_numpy(np.asarray(array, dtype=np.float32))[None, None]
     maps = []
@@ -128,7 +127,7 @@ def networks_of(bundle: Bundle) -> list[tuple[BlockStack, Target]]:
 def region_table(
     attributions: Sequence[FloatArray], labels: NDArray[np.int64], names: Sequence[str]
 ) -> pd.DataFrame:
-    """What each region adds to the predicted age, averaged over scans.
+    """Return what each region adds to the predicted age, averaged over scans.
 
     Parameters
     ----------

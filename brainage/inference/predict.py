@@ -1,4 +1,4 @@
-"""Scans in, predicted ages out: one row or one ledger entry for every input."""
+"""Predict the ages of scans: one row or one ledger entry for every input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import BundleError
-from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS, predict_intervals
+from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
@@ -90,8 +90,7 @@ def predict_scans(
     BundleError
         If the model was trained on images: it knows no ages.
     """
-    if bundle.config.images is not None:
-        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
+    check_ages(bundle)
     tables, entries = [], []
     for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]
@@ -110,6 +109,18 @@ def predict_scans(
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     first = [*PREDICTION_COLUMNS, *ADDED_COLUMNS]
     return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
+
+
+def check_ages(bundle: Bundle) -> None:
+    """Check that a model predicts ages.
+
+    Raises
+    ------
+    BundleError
+        If it was trained on images.
+    """
+    if bundle.config.images is not None:
+        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
 
 
 def predict_columns(
@@ -132,9 +143,7 @@ def predict_columns(
     columns = dict.fromkeys(ADDED_COLUMNS, np.full(len(arrays), np.nan))
     columns["spread_years"] = result.spread_years
     if bundle.calibration is not None:
-        bounds = predict_intervals(
-            bundle.calibration, result.predicted_age_years, result.spread_years, level
-        )
+        bounds = bundle.calibration.predict(result.predicted_age_years, result.spread_years, level)
         columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
     if bundle.ood is not None:
         columns["ood_percentile"] = bundle.ood.percentile(arrays)

@@ -5,7 +5,7 @@ A bundle is a folder with exactly these files beside whatever else the run left 
 known ``ood.safetensors``. An ensemble has no weights of its own: its manifest lists member bundles
 in subfolders with the hashes of their manifests, so that no file of a member can change unseen.
 Nothing in it can run code, and nothing in it names a scan or a person; of ages it holds what
-`brainage.evaluation.reference` keeps.
+`brainage.evaluation.normative` keeps.
 """
 
 import json
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -22,12 +23,12 @@ from torch import Tensor
 from brainage import __version__
 from brainage.config import Config, dump_config, parse_config
 from brainage.errors import BundleError, ConfigError
-from brainage.evaluation.conformal import Calibration, calibration_from_json
+from brainage.evaluation.conformal import ConformalInterval
+from brainage.evaluation.normative import Reference, reference_from_json
 from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
-from brainage.evaluation.reference import Reference, reference_from_json
 from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import Target
+from brainage.lfnn.targets import Target
 from brainage.model.build import build_model, build_target, parameter_count
 from brainage.model.card import build_card
 from brainage.model.distribution import AgeDistribution, mix_distributions, predict_distribution
@@ -83,16 +84,27 @@ class Bundle:
         return self.members or (self,)
 
     @property
-    def calibration(self) -> Calibration | None:
-        """What intervals are made of; None in bundles from before intervals."""
+    def calibration(self) -> ConformalInterval | None:
+        """Fitted prediction intervals; None in bundles from before intervals."""
         values = self.facts.get("calibration")
-        return None if values is None else calibration_from_json(values)
+        return None if values is None else ConformalInterval.from_json(values)
 
     @property
     def reference(self) -> Reference | None:
         """Held-out people to set a person beside; None in bundles from before reports."""
         values = self.facts.get("reference")
         return None if values is None else reference_from_json(values)
+
+    @property
+    def train_median_age_years(self) -> float | None:
+        """Median of the training ages: the constant that a model must beat.
+
+        Bundles from before it was kept tell it from their reference of held-out people.
+        """
+        median = self.facts.get("cohort", {}).get("train_median_age_years")
+        if median is None and self.reference is not None and len(self.reference.age_years):
+            return float(np.median(self.reference.age_years))
+        return None if median is None else float(median)
 
     def predict(self, arrays: HalfArray, batch_size: int = 8) -> AgeDistribution:
         """Predicted ages and their spread of prepared scans (N, I, J, K).
@@ -114,7 +126,7 @@ class Bundle:
                 for item in self.networks
             ]
         )
-        offset = self.calibration.offset_years if self.calibration else 0.0
+        offset = self.calibration.offset_years_ if self.calibration else 0.0
         return AgeDistribution(mixed.predicted_age_years - offset, mixed.spread_years)
 
 
@@ -188,7 +200,7 @@ def copy_bundle(bundle: Bundle, folder: Path, changes: Json, *, half: bool = Fal
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    """A tensor as it is written: contiguous, on the CPU, float16 where wanted."""
+    """Return a tensor as it is written: contiguous, on the CPU, float16 where wanted."""
     stored = tensor.cpu().contiguous()
     return stored.half() if half and stored.is_floating_point() else stored
 

@@ -6,6 +6,7 @@ Sections follow Mitchell et al. 2019 (arXiv 1810.03993) and Gebru et al. 2021 (a
 from collections.abc import Mapping
 from typing import Any
 
+from brainage.evaluation.metrics import describe_unbeaten
 from brainage.types import Json
 
 _INTENDED_USE = """## Intended use
@@ -41,6 +42,9 @@ def build_card(facts: Json) -> str:
         return "\n".join([*lines, *_image_card(facts)])
     if facts.get("cohort", {}).get("synthetic"):
         lines += ["**Trained on synthetic phantoms: its ages mean nothing.**", ""]
+    unbeaten = describe_unbeaten(facts.get("metrics", {}))
+    if unbeaten:
+        lines += [f"**{unbeaten[0].upper()}{unbeaten[1:]}.**", ""]
     lines += ["## Model", "", *_markdown_table("", _about(facts)), ""]
     lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", _errors(facts)), ""]
     lines += ["Errors and gaps are raw: no age-bias correction was applied.", ""]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import AgeBins, Target
+from brainage.lfnn.targets import Ages, Target
 from brainage.types import DoubleArray, HalfArray
 
 AverageHeads = Literal["none", "all"]
@@ -100,14 +100,14 @@ def mix_distributions(parts: Sequence[AgeDistribution]) -> AgeDistribution:
 
 
 def _outputs(model: BlockStack, volumes: Tensor, average_heads: AverageHeads) -> list[Tensor]:
-    """The output (B, C) of the network, or that of each of its heads."""
+    """Return the output (B, C) of the network, or that of each of its heads."""
     if average_heads == "none":
         return [model(volumes)]
     return [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]
 
 
 def _read(target: Target, outputs: Tensor, point: Point) -> AgeDistribution:
-    if not isinstance(target, AgeBins):
+    if not isinstance(target, Ages):
         predicted = target.predict(outputs).cpu().double().numpy()
         return AgeDistribution(predicted, np.zeros_like(predicted))
     ages = target.median(outputs.cpu()) if point == "median" else target.predict(outputs)

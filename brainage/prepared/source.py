@@ -33,7 +33,7 @@ from brainage.scans.open import Scan, read_scan, source_files
 from brainage.types import BoolArray, DoubleArray, Json, Verdict, Volume
 
 # Raise whenever the same scan and settings would be placed otherwise.
-PLACEMENT_VERSION = 1
+PLACEMENT_VERSION = 2
 # Settings that decide neither where the brain is nor what is measured there.
 _OF_THE_GRID = {"spacing_mm", "shape", "min_template_correlation"}
 # What `prepare` calls its files; the sidecar holds these keys.
@@ -161,7 +161,7 @@ def read_sidecar(path: str | Path) -> Json | None:
 
 
 def sign_sidecar(sidecar: Json) -> Json:
-    """A sidecar with the SHA-256 of its other entries, in any order."""
+    """Return a sidecar with the SHA-256 of its other entries, in any order."""
     content = _unsigned(sidecar)
     text = json.dumps(content, sort_keys=True)
     return content | {SIDECAR_SELF: sha256_bytes(text.encode("utf-8", "surrogateescape"))}

@@ -14,7 +14,6 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
-from threadpoolctl import threadpool_limits
 
 from brainage.config import PreprocessingConfig
 from brainage.preprocessing.mni import (
@@ -69,7 +68,7 @@ class Alignment:
 
 
 def build_matrix(parameters: DoubleArray) -> DoubleArray:
-    """Affines (..., 4, 4) of 7 (similarity) or 12 parameters (..., P), about the template's centre.
+    """Build affines (..., 4, 4) of 7 (similarity) or 12 parameters (..., P), about the centre.
 
     The linear part is rotation times scale times a unit upper triangle of shears.
     """
@@ -124,7 +123,7 @@ def register_finely(volume: Volume, mask: BoolArray, start: Alignment) -> Alignm
 
 
 def _poses(settings: PreprocessingConfig) -> DoubleArray:
-    """Rotation vectors (n, 3): both ways about each axis, by the settings' angles."""
+    """Return rotation vectors (n, 3): both ways about each axis, by the settings' angles."""
     angles = np.radians(settings.restart_degrees)
     turns = [sign * angle * axis for angle in angles for axis in np.eye(3) for sign in (1, -1)]
     return np.array(turns).reshape(-1, 3)
@@ -142,7 +141,7 @@ def _reduce(volume: Volume, mask: BoolArray, spacing_mm: int) -> Volume:
 
 
 def _register_coarsely(brain: Volume, turn: DoubleArray) -> Alignment:
-    """Similarity from the brain's centre of mass and volume, then affine."""
+    """Register a similarity from the brain's centre of mass and volume, then an affine."""
     inside = brain.data > 0
     centre = brain.affine[:3, :3] @ np.array(ndimage.center_of_mass(inside)) + brain.affine[:3, 3]
     template_voxels = load_template(COARSE_MM).mask.sum()
@@ -159,18 +158,16 @@ def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
     inverse = np.linalg.inv(brain.affine).astype(np.float64)
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(brain.data)]
     cost = partial(_cost, target, points, [brain.data, *slopes], inverse)
-    # How BLAS adds up depends on its threads; one gives the same bits everywhere, and is faster.
-    with threadpool_limits(limits=1, user_api="blas"):
-        result = minimize(
-            cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
-        )
+    result = minimize(
+        cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
+    )
     correlation = 1 - (result.fun - _prior(result.x)[0])
     return Alignment(np.asarray(result.x, dtype=np.float64), float(correlation))
 
 
 @lru_cache(maxsize=2)
 def _sample_template(spacing_mm: int) -> tuple[DoubleArray, DoubleArray]:
-    """Template intensities (N,), centred and of norm 1, and their places (N, 4) in mm."""
+    """Return template intensities (N,), centred and of norm 1, and their places (N, 4) in mm."""
     template = load_template(spacing_mm)
     reach = ndimage.distance_transform_edt(~template.mask) * spacing_mm <= MARGIN_MM[spacing_mm]
     index = np.argwhere(reach)
@@ -187,7 +184,7 @@ def _cost(
     inverse: DoubleArray,
     parameters: DoubleArray,
 ) -> tuple[float, DoubleArray]:
-    """One minus Pearson's correlation plus the prior, and its gradient.
+    """Compute one minus Pearson's correlation plus the prior, and its gradient.
 
     With s the sampled brain centred, n its norm and t the target: dr/ds = (t - r s/n) / n.
     """
@@ -206,7 +203,7 @@ def _cost(
 
 
 def _matrix_slopes(parameters: DoubleArray) -> DoubleArray:
-    """Central differences (P, 12) of the matrix by its parameters: cheap, no image is touched."""
+    """Differentiate the matrix by its parameters (P, 12), centrally: no image is touched."""
     steps = _STEP * np.eye(len(parameters))
     change = build_matrix(parameters + steps) - build_matrix(parameters - steps)
     return change[:, :3].reshape(-1, 12) / (2 * _STEP)

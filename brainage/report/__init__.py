@@ -1,14 +1,13 @@
-"""One page on one scan: what was checked, what was predicted, and how far to trust it.
+"""Report on one scan: what was checked, what was predicted, and how far to trust it.
 
 `examine_scan` or the app makes `Findings`; `build_report` puts them into words and pictures;
-`render_html`, `render_pdf` and `render_json` make files of them. Research use only.
+`write_report` makes files of them. Research use only.
 """
 
 from brainage.report.content import Picture, Report, Row, build_report
 from brainage.report.examine import ExamineOptions, examine_scan, predicted_findings
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
 from brainage.report.page_html import render_html
-from brainage.report.page_pdf import render_pdf
 from brainage.report.write import render_json, write_html, write_json, write_pdf, write_report
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "predicted_findings",
     "render_html",
     "render_json",
-    "render_pdf",
     "write_html",
     "write_json",
     "write_pdf",

@@ -1,8 +1,9 @@
-"""Why a result may not be trusted, in words: what is read before it."""
+"""List why a result may not be trusted: what is read before it."""
 
 import re
 from math import floor
 
+from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.report.findings import Findings
 
@@ -10,7 +11,7 @@ _SHOWN_REASONS = 4
 
 
 def in_words(reason: str) -> str:
-    """A reason of the quality gate without its measure's name, which is for programs.
+    """Return a reason of the quality gate without its measure's name, which is for programs.
 
     >>> in_words("thick slices (slice_mm 5, expected at most 4)")
     'thick slices (5, expected at most 4)'
@@ -19,7 +20,7 @@ def in_words(reason: str) -> str:
 
 
 def list_warnings(findings: Findings) -> tuple[str, ...]:
-    """What must be read before the result, as much of it as a page has room for."""
+    """List what must be read before the result, as much of it as a page has room for."""
     reasons = [in_words(reason) for reason in findings.reasons[:_SHOWN_REASONS]]
     if len(findings.reasons) > _SHOWN_REASONS:
         reasons.append(f"and {len(findings.reasons) - _SHOWN_REASONS} more, see the JSON file")
@@ -27,11 +28,14 @@ def list_warnings(findings: Findings) -> tuple[str, ...]:
 
 
 def list_doubts(findings: Findings) -> tuple[str, ...]:
-    """Why the model may not be for this scan or person, whatever the scan's quality."""
+    """List why the model may not be for this scan or person, whatever the scan's quality."""
     doubts = []
     cohort = findings.model.facts.get("cohort", {})
     if cohort.get("synthetic"):
         doubts.append("the model was trained on synthetic phantoms: its ages mean nothing")
+    unbeaten = describe_unbeaten(findings.model.facts.get("metrics", {}))
+    if unbeaten:
+        doubts.append(unbeaten)
     if findings.ood_percentile is not None and findings.ood_percentile >= FLAG_PERCENTILE:
         doubts.append(
             f"the scan is unlike the training scans, {nearer_share(findings)} of held-out ones are "
@@ -47,6 +51,6 @@ def list_doubts(findings: Findings) -> tuple[str, ...]:
 
 
 def nearer_share(findings: Findings) -> str:
-    """Share of training scans that are more usual; rounded down, so that 98.9 is not 99."""
+    """Return the share of more usual training scans, rounded down: 98.9 is not 99."""
     share = findings.ood_percentile or 0.0
     return "all" if share >= 100.0 else f"{floor(share)} %"

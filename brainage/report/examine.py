@@ -1,4 +1,4 @@
-"""From a scan and a model to findings."""
+"""Examine a scan with a model, down to findings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage.errors import BundleError, PreparationError
+from brainage.errors import PreparationError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.features import TissuePriors, tissue_volumes
 from brainage.inference.attribution import UNITS, explain_scan, networks_of
-from brainage.inference.predict import predict_columns
+from brainage.inference.model import Model
+from brainage.inference.predict import check_ages, predict_columns
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import normalise
 from brainage.prepared.source import ScanSource, process_source
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.pipeline import Processed, process_again
 from brainage.preprocessing.priors import load_tissue_maps
-from brainage.report.findings import AttributionMap, Findings, ModelIdentity
+from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
 from brainage.types import HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
@@ -57,8 +58,7 @@ def _ignore(stage: str) -> None:
 
 
 def examine_scan(
-    bundle: Bundle,
-    model: ModelIdentity,
+    model: Model,
     path: str | Path,
     options: ExamineOptions,
     *,
@@ -81,8 +81,8 @@ def examine_scan(
     PreparationError
         If no brain is found at all.
     """
-    if bundle.config.images is not None:
-        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
+    bundle = model.bundle
+    check_ages(bundle)
     settings = bundle.config.preprocessing
     on_stage("locate")
     source = ScanSource(str(path), options.label)
@@ -99,7 +99,7 @@ def examine_scan(
         reasons=processed.reasons,
         recognised=processed.recognised,
         measures=processed.measures,
-        model=model,
+        model=identify_model(model),
         level=options.level,
         age_years=options.age_years,
         sex=options.sex,
@@ -126,7 +126,7 @@ def examine_scan(
 def predicted_findings(
     row: Mapping[str, Any], verdict: Verdict, reason: str, model: ModelIdentity, level: float
 ) -> Findings:
-    """Findings from a row of a prediction table and of its ledger, without the scan.
+    """Return findings from a row of a prediction table and of its ledger, without the scan.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def predicted_findings(
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Predicted age, interval and percentile as findings hold them: absent, not NaN."""
+    """Return predicted age, interval and percentile as findings hold them: absent, not NaN."""
 
     def known(name: str) -> float | None:
         value = row.get(name)
@@ -168,7 +168,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _volumes_ml(bundle: Bundle, array: HalfArray, processed: Processed) -> dict[str, float]:
-    """Tissue volumes in the scan's own space: on the grid, divided by the registration's scale."""
+    """Compute tissue volumes in the scan's own space: grid volumes over registration's scale."""
     settings = bundle.config.preprocessing
     priors = TissuePriors(*load_tissue_maps(settings), settings.spacing_mm)
     litres = tissue_volumes(array, priors)[0]

@@ -1,10 +1,10 @@
-"""What a report is made of: plain values, no words and no pictures yet."""
+"""Findings on one scan: plain values, no words and no pictures yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from brainage.evaluation.reference import Reference, reference_from_json
-from brainage.model.bundle import Bundle
+from brainage.evaluation.normative import Reference, reference_from_json
+from brainage.inference.model import Model
 from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
 
 
@@ -123,17 +123,10 @@ class Findings:
         return self.image.data, self.mask
 
 
-def identify_model(bundle: Bundle, name: str, version: str = "") -> ModelIdentity:
-    """Identity of a loaded bundle.
-
-    Parameters
-    ----------
-    name : str
-        What the report calls it.
-    version : str
-        Version in a model registry; absent: that of the program that trained it.
-    """
-    facts = bundle.facts
+def identify_model(model: Model) -> ModelIdentity:
+    """Identify a loaded model: its name, version, weights and facts."""
+    facts = model.bundle.facts
     commit = str(facts.get("git_commit", "unknown"))[:7]
     trained_by = f"brainage {facts.get('brainage_version', '?')}, commit {commit}"
-    return ModelIdentity(name, version or trained_by, bundle.weights_sha256, facts)
+    version = model.version or trained_by
+    return ModelIdentity(model.name, version, model.bundle.weights_sha256, facts)

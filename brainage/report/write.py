@@ -1,16 +1,16 @@
-"""Reports as files, whole or not at all."""
+"""Write reports to files, whole or not at all."""
 
 import json
 from pathlib import Path
 
+from brainage.extras import check_extra
 from brainage.files import atomic_write_bytes, atomic_write_text, remove_old, remove_unfinished
 from brainage.report.content import Report
 from brainage.report.page_html import render_html
-from brainage.report.page_pdf import render_pdf
 
 
 def render_json(report: Report) -> str:
-    """The report's numbers as JSON; what is not known is null."""
+    """Return the report's numbers as JSON; what is not known is null."""
     return json.dumps(report.numbers, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -21,6 +21,9 @@ def write_html(report: Report, path: Path) -> None:
 
 def write_pdf(report: Report, path: Path) -> None:
     """Write the report as a PDF of one A4 page."""
+    check_extra("reportlab", "report")
+    from brainage.report.page_pdf import render_pdf
+
     atomic_write_bytes(path, render_pdf(report))
 
 
@@ -37,6 +40,7 @@ def write_report(report: Report, stem: Path) -> tuple[Path, ...]:
     BrainageError
         If a file cannot be written.
     """
+    check_extra("reportlab", "report")
     paths = tuple(stem.parent / f"{stem.name}.{kind}" for kind in ("html", "pdf", "json"))
     remove_unfinished(stem.parent)
     # Killed in between, one file of a scan is better than three of two scans.

@@ -10,7 +10,7 @@ from brainage.sandbox.parent import Children, Limits, Outcome
 from brainage.types import Json
 
 EngineKind = Literal["serial", "processes", "dask"]
-ENGINES: tuple[str, ...] = get_args(EngineKind)
+ENGINES: tuple[EngineKind, ...] = get_args(EngineKind)
 CONNECT_TIMEOUT_S = 30
 # A worker that cannot start a child may be a sick machine: the task goes to another one.
 RETRIES = 3

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from brainage.errors import TrackingError
+from brainage.errors import BrainageError
 from brainage.files import default_cache
+from brainage.model.released import RELEASED_FOLDER
 from brainage.tracking import CHAMPION, MODEL_NAME, fetch_model
 
 MODELS_VARIABLE = "BRAINAGE_MODELS"
@@ -31,20 +32,14 @@ def model_folders() -> list[Path]:
 
 
 def find_models() -> list[FoundModel]:
-    """The champion, the released model where it travels along, and bundles in the folders."""
+    """List the champion, the released model where it is shipped, and bundles in the folders."""
     champion = get_champion().model
     found = {} if champion is None else {champion.folder.resolve(): champion}
-    for folder in [_released(), *model_folders()]:
+    for folder in [RELEASED_FOLDER.parent, *model_folders()]:
         for candidate in (folder, *sorted(folder.glob("*"))):
             if (candidate / "manifest.json").is_file():
                 found.setdefault(candidate.resolve(), FoundModel(candidate.name, candidate))
     return list(found.values())
-
-
-def _released() -> Path:
-    import brainage
-
-    return Path(brainage.__file__).parent / "models"
 
 
 class Champion:
@@ -68,7 +63,7 @@ class Champion:
         """Ask the registry once; one that does not answer changes nothing."""
         try:
             fetched = fetch_model(CHAMPION_URI, self._cache)
-        except (TrackingError, OSError):
+        except (BrainageError, OSError):
             return
         self.model = FoundModel(f"{fetched.version} ({CHAMPION})", fetched.folder)
 
@@ -81,5 +76,5 @@ class Champion:
 
 @lru_cache(maxsize=1)
 def get_champion() -> Champion:
-    """The one of this process; it knows of none until it has been started."""
+    """Return the one of this process; it knows of none until it has been started."""
     return Champion(default_cache() / "models")

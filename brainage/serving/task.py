@@ -10,7 +10,8 @@ import numpy as np
 
 from brainage.errors import BrainageError, BundleError
 from brainage.files import atomic_write_text
-from brainage.model.bundle import Bundle, load_bundle
+from brainage.inference.model import Model
+from brainage.model.bundle import load_bundle
 from brainage.preprocessing.mni import resample_volume
 from brainage.report import (
     ExamineOptions,
@@ -18,7 +19,6 @@ from brainage.report import (
     Report,
     build_report,
     examine_scan,
-    identify_model,
     write_report,
 )
 from brainage.scans.open import scan_series
@@ -34,7 +34,7 @@ from brainage.serving.names import (
 )
 from brainage.types import Json, Volume
 
-_bundles: dict[tuple[str, int], Bundle] = {}
+_models: dict[tuple[str, int], Model] = {}
 
 
 def warm(argument: Json) -> Json:
@@ -83,18 +83,16 @@ def examine(argument: Json) -> Json:
     stages = _Stages(folder / STAGES)
     try:
         stages.begin("model")
-        bundle = _load(Path(argument["model"]))
-        if argument.get("series"):
-            bundle = _with_series(bundle, argument["series"])
+        loaded = _load(Path(argument["model"])).with_series(argument.get("series"))
+        model = replace(loaded, name=argument["model_name"])
         options = ExamineOptions(
             argument["label"],
             argument.get("age_years"),
             argument.get("sex", ""),
             map_method=argument.get("map_method", ""),
         )
-        identity = identify_model(bundle, argument["model_name"])
         scan = _sample(folder) if argument.get("sample") else folder / argument["scan"]
-        findings = examine_scan(bundle, identity, scan, options, on_stage=stages.begin)
+        findings = examine_scan(model, scan, options, on_stage=stages.begin)
         if argument.get("sample"):
             findings = replace(findings, reasons=(SAMPLE_WORDS, *findings.reasons))
         stages.begin("report")
@@ -129,19 +127,12 @@ class _Stages:
         return self._done
 
 
-def _load(folder: Path) -> Bundle:
+def _load(folder: Path) -> Model:
     key = (str(folder.resolve()), (folder / "manifest.json").stat().st_mtime_ns)
-    if key not in _bundles:
-        _bundles.clear()
-        _bundles[key] = load_bundle(folder)
-    return _bundles[key]
-
-
-def _with_series(bundle: Bundle, series: str) -> Bundle:
-    from brainage.config import with_changes
-
-    config = with_changes(bundle.config, {"preprocessing.series": series})
-    return replace(bundle, config=config)
+    if key not in _models:
+        _models.clear()
+        _models[key] = Model(load_bundle(folder))
+    return _models[key]
 
 
 def _write(folder: Path, findings: Findings, report: Report) -> None:

@@ -3,13 +3,15 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from brainage.errors import TrackingError
 from brainage.tracking.backend import Archive, FoundRun
 from brainage.tracking.registry import existing_uri
 from brainage.tracking.tracker import EXPERIMENT, shown_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLES = ("summary.csv", "comparison.csv", "curves.csv")
 FOLDER = "tables"
@@ -30,9 +32,9 @@ class Comparison:
         method, seed, fold, epoch, val_mae_years.
     """
 
-    summary: pd.DataFrame
-    runs: pd.DataFrame
-    curves: pd.DataFrame
+    summary: "pd.DataFrame"
+    runs: "pd.DataFrame"
+    curves: "pd.DataFrame"
 
 
 def list_comparisons(tracking_uri: str | None = None) -> list[FoundRun]:
@@ -59,6 +61,8 @@ def load_comparison(run_id: str, tracking_uri: str | None = None) -> Comparison:
         If the tracker cannot be reached, or the run has no tables: it is unfinished, or of a
         version that did not store them.
     """
+    import pandas as pd
+
     uri = existing_uri(tracking_uri)
     try:
         with tempfile.TemporaryDirectory() as private:

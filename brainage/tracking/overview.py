@@ -6,10 +6,12 @@ one section a name: error, time and memory, with a bar or a line for each method
 
 import re
 from collections.abc import Hashable
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from brainage.tracking.tracker import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CURVE = "val_mae_years"
 COMPARISON_BARS = {"mae_years": "test_mae_years"} | {
@@ -27,7 +29,10 @@ _NOT_ALLOWED = re.compile(r"[^\w\-. ]+", re.ASCII)
 
 
 def log_overview(
-    run: Run, results: pd.DataFrame, curves: pd.DataFrame, bars: dict[str, str] = COMPARISON_BARS
+    run: Run,
+    results: "pd.DataFrame",
+    curves: "pd.DataFrame",
+    bars: dict[str, str] = COMPARISON_BARS,
 ) -> None:
     """Log each method's mean curve and median results to one run.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage.errors import TrackingError
+from brainage.extras import check_extra
 from brainage.tracking.backend import ModelVersion, Registry
 from brainage.tracking.tracker import resolve_uri, shown_uri
 
@@ -87,7 +88,10 @@ def existing_uri(tracking_uri: str | None) -> str:
     ------
     TrackingError
         If tracking is off, or the local database is not there.
+    MissingExtraError
+        If MLflow is not installed.
     """
+    check_extra("mlflow", "tracking")
     address = resolve_uri(tracking_uri, Path.cwd())
     if address is None:
         raise TrackingError("--tracking-uri", "is off.", "Name the tracker that holds the model.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from brainage.errors import ConfigError
-from brainage.evaluation.baselines import DEFAULT_BASELINES
+from brainage.types import DEFAULT_BASELINES
 
 CHECKPOINT = Path("training") / "checkpoint.safetensors"
 
@@ -20,8 +20,10 @@ class TrainOptions:
     ----------
     output : pathlib.Path, optional
         Folder to write to. Absent: nothing is written, and nothing can be resumed.
-    folds, repeats : int
-        Folds of a cross-validation (1: a single split), and how often it is repeated.
+    folds : int or str
+        Folds of a cross-validation (1: a single split), or the column that holds each scan's fold.
+    repeats : int
+        How often the cross-validation is repeated, with other folds and seeds.
     leave_site_out : bool
         Make a fold of each site.
     baselines : tuple of str
@@ -46,7 +48,7 @@ class TrainOptions:
     """
 
     output: Path | None = None
-    folds: int = 1
+    folds: int | str = 1
     repeats: int = 1
     leave_site_out: bool = False
     baselines: tuple[str, ...] = DEFAULT_BASELINES

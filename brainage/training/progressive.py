@@ -21,7 +21,7 @@ from brainage.lfnn.schedules import (
     Turn,
     block_features,
     current_turn,
-    deal_epochs,
+    divide_epochs,
     step_one_block,
     turn_rate,
 )
@@ -60,7 +60,7 @@ class Progressive(Schedule):
     def __init__(self, config: Config, blocks: int, ordered_loader: Loader) -> None:
         check_progressive(config)
         self._ordered_loader = ordered_loader
-        self._budgets = _deal(config, blocks)
+        self._budgets = _divide(config, blocks)
         patience = config.learning.patience_epochs
         self._convergence = (
             None if patience is None else Convergence(patience, config.learning.min_improvement)
@@ -83,7 +83,7 @@ class Progressive(Schedule):
         return self.turn(state) is None
 
     def batches(self, state: TrainingState, epoch: int, loader: Loader) -> Loader:
-        """Frozen blocks' stored outputs; the first block sees scans augmented anew each time."""
+        """Return frozen blocks' stored outputs; the first block sees scans augmented anew each time."""
         turn = self._active(state)
         state.learners = range(turn.block_index, turn.block_index + 1)
         if epoch == turn.first_epoch and turn.block_index > 0:
@@ -164,7 +164,7 @@ class Progressive(Schedule):
     def _validation_batches(
         self, state: TrainingState, level: int, loader: Iterable[Batch]
     ) -> Iterable[Batch]:
-        """Validation samples as the block `level` sees them, computed once a turn."""
+        """Return validation samples as the block `level` sees them, computed once a turn."""
         if level == 0:
             return loader
         if self._validation_level != level:
@@ -194,9 +194,9 @@ def _run_block(state: TrainingState, stack: BlockStack, block_index: int, inputs
     return block_features(stack, block_index, state.arrange(inputs), state.settings)
 
 
-def _deal(config: Config, blocks: int) -> list[int]:
+def _divide(config: Config, blocks: int) -> list[int]:
     try:
-        return deal_epochs(config.training.epochs, blocks, config.learning.freeze_after)
+        return divide_epochs(config.training.epochs, blocks, config.learning.freeze_after)
     except ValueError as error:
         raise TrainingError(
             "training.epochs",

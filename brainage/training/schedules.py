@@ -55,7 +55,7 @@ class Schedule:
             state.model[block_index].eval()
 
     def load(self, state: TrainingState, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a batch for `learn`."""
+        """Return inputs and targets of a batch for `learn`."""
         return state.load(batch)
 
     def learn(self, state: TrainingState, inputs: Tensor, target: Tensor) -> StepResult:

@@ -131,7 +131,7 @@ class TrainingState:
         return inputs.to(self.device, memory_format=order)
 
     def load(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a batch on the device, mixed where the settings say so."""
+        """Return inputs and targets of a batch on the device, mixed where the settings say so."""
         inputs, target = self.arrange(batch["inputs"]), batch["target"].to(self.device)
         with self.settings.randomness("mixup"):
             return mix_batch(inputs, target, self.training.mixup_alpha)
@@ -203,7 +203,7 @@ class TrainingState:
 
 
 def build_step_settings(config: Config, device: torch.device) -> StepSettings:
-    """Settings of a step by configuration and device."""
+    """Build the settings of a step from configuration and device."""
     learning = config.learning
     return StepSettings(
         target=build_target(config.target),

@@ -15,14 +15,13 @@ from brainage.model.build import block_count, describe_cut, parameter_count
 from brainage.model.bundle import save_bundle
 from brainage.plotting.figures import plot_training_curves
 from brainage.tracking import Tracker, run_name, run_tags
-from brainage.training.callbacks import ProgressBar
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.options import TrainOptions
 from brainage.training.run import schedule_of
 from brainage.types import Json
 from brainage.workflows.console import default_cache, say, scan_progress, warn
 from brainage.workflows.results import write_json, write_table
-from brainage.workflows.train import LogEpochs, check_output, options_of_rank
+from brainage.workflows.train import LogEpochs, check_output, options_of_rank, show_progress
 
 if TYPE_CHECKING:
     from brainage.images.sources import ImageData
@@ -65,7 +64,7 @@ def run_benchmark(
     params = config.model_dump(mode="json")
     with tracker.start_run(name, tags=tags_of(config, data), params=params) as run:
         trained = train_images(
-            data, config, options=options, callbacks=[ProgressBar(name), LogEpochs(run)]
+            data, config, options=options, callbacks=[*show_progress(name), LogEpochs(run)]
         )
         metrics = write_trained(folder, trained)
         run.log_metrics(
@@ -121,7 +120,7 @@ def measure(trained: TrainedImages) -> Json:
 def leader_fractions(trained: TrainedImages) -> list[float]:
     """δ of each block that adapted it, as training left it."""
     state = trained.model.state_dict()
-    return [float(value) for name, value in state.items() if name.endswith("aid.leader_fraction")]
+    return [float(value) for name, value in state.items() if name.endswith("leader_fraction")]
 
 
 def tags_of(config: Config, data: "ImageData") -> Json:
@@ -140,7 +139,7 @@ def tags_of(config: Config, data: "ImageData") -> Json:
 
 
 def describe_blocks(config: Config) -> str:
-    """The cut as a small table: each block's stages and its share of the network."""
+    """Describe the cut as a small table: each block's stages and its share of the network."""
     lines = ["block  time  memory  parameters  stages"]
     for row in describe_cut(config):
         shares = [f"{float(row[name]):.0%}" for name in ("time", "memory", "parameters")]

@@ -1,8 +1,9 @@
-"""From `--cohort` to prepared scans and a ledger, for every command that takes a cohort."""
+"""Read and prepare the scans or the cohort that a command or a Python caller names."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import CohortError
@@ -11,7 +12,9 @@ from brainage.workflows.console import default_cache, scan_progress
 from brainage.workflows.masks import ScanOptions
 
 if TYPE_CHECKING:
-    from brainage.cohorts.cohort import CohortReading
+    import pandas as pd
+
+    from brainage.cohorts.cohort import Cohort, CohortReading
     from brainage.training.run import PreparedCohort
 
 DEMO = "demo"
@@ -20,9 +23,10 @@ DEMO_SUBJECTS = 120
 
 @dataclass(frozen=True)
 class CohortOptions:
-    """What the command line says of a cohort.
+    """Say where a cohort lies and how it is read.
 
-    Filter, columns and masks are those of `source`; the cohorts of `more` are taken whole.
+    Filter, columns and masks are those of `source`; the cohorts of `more` are taken whole. A
+    cohort that is `given` has been read already.
     """
 
     source: str
@@ -32,6 +36,7 @@ class CohortOptions:
     cache: Path | None = None
     scans: ScanOptions = field(default_factory=ScanOptions)
     more: tuple[str, ...] = ()
+    given: "Cohort | None" = None
 
     @property
     def cache_dir(self) -> Path:
@@ -39,11 +44,64 @@ class CohortOptions:
         return self.cache or default_cache()
 
 
+CohortInput: TypeAlias = Union[str, Path, "Cohort", "CohortReading", CohortOptions]
+ScansInput: TypeAlias = CohortInput | Sequence[str | Path]
+
+
+def as_options(cohort: CohortInput, cache: Path | None = None) -> CohortOptions:
+    """Describe a cohort by where it lies, or as one that has been read.
+
+    Parameters
+    ----------
+    cohort : str, pathlib.Path, Cohort, CohortReading or CohortOptions
+        Table or BIDS folder, what `brainage.read_cohort` returned, or options as they are.
+    cache : pathlib.Path, optional
+        Folder of prepared scans; absent: the options', then the user's.
+    """
+    from brainage.cohorts.cohort import CohortReading
+
+    if isinstance(cohort, CohortOptions):
+        return cohort if cache is None else replace(cohort, cache=cache)
+    if isinstance(cohort, str | Path):
+        return CohortOptions(str(cohort), cache=cache)
+    given = cohort.cohort if isinstance(cohort, CohortReading) else cohort
+    return CohortOptions(given.source, cache=cache, given=given)
+
+
+def read_scans(scans: ScansInput) -> tuple["pd.DataFrame", list[LedgerEntry], Path]:
+    """Read the table of scans to predict or explain; bad rows are entries, not errors.
+
+    A path, or each of several, is a scan.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `scan_id`, `path`, `age_years` (NaN where unknown) and what else is known.
+    list of LedgerEntry
+        Rows that were left out.
+    pathlib.Path
+        Folder where the names of masks start.
+    """
+    from brainage.inference.predict import scans_table
+
+    if isinstance(scans, str | Path):
+        scans = [scans]
+    if isinstance(scans, Sequence):
+        table, entries = scans_table([str(path) for path in scans])
+        return table, entries, Path()
+    # A prediction needs no age, and one bad row must not keep the others from theirs.
+    options = replace(as_options(scans), skip_bad=True)
+    reading = read_options(options, require_age=False)
+    return reading.cohort.table, reading.rejected, table_folder(options.source)
+
+
 def read_options(options: CohortOptions, *, require_age: bool = True) -> "CohortReading":
     """Read the table or folder and those beside it, or make the demo's phantoms in the cache."""
     from brainage.cohorts.cohort import read_cohort
     from brainage.cohorts.join import join_readings
 
+    if options.given is not None:
+        return _check_given(options.given, require_age)
     source = options.source
     if source == DEMO:
         source = str(make_phantoms(options.cache_dir / "phantoms"))
@@ -61,6 +119,16 @@ def read_options(options: CohortOptions, *, require_age: bool = True) -> "Cohort
         for name in options.more
     ]
     return join_readings([first, *others])
+
+
+def _check_given(cohort: "Cohort", require_age: bool) -> "CohortReading":
+    from brainage.cohorts.cohort import CohortReading
+
+    missing = int(cohort.table["age_years"].isna().sum())
+    if require_age and missing:
+        problem = f"{missing} of {len(cohort)} scans have no age."
+        raise CohortError(cohort.source, problem, "Leave them out.")
+    return CohortReading(cohort, [], len(cohort))
 
 
 def table_folder(source: str) -> Path:

@@ -1,6 +1,6 @@
-"""`brainage compare`: methods side by side on the same folds, seeds, network and epochs."""
+"""Compare methods on the same folds, seeds, network and epochs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from brainage.lfnn.rules import METHOD_RULES
 from brainage.plotting.figures import plot_comparison
 from brainage.preprocessing.ledger import write_ledger
 from brainage.tracking import COMPARISON_NOTE, TABLES, Run, Tracker, log_overview, run_name
-from brainage.training.callbacks import ProgressBar
 from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.training.run import (
@@ -31,16 +30,19 @@ from brainage.training.run import (
     train_run,
 )
 from brainage.types import Json
-from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
 from brainage.workflows.console import say, warn
 from brainage.workflows.crossval import plan_runs
 from brainage.workflows.results import write_table
+from brainage.workflows.settings import check_methods, choose_config
 from brainage.workflows.train import (
     Baselines,
     LogEpochs,
+    build_options,
     check_output,
     describe_scans,
     fit_baselines,
+    show_progress,
     tags_of,
     tracked_results,
     write_run,
@@ -48,20 +50,74 @@ from brainage.workflows.train import (
 
 
 def compare(
-    cohort_options: CohortOptions,
-    config: Config,
-    options: TrainOptions,
+    cohort: CohortInput,
+    output: str | Path,
+    methods: Sequence[str] = ("bp", "lfnn_l"),
     *,
-    methods: Sequence[str],
     seeds: int = 1,
+    config: Config | str | Path = "cnn3d_light",
+    settings: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Train every method on every seed and fold, and tell them apart.
+    """Train several methods on the same folds and seeds, and set them side by side.
 
     Methods take turns inside a seed and fold, so that a machine that slows down slows all.
-    Finished runs of an interrupted comparison are taken up again with `--resume`.
+    Finished runs of an interrupted comparison are taken up again with `resume`.
+
+    Parameters
+    ----------
+    cohort : path, Cohort or CohortReading
+        As in `brainage.train`.
+    output : path
+        Folder to write: ``comparison.csv``, ``summary.csv``, ``predictions.csv``, pictures, and
+        each run in ``runs``.
+    methods : sequence of str
+        Learning methods, of `brainage.types.METHODS`.
+    seeds : int
+        Number of seeds.
+    config, settings, cache
+        As in `brainage.train`.
+    **options
+        Attributes of `TrainOptions`: `folds`, `resume`, `overwrite`, `device`, `tracking_uri`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a method: errors over seeds and folds, paired differences, seconds and memory.
+
+    Raises
+    ------
+    ConfigError
+        If a method or setting is unknown.
+    CohortError
+        If a scan cannot be used, or there are too few subjects.
+
+    Examples
+    --------
+    >>> import tempfile, warnings
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=6, seed=0)
+    >>> summary = brainage.compare(
+    ...     cohort,
+    ...     root / "run",
+    ...     config="phantom",
+    ...     settings={"training.epochs": 1},
+    ...     cache=root,
+    ... )
+    >>> summary["method"].tolist()
+    ['bp', 'lfnn_l']
+    >>> folder.cleanup()
     """
-    with hold_folder(options.folder):
-        return _compare(cohort_options, config, options, methods, seeds)
+    methods = check_methods(methods)
+    chosen = build_options(output, options)
+    resolved = choose_config(config, settings)
+    with hold_folder(chosen.folder):
+        return _compare(as_options(cohort, cache), resolved, chosen, methods, seeds)
 
 
 def _compare(
@@ -140,7 +196,7 @@ class _Job:
                     target = trained.history[-1].val_score
                 reached = _seconds_to(trained, target)
                 run.log_metrics(tracked_results(metrics, reached))
-            row: dict[str, Any] = {"method": method, "schedule": schedule_of(config.learning)}
+            row: Json = {"method": method, "schedule": schedule_of(config.learning)}
             row |= {"seed": seed, "fold": fold}
             row |= {key: metrics[key] for key in ("mae_years", "seconds_per_epoch")}
             rows.append(
@@ -160,7 +216,10 @@ class _Job:
             split,
             config,
             options=options,
-            callbacks=[ProgressBar(f"{method} seed {config.seed} fold {fold}"), LogEpochs(run)],
+            callbacks=[
+                *show_progress(f"{method} seed {config.seed} fold {fold}"),
+                LogEpochs(run),
+            ],
         )
         _, metrics = write_run(options.folder, trained, self.prepared, split, baselines)
         run.log_artifact_folder(options.folder)
@@ -168,7 +227,7 @@ class _Job:
 
 
 def _config_of(method: str, seed: int, config: Config) -> Config:
-    """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
+    """Return one run's settings; methods whose blocks do not learn alone have no schedule."""
     learning = config.learning
     if METHOD_RULES[method].hidden_loss is None:
         absent = ("freeze_after", "update_every", "patience_epochs")

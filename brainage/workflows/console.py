@@ -1,9 +1,14 @@
-"""What all commands share on the terminal: output, progress, options and errors."""
+"""Show output, progress and errors of commands on the terminal; a Python caller sees none of it.
+
+`clear_errors`, which every command runs in, switches the terminal on. Without it `say` and the
+progress bars are silent, and `warn` is a Python warning.
+"""
 
 import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -25,6 +30,9 @@ from brainage.files import default_cache as default_cache
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+# Whether a command of the command line is running; see `clear_errors`.
+_terminal = False
+
 BAD_INPUT = 2
 INTERRUPTED, TERMINATED = 130, 143
 _INTERRUPTED_LINE = "interrupted; nothing finished is lost."
@@ -42,6 +50,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
     An interrupt leaves with 130, SIGTERM with 143; both end the run as an exception would, so that
     child processes and the tracker learn of it. Another one meanwhile ends it at once.
     """
+    show_output()
     _listen(_stop)
     try:
         yield
@@ -58,7 +67,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
         terminated = isinstance(interrupt, _Terminated)
         raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
     except BrokenPipeError:
-        # Whoever read the output has gone; the interpreter must not try to flush it again.
+        # What read the output has gone; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except (OSError, MemoryError) as error:
@@ -70,7 +79,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
 
 
 def _listen(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Have both signals handled, unless whoever started the command wants one ignored."""
+    """Have both signals handled, unless the parent process wants one ignored."""
     with contextlib.suppress(ValueError):  # not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -111,7 +120,7 @@ def scan_progress(title: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not _terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -120,7 +129,7 @@ def scan_progress(title: str) -> Iterator[Callable[[int, int], None]]:
 def bytes_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar for each download; yields the function to call with (name, done, total)."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=not _terminal) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int) -> None:
@@ -131,14 +140,29 @@ def bytes_progress() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+def show_output(shown: bool = True) -> None:
+    """Switch the output of this process on or off."""
+    global _terminal
+    _terminal = shown
+
+
+def is_shown() -> bool:
+    """Return whether output is switched on."""
+    return _terminal
+
+
 def say(text: str) -> None:
-    """Print a line for the person."""
-    out.print(text, markup=False)
+    """Print a line, where a command is running."""
+    if _terminal:
+        out.print(text, markup=False)
 
 
 def warn(text: str) -> None:
-    """Print a warning beside the output."""
-    err.print(f"warning: {text}", style="yellow", markup=False)
+    """Print a warning beside the output; for a Python caller, warn as Python does."""
+    if _terminal:
+        err.print(f"warning: {text}", style="yellow", markup=False)
+    else:
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:

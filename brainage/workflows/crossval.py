@@ -1,4 +1,4 @@
-"""Repeated cross-validation: which runs there are, what they give together, and a leakage check."""
+"""Plan runs of repeated cross-validation, join what they give, and check for leakage."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,20 +8,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainage.cohorts.cohort import Cohort
-from brainage.cohorts.splits import Split, make_folds, make_site_folds, make_split
-from brainage.config import Config
+from brainage.cohorts.splits import (
+    Split,
+    make_column_folds,
+    make_folds,
+    make_site_folds,
+    make_split,
+)
+from brainage.config import Config, SplitConfig
 from brainage.errors import ConfigError
 from brainage.evaluation.baselines import baseline_predictions
-from brainage.evaluation.conformal import fit_calibration, out_of_fold_intervals
+from brainage.evaluation.conformal import ConformalInterval, out_of_fold_intervals
 from brainage.evaluation.leakage import permuted_age_check
+from brainage.evaluation.normative import make_reference
 from brainage.evaluation.out_of_fold import average_repeats
-from brainage.evaluation.reference import make_reference
 from brainage.model.bundle import load_bundle, save_ensemble
 from brainage.training.options import TrainOptions
-from brainage.training.run import PreparedCohort, describe_cohort, train_run
+from brainage.training.run import PreparedCohort, train_run
 from brainage.types import Json
 from brainage.workflows.console import say, warn
 from brainage.workflows.results import (
+    describe_training,
     fit_ood_where_possible,
     quality_facts,
     score,
@@ -36,7 +43,7 @@ MOST_PERMUTATIONS = {"linear": 20, "network": 3}
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One training: a repeat's settings and a fold's split."""
+    """Hold one training: a repeat's settings and a fold's split."""
 
     name: str
     repeat: int
@@ -46,9 +53,10 @@ class PlannedRun:
 
 
 def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -> list[PlannedRun]:
-    """One split, or every fold of every repeat; a repeat has its own split and training seed.
+    """Plan one split, or every fold of every repeat, each with its own split and training seed.
 
-    With `leave_site_out` there is a fold for each site, which tests all of it.
+    With `leave_site_out` there is a fold for each site, which tests all of it. Text in `folds`
+    names a column of the cohort that holds each scan's fold.
 
     Raises
     ------
@@ -56,7 +64,7 @@ def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -
         If repeats are asked of a single split, or folds of sites.
     """
     folds, repeats, leave_site_out = options.folds, options.repeats, options.leave_site_out
-    if leave_site_out and folds > 1:
+    if leave_site_out and folds != 1:
         raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
     if folds == 1 and not leave_site_out:
         if repeats > 1:
@@ -67,15 +75,21 @@ def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -
     for repeat in range(repeats):
         shifted = config.split.model_copy(update={"seed": config.split.seed + repeat})
         changed = config.model_copy(update={"split": shifted, "seed": config.seed + repeat})
-        splits = (
-            make_site_folds(prepared.cohort, shifted)
-            if leave_site_out
-            else make_folds(prepared.cohort, folds, shifted)
-        )
+        splits = _make_folds(prepared.cohort, folds, shifted, leave_site_out)
         for fold, split in enumerate(splits):
             name = f"fold-{fold}" if repeats == 1 else f"repeat-{repeat}-fold-{fold}"
             planned.append(PlannedRun(name, repeat, fold, split, changed))
     return planned
+
+
+def _make_folds(
+    cohort: Cohort, folds: int | str, split: SplitConfig, leave_site_out: bool
+) -> list[Split]:
+    if leave_site_out:
+        return make_site_folds(cohort, split)
+    if isinstance(folds, str):
+        return make_column_folds(cohort, folds, split)
+    return make_folds(cohort, folds, split)
 
 
 def finish_folds(
@@ -97,20 +111,18 @@ def finish_folds(
     kind, least = config.inference.interval, config.inference.min_band_scans
     table = average_repeats(every)
     table = out_of_fold_intervals(table, table["fold"], kind=kind, min_band_scans=least)
-    calibration = fit_calibration(
-        table["age_years"],
+    calibration = ConformalInterval(kind, least).fit(
         table["predicted_age_years"],
+        table["age_years"],
         table["spread_years"],
-        subject_ids=list(table["subject_id"]),
-        kind=kind,
-        min_band_scans=least,
+        list(table["subject_id"]),
         source="out_of_fold",
     )
     everyone = np.arange(len(prepared.cohort))
     nobody = np.empty(0, dtype=np.int64)
     names = [run.name for run in planned]
     metrics = score(table, config.seed)
-    facts = describe_cohort(prepared, Split(everyone, nobody, nobody)) | {
+    facts = describe_training(prepared, Split(everyone, nobody, nobody)) | {
         "metrics": metrics,
         "calibration": calibration.to_json(),
         "reference": make_reference(table, "out_of_fold").to_json(),

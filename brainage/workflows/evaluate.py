@@ -1,4 +1,4 @@
-"""`brainage evaluate`: how good predictions are, or a model on a cohort with known ages."""
+"""Measure how good predictions are, or a model on a cohort with known ages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,22 +20,23 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.metrics import age_metrics, as_floats, constant_predictor
+from brainage.evaluation.metrics import as_floats, describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
-from brainage.evaluation.out_of_fold import records
+from brainage.evaluation.out_of_fold import baseline_column, records
 from brainage.files import hold_folder
+from brainage.inference.model import Model
 from brainage.model.bundle import Bundle
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import BoolArray, Json
-from brainage.workflows.cohorts import CohortOptions, read_options
-from brainage.workflows.console import say, warn
+from brainage.types import BASELINES, BoolArray, Json
+from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, read_options
+from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
-from brainage.workflows.predict import predict_table
 from brainage.workflows.results import (
     coverage_of,
     describe_mae,
     plot_predictions,
+    score,
     write_json,
     write_table,
 )
@@ -43,7 +44,7 @@ from brainage.workflows.results import (
 
 @dataclass(frozen=True)
 class BiasCorrection:
-    """How the corrected gap is made, and a filter for the controls it is fitted on."""
+    """Say how the corrected gap is made, and on which scans it is fitted (a filter)."""
 
     method: Correction
     controls: str | None = None
@@ -51,63 +52,107 @@ class BiasCorrection:
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
 RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-1000.0, 1000.0)}
-NUMBERS = ("age_years", "predicted_age_years", "spread_years", "fold", *INTERVAL_COLUMNS)
+NUMBERS = (
+    *("age_years", "predicted_age_years", "spread_years", "fold"),
+    *INTERVAL_COLUMNS,
+    *(baseline_column(name) for name in BASELINES),
+)
 
 
 def evaluate(
-    output: Path,
+    source: pd.DataFrame | str | Path | Model,
+    output: str | Path,
     *,
-    predictions: Path | None = None,
-    model: str | Path | None = None,
-    cohort_options: CohortOptions | None = None,
+    cohort: CohortInput | None = None,
     level: float = DEFAULT_LEVEL,
     correction: BiasCorrection | None = None,
+    cache: Path | None = None,
 ) -> Json:
-    """Write metrics.json, predictions.csv, subgroups.csv, coverage.csv and the pictures.
+    """Measure how good predictions are, or a model on a cohort with known ages.
 
-    With a model, scans that it was trained or validated on are left out and counted: an error on
+    Writes ``metrics.json``, ``predictions.csv``, ``subgroups.csv``, ``coverage.csv`` and pictures.
+    Of a model, scans that it was trained or validated on are left out and counted: an error on
     them says nothing.
+
+    Parameters
+    ----------
+    source : pandas.DataFrame, path or Model
+        Without `cohort` a table of predictions, `scan_id`, `age_years`, `predicted_age_years` and
+        more where known; with `cohort` a model, as `brainage.load_model` takes it.
+    output : path
+        Folder to write.
+    cohort : path, Cohort or CohortReading, optional
+        Scans with known ages, for a model.
+    level : float
+        Share of ages that the intervals shall hold.
+    correction : BiasCorrection, optional
+        Adds an age-bias-corrected gap, fitted out of fold; the metrics are always raw.
+    cache : pathlib.Path, optional
+        Folder of prepared scans.
+
+    Returns
+    -------
+    dict
+        `n`, `mae_years` with its 95 % interval, `r`, `r2`, `bias_years`, `gap_slope`, `baselines`
+        (the constant is the median of the *training* ages, where the model or the table's column
+        `constant_predicted_age_years` tells it), `intervals`, and `n_seen_in_training`.
 
     Raises
     ------
-    ConfigError
-        If neither a prediction table nor a model with a cohort is given.
     CohortError
-        If no scan with known age is left.
+        If a column is missing or no scan with known age is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> import brainage
+    >>> table = pd.DataFrame({
+    ...     "scan_id": ["a", "b", "c"],
+    ...     "age_years": [30.0, 50.0, 70.0],
+    ...     "predicted_age_years": [34.0, 49.0, 66.0],
+    ... })
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> metrics = brainage.evaluate(table, folder.name)
+    >>> metrics["mae_years"]
+    3.0
+    >>> round(metrics["gap_slope"], 2)
+    -0.2
+    >>> folder.cleanup()
     """
+    output = Path(output)
     with hold_folder(output):
-        return _evaluate(output, predictions, model, cohort_options, level, correction)
+        if cohort is not None:
+            if isinstance(source, pd.DataFrame):
+                raise ConfigError("evaluate", "a table of predictions needs no cohort.")
+            table, extra = _predict_unseen(
+                load_model(source), as_options(cohort, cache), output, level
+            )
+        elif isinstance(source, Model):
+            raise ConfigError("evaluate", "a model needs a cohort.", "Give one as --cohort.")
+        elif isinstance(source, pd.DataFrame):
+            table, extra = check_predictions(source, "predictions"), dict[str, int]()
+        else:
+            table, extra = read_predictions(Path(source)), dict[str, int]()
+        return _evaluate(table, extra, output, level, correction)
 
 
 def _evaluate(
+    table: pd.DataFrame,
+    extra: Mapping[str, int],
     output: Path,
-    predictions: Path | None,
-    model: str | Path | None,
-    cohort_options: CohortOptions | None,
     level: float,
     correction: BiasCorrection | None,
 ) -> Json:
-    if predictions is not None:
-        table, extra = read_predictions(predictions), dict[str, int]()
-    elif model is not None and cohort_options is not None:
-        table, extra = _predict_unseen(model, cohort_options, output, level)
-    else:
-        raise ConfigError("evaluate", "give --predictions, or --model with --cohort.")
     known = table[table["age_years"].notna() & table["predicted_age_years"].notna()]
     if known.empty:
         raise CohortError("evaluate", "no scan with a known and a predicted age is left.")
     if len(known) < len(table):
         warn(f"{len(table) - len(known)} scans without a known age are not evaluated.")
-    metrics = dict(
-        age_metrics(
-            known["age_years"], known["predicted_age_years"], subject_ids=list(known["subject_id"])
-        )
-    )
-    # Without the training ages the constant is that of the evaluated scans: the hardest constant.
-    constant = constant_predictor(known["age_years"], len(known))
-    error = float(abs(constant - known["age_years"]).mean())
-    metrics["baselines"] = {"constant": {"mae_years": error}}
-    metrics |= extra
+    metrics = score(known, seed=0) | dict(extra)
+    unbeaten = describe_unbeaten(metrics)
+    if unbeaten:
+        warn(f"{unbeaten}.")
     gain = calibration_gain(
         known["age_years"], known["predicted_age_years"], subject_ids=list(known["subject_id"])
     )
@@ -123,7 +168,10 @@ def _evaluate(
     write_table(known, output / "predictions.csv")
     write_json(metrics, output / "metrics.json")
     plot_predictions(known, output, seed=0, synthetic=False)
-    say(f"{describe_mae(metrics)}, constant predictor {error:.2f}; written to {output}")
+    listed = "".join(
+        f"; {name} {values['mae_years']:.2f}" for name, values in metrics["baselines"].items()
+    )
+    say(f"{describe_mae(metrics)}{listed}; written to {output}")
     if gain is not None:
         say(
             f"with {gain['controls']} of these people as controls (`brainage calibrate`) the "
@@ -133,18 +181,21 @@ def _evaluate(
     return metrics
 
 
-def check_source(predictions: Path | None, of_model: Mapping[str, object]) -> None:
-    """Refuse options that say which scans a model predicts beside a table of predictions.
+def choose_source(
+    predictions: Path | None, model: str | None, cohort: CohortOptions | None
+) -> str | Path:
+    """Return what a command line evaluates.
 
     Raises
     ------
     ConfigError
-        Naming them.
+        If neither a prediction table nor a model with a cohort is given.
     """
-    given = [f"--{name}" for name, value in of_model.items() if value]
-    if predictions is not None and given:
-        problem = f"{', '.join(given)} has no meaning beside --predictions."
-        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
+    if predictions is not None:
+        return predictions
+    if model is None or cohort is None:
+        raise ConfigError("evaluate", "give --predictions, or --model with --cohort.")
+    return model
 
 
 def parse_correction(method: str | None, controls: str | None) -> BiasCorrection | None:
@@ -191,18 +242,30 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype={"scan_id": str, "subject_id": str})
     except (OSError, ValueError) as error:
         raise CohortError(str(path), "is not a readable CSV table.") from error
+    return check_predictions(table, str(path))
+
+
+def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Check a table of predictions and return it with every standard column.
+
+    Raises
+    ------
+    CohortError
+        If a column is missing or holds what is no age.
+    """
+    table = table.copy()
     missing = [name for name in NEEDED if name not in table]
     if missing:
-        raise CohortError(str(path), f"lacks columns {', '.join(missing)}.")
+        raise CohortError(where, f"lacks columns {', '.join(missing)}.")
     if table["scan_id"].isna().any():
-        raise CohortError(str(path), "column scan_id has blank cells.", "Name every scan.")
+        raise CohortError(where, "column scan_id has blank cells.", "Name every scan.")
     for name in NUMBERS:
         if name not in table:
             continue
         numbers = as_floats(table[name])
         if (~np.isfinite(numbers) & table[name].notna()).any():
-            raise CohortError(str(path), f"column {name} holds what is not a number.")
-        _check_range(numbers, name, path)
+            raise CohortError(where, f"column {name} holds what is not a number.")
+        _check_range(numbers, name, where)
         table[name] = numbers
     known = table["subject_id"] if "subject_id" in table else table["scan_id"]
     table["subject_id"] = known.fillna(table["scan_id"])
@@ -212,17 +275,17 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return table
 
 
-def _check_range(numbers: pd.Series, name: str, path: Path) -> None:
+def _check_range(numbers: pd.Series, name: str, where: str) -> None:
     """Refuse ages that nobody has, and predictions that are no ages."""
     low, high = RANGES.get(name, (-np.inf, np.inf))
     wrong = numbers[(numbers < low) | (numbers > high)]
     if len(wrong):
         problem = f"column {name} holds {wrong.iloc[0]:g}, expected {low:g} to {high:g} years."
-        raise CohortError(str(path), problem, "Mend the table.")
+        raise CohortError(where, problem, "Mend the table.")
 
 
 def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
-    """Scans that the model was neither trained nor validated on; says how many were."""
+    """Find scans that the model was neither trained nor validated on; warn of the others."""
     hashes = bundle.facts.get("split_id_hashes", {})
     seen = {*hashes.get("train", []), *hashes.get("validation", [])}
     unseen = np.array([identity not in seen for identity in hash_ids(table["scan_id"])], bool)
@@ -233,17 +296,23 @@ def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
 
 
 def _predict_unseen(
-    model: str | Path, options: CohortOptions, output: Path, level: float
+    model: Model, options: CohortOptions, output: Path, level: float
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    bundle = load_model(model)
     reading = read_options(options)
     table = reading.cohort.table
-    unseen = unseen_rows(bundle, table)
+    unseen = unseen_rows(model.bundle, table)
     n_seen = len(table) - int(unseen.sum())
     if not unseen.any():
         raise CohortError(options.source, "every scan was used in training of this model.")
-    result = predict_table(bundle, table[unseen], options.cache_dir, level)
+    with scan_progress("predicting") as progress:
+        result = model.predict_table(
+            table[unseen], level=level, cache=options.cache_dir, on_progress=progress
+        )
     write_ledger([*reading.rejected, *result.entries], output / "ledger.csv")
     for entry in result.failed:
         warn(f"{entry.scan_id}: {entry.reason}")
-    return result.table.drop(columns=["path"]), {"n_seen_in_training": n_seen}
+    predicted = result.table.drop(columns=["path"])
+    median = model.bundle.train_median_age_years
+    if median is not None:
+        predicted[baseline_column("constant")] = median
+    return predicted, {"n_seen_in_training": n_seen}

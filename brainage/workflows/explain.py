@@ -1,5 +1,6 @@
-"""`brainage explain`: maps of what makes brains look older or younger, and their checks."""
+"""Map what makes brains look older or younger to a model, and check the maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -7,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import BrainageError, ConfigError
-from brainage.files import atomic_write_bytes
+from brainage.files import atomic_write_bytes, default_cache
 from brainage.inference.attribution import (
-    METHODS,
     PASSING_SIMILARITY,
     UNITS,
     explain_scan,
@@ -17,47 +17,89 @@ from brainage.inference.attribution import (
     randomisation_similarity,
     region_table,
 )
-from brainage.inference.predict import scans_table
+from brainage.inference.model import Model
 from brainage.model.bundle import Bundle
 from brainage.plotting.maps import plot_map
 from brainage.prepared.arrays import prepare_cohort
 from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.regions import load_regions
-from brainage.types import FloatArray, HalfArray, Json
-from brainage.workflows.cohorts import CohortOptions, read_options
+from brainage.types import MAP_METHODS, FloatArray, HalfArray, Json
+from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
 from brainage.workflows.results import write_json, write_table
 
 
 def explain(
-    scans: list[str],
-    cohort_options: CohortOptions | None,
-    model: str | Path,
-    output: Path,
-    methods: str,
-    cache: Path,
+    scans: ScansInput,
+    output: str | Path,
+    *,
+    model: str | Path | Model | None = None,
+    methods: Sequence[str] = ("smoothgrad", "integrated_gradients"),
     seed: int = 0,
+    cache: Path | None = None,
 ) -> Json:
-    """Write a map and a picture for every scan, their mean, a table of regions and checks.json.
+    """Map what makes brains look older or younger to a model, and check the maps.
+
+    Writes a folder for each method: a map (NIfTI) and a picture of every scan, their means,
+    ``scans.csv`` and ``regions.csv``; beside them ``checks.json`` and ``ledger.csv``.
+
+    Parameters
+    ----------
+    scans : path, sequence of paths, Cohort or CohortReading
+        T1 scans: NIfTI or MGZ files, DICOM folders or zips.
+    output : path
+        Folder to write.
+    model : path or Model, optional
+        As `brainage.load_model` takes it.
+    methods : sequence of str
+        Of ``smoothgrad``, ``integrated_gradients`` and ``occlusion``.
+    seed : int
+        Seed of the noise and of the untrained network that the maps are checked against.
+    cache : pathlib.Path, optional
+        Folder of prepared scans; absent: the user's cache folder.
+
+    Returns
+    -------
+    dict
+        For each method `unit`, `scans`, `mean_outside_share` (share of the attribution outside
+        the brain), `randomisation_similarity` (rank correlation with the map of an untrained
+        network) and `randomisation_passed`.
 
     Raises
     ------
     ConfigError
-        If there is neither a scan nor a cohort, or a method is unknown.
+        If a method is unknown.
     BrainageError
         If no scan can be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = brainage.read_cohort(write_phantom_cohort(root, subjects=6, seed=0)).cohort
+    >>> run = brainage.train(
+    ...     cohort, root / "run", "phantom", settings={"training.epochs": 1}, tracking_uri="off"
+    ... )
+    >>> checks = brainage.explain(
+    ...     cohort.table["path"][0],
+    ...     root / "maps",
+    ...     model=run.folder,
+    ...     methods=["integrated_gradients"],
+    ... )
+    >>> checks["integrated_gradients"]["unit"]
+    'years'
+    >>> folder.cleanup()
     """
-    if bool(scans) == (cohort_options is not None):
-        raise ConfigError("SCAN", "give either scans or --cohort.")
-    chosen = parse_methods(methods)
-    bundle = load_model(model)
-    if cohort_options is not None:
-        reading = read_options(cohort_options, require_age=False)
-        table, rejected = reading.cohort.table, reading.rejected
-    else:
-        table, rejected = scans_table(scans)
+    output, chosen = Path(output), check_methods(methods)
+    bundle = load_model(model).bundle
+    table, rejected, _ = read_scans(scans)
+    cache = default_cache() if cache is None else Path(cache)
     settings = bundle.config.preprocessing
     prepared = prepare_cohort(list(table["path"]), list(table["scan_id"]), settings, cache)
     entries = [*rejected, *prepared.entries]
@@ -77,18 +119,18 @@ def explain(
     return checks
 
 
-def parse_methods(text: str) -> list[str]:
-    """Split a list of methods.
+def check_methods(methods: Sequence[str]) -> list[str]:
+    """Check methods of attribution; each is kept once.
 
     Raises
     ------
     ConfigError
         If one is unknown or none is given.
     """
-    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in names if name not in METHODS]
+    names = list(dict.fromkeys(methods))
+    unknown = [name for name in names if name not in MAP_METHODS]
     if unknown or not names:
-        known = ", ".join(METHODS)
+        known = ", ".join(MAP_METHODS)
         raise ConfigError("--method", f"unknown {', '.join(unknown)!r}.", f"Known: {known}.")
     return names
 

@@ -40,14 +40,14 @@ class ScanOptions:
             If the masks or the command cannot be understood.
         """
         from brainage.prepared.arrays import Preparation
-        from brainage.sandbox.engines import Engine
+        from brainage.sandbox.engines import Engine, EngineKind
         from brainage.sandbox.parent import Limits
         from brainage.scans.brain_extraction import check_command
 
         if self.command:
             check_command(self.command)
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        kind = "processes" if self.jobs > 1 else "serial"
+        kind: EngineKind = "processes" if self.jobs > 1 else "serial"
         engine = Engine(kind, self.jobs, limits=Limits(threads=threads))
         return Preparation(engine, tuple(find_masks(table, self.mask, folder)), self.command)
 
@@ -72,7 +72,7 @@ def find_masks(table: "pd.DataFrame", mask: str, folder: Path) -> list[str]:
     try:
         names = ["scan_id", "subject_id", "session_id"]
         fields = table[[name for name in names if name in table]].to_dict("records")
-        return [str(Path(mask.format(**row)).absolute()) for row in fields]
+        return [str(Path(mask.format_map(row)).absolute()) for row in fields]
     except (KeyError, ValueError, IndexError) as error:
         problem = f"{mask!r} holds an unknown field."
         remedy = "Use {scan_id}, {subject_id}, {session_id}."

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from brainage.files import default_cache
+from brainage.inference.model import Model
 from brainage.model.bundle import Bundle, load_bundle
 from brainage.model.manifest import bundle_files
+from brainage.model.released import choose_model
 from brainage.tracking import (
     CHAMPION,
     MODEL_NAME,
@@ -12,7 +15,7 @@ from brainage.tracking import (
     is_model_uri,
 )
 from brainage.types import Json
-from brainage.workflows.console import default_cache, say, warn
+from brainage.workflows.console import say, warn
 
 NOTE = "Brain age from T1 MRI. Research use only. Each version is a bundle; see its card.md."
 
@@ -31,9 +34,56 @@ def resolve_model(model: str | Path, tracking_uri: str | None = None) -> tuple[P
     return fetched.folder, fetched.version
 
 
-def load_model(model: str | Path) -> Bundle:
-    """Bundle of a folder or of a registered version; raises as `resolve_model`, `load_bundle`."""
-    return load_bundle(resolve_model(model)[0])
+def load_model(
+    model: str | Path | Model | None = None, *, tracking_uri: str | None = None
+) -> Model:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    model : str or pathlib.Path, optional
+        Folder that `train` wrote, or ``models:/NAME@ALIAS`` of MLflow's registry. Absent: the
+        released model, which travels inside the package.
+    tracking_uri : str, optional
+        MLflow server or ``sqlite:///…`` of a registered model; absent: MLFLOW_TRACKING_URI, then
+        ``mlflow.db`` here.
+
+    Returns
+    -------
+    Model
+        With `predict`. A model that is given comes back as it is.
+
+    Raises
+    ------
+    BundleError
+        If the folder holds no model, or a damaged one.
+    TrackingError
+        If the registry cannot be reached or does not know the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> cohort = brainage.read_cohort(write_phantom_cohort(folder.name, subjects=2, seed=0)).cohort
+    >>> model = brainage.load_model()
+    >>> result = model.predict(cohort.table["path"][0])
+    >>> result.verdict
+    'ok'
+    >>> 18 < result.age_years < 97
+    True
+    >>> model.predict(cohort)[["scan_id", "verdict"]]
+        scan_id verdict
+    0  sub-0001      ok
+    1  sub-0002      ok
+    >>> folder.cleanup()
+    """
+    if isinstance(model, Model):
+        return model
+    chosen = choose_model(model)
+    folder, version = resolve_model(chosen, tracking_uri)
+    return Model(load_bundle(folder), str(chosen) if version else folder.resolve().name, version)
 
 
 def register(

@@ -1,27 +1,18 @@
-"""`brainage predict`: scans and a model in, a table of ages and a ledger out."""
+"""Predict the ages of scans and write a table with its ledger."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from brainage.config import with_changes
-from brainage.errors import ConfigError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import remove_old, remove_unfinished
-from brainage.inference.predict import (
-    ADDED_COLUMNS,
-    PREDICTION_COLUMNS,
-    Predictions,
-    predict_scans,
-    scans_table,
-)
+from brainage.inference.model import Model, check_level
+from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS
 from brainage.model.bundle import Bundle
-from brainage.prepared.arrays import HERE, Preparation
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import LedgerEntry
-from brainage.workflows.cohorts import CohortOptions, read_options, table_folder
+from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.masks import ScanOptions
 from brainage.workflows.models import load_model
@@ -30,43 +21,44 @@ from brainage.workflows.results import write_table
 PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
 
 
-def predict(
-    scans: list[str],
-    cohort_options: CohortOptions | None,
-    model: str | Path,
-    output: Path,
-    cache: Path,
-    level: float = DEFAULT_LEVEL,
-    *,
-    series: str | None = None,
-    scan_options: ScanOptions = ScanOptions(),
-) -> int:
-    """Predict every scan; returns the number of scans that failed.
+@dataclass(frozen=True)
+class PredictOptions:
+    """Say how scans are predicted.
 
-    `series` chooses among the series of DICOM scans, by number or text of the description.
+    Attributes
+    ----------
+    level : float
+        Share of ages that the intervals shall hold.
+    series : str, optional
+        Chooses among the series of DICOM scans, by number or text of the description.
+    cache : pathlib.Path, optional
+        Folder of prepared scans.
+    scans : ScanOptions
+        Jobs and brain masks.
+    """
+
+    level: float = DEFAULT_LEVEL
+    series: str | None = None
+    cache: Path | None = None
+    scans: ScanOptions = field(default_factory=ScanOptions)
+
+
+def predict(
+    scans: ScansInput, model: str | Path | Model | None, output: Path, options: PredictOptions
+) -> int:
+    """Predict every scan and write a table; returns the number of scans that failed.
 
     Writes `output` and, beside it, the ledger (``predictions.csv`` → ``ledger.csv``; another
     name → ``NAME.ledger.csv``).
-
-    Raises
-    ------
-    ConfigError
-        If there is neither a scan nor a cohort, or both.
     """
-    if bool(scans) == (cohort_options is not None):
-        raise ConfigError("SCAN", "give either scans or --cohort.")
-    check_level(level)
-    bundle = load_model(model)
-    if series is not None:
-        config = with_changes(bundle.config, {"preprocessing.series": series})
-        bundle = replace(bundle, config=config)
-    if cohort_options is not None:
-        table, entries = _cohort_table(cohort_options)
-        how = scan_options.build(table, table_folder(cohort_options.source))
-    else:
-        table, entries = scans_table(scans)
-        how = scan_options.build(table, Path())
-    predictions = predict_table(bundle, table, cache, level, how)
+    check_level(options.level)
+    loaded = load_model(model).with_series(options.series)
+    table, entries, folder = read_scans(scans)
+    how, level = options.scans.build(table, folder), options.level
+    with scan_progress("predicting") as progress:
+        predictions = loaded.predict_table(
+            table, level=level, cache=options.cache, how=how, on_progress=progress
+        )
     entries = [*entries, *predictions.entries]
     people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
     remove_unfinished(output.parent)
@@ -77,30 +69,18 @@ def predict(
     failed = [entry for entry in entries if entry.verdict == "failed"]
     for entry in failed:
         warn(f"{entry.scan_id}: {entry.reason}")
-    warn_about(bundle, predictions.table, level)
+    warn_about(loaded.bundle, predictions.table, level)
     say(f"{len(predictions.table)} predicted, {len(failed)} failed; written to {output}")
     return len(failed)
 
 
-def predict_table(
-    bundle: Bundle,
-    table: pd.DataFrame,
-    cache: Path,
-    level: float = DEFAULT_LEVEL,
-    how: Preparation = HERE,
-) -> Predictions:
-    """Predict a table of scans with a progress bar."""
-    with scan_progress("predicting") as progress:
-        return predict_scans(bundle, table, cache, level=level, how=how, on_progress=progress)
-
-
 def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:
-    """Say why intervals are empty, and how many scans are unlike the training scans."""
+    """Warn why intervals are empty, and how many scans are unlike the training scans."""
     missing = int(table["interval_low_years"].isna().sum())
     if bundle.calibration is None:
         warn("the model has no calibration: the interval columns are empty.")
     elif missing:
-        n = bundle.calibration.n
+        n = bundle.calibration.n_subjects_
         warn(f"{missing} intervals are empty: {n} calibration scans are too few for {level:g}.")
     if bundle.ood is None:
         warn("the model does not know its training scans: ood_percentile is empty.")
@@ -109,27 +89,8 @@ def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:
         warn(f"{unlike} scans are unlike those that the model was trained on (ood_percentile).")
 
 
-def check_level(level: float) -> None:
-    """Refuse a level that is no share.
-
-    Raises
-    ------
-    ConfigError
-        If it is not between 0 and 1.
-    """
-    if not 0.0 < level < 1.0:
-        raise ConfigError("--level", f"expected a level between 0 and 1, got {level:g}.")
-
-
 def ledger_path(output: Path) -> Path:
     """Ledger beside a prediction table."""
     if output.name == "predictions.csv":
         return output.with_name("ledger.csv")
     return output.with_name(f"{output.stem}.ledger.csv")
-
-
-def _cohort_table(options: CohortOptions) -> tuple[pd.DataFrame, list[LedgerEntry]]:
-    # A prediction needs no age, and one bad row must not keep the others from theirs.
-    options = replace(options, skip_bad=True)
-    reading = read_options(options, require_age=False)
-    return reading.cohort.table, reading.rejected

@@ -1,14 +1,13 @@
-"""`brainage report`: one page on one scan, as HTML, PDF and JSON."""
+"""Write a one-page report on a scan as HTML, PDF and JSON."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from brainage.config import with_changes
 from brainage.errors import CohortError, ConfigError
-from brainage.inference.attribution import METHODS
-from brainage.model.bundle import load_bundle
+from brainage.inference.model import Model, check_level
 from brainage.report import (
     ExamineOptions,
     Findings,
@@ -16,22 +15,37 @@ from brainage.report import (
     examine_scan,
     identify_model,
     predicted_findings,
-    write_report,
 )
-from brainage.types import Verdict
+from brainage.report import write_report as write_pages
+from brainage.types import MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
-from brainage.workflows.models import resolve_model
-from brainage.workflows.predict import check_level, ledger_path
+from brainage.workflows.models import load_model
+from brainage.workflows.predict import ledger_path
 
 _OLDEST_YEARS = 120.0
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is told about the person and the page."""
+    """Say what is told about the person and the page.
 
-    output: Path
+    Attributes
+    ----------
+    age_years : float, optional
+        Age at scan, for the gap; no prediction uses it.
+    sex : str
+        Kept in the JSON file.
+    person_name : str
+        Printed on this report; without it the report names nobody.
+    level : float
+        Share of ages that the interval shall hold.
+    map_method : str
+        Adds a map: ``smoothgrad``, ``integrated_gradients`` or ``occlusion``.
+    series : str, optional
+        Chooses among the series of a DICOM scan, by number or text of the description.
+    """
+
     age_years: float | None = None
     sex: str = ""
     person_name: str = ""
@@ -39,9 +53,39 @@ class ReportOptions:
     map_method: str = ""
     series: str | None = None
 
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        age = self.age_years
+        if age is not None and not 0.0 <= age <= _OLDEST_YEARS:
+            problem = f"expected 0 to {_OLDEST_YEARS:g} years, got {age:g}."
+            raise ConfigError("--age", problem)
+        if self.map_method and self.map_method not in MAP_METHODS:
+            problem = f"unknown method {self.map_method!r}."
+            raise ConfigError("--map", problem, f"Known: {', '.join(MAP_METHODS)}.")
 
-def report_scan(scan: str, model: str, options: ReportOptions) -> bool:
-    """Report on a scan; returns whether it passed the quality gate.
+
+def write_report(
+    scan: str | Path, output: str | Path, model: str | Path | Model | None = None, **options: Any
+) -> Findings:
+    """Write a one-page report on a scan: HTML, PDF and JSON.
+
+    Parameters
+    ----------
+    scan : path
+        T1 scan: NIfTI or MGZ file, DICOM folder or zip.
+    output : path
+        Without suffix; ``.html``, ``.pdf`` and ``.json`` are added.
+    model : path or Model, optional
+        As `brainage.load_model` takes it.
+    **options
+        Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `level`, `map_method`,
+        `series`.
+
+    Returns
+    -------
+    Findings
+        What the report says: `verdict`, `reasons`, `predicted_age_years`, `interval_years`, … A
+        scan that fails the quality gate gets a report that says so, and no age.
 
     Raises
     ------
@@ -49,22 +93,36 @@ def report_scan(scan: str, model: str, options: ReportOptions) -> bool:
         If an option is out of range.
     VolumeError, PreparationError
         If the scan cannot be read or holds no brain.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = brainage.read_cohort(write_phantom_cohort(root, subjects=1, seed=0)).cohort
+    >>> found = brainage.write_report(cohort.table["path"][0], root / "report", age_years=50)
+    >>> found.verdict
+    'ok'
+    >>> sorted(path.name for path in root.glob("report.*"))
+    ['report.html', 'report.json', 'report.pdf']
+    >>> folder.cleanup()
     """
-    _check(options)
-    folder, version = resolve_model(model)
-    bundle = load_bundle(folder)
-    if options.series is not None:
-        config = with_changes(bundle.config, {"preprocessing.series": options.series})
-        bundle = replace(bundle, config=config)
-    identity = identify_model(bundle, model if version else folder.resolve().name, version)
-    asked = ExamineOptions(
-        "scan", options.age_years, options.sex, options.level, options.map_method
-    )
-    findings = examine_scan(bundle, identity, scan, asked)
-    return _write(findings, options)
+    chosen = ReportOptions(**options)
+    loaded = load_model(model).with_series(chosen.series)
+    asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
+    return _write(examine_scan(loaded, scan, asked), Path(output), chosen)
 
 
-def report_prediction(predictions: Path, scan_id: str, model: str, options: ReportOptions) -> bool:
+def report_prediction(
+    predictions: Path,
+    scan_id: str,
+    output: Path,
+    model: str | Path | Model | None = None,
+    **options: Any,
+) -> Findings:
     """Report on a row that `predict` wrote, without the scan: no pictures of it, no volumes.
 
     Raises
@@ -72,30 +130,30 @@ def report_prediction(predictions: Path, scan_id: str, model: str, options: Repo
     CohortError
         If the table has no such scan.
     """
-    _check(options)
-    folder, version = resolve_model(model)
-    bundle = load_bundle(folder)
+    chosen = ReportOptions(**options)
+    loaded = load_model(model)
     table = read_predictions(predictions)
     rows = table[table["scan_id"] == scan_id]
     if rows.empty:
         problem = f"has no scan {scan_id!r}."
         raise CohortError(str(predictions), problem, "Give one of its scan_id as --scan-id.")
     verdict, reason = _ledger_entry(ledger_path(predictions), scan_id)
-    identity = identify_model(bundle, model if version else folder.resolve().name, version)
-    findings = predicted_findings(rows.iloc[0].to_dict(), verdict, reason, identity, options.level)
-    if options.age_years is not None:
-        findings = replace(findings, age_years=options.age_years)
-    return _write(replace(findings, sex=options.sex or findings.sex), options)
+    identity = identify_model(loaded)
+    row = {str(name): value for name, value in rows.iloc[0].items()}
+    findings = predicted_findings(row, verdict, reason, identity, chosen.level)
+    if chosen.age_years is not None:
+        findings = replace(findings, age_years=chosen.age_years)
+    return _write(replace(findings, sex=chosen.sex or findings.sex), output, chosen)
 
 
-def _write(findings: Findings, options: ReportOptions) -> bool:
+def _write(findings: Findings, output: Path, options: ReportOptions) -> Findings:
     page = build_report(findings, person_name=options.person_name)
-    paths = write_report(page, options.output)
+    paths = write_pages(page, output)
     for text in page.warnings:
         warn(text)
     age = f"predicted age {page.headline}, {page.interval}; " if page.headline else ""
     say(f"{page.verdict_words}; {age}written to {', '.join(str(path) for path in paths)}")
-    return findings.verdict != "failed"
+    return findings
 
 
 def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:
@@ -108,13 +166,3 @@ def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:
         return "flagged", f"no ledger entry for this scan in {path.name}: its checks are not known"
     verdicts: dict[str, Verdict] = {"ok": "ok", "failed": "failed"}
     return verdicts.get(verdict, "flagged"), reason
-
-
-def _check(options: ReportOptions) -> None:
-    check_level(options.level)
-    age = options.age_years
-    if age is not None and not 0.0 <= age <= _OLDEST_YEARS:
-        raise ConfigError("--age", f"expected 0 to {_OLDEST_YEARS:g} years, got {age:g}.")
-    if options.map_method and options.map_method not in METHODS:
-        known = ", ".join(METHODS)
-        raise ConfigError("--map", f"unknown method {options.map_method!r}.", f"Known: {known}.")

@@ -1,4 +1,4 @@
-"""Tables, numbers and pictures that several commands write."""
+"""Write the tables, numbers and pictures that several commands share."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainage.cohorts.splits import Split
 from brainage.evaluation.baselines import baseline_metrics
 from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
 from brainage.evaluation.metrics import age_metrics, subgroup_metrics
@@ -26,6 +27,7 @@ from brainage.plotting.figures import (
     plot_gap_vs_age,
     plot_predicted_vs_true,
 )
+from brainage.training.run import PreparedCohort, describe_cohort
 from brainage.types import HalfArray, Json
 
 MIN_OOD_SUBJECTS = 4
@@ -68,7 +70,7 @@ def plot_predictions(table: pd.DataFrame, folder: Path, *, seed: int, synthetic:
 
 
 def score(table: pd.DataFrame, seed: int) -> Json:
-    """Metrics of the network with those of the baselines and the intervals below them."""
+    """Compute metrics of the network, of its baselines and of its intervals."""
     subjects = list(table["subject_id"])
     age = table["age_years"]
     metrics: Json = dict(
@@ -86,22 +88,33 @@ def score(table: pd.DataFrame, seed: int) -> Json:
     return metrics
 
 
+def describe_training(prepared: PreparedCohort, split: Split) -> Json:
+    """Collect a bundle's facts about its training data, with the median of the training ages.
+
+    The median, the constant that a model must beat, is rounded to a year: it may be the age of
+    one person.
+    """
+    facts = describe_cohort(prepared, split)
+    facts["cohort"]["train_median_age_years"] = float(round(np.median(prepared.ages[split.train])))
+    return facts
+
+
 def describe_mae(metrics: Mapping[str, Any]) -> str:
-    """Error with its interval in words; a single person has no interval."""
+    """Say the error with its interval; a single person has no interval."""
     low, high = metrics["mae_ci_low"], metrics["mae_ci_high"]
     interval = "" if low is None else f"95 % CI {low:.2f} to {high:.2f}, "
     return f"MAE {metrics['mae_years']:.2f} years ({interval}n {metrics['n']})"
 
 
 def coverage_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Coverage of the intervals, with no rows where the table has none."""
+    """Compute the coverage of the intervals; no rows where the table has none."""
     if any(name not in table for name in INTERVAL_COLUMNS):
         return pd.DataFrame()
     return coverage_table(table)
 
 
 def quality_facts(table: pd.DataFrame, seed: int) -> Json:
-    """Errors and coverage by subgroup, for a bundle's card."""
+    """Compute errors and coverage by subgroup, for a bundle's card."""
     return {
         "subgroups": records(subgroup_metrics(table, seed=seed)),
         "coverage": records(coverage_of(table)),
@@ -111,7 +124,7 @@ def quality_facts(table: pd.DataFrame, seed: int) -> Json:
 def fit_ood_where_possible(
     arrays: HalfArray, people: pd.DataFrame, seed: int
 ) -> OutOfDistribution | None:
-    """The out-of-distribution score of training scans; None of fewer than 4 people."""
+    """Fit the out-of-distribution score of training scans; None of fewer than 4 people."""
     if people["subject_id"].nunique() < MIN_OOD_SUBJECTS:
         return None
     return fit_ood(arrays, list(people["subject_id"]), seed)

@@ -1,13 +1,15 @@
-"""From preset, file and options to one resolved configuration."""
+"""Resolve preset, file and options to one configuration."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from brainage.config import Config, load_config, load_preset, with_changes
 from brainage.errors import ConfigError
 from brainage.files import parse_yaml
-from brainage.types import METHODS
+from brainage.types import BASELINES, METHODS
 from brainage.workflows.console import parse_pairs
+from brainage.workflows.inputs import check_choices
 
 
 def resolve_config(
@@ -32,20 +34,54 @@ def resolve_config(
     return with_changes(config, assigned, "--set")
 
 
-def parse_methods(text: str) -> tuple[str, ...]:
-    """Split a list of methods.
+def choose_config(
+    config: Config | str | Path, settings: Mapping[str, Any] | None, family: str = "brain_age"
+) -> Config:
+    """Return a configuration with some settings changed.
+
+    Parameters
+    ----------
+    config : Config, str or pathlib.Path
+        A configuration, the name of a preset, or a YAML file.
+    settings : mapping, optional
+        Values by dotted key, such as ``{"training.epochs": 5}``.
 
     Raises
     ------
     ConfigError
-        If one is unknown or named twice.
+        If a preset, file, key or value is wrong.
     """
-    methods = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods or len(set(methods)) < len(methods):
-        came = ", ".join(unknown) or text
-        raise ConfigError("--methods", f"cannot compare {came!r}.", f"Known: {', '.join(METHODS)}.")
-    return methods
+    if not isinstance(config, Config):
+        is_file = isinstance(config, Path) or config.endswith((".yaml", ".yml"))
+        config = load_config(Path(config)) if is_file else load_preset(str(config), family)
+    return with_changes(config, dict(settings or {}), "settings")
+
+
+def parse_folds(text: str) -> int | str:
+    """Read a number of folds, or the name of the column that holds each scan's fold.
+
+    Raises
+    ------
+    ConfigError
+        If the number is below 1.
+    """
+    if not text.lstrip("-").isdigit():
+        return text
+    if int(text) < 1:
+        raise ConfigError("--folds", f"expected 1 or more, got {text}.")
+    return int(text)
+
+
+def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
+    """Check methods to compare; a method of one's own is package.module:RULE.
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown or named twice, or none is given.
+    """
+    own = [name for name in methods if ":" in name]
+    return check_choices("--methods", ",".join(methods), (*METHODS, *own))
 
 
 def parse_baselines(text: str) -> tuple[str, ...]:
@@ -54,15 +90,10 @@ def parse_baselines(text: str) -> tuple[str, ...]:
     Raises
     ------
     ConfigError
-        If one is unknown.
+        If one is unknown or named twice.
     """
-    from brainage.evaluation.baselines import BASELINES, check_names
-
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if "all" in names:
-        return BASELINES
-    check_names(names)
-    return tuple(dict.fromkeys(names))
+    names = check_choices("--baselines", text, (*BASELINES, "all")) if text.strip() else ()
+    return BASELINES if "all" in names else names
 
 
 def _parse_value(key: str, text: str) -> Any:

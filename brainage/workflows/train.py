@@ -1,11 +1,13 @@
-"""`brainage train`: a cohort in, a tested model out."""
+"""Train a network on a cohort, test it, and write the model with its results."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +16,12 @@ from numpy.typing import NDArray
 from brainage.cohorts.splits import Split
 from brainage.config import Config
 from brainage.errors import TrainingError
-from brainage.evaluation.baselines import DEFAULT_BASELINES, baseline_predictions, check_names
-from brainage.evaluation.conformal import (
-    INTERVAL_COLUMNS,
-    Calibration,
-    fit_calibration,
-    predict_intervals,
-)
+from brainage.evaluation.baselines import baseline_predictions, check_names
+from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
 from brainage.evaluation.features import TissuePriors
+from brainage.evaluation.metrics import describe_unbeaten
+from brainage.evaluation.normative import make_reference
 from brainage.evaluation.out_of_fold import baseline_column
-from brainage.evaluation.reference import make_reference
 from brainage.files import hold_folder
 from brainage.model.build import block_count
 from brainage.model.bundle import save_bundle
@@ -37,35 +35,46 @@ from brainage.training.resources import choose_device
 from brainage.training.run import (
     PreparedCohort,
     TrainedRun,
-    describe_cohort,
     schedule_of,
     train_run,
 )
-from brainage.types import Json
-from brainage.workflows.cohorts import CohortOptions, prepare_options
-from brainage.workflows.console import out, say, warn
+from brainage.types import DEFAULT_BASELINES, Json
+from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
+from brainage.workflows.console import is_shown, say, show_output, warn
 from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
 from brainage.workflows.results import (
     RESULT_FILES,
     describe_mae,
+    describe_training,
     fit_ood_where_possible,
     quality_facts,
     score,
     write_results,
     write_table,
 )
+from brainage.workflows.settings import choose_config
 
 Baselines = dict[str, NDArray[np.float64]]
+
+
+def build_options(output: str | Path, words: Mapping[str, Any]) -> TrainOptions:
+    """Build training options from keywords; no tracker is used unless one is named."""
+    return TrainOptions(output=Path(output), **{"tracking_uri": "off", **words})
 
 
 def options_of_rank(options: TrainOptions) -> TrainOptions:
     """Make a rank of `torchrun` other than the first leave nothing behind."""
     if started_by_torchrun() is None or os.environ["RANK"] == "0":
         return options
-    out.quiet = True
+    show_output(False)
     folder = tempfile.mkdtemp(prefix="brainage-rank-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return replace(options, output=Path(folder), tracking_uri="off")
+
+
+def show_progress(title: str) -> list[Callback]:
+    """Make the callback that draws a bar, where output is shown."""
+    return [ProgressBar(title)] if is_shown() else []
 
 
 class LogEpochs(Callback):
@@ -79,17 +88,97 @@ class LogEpochs(Callback):
         self._run.log_metrics(record.metrics(), step=record.epoch)
 
 
-def train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
-    """Train on every fold, test, compare with the baselines, write bundle, tables and pictures.
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What a training gave.
 
-    Folds also become members of one ensemble in the output folder.
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Where the model lies: what `brainage.load_model` takes.
+    metrics : dict
+        Raw errors on scans that were not learned from, of the network and its `baselines`.
+    predictions : pandas.DataFrame
+        Predictions of these scans, with intervals; out of fold where there are folds.
     """
-    options = options_of_rank(options)
-    with hold_folder(options.folder):
-        return _train(cohort_options, config, options)
+
+    folder: Path
+    metrics: Json
+    predictions: pd.DataFrame
 
 
-def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> Json:
+def train(
+    cohort: CohortInput,
+    output: str | Path,
+    config: Config | str | Path = "cnn3d_light",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    **options: Any,
+) -> TrainingResult:
+    """Train a network on a cohort, test it on held-out subjects, and write the model.
+
+    Writes the model, predictions with intervals, metrics, history and pictures, and compares with
+    the baselines; a network that does not beat them warns. Folds also become members of one
+    ensemble in the output folder.
+
+    Parameters
+    ----------
+    cohort : path, Cohort or CohortReading
+        Table (CSV, TSV) or BIDS folder, or what `brainage.read_cohort` returned.
+    output : path
+        Folder to write.
+    config : str, path or Config
+        Name of a preset (``brainage presets`` lists them), YAML file or configuration.
+    settings : mapping, optional
+        Changes by dotted key, such as ``{"learning.method": "bp", "training.epochs": 5}``.
+    cache : pathlib.Path, optional
+        Folder of prepared scans; absent: the user's cache folder.
+    **options
+        Attributes of `TrainOptions`: `folds`, `repeats`, `leave_site_out`, `baselines`,
+        `check_leakage`, `resume`, `overwrite`, `device`, `processes`, `replicas`, `tracking_uri`
+        (``off`` unless named; None: MLFLOW_TRACKING_URI, or ``mlflow.db`` here).
+
+    Returns
+    -------
+    TrainingResult
+        `folder`, `metrics` and `predictions`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range.
+    CohortError
+        If a scan cannot be used, or there are too few subjects.
+    TrainingError
+        If the folder holds a run and neither `resume` nor `overwrite` is given.
+
+    Examples
+    --------
+    >>> import tempfile, warnings
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=6, seed=0)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # one epoch beats no baseline
+    ...     run = brainage.train(
+    ...         cohort, root / "run", "phantom", settings={"training.epochs": 1}, cache=root
+    ...     )
+    >>> run.metrics["n"], sorted(run.metrics["baselines"])
+    (1, ['constant', 'linear'])
+    >>> model = brainage.load_model(run.folder)
+    >>> folder.cleanup()
+    """
+    chosen = options_of_rank(build_options(output, options))
+    resolved = choose_config(config, settings)
+    with hold_folder(chosen.folder):
+        return _train(as_options(cohort, cache), resolved, chosen)
+
+
+def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions) -> TrainingResult:
     check_output(options)
     check_names(options.baselines)
     choose_device(options.device)  # refused before any scan is prepared
@@ -106,7 +195,9 @@ def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions)
         predictions = finish_folds(options.folder, tables, planned, prepared, leakage)
     metrics = score(predictions, config.seed)
     say(summarise(metrics, options.folder))
-    return metrics
+    if unbeaten := describe_unbeaten(metrics):
+        warn(f"{unbeaten}.")
+    return TrainingResult(options.folder, metrics, predictions)
 
 
 @dataclass(frozen=True)
@@ -128,7 +219,7 @@ class _TrainJob:
                 planned.split,
                 config,
                 options=options,
-                callbacks=[ProgressBar(name), LogEpochs(run)],
+                callbacks=[*show_progress(name), LogEpochs(run)],
             )
             baselines = fit_baselines(self.prepared, planned.split, config, options.baselines)
             table, metrics = write_run(
@@ -152,11 +243,11 @@ def write_run(
     named = {baseline_column(name): values for name, values in baselines.items()}
     calibration = calibrate_on(trained.validation, trained.config)
     table = trained.predictions.assign(**named)
-    bounds = predict_intervals(calibration, table["predicted_age_years"], table["spread_years"])
+    bounds = calibration.predict(table["predicted_age_years"], table["spread_years"])
     table = table.assign(**dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True)))
     metrics = score(table, seed) | costs(trained)
     held_out = pd.concat([trained.validation, trained.predictions], ignore_index=True)
-    facts = describe_cohort(prepared, split) | {
+    facts = describe_training(prepared, split) | {
         "metrics": metrics,
         "calibration": calibration.to_json(),
         "reference": make_reference(held_out, "held_out").to_json(),
@@ -174,15 +265,14 @@ def write_run(
     return table, metrics
 
 
-def calibrate_on(table: pd.DataFrame, config: Config) -> Calibration:
-    """Calibration from predictions of scans that no weight was fitted to."""
-    return fit_calibration(
-        table["age_years"],
+def calibrate_on(table: pd.DataFrame, config: Config) -> ConformalInterval:
+    """Fit intervals on predictions of scans that no weight was fitted to."""
+    inference = config.inference
+    return ConformalInterval(inference.interval, inference.min_band_scans).fit(
         table["predicted_age_years"],
+        table["age_years"],
         table["spread_years"],
-        subject_ids=list(table["subject_id"]),
-        kind=config.inference.interval,
-        min_band_scans=config.inference.min_band_scans,
+        list(table["subject_id"]),
     )
 
 
@@ -243,7 +333,7 @@ def fit_baselines(
 
 
 def costs(trained: TrainedRun) -> Json:
-    """What the training took."""
+    """Say what the training took."""
     return {
         "seconds_per_epoch": trained.seconds_per_epoch,
         "peak_memory_mb": trained.peak_memory_mb,
@@ -253,7 +343,7 @@ def costs(trained: TrainedRun) -> Json:
 
 
 def tracked_results(metrics: Json, seconds_to_target: float | None = None) -> Json:
-    """Final numbers of a run under the tracker's names."""
+    """Return final numbers of a run under the tracker's names."""
     named: Json = final_metrics(
         metrics,
         seconds_per_epoch=metrics["seconds_per_epoch"],

@@ -8,6 +8,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from brainage.preprocessing.quality import (
     measure,
 )
 from brainage.scans.volume import load_volume
-from brainage.types import DoubleArray, Volume
+from brainage.types import DoubleArray, Json, Volume
 from brainage.workflows.console import say
 
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
@@ -47,7 +48,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     table = arguments.output / "measures.csv"
-    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+    earlier = pd.read_csv(table).to_dict("records") if table.exists() else []
+    rows = cast(list[Json], earlier)
     done = {(row["group"], row["scan"]) for row in rows}
     for group, path, pose in list_reference(arguments.data, arguments.every):
         if (group, path.name) in done:
@@ -57,8 +59,8 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(table, index=False)
     reference = drop_others(pd.DataFrame(rows))
     write_limits(reference, arguments.output / "limits.json")
-    for group, part in reference.groupby("group"):
-        say(f"{group}: {held_out_share(read_measures(part)):.1%} of held-out scans pass")
+    for name, part in reference.groupby("group"):
+        say(f"{name}: {held_out_share(read_measures(part)):.1%} of held-out scans pass")
 
 
 def list_reference(data: Path, every: int) -> Iterator[tuple[str, Path, DoubleArray | None]]:
@@ -101,7 +103,7 @@ def random_pose(rng: np.random.Generator) -> DoubleArray:
 
 
 def drop_others(table: pd.DataFrame) -> pd.DataFrame:
-    """The reference without moved brains that were still taken for ones in MNI space.
+    """Return the reference without moved brains that were still taken for ones in MNI space.
 
     Nothing registered them, so that they say nothing of brains that are registered.
     """
@@ -112,7 +114,8 @@ def drop_others(table: pd.DataFrame) -> pd.DataFrame:
 def read_measures(part: pd.DataFrame) -> list[dict[str, float]]:
     """Measures of each scan of a group, without those that it does not have."""
     columns = part.drop(columns=["group", "scan"])
-    return [row.dropna().to_dict() for _, row in columns.iterrows()]
+    rows = (row.dropna() for _, row in columns.iterrows())
+    return [{str(name): float(value) for name, value in row.items()} for row in rows]
 
 
 def held_out_share(measures: list[dict[str, float]]) -> float:

@@ -61,8 +61,10 @@ def paired_with(**base: float | str) -> Callable[[Results], Results]:
         errors = results.curves.groupby(keys, sort=False, dropna=False)["value"].mean()
         table = errors.reset_index()
         rows = []
-        for axes in results.table[list(results.axes)].to_dict("records"):
-            rows.append(_compare(table[_where(table, axes)], table[_where(table, axes | base)]))
+        for values in results.table[list(results.axes)].itertuples(index=False):
+            axes: dict[str, object] = dict(zip(results.axes, values, strict=True))
+            own, other = _where(table, axes), _where(table, axes | base)
+            rows.append(_compare(table[own], table[other]))
         added = pd.DataFrame(rows, index=results.table.index)
         return replace(results, table=pd.concat([results.table, added], axis=1))
 
@@ -79,7 +81,7 @@ def _compare(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, float | None]:
     )
 
 
-def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> pd.Series:
+def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> "pd.Series[bool]":
     """Rows with these values; numbers and names are told apart by how they are written."""
     kept = pd.Series(True, index=table.index)
     for name, value in axes.items():

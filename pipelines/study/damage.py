@@ -10,6 +10,7 @@ the limits of today.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -79,11 +80,12 @@ def main() -> None:
 
 def read_rows(table: Path) -> list[Json]:
     """Rows of an earlier run."""
-    return pd.read_csv(table, keep_default_na=False, na_values=[""]).to_dict("records")
+    rows = pd.read_csv(table, keep_default_na=False, na_values=[""])
+    return cast(list[Json], rows.to_dict("records"))
 
 
 def judge_again(row: Json) -> Json:
-    """A row of an earlier run under the limits of today; a scan without a brain stays failed."""
+    """Judge a row of an earlier run by the limits of today; a scan without a brain stays failed."""
     measures = {name: row[name] for name in MEANING if not pd.isna(row.get(name))}
     if not measures:
         return {**row, "recognised": ""}
@@ -131,7 +133,7 @@ def turn(axis: str, degrees: float) -> Damage:
 
 
 def shift(*shift_mm: float) -> Damage:
-    """Translation in mm."""
+    """Return translation in mm."""
     motion = np.eye(4)
     motion[:3, 3] = shift_mm
     return move(motion)

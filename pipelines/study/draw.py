@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -32,8 +33,8 @@ def over(axis: str, metric: str) -> Draw:
                 low, high = row[metric] - half, row[metric] + half
                 draw_interval(axes, row[axis], row[metric], low, high, color=colour)
             if f"{metric}_paper" in rows:
-                hollow = {"mfc": "none", "linestyle": ":", "marker": "s", "alpha": 0.6}
-                axes.plot(rows[axis], rows[f"{metric}_paper"], color=INK, **hollow)
+                reported = rows[f"{metric}_paper"]
+                axes.plot(rows[axis], reported, "s:", color=INK, mfc="none", alpha=0.6)
         if f"{metric}_paper" in results.table:
             axes.plot([], [], "s", mfc="none", color=INK, label="the paper's")
         _fit_values(axes, results.table, metric)
@@ -45,7 +46,7 @@ def over(axis: str, metric: str) -> Draw:
 
 
 def dots(*metrics: str) -> Draw:
-    """A dot with its interval for each row and metric, the paper's number as a hollow square."""
+    """Draw a dot with its interval for each row and metric, the paper's number hollow."""
 
     def draw(results: Results, path: Path, title: str, caption: str) -> Path:
         rows = _groups(results)[::-1]
@@ -146,8 +147,9 @@ def _groups(results: Results, without: str = "") -> list[tuple[str, pd.DataFrame
 def _fit_values(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     """Show all means; the interval of two seeds may be many times as wide and run off the sheet."""
     values = table[[name for name in (metric, f"{metric}_paper") if name in table]].stack()
-    margin = 0.15 * float(values.max() - values.min()) + 0.2
-    axes.set_ylim(values.min() - margin, values.max() + margin)
+    low, high = float(np.min(values)), float(np.max(values))
+    margin = 0.15 * (high - low) + 0.2
+    axes.set_ylim(low - margin, high + margin)
 
 
 def _tuple(key: object) -> tuple[object, ...]:

@@ -16,7 +16,6 @@ import torch
 
 from brainage.files import atomic_write_text, parse_json
 from brainage.tracking import Run, Tracker
-from brainage.tracking.tracker import Scalar
 from brainage.types import Json
 from brainage.workflows.benchmark import EXPERIMENT
 from brainage.workflows.console import say, warn
@@ -45,17 +44,16 @@ def run_study(name: str, options: StudyOptions) -> Results:
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
     folder = options.output / "runs" / name
     kept = {case.name: load_record(folder / f"{case.name}.json") for case in cases}
-    say(f"{title}\n{budget}\n{describe_rest(list(kept.values()))}")
+    say(f"{budget}\n{describe_rest(list(kept.values()))}")
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
-    tags: dict[str, Scalar] = {"study": name, "reduced_budget": is_reduced}
+    tags: dict[str, str | bool] = {"study": name, "reduced_budget": is_reduced}
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
         for number, case in enumerate(cases, start=1):
             record = kept[case.name] or run_case(case, study.job, options, tracker, parent)
             write_json(record, folder / f"{case.name}.json")
             kept[case.name] = record
             say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}")
-            if number == 1:
-                say(describe_rest(list(kept.values())))
+            say(describe_rest(list(kept.values())))
         results = collect([record for record in kept.values() if record], study)
         picture = options.output / f"{name}.png"
         study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
@@ -69,7 +67,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
 
 
 def load_record(path: Path) -> Json | None:
-    """The record of a finished run; None where there is none, or it cannot be read."""
+    """Return the record of a finished run; None where there is none, or it cannot be read."""
     try:
         record: Json = parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -95,7 +93,7 @@ def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, pare
 
 
 def collect(records: Sequence[Json], study: Study) -> Results:
-    """Runs to the table with the paper's numbers, and the rows of all curves."""
+    """Tabulate runs with the paper's numbers, and collect the rows of all curves."""
     runs = pd.DataFrame([r["axes"] | {"seed": r["seed"]} | r["metrics"] for r in records])
     axes = list(dict.fromkeys(axis for r in records for axis in r["axes"]))
     metrics = [metric for metric in study.metrics if metric in runs]
@@ -119,13 +117,13 @@ def describe_budget(cases: Sequence[Case], trains: bool, is_reduced: bool) -> st
 
 
 def describe_rest(records: Sequence[Json | None]) -> str:
-    """Number of runs that are done, and how long the others take where a run was timed."""
+    """Say how many runs are to do, and how long they take where one was timed."""
     done = [record for record in records if record is not None]
     left, seconds = len(records) - len(done), [r["seconds"] for r in done if "seconds" in r]
     if not left:
         return "all runs are done"
-    known = f"about {left * median(seconds) / 60:.0f} min" if seconds else "told after the first"
-    return f"{left} of {len(records)} runs to do, time: {known}"
+    time_left = f", about {left * median(seconds) / 60:.0f} min" if seconds else ""
+    return f"{left} of {len(records)} runs to do{time_left}"
 
 
 def _join(numbers: Iterable[int]) -> str:

@@ -15,7 +15,7 @@ from brainage.images.sets import load_images, resolve_images
 from brainage.images.sources import ImageData, ImageSource
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
-from brainage.lfnn.losses import ClassTarget, Leadership
+from brainage.lfnn.losses import Leadership
 from brainage.lfnn.observe import (
     Diversity,
     feature_diversity,
@@ -25,7 +25,8 @@ from brainage.lfnn.observe import (
     worker_accuracy,
     worker_activity,
 )
-from brainage.loading.images import ImageLoader
+from brainage.lfnn.targets import Classes
+from brainage.loading.images import build_image_loader
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.options import TrainOptions
@@ -56,13 +57,15 @@ class Probe:
         """Leaders of each hidden block over the training images of the probe."""
         inputs, labels = self.train
         return [
-            rank_workers(y, labels, ClassTarget(y.shape[2]), self._share(model, block_index))
+            rank_workers(y, labels, Classes(y.shape[2]), self._share(model, block_index))
             for block_index, y in enumerate(hidden_outputs(model, inputs))
         ]
 
     def _share(self, model: BlockStack, block_index: int) -> float:
-        aid, fraction = model[block_index].aid, self.config.learning.leader_fraction
-        return float(aid.leader_fraction if isinstance(aid, AdaptiveLeadership) else fraction)
+        auxiliary = model[block_index].auxiliary
+        if isinstance(auxiliary, AdaptiveLeadership):
+            return float(auxiliary.leader_fraction)
+        return float(self.config.learning.leader_fraction)
 
 
 class BestLeader(Callback):
@@ -241,7 +244,7 @@ def hidden_outputs(model: BlockStack, inputs: Tensor) -> list[Tensor]:
 
 
 def build_probe(config: Config, options: StudyOptions) -> Probe:
-    """Fixed images to watch workers on, normalised, without augmentation."""
+    """Return fixed images to watch workers on, normalised, without augmentation."""
     config = resolve_images(config)
     data = _data(config, options)
     device = choose_device(options.device)
@@ -261,7 +264,7 @@ def _take(source: ImageSource, config: Config, device: torch.device) -> tuple[Te
     assert config.images is not None
     count = len(source.labels)
     indices = np.linspace(0, count - 1, min(PROBE, count)).astype(np.int64)
-    (batch,) = ImageLoader(source, indices, config.images, len(indices))
+    (batch,) = build_image_loader(source, indices, config.images, len(indices))
     return batch["inputs"].to(device), batch["target"].to(device)
 
 

@@ -27,7 +27,7 @@ class Outcome:
     """Result of a run: numbers for the table, and rows for curves (`line`, x, `value`)."""
 
     metrics: Mapping[str, float | None]
-    curves: Sequence[Mapping[str, str | float]] = field(default_factory=tuple)
+    curves: Sequence[Mapping[str, object]] = field(default_factory=tuple)
 
 
 Job = Callable[[Case, StudyOptions], Outcome]

@@ -7,7 +7,7 @@ methods, the helpers below unfold it.
 
 from collections.abc import Mapping, Sequence
 
-Row = dict[str, str | float]
+Row = Mapping[str, object]
 
 TENTHS = tuple(round(0.1 * n, 1) for n in range(1, 11))
 """δ of the sweeps: 10 to 100 %."""

@@ -5,14 +5,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import urlopen
 
 import psutil
 
 from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium")
 # A machine that others use too may need minutes for what takes seconds.
@@ -21,8 +25,14 @@ CANVAS = "canvas[data-ready=true]"
 TITLE = "How old does this brain look?"
 
 
+class RunningApp(NamedTuple):
+    process: psutil.Process
+    address: str
+    log: Path
+
+
 @contextmanager
-def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
+def run_app(models: Path, folder: Path, **environment: str) -> Iterator[RunningApp]:
     """Process, address and log of a page that runs in a folder."""
     port, log = free_port(), folder / "app.log"
     command = [sys.executable, "-m", "brainage.cli.main", "app", "--port", str(port)]
@@ -35,42 +45,45 @@ def run_app(models: Path, folder: Path, **environment: str) -> Iterator[tuple]:
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: answers(address), ANSWER_MS / 1000)
-        yield psutil.Process(process.pid), address, log
+        yield RunningApp(psutil.Process(process.pid), address, log)
     finally:
         process.terminate()
         process.wait(30)
 
 
-def open_page(browser, server, width=1280, height=720):
+def open_page(
+    browser: "Browser", server: RunningApp, width: int = 1280, height: int = 720
+) -> "Page":
     """A page of its own; `foreign` lists requests to other hosts."""
     made = browser.new_page(viewport={"width": width, "height": height})
     made.set_default_timeout(ANSWER_MS)
-    made.foreign = []
-    own = (server[1], server[1].replace("http", "ws"), "data:", "blob:")
-    made.on("request", lambda r: None if r.url.startswith(own) else made.foreign.append(r.url))
-    made.goto(server[1])
+    foreign: list[str] = []
+    made.foreign = foreign  # type: ignore[attr-defined]
+    own = (server.address, server.address.replace("http", "ws"), "data:", "blob:")
+    made.on("request", lambda r: None if r.url.startswith(own) else foreign.append(r.url))
+    made.goto(server.address)
     made.get_by_text(TITLE).wait_for()
     return made
 
 
-def answers(address):
+def answers(address: str) -> bool:
     try:
-        return urlopen(address, timeout=5).status == 200
+        return bool(urlopen(address, timeout=5).status == 200)
     except OSError:
         return False
 
 
-def wait_for(condition, seconds):
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not come true"
         time.sleep(0.3)
 
 
-def open_list(page, name):
+def open_list(page: "Page", name: str) -> None:
     """Open a select box; a page that is drawn anew meanwhile shuts it."""
 
-    def is_open():
+    def is_open() -> int:
         if not page.get_by_role("option").count():
             page.get_by_role("combobox", name=name).click()
             page.wait_for_timeout(500)
@@ -79,11 +92,11 @@ def open_list(page, name):
     wait_for(is_open, ANSWER_MS / 1000)
 
 
-def wait_for_answer(page):
+def wait_for_answer(page: "Page") -> None:
     page.get_by_text("Examine another scan").wait_for()
 
 
-def keep(page, name, whole=False):
+def keep(page: "Page", name: str, whole: bool = False) -> None:
     """Keep what the browser shows in BRAINAGE_SCREENSHOTS; `whole` makes the window high enough."""
     if not (folder := os.environ.get("BRAINAGE_SCREENSHOTS")):
         return
@@ -91,6 +104,7 @@ def keep(page, name, whole=False):
     # Content-Security-Policy forbids what `wait_for_function` does when it has to ask twice.
     wait_for(lambda: not page.locator("[data-stale=true]").count(), ANSWER_MS / 1000)
     size = page.viewport_size
+    assert size is not None
     if whole:
         high = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
         page.set_viewport_size({"width": size["width"], "height": high + 60})
@@ -99,7 +113,7 @@ def keep(page, name, whole=False):
     page.set_viewport_size(size)
 
 
-def show_mlflow(page, url: str, texts: tuple[str, ...]) -> None:
+def show_mlflow(page: "Page", url: str, texts: tuple[str, ...]) -> None:
     """Open a page, put MLflow's assistant aside, and wait for what should be there.
 
     The window must be high enough: MLflow draws no chart that cannot be seen.

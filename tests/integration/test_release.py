@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
-from brainage.model.build import released
+from brainage.model import released
 from brainage.model.bundle import load_bundle
+from brainage.workflows.release import selftest_facts
 
 RUN = CliRunner()
 
@@ -55,7 +56,7 @@ def test_selftest_says_that_a_prediction_has_changed(trained, tmp_path):
     expected = bundle.facts["selftest"]["predicted_age_years"]
     from brainage.model.bundle import copy_bundle
 
-    changed = released.selftest_facts(expected + 2)
+    changed = selftest_facts(expected + 2)
     copy_bundle(bundle, tmp_path / "changed", {"selftest": changed})
     result = RUN.invoke(app, ["selftest", "--model", str(tmp_path / "changed")])
     assert result.exit_code == 2 and "expected" in result.output

@@ -1,9 +1,8 @@
-"""The three commands at the top of README.md, as somebody runs them who has nothing but git."""
+"""The three commands at the top of README.md, run in a fresh clone."""
 
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,22 +35,19 @@ def test_links_of_readme_and_docs_lead_somewhere():
 
 
 @pytest.mark.slow
-def test_three_commands_lead_from_clone_to_report(tmp_path, data_root):
-    scan = next((data_root / "ixi_hh" / "sub-IXI033" / "anat").glob("*_T1w.nii.gz"))
-    own = tmp_path / "own.nii.gz"
-    shutil.copy(scan, own)
-    script = "\n".join(first_commands()).replace("REPOSITORY", str(ROOT)).replace("SCAN", str(own))
-    script = script.replace(f"{own}.nii.gz", str(own))
+def test_three_commands_lead_from_clone_to_report(tmp_path):
+    clone = tmp_path / "brainage"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     kept = {key: os.environ[key] for key in os.environ if not key.startswith(("PYTHON", "VIRTUAL"))}
     path = os.pathsep.join(
         part for part in os.environ["PATH"].split(os.pathsep) if "venv" not in part
     )
     environment = {**kept, "PATH": path, "HOME": str(tmp_path)}
+    script = "\n".join(first_commands())
     result = subprocess.run(
-        ["bash", "-euc", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+        ["bash", "-euc", script], cwd=clone, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    values = json.loads((tmp_path / "brainage" / "report.json").read_text())
-    assert values["result"]["age_years"] == 63 and values["result"]["predicted_age_years"] > 0
-    assert (tmp_path / "brainage" / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert "Research use only" in (tmp_path / "brainage" / "report.html").read_text()
+    assert json.loads((clone / "report.json").read_text())["result"]["predicted_age_years"] > 0
+    assert (clone / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert "Research use only" in (clone / "report.html").read_text()

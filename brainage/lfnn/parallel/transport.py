@@ -83,7 +83,7 @@ def place_ranks(groups: Sequence[range], replicas: int) -> list[Place]:
 
 
 def keep_blocks(stack: BlockStack, blocks: range) -> BlockStack:
-    """The same stack with other blocks emptied: names of weights stay, memory is freed."""
+    """Empty all other blocks of a stack: names of weights stay, memory is freed."""
     return BlockStack(
         [
             stack[index] if index in blocks else LocalBlock(nn.Sequential(), None)
@@ -136,7 +136,7 @@ class Inlet:
             self._post()
 
     def receive(self) -> Tensor:
-        """The next batch (B, ...); waits for it."""
+        """Wait for the next batch (B, ...)."""
         buffer, work = self._posted.popleft()
         wait(work, self._source)
         self._post()
@@ -234,7 +234,7 @@ def share_buffers(block: nn.Module, group: dist.ProcessGroup, source: int) -> No
 
 
 def shard(values: Tensor, place: Place) -> tuple[Tensor, float]:
-    """A replica's part of a batch (B, ...), and the share of the batch that it is.
+    """Return a replica's part of a batch (B, ...), and the share of the batch that it is.
 
     A batch that would give a replica fewer than two samples (batch normalisation cannot learn
     from one) is worked on whole by every replica.

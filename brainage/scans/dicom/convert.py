@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcm2niix import bin as dcm2niix_program
-
 from brainage.errors import VolumeError
+from brainage.extras import require
 from brainage.scans.dicom.read import read_images
 from brainage.scans.dicom.series import Series, choose_series, list_series
 from brainage.scans.volume import load_volume
@@ -98,9 +97,10 @@ def _place(path: Path, target: Path, where: str) -> None:
 
 
 def _run(arguments: list[str], folder: Path, where: str) -> None:
+    program = require("dcm2niix", "dicom").bin
     try:
         subprocess.run(
-            [dcm2niix_program, *arguments],
+            [program, *arguments],
             cwd=folder,
             env={"HOME": str(folder), "PATH": os.environ.get("PATH", "")},
             stdin=subprocess.DEVNULL,

@@ -9,14 +9,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pydicom
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID
+from typing import TYPE_CHECKING, Any
 
 from brainage.errors import VolumeError
+from brainage.extras import check_extra
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 MAX_FILES = 20_000
 
@@ -129,6 +128,7 @@ def read_images(files: Iterable[Path], where: str) -> list[DicomImage]:
     VolumeError
         If a DICOM file is damaged, or none of the files is DICOM.
     """
+    check_extra("pydicom", "dicom")
     images = []
     for number, path in enumerate(files, start=1):
         if not is_dicom(path):
@@ -148,6 +148,10 @@ def read_images(files: Iterable[Path], where: str) -> list[DicomImage]:
 
 
 def _read_image(path: Path) -> DicomImage | None:
+    import pydicom
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import UID
+
     meta = read_file_meta_info(path)
     syntax = str(meta.get("TransferSyntaxUID", "unknown"))
     if syntax == _DEFLATED:
@@ -183,7 +187,7 @@ def _read_image(path: Path) -> DicomImage | None:
     )
 
 
-def _check_whole(header: Dataset, syntax: str, pixel_bytes: int) -> None:
+def _check_whole(header: "Dataset", syntax: str, pixel_bytes: int) -> None:
     """Check that uncompressed pixels can all be in the file; dcm2niix would not miss them."""
     samples = int(header.get("SamplesPerPixel", 1)) * int(header.get("NumberOfFrames", 1) or 1)
     needed = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated) // 8
@@ -200,7 +204,7 @@ def _blank(path: Path, syntax: str) -> DicomImage:
 class _FunctionalGroups:
     """Geometry of single-frame images, and of enhanced ones (PS3.3, section C.7.6.16)."""
 
-    def __init__(self, header: Dataset) -> None:
+    def __init__(self, header: "Dataset") -> None:
         self._header = header
         self._shared = _as_list(header.get("SharedFunctionalGroupsSequence"))
         self._frames = _as_list(header.get("PerFrameFunctionalGroupsSequence"))
@@ -221,13 +225,13 @@ class _FunctionalGroups:
         return [value for value in found if value is not None]
 
 
-def _group_value(item: Dataset, sequence: str, keyword: str) -> Any:
+def _group_value(item: "Dataset", sequence: str, keyword: str) -> Any:
     inner = _as_list(item.get(sequence))
     return inner[0].get(keyword) if inner else None
 
 
-def _describe(header: Dataset) -> str:
-    """Description of the series without the patient: some sites write names into it."""
+def _describe(header: "Dataset") -> str:
+    """Return description of the series without the patient: some sites write names into it."""
     text = str(header.get("SeriesDescription", "") or header.get("ProtocolName", "") or "")
     for keyword in ("PatientName", "PatientID", "PatientBirthDate"):
         for part in re.split(r"[\W_]+", str(header.get(keyword, "") or "")):

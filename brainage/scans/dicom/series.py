@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydicom.uid import UID
 
 from brainage.errors import VolumeError
 from brainage.scans.dicom.read import PLAIN_SYNTAXES, DicomImage
@@ -84,7 +83,7 @@ def list_series(images: Sequence[DicomImage]) -> list[Series]:
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> Series:
-    """The T1 volume among several series.
+    """Return the T1 volume among several series.
 
     Parameters
     ----------
@@ -170,6 +169,8 @@ def find_problem(images: Sequence[DicomImage]) -> str:
     first = images[0]
     syntaxes = sorted({image.transfer_syntax for image in images} - set(PLAIN_SYNTAXES))
     if syntaxes:
+        from pydicom.uid import UID
+
         name = UID(syntaxes[0]).name
         return f"its pixels are compressed or of unknown kind ({name}); export it uncompressed"
     if first.modality != "MR":

@@ -4,5 +4,6 @@ from brainage.cli.reference import render_reference
 
 
 def test_reference_in_the_docs_is_that_of_the_code():
-    written = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert written == render_reference(), "docs/cli.md is out of date: run `make docs`"
+    path = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
+    written = path.read_text(encoding="utf-8")
+    assert written == render_reference(), "docs/reference/cli.md is out of date: run `make docs`"

@@ -3,21 +3,22 @@ import numpy as np
 import pytest
 
 from brainage.config import load_preset, with_changes
-from brainage.inference.predict import predict_scans, scans_table
+from brainage.inference.model import Model
+from brainage.inference.predict import scans_table
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle
-from brainage.report import ExamineOptions, examine_scan, identify_model
+from brainage.report import ExamineOptions, examine_scan
 from brainage.scans.volume import load_volume
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     config = with_changes(
         load_preset("phantom"), {"target.low_years": 15.0, "target.high_years": 95.0}
     )
     save_bundle(folder, build_model(config).eval(), config, {})
-    return load_bundle(folder)
+    return Model(load_bundle(folder))
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,12 @@ def scan(phantom_cohort):
     return sorted(phantom_cohort.parent.glob("**/*_T1w.nii.gz"))[0]
 
 
-def test_report_says_what_predict_says(bundle, scan, tmp_path):
+def test_report_says_what_predict_says(model, scan, tmp_path):
     table, _ = scans_table([str(scan)])
-    predicted = predict_scans(bundle, table, tmp_path).table["predicted_age_years"][0]
+    predicted = model.predict_table(table, cache=tmp_path).table["predicted_age_years"][0]
     stages: list[str] = []
     found = examine_scan(
-        bundle,
-        identify_model(bundle, "mine"),
+        model,
         scan,
         ExamineOptions(age_years=40.0, map_method="smoothgrad"),
         on_stage=stages.append,
@@ -44,26 +44,26 @@ def test_report_says_what_predict_says(bundle, scan, tmp_path):
 
 
 @pytest.mark.slow
-def test_volumes_are_those_of_the_persons_own_brain(bundle, scan, tmp_path):
-    usual = examine_scan(bundle, identify_model(bundle, "m"), scan, ExamineOptions())
+def test_volumes_are_those_of_the_persons_own_brain(model, scan, tmp_path):
+    usual = examine_scan(model, scan, ExamineOptions())
     assert 900 < sum(usual.volumes_ml.values()) < 2600
     # The same brain, 10 % smaller along each axis.
     image = load_volume(scan)
     small = np.diag([0.9, 0.9, 0.9, 1.0]) @ image.affine
     path = tmp_path / "small.nii.gz"
     nib.save(nib.Nifti1Image(image.data, small), path)
-    found = examine_scan(bundle, identify_model(bundle, "m"), path, ExamineOptions())
+    found = examine_scan(model, path, ExamineOptions())
     ratio = sum(found.volumes_ml.values()) / sum(usual.volumes_ml.values())
     assert ratio == pytest.approx(0.729, abs=0.08)
 
 
-def test_failed_scan_is_not_predicted(bundle, scan, tmp_path):
+def test_failed_scan_is_not_predicted(model, scan, tmp_path):
     image = load_volume(scan)
     inside = image.data > 0
     inverted = np.where(inside, image.data.max() * 1.05 - image.data, 0).astype(np.float32)
     path = tmp_path / "inverted.nii.gz"
     nib.save(nib.Nifti1Image(inverted, image.affine), path)
-    found = examine_scan(bundle, identify_model(bundle, "m"), path, ExamineOptions(age_years=40.0))
+    found = examine_scan(model, path, ExamineOptions(age_years=40.0))
     assert found.verdict == "failed" and found.reasons
     assert not any("no usable T1 scan" in reason for reason in found.reasons), "said twice"
     assert found.predicted_age_years is None and not found.volumes_ml

@@ -15,11 +15,11 @@ from brainage.report import (
     predicted_findings,
     render_html,
     render_json,
-    render_pdf,
     write_report,
 )
 from brainage.report.content import RESEARCH_ONLY
 from brainage.report.page_html import COLOURS, TINTS
+from brainage.report.page_pdf import render_pdf
 from brainage.types import Volume
 
 DAY = date(2026, 1, 2)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from brainage.errors import CohortError, ConfigError
-from brainage.workflows.evaluate import check_source, read_predictions
+from brainage.workflows.evaluate import read_predictions
+from brainage.workflows.inputs import check_evaluated
 
 HEADER = "scan_id,age_years,predicted_age_years\n"
 
@@ -35,6 +36,7 @@ def test_missing_ages_and_odd_predictions_are_read(tmp_path: Path) -> None:
 
 def test_options_of_a_model_beside_a_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--where, --skip-bad has no meaning"):
-        check_source(tmp_path, {"model": None, "where": "age > 3", "skip-bad": True})
-    check_source(tmp_path, {"model": None, "where": None, "skip-bad": False})
-    check_source(None, {"model": "m", "where": "age > 3", "skip-bad": True})
+        check_evaluated(tmp_path, {"model": None, "where": "age > 3", "skip-bad": True})
+    check_evaluated(tmp_path, {"model": None, "where": None, "skip-bad": False})
+    with pytest.raises(ConfigError, match="--model with --cohort"):
+        check_evaluated(None, {"model": "m", "where": "age > 3", "skip-bad": True})

@@ -2,7 +2,8 @@ import pytest
 
 from brainage.errors import TrackingError
 from brainage.tracking import PENDING_FILE, Tracker, server_command
-from brainage.workflows.mlflow_server import serve, upload
+from brainage.workflows.console import show_output
+from brainage.workflows.serve import serve_mlflow, upload
 
 DEAD = "http://127.0.0.1:9"
 
@@ -15,7 +16,7 @@ def test_only_a_database_that_is_there_is_served(tmp_path, monkeypatch, uri, mes
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(TrackingError, match=message):
-        serve(uri, "127.0.0.1", 5000)
+        serve_mlflow(uri, "127.0.0.1", 5000)
     assert not list(tmp_path.iterdir())
 
 
@@ -27,6 +28,7 @@ def test_server_answers_to_its_own_names_only():
 
 def test_upload_says_when_nothing_waits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    show_output()
     upload(DEAD)
     assert "nothing waits" in capsys.readouterr().out
 

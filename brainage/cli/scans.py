@@ -1,0 +1,135 @@
+"""Commands on single scans: `predict`, `report`, `explain`, `selftest`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from brainage.cli.command import SCANS, command
+from brainage.cli.options import (
+    AnyModelOption,
+    Extraction,
+    LevelOption,
+    OutputOption,
+    ScansOrCohort,
+    SeriesOption,
+)
+
+
+@command(SCANS)
+def predict(
+    source: ScansOrCohort,
+    output: Annotated[
+        Path, typer.Option("--output", help="Table to write; the ledger lies beside it.")
+    ] = Path("predictions.csv"),
+    series: SeriesOption = None,
+    level: LevelOption = 0.9,
+    extraction: Extraction = Extraction(),
+) -> None:
+    """Predict the age of scans. Exit code 2 if any scan failed; the others are written."""
+    cohort = source.options()
+    from brainage.workflows import predict as job
+
+    options = job.PredictOptions(level, series, source.cache, extraction.options())
+    if job.predict(cohort or source.scans or [], source.model, output, options):
+        raise typer.Exit(2)
+
+
+@command(SCANS)
+def report(
+    scan: Annotated[
+        str | None,
+        typer.Argument(metavar="SCAN", help="T1 scan: file, DICOM folder or zip; or sample."),
+    ] = None,
+    model: AnyModelOption = None,
+    output: Annotated[
+        Path, typer.Option("--output", help="Path without suffix; .html, .pdf and .json are added.")
+    ] = Path("report"),
+    age: Annotated[
+        float | None, typer.Option("--age", min=0, max=120, help="Age at scan, for the gap.")
+    ] = None,
+    sex: Annotated[str, typer.Option("--sex", help="Kept in the JSON file.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name to print on this report; else it has none.")
+    ] = "",
+    map_: Annotated[
+        Literal["smoothgrad", "integrated_gradients", "occlusion"] | None,
+        typer.Option("--map", help="Add a map of what the network looked at."),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="Table of `predict` instead of a scan; no pictures."),
+    ] = None,
+    scan_id: Annotated[str | None, typer.Option("--scan-id", help="Row of --predictions.")] = None,
+    series: SeriesOption = None,
+    level: LevelOption = 0.9,
+) -> None:
+    """Write a one-page report on a scan: HTML, PDF and JSON. Exit code 2 if the scan fails."""
+    from brainage.errors import ConfigError
+    from brainage.extras import check_extra
+    from brainage.workflows.inputs import check_model, check_scans, check_table
+
+    if (scan is None) == (predictions is None) or (predictions is None) != (scan_id is None):
+        raise ConfigError("report", "give either SCAN, or --predictions with --scan-id.")
+    check_model(model)
+    check_scans([scan] if scan else [])
+    check_extra("reportlab", "report")
+    if predictions is not None:
+        check_table(predictions)
+
+    from brainage.workflows import report as job
+
+    options = {
+        "age_years": age,
+        "sex": sex,
+        "person_name": name,
+        "level": level,
+        "map_method": map_ or "",
+        "series": series,
+    }
+    if scan is not None:
+        found = job.write_report(scan, output, model, **options)
+    else:
+        assert predictions is not None and scan_id is not None
+        found = job.report_prediction(predictions, scan_id, output, model, **options)
+    if found.verdict == "failed":
+        raise typer.Exit(2)
+
+
+@command(SCANS)
+def explain(
+    source: ScansOrCohort,
+    output: OutputOption,
+    method: Annotated[
+        str,
+        typer.Option("--method", help="integrated_gradients, smoothgrad or occlusion; by commas."),
+    ] = "smoothgrad,integrated_gradients",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of noise and check.")] = 0,
+) -> None:
+    """Map what makes a brain look older or younger to the network, and check the map."""
+    from brainage.types import MAP_METHODS
+    from brainage.workflows.inputs import check_choices
+
+    methods = check_choices("--method", method, MAP_METHODS)
+    cohort = source.options()
+    from brainage.workflows import explain as job
+
+    job.explain(
+        cohort or source.scans or [],
+        output,
+        model=source.model,
+        methods=methods,
+        seed=seed,
+        cache=source.cache,
+    )
+
+
+@command(SCANS)
+def selftest(model: AnyModelOption = None) -> None:
+    """Predict a built-in phantom and compare with what the model's release gave."""
+    from brainage.workflows.inputs import check_model
+
+    check_model(model)
+    from brainage.workflows import release as job
+
+    job.selftest(model)

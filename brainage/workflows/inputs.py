@@ -1,0 +1,168 @@
+"""Check what a command line names, before anything is loaded that takes time."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from brainage.errors import BundleError, CohortError, ConfigError, VolumeError, suggest
+
+DEMO, SAMPLE = "demo", "sample"
+SCAN_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".dcm", ".zip", ".img", ".hdr")
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".xls", ".xlsx")
+
+
+def is_scan(name: str) -> bool:
+    """Tell whether a path looks like a scan by its suffix."""
+    return name.lower().endswith(SCAN_SUFFIXES)
+
+
+def check_cohort(source: str) -> None:
+    """Refuse a cohort that is not there, and a scan in its place.
+
+    Raises
+    ------
+    CohortError
+        Saying what was probably meant.
+    """
+    if source == DEMO:
+        return
+    if is_scan(source):
+        remedy = f"Did you mean `brainage predict {source}`?"
+        raise CohortError(source, "is a scan; --cohort takes a table or a BIDS folder.", remedy)
+    if not Path(source).exists():
+        raise CohortError(source, "is not there.", _nearest_file(Path(source)))
+
+
+def check_scans(scans: Sequence[str]) -> None:
+    """Refuse scans of which none is there, and a table in their place.
+
+    One that is missing among others gets its line in the ledger instead.
+
+    Raises
+    ------
+    ConfigError
+        If a table came.
+    VolumeError
+        If no scan is there.
+    """
+    for name in scans:
+        if name.lower().endswith(TABLE_SUFFIXES):
+            raise ConfigError(name, "is a table, not a scan.", f"Did you mean --cohort {name}?")
+    if scans and not any(name == SAMPLE or Path(name).exists() for name in scans):
+        raise VolumeError(scans[0], "is not there.", _nearest_file(Path(scans[0])))
+
+
+def check_table(path: Path) -> None:
+    """Refuse a table that is not there.
+
+    Raises
+    ------
+    CohortError
+        Naming it, and a file of a similar name.
+    """
+    if not path.exists():
+        raise CohortError(str(path), "is not there.", _nearest_file(path))
+
+
+def check_model(model: str | Path | None) -> None:
+    """Refuse a folder that holds no model; None and names in a registry pass.
+
+    Raises
+    ------
+    BundleError
+        If it is no folder of a model.
+    """
+    if model is None or str(model).startswith("models:/"):
+        return
+    if not Path(model).is_dir():
+        raise BundleError(str(model), "is not there.", _nearest_file(Path(model)))
+    if not (Path(model) / "manifest.json").is_file():
+        raise BundleError(str(model), "holds no model.", "Give a folder that `train` wrote.")
+
+
+def check_device(name: str) -> None:
+    """Refuse what is no name of a device.
+
+    Raises
+    ------
+    ConfigError
+        If it is none; whether the device is there is seen later.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError("--device", f"{name!r} is not available here.", "Use cpu, cuda or auto.")
+
+
+def check_evaluated(predictions: Path | None, of_model: Mapping[str, object]) -> None:
+    """Refuse an evaluation of nothing, and options of a model beside a table of predictions.
+
+    Parameters
+    ----------
+    predictions : pathlib.Path, optional
+        Table with ages and predictions.
+    of_model : mapping of str to object
+        Values of the options that have a meaning for a model alone, by name.
+
+    Raises
+    ------
+    ConfigError
+        Naming the options that are too many or missing.
+    CohortError, BundleError
+        If the table or the model is not there.
+    """
+    given = [f"--{name}" for name, value in of_model.items() if value]
+    if predictions is not None and given:
+        problem = f"{', '.join(given)} has no meaning beside --predictions."
+        raise ConfigError("evaluate", problem, "The whole table is evaluated.")
+    if predictions is None and not (of_model.get("model") and of_model.get("cohort")):
+        raise ConfigError("evaluate", "give --predictions, or --model with --cohort.")
+    if predictions is not None:
+        check_table(predictions)
+    else:
+        check_model(str(of_model["model"]))
+
+
+def parse_counts(option: str, text: str) -> list[int]:
+    """Split a list of positive whole numbers at its commas.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_counts("--blocks", "4,8")
+    [4, 8]
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ConfigError(option, f"{text!r} is no list of numbers.", "Give 4,8,12.")
+    return numbers
+
+
+def check_choices(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Split a list of names at its commas.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, or a name is unknown or comes twice.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        came = ", ".join(unknown) or text
+        remedy = suggest(unknown[0] if unknown else "", known)
+        raise ConfigError(option, f"cannot take {came!r}.", f"{remedy}Known: {', '.join(known)}.")
+    return names
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return "Check the path."
+    return suggest(path.name, names).strip() or "Check the path."

@@ -1,0 +1,107 @@
+"""What every command has in common: its help, and answers before anything heavy is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from rich.text import Text
+
+import brainage.cli.main  # noqa: F401  registers the commands
+from brainage.cli.command import COHORTS, LEARNING, MODELS, SCANS, SERVING, app
+
+HEAVY = ("torch", "monai", "pandas", "numpy", "mlflow", "matplotlib", "sklearn", "nibabel", "scipy")
+COMMANDS = typer.main.get_command(app).commands
+
+
+def modules_after(code: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """What a program printed, and which heavy modules it had loaded at its end."""
+    told = f"print('\\nloaded', *[m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    program = f"import atexit, sys\natexit.register(lambda: {told})\n{code}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return done, done.stderr.splitlines()[-1].split()[1:]
+
+
+def run_light(*words: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    return modules_after(
+        f"sys.argv = ['brainage', *{list(words)}]\nfrom brainage.cli.start import main\nmain()"
+    )
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    done, loaded = modules_after("import brainage")
+    assert done.returncode == 0 and loaded == []
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_needs_no_heavy_import(words):
+    done, loaded = run_light(*words)
+    assert done.returncode == 0 and loaded == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("predict nope.nii.gz", "nope.nii.gz: is not there"),
+        ("predict cohort.csv", "Did you mean --cohort cohort.csv?"),
+        ("predict demo --cohort demo", "either scans or --cohort"),
+        ("report nope.nii", "nope.nii: is not there"),
+        ("report", "either SCAN, or --predictions"),
+        ("report a.nii --age 300", "--age"),
+        ("explain --output o --method magic", "magic"),
+        ("selftest --model nowhere", "nowhere: is not there"),
+        ("train --cohort nowhere.csv --output o", "nowhere.csv: is not there"),
+        ("train --cohort scan.nii.gz --output o", "Did you mean `brainage predict scan.nii.gz`?"),
+        ("train --cohort demo --output o --set trainning.epochs=3", "Did you mean training.epochs"),
+        ("train --cohort demo --output o --set training.epohcs=3", "Did you mean training.epochs"),
+        ("train --cohort demo --output o --preset phantm", "Did you mean phantom?"),
+        ("train --cohort demo --output o --baselines linaer", "Did you mean linear?"),
+        ("train --cohort demo --output o --device gpu", "--device"),
+        ("compare --cohort demo --methods bp,lfnn_", "Did you mean lfnn"),
+        ("prepare --cohort nowhere --output o", "nowhere: is not there"),
+        ("evaluate --output o", "--predictions"),
+        ("evaluate --output o --predictions nope.csv", "nope.csv: is not there"),
+        ("groups --predictions nope.csv --group a --output o", "nope.csv: is not there"),
+        ("calibrate --model nowhere --cohort demo --output o", "nowhere: is not there"),
+        ("release --model nowhere --output o", "nowhere: is not there"),
+        ("register --model nowhere", "nowhere: is not there"),
+        ("mlflow --tracking-uri sqlite:///nope.db", "nope.db: is not there"),
+        ("benchmark --output o --network resnet33", "Did you mean resnet32?"),
+        ("cut --blocks 0", "--blocks"),
+        ("simulate --devices four", "--devices"),
+        ("study s99", "s99"),
+        ("speed --output o --plan onedevice", "Did you mean one_device?"),
+        ("predit scan.nii", "Did you mean 'predict'"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line_before_anything_heavy_is_loaded(words, told, tmp_path):
+    done, loaded = run_light(*words.split())
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith("loaded")]
+    assert done.returncode == 2 and len(lines) == 1 and told in lines[0]
+    assert loaded == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_stands_in_a_panel(name):
+    assert COMMANDS[name].rich_help_panel in (SCANS, COHORTS, LEARNING, MODELS, SERVING)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_help_text_loses_its_brackets_as_markup(name):
+    texts = [COMMANDS[name].help, *(getattr(part, "help", "") for part in COMMANDS[name].params)]
+    for text in filter(None, texts):
+        assert Text.from_markup(text).plain == text
+
+
+def test_a_default_that_is_worked_out_later_is_shown(capsys):
+    with pytest.raises(SystemExit):
+        app(["train", "--help"], prog_name="brainage")
+    assert "user cache" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_scan_that_is_missing_among_others_is_left_to_the_ledger(tmp_path):
+    from brainage.workflows.inputs import check_scans
+
+    there = tmp_path / "a.nii"
+    there.touch()
+    check_scans([str(there), "nope.nii"])

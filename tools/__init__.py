@@ -1,0 +1,1 @@
+"""Campaigns that test the product for hours: fuzzing, faults, load, mutation; not installed."""
