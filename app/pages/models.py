@@ -9,7 +9,7 @@ import streamlit as st
 
 from brainage.errors import BrainageError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
-from brainage.evaluation.reference import reference_from_json
+from brainage.evaluation.normative import reference_from_json
 from brainage.files import parse_json
 from brainage.serving.model_list import FoundModel, find_models
 from brainage.types import Json
@@ -52,7 +52,7 @@ def _label(group: str, value: str) -> str:
 
 
 def _groups(rows: list[Json]) -> pd.DataFrame:
-    """Groups with names for people; a single site without a name is no group."""
+    """Return groups with readable names; a single site without a name is no group."""
     kept = [row for row in rows if row.get("value")]
     return pd.DataFrame(
         [{"label": _label(str(row["group"]), str(row["value"])), **row} for row in kept]

@@ -61,7 +61,7 @@ class Cohort:
             raise CohortError(self.source, f"scan id {twice!r} comes twice.", "Make ids unique.")
 
     def __len__(self) -> int:
-        """Number of scans."""
+        """Count the scans."""
         return len(self.table)
 
     @property
@@ -146,6 +146,22 @@ def read_cohort(
     CohortError
         Naming every bad row at once (without `skip_bad`), or if the source, a column or the
         filter is wrong, or no row is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> import brainage
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> table = Path(folder.name, "cohort.csv")
+    >>> rows = {"id": ["a", "b"], "age": [34, 61], "sex": ["F", "M"], "path": "cohort.csv"}
+    >>> pd.DataFrame(rows).to_csv(table, index=False)
+    >>> reading = brainage.read_cohort(table, where="age > 40")
+    >>> reading.cohort.table[["scan_id", "age_years", "sex"]]
+      scan_id  age_years sex
+    0       b       61.0   M
+    >>> folder.cleanup()
     """
     raw, roles = _read_source(Path(source), columns or {}, require_age)
     standard, age_problems = _standardise(raw, roles)
@@ -191,7 +207,7 @@ def _read_source(
 
 
 def _standardise(raw: RawTable, roles: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
-    """Standard columns, and for each row what is wrong with its age."""
+    """Return standard columns, and for each row what is wrong with its age."""
 
     def cells(name: str) -> list[str]:
         if name not in roles:
@@ -241,7 +257,7 @@ def _find_problems(
     kept: BoolArray,
     require_age: bool,
 ) -> NDArray[np.object_]:
-    """What is wrong with each kept row, as one clause; empty where nothing is."""
+    """Return what is wrong with each kept row, as one clause; empty where nothing is."""
     given = list(raw.notes["problem"])
     counted = kept & (raw.notes["problem"] == "").to_numpy()
     duplicates = _find_duplicates(raw.frame, standard["scan_id"], counted)

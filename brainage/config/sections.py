@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     model_validator,
 )
 
@@ -113,10 +114,36 @@ class PreprocessingConfig(Settings):
         return self
 
 
+class TransformConfig(Settings):
+    """A transform of TorchIO, of MONAI or derived from theirs, for training scans.
+
+    Attributes
+    ----------
+    name : str
+        Where it is imported from, for example ``torchio.RandomGhosting``. Only training imports
+        it: a bundle that names one predicts without.
+    arguments : dict
+        What it is built with. Lengths are in mm for TorchIO's; dictionary transforms of MONAI
+        have ``keys: inputs``.
+    keeps_background : bool
+        Set voxels that were 0 to 0 again. On every prepared scan the background is 0; for
+        transforms that leave the head in its place.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[^\W\d]\w*([.:][^\W\d]\w*)+$")]
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    keeps_background: bool = False
+
+
 class AugmentationConfig(Settings):
     """Random changes of a training scan; a probability or size of 0 switches one off.
 
-    `max_contrast` is the deviation of the logarithms of the slopes of a random brightness curve.
+    Attributes
+    ----------
+    max_contrast : float
+        Deviation of the logarithms of the slopes of a random brightness curve.
+    extra : tuple of TransformConfig
+        The user's own changes, in this order after the others.
     """
 
     flip_probability: Probability = 0.5
@@ -131,6 +158,8 @@ class AugmentationConfig(Settings):
     max_noise_std: Annotated[float, Field(ge=0.0, le=2.0)] = 0.1
     blur_probability: Probability = 0.0
     motion_probability: Probability = 0.0
+    # Settings from before it have the same text, and so the same identity, as those without one.
+    extra: Annotated[tuple[TransformConfig, ...], Field(exclude_if=lambda names: not names)] = ()
 
 
 class TargetConfig(Settings):

@@ -5,7 +5,7 @@ A bundle is a folder with exactly these files beside whatever else the run left 
 known ``ood.safetensors``. An ensemble has no weights of its own: its manifest lists member bundles
 in subfolders with the hashes of their manifests, so that no file of a member can change unseen.
 Nothing in it can run code, and nothing in it names a scan or a person; of ages it holds what
-`brainage.evaluation.reference` keeps.
+`brainage.evaluation.normative` keeps.
 """
 
 import json
@@ -24,8 +24,8 @@ from brainage import __version__
 from brainage.config import Config, dump_config, parse_config
 from brainage.errors import BundleError, ConfigError
 from brainage.evaluation.conformal import ConformalInterval
+from brainage.evaluation.normative import Reference, reference_from_json
 from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
-from brainage.evaluation.reference import Reference, reference_from_json
 from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.targets import Target
@@ -200,7 +200,7 @@ def copy_bundle(bundle: Bundle, folder: Path, changes: Json, *, half: bool = Fal
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    """A tensor as it is written: contiguous, on the CPU, float16 where wanted."""
+    """Return a tensor as it is written: contiguous, on the CPU, float16 where wanted."""
     stored = tensor.cpu().contiguous()
     return stored.half() if half and stored.is_floating_point() else stored
 

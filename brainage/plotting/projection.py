@@ -18,13 +18,13 @@ STYLES = ("--", ":", "-.")
 def plot_projection(
     table: pd.DataFrame, path: Path, title: str, reported: Mapping[int, float] | None = None
 ) -> Path:
-    """Speed-up over backpropagation on one device: projected, beside what a source reports.
+    """Draw the projected speed-up over backpropagation, beside what a source reports.
 
     Parameters
     ----------
     table : pandas.DataFrame
         One row for each number of blocks and devices: blocks, devices, lfnn_l_speedup,
-        bound_speedup and the rivals' columns.
+        bound_speedup and the baselines' columns.
     reported : mapping of int to float, optional
         Speed-ups that the leader-follower paper reports, by number of blocks.
     """

@@ -1,10 +1,10 @@
-"""Findings in words and pictures: everything that HTML, PDF and JSON say, said once."""
+"""Content of a report in words and pictures, shared by HTML, PDF and JSON."""
 
 from dataclasses import dataclass
 from datetime import date
 
+from brainage.evaluation.normative import MatchedPercentile, corrected_gap, match_percentile
 from brainage.evaluation.ood import FLAG_PERCENTILE
-from brainage.evaluation.reference import MatchedPercentile, corrected_gap, match_percentile
 from brainage.report.doubts import list_doubts, list_warnings, nearer_share
 from brainage.report.findings import Findings, ModelIdentity
 from brainage.report.pictures import draw_age_line, draw_cohort, draw_planes
@@ -187,7 +187,7 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
 
 
 def _gap_words(findings: Findings) -> str:
-    """Which way the gap points, and whether a gap of this size is usual."""
+    """Say which way the gap points, and whether a gap of this size is usual."""
     age, predicted = findings.age_years or 0.0, findings.predicted_age_years or 0.0
     words = f"looks {'older' if predicted > age else 'younger'} than the age"
     if findings.interval_years is None:

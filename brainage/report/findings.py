@@ -1,9 +1,9 @@
-"""What a report is made of: plain values, no words and no pictures yet."""
+"""Findings on one scan: plain values, no words and no pictures yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from brainage.evaluation.reference import Reference, reference_from_json
+from brainage.evaluation.normative import Reference, reference_from_json
 from brainage.inference.model import Model
 from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from brainage.evaluation.reference import Reference
+from brainage.evaluation.normative import Reference
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.template import load_template
@@ -25,7 +25,7 @@ _AGES_YEARS = (15.0, 95.0)
 
 
 def draw_planes(findings: Findings) -> bytes:
-    """Sagittal, coronal and axial planes with the brain's outline, the template below.
+    """Draw sagittal, coronal and axial planes with the brain's outline, the template below.
 
     A third row shows the attribution map, where there is one. The patient's left is on the left.
 

@@ -160,7 +160,7 @@ def show_cut(config: Config, blocks: int, by: str, options: ProfileOptions) -> l
 
 
 def describe(parts: list[BlockTimes], bound: Bound, config: Config, options: ProfileOptions) -> str:
-    """The cut as a table, the bound as a line, and the setting that keeps the cut."""
+    """Return the cut as a table, the bound as a line, and the setting that keeps the cut."""
     total = sum(part.local_s for part in parts)
     cuts = [part.stages[0] for part in parts]
     shares = describe_cut(with_changes(config, {"learning.cuts": cuts}))
@@ -223,20 +223,20 @@ def simulate(
 def _project(parts: list[BlockTimes], devices: int, steps: int, link: Link) -> dict[str, Any]:
     alone = one_device_epoch_s(parts, steps)
     local = pipelined_epoch_s(parts, devices, steps, link)
-    rivals = {
+    baselines = {
         f"one_f_one_b_m{m}": microbatched_epoch_s(parts, devices, steps, m, link)
         for m in (4, 8, 32)
     }
-    rivals["data_parallel"] = data_parallel_epoch_s(parts, devices, steps, link)
+    baselines["data_parallel"] = data_parallel_epoch_s(parts, devices, steps, link)
     bound = bound_of(parts)
     return {
         "blocks": len(parts),
         "devices": devices,
         "bp_one_device_s": alone,
         "lfnn_l_pipelined_s": local,
-        **{f"{name}_s": seconds for name, seconds in rivals.items()},
+        **{f"{name}_s": seconds for name, seconds in baselines.items()},
         "lfnn_l_speedup": alone / local,
-        **{f"{name}_speedup": alone / seconds for name, seconds in rivals.items()},
+        **{f"{name}_speedup": alone / seconds for name, seconds in baselines.items()},
         "bound_speedup": bound.speedup,
         "imbalance": bound.imbalance,
     }
@@ -246,7 +246,7 @@ def halve(stages: list[StageTimes]) -> list[StageTimes]:
     """Cut encoder layers between attention and perceptron, by their share of multiply-adds.
 
     Sixteen blocks do not fit twelve layers and an embedding; these halves are not trained
-    anywhere, they only let the projection go as far as the seed's table does.
+    anywhere, they only let the projection go as far as the paper's table does.
     """
     halves = []
     for stage in stages:
@@ -281,7 +281,7 @@ _LARGE, _TIMES = 2**22, 20
 def _ask_ranks(
     program: Callable[..., None], processes: int, *arguments: Any
 ) -> list[tuple[Any, ...]]:
-    """What the processes of `program` send, in any order."""
+    """Return what the processes of `program` send, in any order."""
     told: list[tuple[Any, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f"file://{Path(folder) / 'rendezvous'}", *arguments)

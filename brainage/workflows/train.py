@@ -20,8 +20,8 @@ from brainage.evaluation.baselines import baseline_predictions, check_names
 from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
 from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.metrics import describe_unbeaten
+from brainage.evaluation.normative import make_reference
 from brainage.evaluation.out_of_fold import baseline_column
-from brainage.evaluation.reference import make_reference
 from brainage.files import hold_folder
 from brainage.model.build import block_count
 from brainage.model.bundle import save_bundle
@@ -333,7 +333,7 @@ def fit_baselines(
 
 
 def costs(trained: TrainedRun) -> Json:
-    """What the training took."""
+    """Say what the training took."""
     return {
         "seconds_per_epoch": trained.seconds_per_epoch,
         "peak_memory_mb": trained.peak_memory_mb,
@@ -343,7 +343,7 @@ def costs(trained: TrainedRun) -> Json:
 
 
 def tracked_results(metrics: Json, seconds_to_target: float | None = None) -> Json:
-    """Final numbers of a run under the tracker's names."""
+    """Return final numbers of a run under the tracker's names."""
     named: Json = final_metrics(
         metrics,
         seconds_per_epoch=metrics["seconds_per_epoch"],

@@ -1,4 +1,4 @@
-"""Volumes per second from disk or cache to augmented batches: ours, MONAI's and TorchIO's.
+"""Measure volumes per second from disk or cache to augmented batches: ours, MONAI's, TorchIO's.
 
 ``python -m pipelines.speed.data_path --output DIR``. All read the same volumes, apply the same
 kinds of changes with the same probabilities, and give float32 batches of 4. The others also run
@@ -21,9 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainage.config import AugmentationConfig, PreprocessingConfig
-from brainage.loading.augment import build_batch_augmentation
-from brainage.loading.dataset import ScanLoader
+from brainage.config import (
+    AugmentationConfig,
+    Config,
+    NetworkConfig,
+    PreprocessingConfig,
+    TrainingConfig,
+)
+from brainage.loading.scans import build_scan_loader
 from brainage.prepared.arrays import PreparedScan, PreparedStore
 from brainage.training.resources import keep_freed_memory
 from brainage.types import HalfArray
@@ -107,7 +112,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
 def measure(
     build: Callable[[Files], Epoch], files: Files, epochs: int, least_s: float
 ) -> tuple[float, float]:
-    """Volumes per second of the first epoch, building included, and the median of the others."""
+    """Time the first epoch, building included, and the median of the others: volumes a second."""
     count = len(files.nifti)
     start = time.perf_counter()
     epoch = build(files)
@@ -127,16 +132,22 @@ def _inputs(batch: Any) -> torch.Tensor:
     return tensor
 
 
-def _ours(files: Files) -> Epoch:
+def _ours(files: Files, processes: int = 0) -> Epoch:
     shape = nibabel.load(files.nifti[0]).shape
     arrays: HalfArray = np.empty((len(files.keys), *shape), np.float16)
     for row, key in enumerate(files.keys):
-        scan = files.store.load(key, PreprocessingConfig(shape=shape).shape)
+        scan = files.store.load(key, shape)
         assert scan is not None
         arrays[row] = scan.array
-    augmentation = build_batch_augmentation(CHANGES, SPACING_MM)
-    ages = [50.0] * len(arrays)
-    return lambda: ScanLoader(arrays, ages, BATCH, torch.Generator(), augmentation)
+    config = Config(
+        network=NetworkConfig(name="cnn3d_light"),
+        preprocessing=PreprocessingConfig(spacing_mm=SPACING_MM, shape=shape),
+        augmentation=CHANGES,
+        training=TrainingConfig(batch_size=BATCH, loader_processes=processes),
+    )
+    ages, shuffle = [50.0] * len(arrays), torch.Generator()
+    loader = build_scan_loader(arrays, ages, config, shuffle, augments=True)
+    return lambda: loader
 
 
 def _monai_transforms(plain: bool) -> tuple[list[Any], list[Any]]:
@@ -188,7 +199,7 @@ def _monai(
 
 
 def _batches(loader: Any, dataset: Any, processes: int) -> Epoch:
-    """Batches of one loader, whose processes stay from epoch to epoch."""
+    """Load batches with one loader, whose processes stay from epoch to epoch."""
     lasting = {"num_workers": processes, "persistent_workers": processes > 0}
     batches = loader(dataset, batch_size=BATCH, shuffle=True, **lasting)
     return lambda: batches
@@ -222,6 +233,7 @@ def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
 
 PATHS: dict[str, Callable[[Files], Epoch]] = {
     "brainage": _ours,
+    "brainage, 2 processes": partial(_ours, processes=2),
     "MONAI CacheDataset": _monai,
     "MONAI CacheDataset, lazy": partial(_monai, lazy=True),
     "MONAI CacheDataset, plain tensors": partial(_monai, plain=True),

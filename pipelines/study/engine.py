@@ -80,7 +80,7 @@ class Study:
 
 
 def load_module(name: str) -> Study:
-    """The STUDY of a module of this package."""
+    """Return the STUDY of a module of this package."""
     study: Study = importlib.import_module(f"pipelines.study.{name}").STUDY
     return study
 
@@ -124,7 +124,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
 
 
 def load_record(path: Path) -> Json | None:
-    """The record of a finished run; None where there is none, or it cannot be read."""
+    """Return the record of a finished run; None where there is none, or it cannot be read."""
     try:
         record: Json = parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -148,7 +148,7 @@ def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, pare
 
 
 def collect(records: Sequence[Json], study: Study) -> Results:
-    """Runs to the table with the seed's numbers, and the rows of all curves."""
+    """Tabulate runs with the paper's numbers, and collect the rows of all curves."""
     runs = pd.DataFrame([r["axes"] | {"seed": r["seed"]} | r["metrics"] for r in records])
     axes = list(dict.fromkeys(axis for r in records for axis in r["axes"]))
     metrics = [metric for metric in study.metrics if metric in runs]

@@ -26,7 +26,7 @@ from brainage.lfnn.observe import (
     worker_activity,
 )
 from brainage.lfnn.targets import Classes
-from brainage.loading.images import ImageLoader
+from brainage.loading.images import build_image_loader
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.options import TrainOptions
@@ -244,7 +244,7 @@ def hidden_outputs(model: BlockStack, inputs: Tensor) -> list[Tensor]:
 
 
 def build_probe(config: Config, options: StudyOptions) -> Probe:
-    """Fixed images to watch workers on, normalised, without augmentation."""
+    """Return fixed images to watch workers on, normalised, without augmentation."""
     config = resolve_images(config)
     data = _data(config, options)
     device = choose_device(options.device)
@@ -264,7 +264,7 @@ def _take(source: ImageSource, config: Config, device: torch.device) -> tuple[Te
     assert config.images is not None
     count = len(source.labels)
     indices = np.linspace(0, count - 1, min(PROBE, count)).astype(np.int64)
-    (batch,) = ImageLoader(source, indices, config.images, len(indices))
+    (batch,) = build_image_loader(source, indices, config.images, len(indices))
     return batch["inputs"].to(device), batch["target"].to(device)
 
 

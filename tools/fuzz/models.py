@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from brainage.evaluation.conformal import ConformalInterval
+from brainage.evaluation.normative import make_reference, match_percentile
 from brainage.evaluation.ood import fit_ood
-from brainage.evaluation.reference import make_reference, match_percentile
 from brainage.files import sha256_bytes
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle, save_ensemble

@@ -135,8 +135,9 @@ def test_bundle_is_stored_without_tables_and_images(tracker, stored, client, tmp
 
 
 def test_paths_in_values_are_withheld(tracker, stored):
-    with tracker.start_run("private", params={"cohort": Path("/data/anna/t1.nii")}) as run:
-        run.set_tags({"source": "C:\\scans\\anna", "method": "bp"})
+    tags, params = {"source": "C:\\scans\\anna", "method": "bp"}, {"cohort": Path("/anna/t1.nii")}
+    with tracker.start_run("private", tags=tags, params=params):
+        pass
     data = stored("private").data
     assert data.params["cohort"] == data.tags["source"] == "(path withheld)"
     assert data.tags["method"] == "bp"

@@ -20,6 +20,7 @@ import brainage.prepared.derivatives as derivatives
 from brainage.cohorts.cohort import read_cohort
 from brainage.config import PreprocessingConfig
 from brainage.errors import CohortError, ConfigError, StoreError
+from brainage.files import hold_folder
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.preprocessing.ledger import read_ledger
@@ -31,7 +32,7 @@ from brainage.scans.volume import load_volume
 from brainage.workflows import prepare as job
 from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.masks import find_masks
-from brainage.workflows.prepare import PrepareOptions, prepare
+from brainage.workflows.prepare import PrepareOptions
 from brainage.workflows.prepare_layout import name_scans
 from tests.dicom_helpers import SECRETS, make_head, make_zip, write_series, zip_files
 from tests.heads import FAST, build_head
@@ -78,7 +79,9 @@ def run(cohort: Path, output: Path, engine: Engine | None = None, **options) -> 
     settings = options.pop("settings", SETTINGS)
     cohort_options = CohortOptions(str(cohort), cache=cohort.parent / "cache")
     engine = engine or Engine(limits=LIMITS)
-    return prepare(cohort_options, settings, PrepareOptions(output, engine, **options))
+    with hold_folder(output):
+        ledger = job._prepare(cohort_options, settings, PrepareOptions(output, engine, **options))
+    return int((ledger["verdict"] == "failed").sum())
 
 
 def test_in_is_ok_and_flagged_and_failed_and_train_can_read_the_rest(here, cohort, tmp_path):
