@@ -118,18 +118,15 @@ def _trainer(folder: Path) -> Trainer:
 def checkpoint_seeds() -> list[dict[str, bytes]]:
     """State after one step."""
     with TemporaryDirectory() as folder:
-        trainer = _trainer(Path(folder))
-        for optimizer in trainer.optimizers:
+        state = _trainer(Path(folder)).state
+        for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = torch.ones_like(parameter)
             optimizer.step()
-        trainer.best_epoch = 1
-        trainer.best = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-        trainer.history.append(
-            EpochRecord(1, 1.0, 1.0, "mae_years", 5.0, (5.0, 5.0), 1.0, 1.0, 1.0)
-        )
-        trainer._save()
+        record = EpochRecord(1, 1.0, 1.0, "mae_years", 5.0, (5.0, 5.0), 1.0, 1.0, 1.0)
+        state.add(record, is_best=True)
+        state.save(state.tensors())
         return [files_below(Path(folder))]
 
 
