@@ -58,7 +58,7 @@ class PreparedScans:
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """One scan as the network sees it, with the quality gate's word on it.
+    """One scan as the network sees it, with the verdict of the quality gate.
 
     Attributes
     ----------

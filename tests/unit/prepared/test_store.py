@@ -1,4 +1,4 @@
-"""The store: whole or absent entries, whoever writes, dies or damages them."""
+"""The store: whole or absent entries, however many write, die or damage them."""
 
 import os
 import subprocess

@@ -141,7 +141,7 @@ def test_an_interrupted_run_loses_only_what_was_in_flight(here, cohort, tmp_path
     here.clear()
     monkeypatch.setattr(job, "run_tasks", run_here)
     assert run(cohort, tmp_path / "out") == 1
-    assert here == []  # the third was finished, though its outcome was never heard
+    assert here == []  # the third was finished, though its outcome was never read
 
 
 def test_a_second_run_that_is_cut_short_leaves_no_table_of_the_first(
