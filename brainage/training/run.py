@@ -23,7 +23,7 @@ from brainage.model.distribution import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import IN_MEMORY, TrainOptions
 from brainage.training.processes import FitTask, fit
-from brainage.training.trainer import Loader
+from brainage.training.state import Loader
 from brainage.types import HalfArray, Json
 
 
