@@ -42,7 +42,7 @@ def test_words_are_those_of_the_field(path):
 @pytest.mark.parametrize(
     ("package", "home"),
     [
-        ("torchio", "brainage/loading/transforms.py"),
+        ("torchio", "brainage/loading"),
         ("mlflow", "brainage/tracking"),
         ("streamlit", "app"),
     ],
