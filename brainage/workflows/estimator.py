@@ -133,6 +133,9 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         ValueError
             If arrays are not finite numbers, or of other lengths.
         """
+        if y is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
         config = self._build_config()
         if _is_paths(X):
             paths = [str(path) for path in X]
