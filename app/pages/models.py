@@ -9,7 +9,7 @@ import streamlit as st
 
 from brainage.errors import BrainageError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
-from brainage.evaluation.reference import reference_from_json
+from brainage.evaluation.normative import reference_from_json
 from brainage.files import parse_json
 from brainage.serving.model_list import FoundModel, find_models
 from brainage.types import Json

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, MutableMapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ _SANDBOX = (
 
 @lru_cache(maxsize=1)
 def _policy() -> str:
-    import streamlit
-
-    page = Path(streamlit.__file__).parent / "static" / "index.html"
+    package = find_spec("streamlit")
+    assert package is not None and package.origin is not None
+    page = Path(package.origin).parent / "static" / "index.html"
     inline = re.findall(r"<script>(.*?)</script>", page.read_text(encoding="utf-8"), re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -19,7 +19,7 @@ from brainage.model.build import build_target
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import IN_MEMORY, TrainOptions
 from brainage.training.processes import FitTask, fit
-from brainage.training.trainer import Loader
+from brainage.training.state import Loader
 
 
 @dataclass(frozen=True)

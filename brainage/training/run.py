@@ -14,7 +14,7 @@ from torch import Tensor
 from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import Split, check_disjoint, hash_ids
 from brainage.config import Config, LearningConfig, dump_config
-from brainage.evaluation.reference import AGE_CELL_YEARS
+from brainage.evaluation.normative import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import METHOD_RULES
@@ -23,7 +23,7 @@ from brainage.model.distribution import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import IN_MEMORY, TrainOptions
 from brainage.training.processes import FitTask, fit
-from brainage.training.trainer import Loader
+from brainage.training.state import Loader
 from brainage.types import HalfArray, Json
 
 

@@ -32,8 +32,8 @@ from brainage.training.images import TrainedImages, train_images
 from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.workflows.benchmark import default_data_root, leader_fractions, measure
-from pipelines.study.engine import Outcome, StudyOptions
 from pipelines.study.plan import Case
+from pipelines.study.records import Outcome, StudyOptions
 
 PROBE = 2000
 """Images that are looked at, of the training part to choose leaders and of the test part."""

@@ -12,6 +12,7 @@ from brainage.files import (
     atomic_write_bytes,
     atomic_write_text,
     hold_folder,
+    hold_lock,
     parse_json,
     parse_yaml,
     remove_unfinished,
@@ -19,7 +20,6 @@ from brainage.files import (
     sha256_bytes,
     sha256_file,
     temporary_name,
-    hold_lock,
 )
 
 
