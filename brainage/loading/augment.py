@@ -43,10 +43,14 @@ class Augmentation:
 
     def __init__(self, config: AugmentationConfig, spacing_mm: float) -> None:
         self._steps: list[Callable[[Tensor], Tensor]] = [
-            *_own_steps(config, spacing_mm),
-            *_torchio_steps(config, spacing_mm),
+            *_configured_steps(config, spacing_mm),
             *(
-                Foreign(load_transform(extra, number), spacing_mm, extra, number)
+                Foreign(
+                    load_transform(extra, number),
+                    spacing_mm,
+                    f"{_SETTING}[{number}] ({extra.name})",
+                    keeps_background=extra.keeps_background,
+                )
                 for number, extra in enumerate(config.extra)
             ),
         ]
@@ -76,21 +80,17 @@ class Foreign:
 
     Parameters
     ----------
-    transform : torchio.Transform
-    setting : TransformConfig
-    number : int
-        Place in ``augmentation.extra``, for messages.
+    where : str
+        What a message is about.
+    keeps_background : bool
+        Whether what was 0 is set to 0 again.
     """
 
     def __init__(
-        self,
-        transform: torchio.Transform,
-        spacing_mm: float,
-        setting: TransformConfig,
-        number: int = 0,
+        self, transform: torchio.Transform, spacing_mm: float, where: str, *, keeps_background: bool
     ) -> None:
-        self._transform, self._setting, self._number = transform, setting, number
-        self._affine = np.diag([spacing_mm] * 3 + [1.0])
+        self._transform, self._where = transform, where
+        self._affine, self._keeps_background = np.diag([spacing_mm] * 3 + [1]), keeps_background
 
     def __call__(self, volume: Tensor) -> Tensor:
         """Change a volume (1, I, J, K); the result is a plain tensor of float32.
@@ -101,20 +101,18 @@ class Foreign:
             If the transform fails, or its result has another shape or values that are not finite.
         """
         image = torchio.ScalarImage(tensor=volume.float(), affine=self._affine)
-        subject = torchio.Subject(inputs=image)
-        where = f"{_SETTING}[{self._number}]"
+        remedy = "Change its arguments, or leave it out."
         with _seeded_everywhere(self._transform):
             try:
-                changed = self._transform(subject)["inputs"].data
+                changed = self._transform(torchio.Subject(inputs=image))["inputs"].data
             except Exception as error:
-                problem = f"{self._setting.name} fails ({_first_line(error)})."
-                raise ConfigError(where, problem, "Mend its arguments or leave it out.") from error
+                raise ConfigError(self._where, f"fails ({_first_line(error)}).", remedy) from error
         changed = changed.as_subclass(Tensor).float()
         if changed.shape != volume.shape or not changed.isfinite().all():
             came = f"{tuple(changed.shape)} from {tuple(volume.shape)}"
-            problem = f"{self._setting.name} must keep the shape and give finite values, got {came}"
-            raise ConfigError(where, f"{problem}.", "Use a transform that keeps the grid.")
-        return changed * (volume != 0) if self._setting.keeps_background else changed
+            problem = f"must keep the shape and give finite values, got {came}."
+            raise ConfigError(self._where, problem, remedy)
+        return changed * (volume != 0) if self._keeps_background else changed
 
 
 def load_transform(setting: TransformConfig, number: int) -> torchio.Transform:
@@ -144,7 +142,9 @@ def load_transform(setting: TransformConfig, number: int) -> torchio.Transform:
     return built if isinstance(built, torchio.Transform) else torchio.MonaiAdapter(built)
 
 
-def _own_steps(config: AugmentationConfig, spacing_mm: float) -> Iterator[torchio.Transform]:
+def _configured_steps(
+    config: AugmentationConfig, spacing_mm: float
+) -> Iterator[Callable[[Tensor], Tensor]]:
     if config.flip_probability > 0:
         # Axis 0 of RAS+ volumes is left-right: the only direction in which brains are symmetric.
         yield RandomFlip(axes=(0,), flip_probability=config.flip_probability)
@@ -154,7 +154,6 @@ def _own_steps(config: AugmentationConfig, spacing_mm: float) -> Iterator[torchi
             scales=config.max_scale,
             degrees=config.max_rotation_degrees,
             translation=config.max_shift_mm / spacing_mm,
-            default_pad_value=0.0,
             p=config.affine_probability,
         )
     if config.contrast_probability > 0 and config.max_contrast > 0:
@@ -163,17 +162,14 @@ def _own_steps(config: AugmentationConfig, spacing_mm: float) -> Iterator[torchi
         yield RandomBiasField(p=config.bias_probability)
     if config.noise_probability > 0 and config.max_noise_std > 0:
         yield RandomNoise(std=(0.0, config.max_noise_std), p=config.noise_probability)
-
-
-def _torchio_steps(config: AugmentationConfig, spacing_mm: float) -> Iterator[Foreign]:
-    """Blur by up to a voxel and shift by up to two, by TorchIO alone."""
-    setting = TransformConfig(name="torchio.RandomBlur", keeps_background=True)
-    if config.blur_probability > 0:
-        blur = torchio.RandomBlur(std=(0.0, spacing_mm), p=config.blur_probability)
-        yield Foreign(blur, spacing_mm, setting)
-    if config.motion_probability > 0:
-        motion = torchio.RandomMotion(translation=2 * spacing_mm, p=config.motion_probability)
-        yield Foreign(motion, spacing_mm, setting)
+    # Blur by up to a voxel, shift by up to two.
+    for name, probability, size in (
+        ("RandomBlur", config.blur_probability, {"std": (0.0, spacing_mm)}),
+        ("RandomMotion", config.motion_probability, {"translation": 2 * spacing_mm}),
+    ):
+        if probability > 0:
+            transform = getattr(torchio, name)(**size, p=probability)
+            yield Foreign(transform, spacing_mm, f"augmentation: {name}", keeps_background=True)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ carry a history that slows every operation down.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import monai.data
@@ -20,51 +19,24 @@ from brainage.loading.batches import count_batches, draw_batches
 Batch = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Which samples make a batch.
-
-    Attributes
-    ----------
-    positions : torch.Tensor of int64 (B,)
-    seeds : torch.Tensor of int64 (B,), optional
-        Of each sample's random changes.
-    """
-
-    positions: Tensor
-    seeds: Tensor | None
-
-
 class Samples(Protocol):
     """Samples that are read by the batch."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, positions: Tensor) -> Batch:
-        """Batch {"inputs", "target", "index"} of the samples at these positions."""
+    def __getitem__(self, draw: Batch) -> Batch:
+        """Add "inputs" and "target" of the samples at ``draw["index"]`` (B,) to what is drawn."""
 
 
 class BatchDataset(monai.data.Dataset):
-    """Batches of samples, changed by a transform from batch to batch.
+    """A dataset whose items are batches: samples, and a transform from batch to batch."""
 
-    Parameters
-    ----------
-    transform : callable
-        Gets ``"seeds"`` (B,) beside what the samples give, where there are any.
-    """
-
-    def __init__(self, samples: Samples, transform: Callable[[Batch], Batch]) -> None:
-        super().__init__(samples, [transform])
-
-    def __getitem__(self, draw: Draw) -> Batch | BrainageError:
+    def __getitem__(self, draw: Batch) -> Batch | BrainageError:
         """Make a batch; an error of ours is handed over, since no process can raise it whole."""
         try:
-            batch = self.data[draw.positions]
-            if draw.seeds is not None:
-                batch["seeds"] = draw.seeds
-            changed = self.transform(batch)
-            changed.pop("seeds", None)
-            return changed
+            return {
+                name: value for name, value in super().__getitem__(draw).items() if name != "seeds"
+            }
         except BrainageError as error:
             return error
         except RuntimeError as error:  # as MONAI wraps what a transform raises
@@ -81,7 +53,7 @@ class BatchLoader(monai.data.DataLoader):
     Parameters
     ----------
     transform : callable
-        See `BatchDataset`.
+        From batch to batch; finds "seeds" (B,) in it where `is_random`.
     shuffle : torch.Generator, optional
         Orders the samples anew each time; its state when iteration starts decides.
     is_random : bool
@@ -101,7 +73,7 @@ class BatchLoader(monai.data.DataLoader):
         processes: int = 0,
     ) -> None:
         super().__init__(
-            BatchDataset(samples, transform),
+            BatchDataset(samples, [transform]),
             num_workers=processes,
             sampler=_Draws(len(samples), batch_size, shuffle, is_random),
             batch_size=None,
@@ -124,21 +96,18 @@ class BatchLoader(monai.data.DataLoader):
             yield batch
 
 
-class _Draws(Sampler[Draw]):
-    def __init__(
-        self, count: int, batch_size: int, shuffle: Generator | None, is_random: bool
-    ) -> None:
-        self._count, self._batch_size = count, batch_size
-        self._shuffle, self._is_random = shuffle, is_random
+class _Draws(Sampler[Batch]):
+    def __init__(self, count: int, size: int, shuffle: Generator | None, is_random: bool) -> None:
+        self._count, self._size, self._shuffle, self._is_random = count, size, shuffle, is_random
 
     def __len__(self) -> int:
-        return count_batches(self._count, self._batch_size, trains=self._shuffle is not None)
+        return count_batches(self._count, self._size, trains=self._shuffle is not None)
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[Batch]:
         # All at once: what training draws between batches must not matter.
         seeds = torch.randint(2**63 - 1, (self._count,)) if self._is_random else None
-        for positions in draw_batches(self._count, self._batch_size, self._shuffle):
-            yield Draw(positions, None if seeds is None else seeds[positions])
+        for index in draw_batches(self._count, self._size, self._shuffle):
+            yield {"index": index} if seeds is None else {"index": index, "seeds": seeds[index]}
 
 
 def _as_it_is(batch: Batch) -> Batch:

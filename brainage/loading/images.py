@@ -13,21 +13,29 @@ from brainage.loading.dataset import Batch, BatchLoader
 
 @dataclass(frozen=True)
 class ChosenImages:
-    """The images of a source at some positions, read by the batch."""
+    """Images of a source at some positions, read, augmented where asked, and normalised."""
 
     source: ImageSource
     indices: Indices
+    images: ImagesConfig
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, positions: Tensor) -> Batch:
-        chosen = self.indices[positions.numpy()]
-        return {
-            "inputs": torch.as_tensor(self.source.load(chosen)),
-            "target": torch.from_numpy(self.source.labels[chosen]),
-            "index": positions,
-        }
+    def __getitem__(self, draw: Batch) -> Batch:
+        chosen = self.indices[draw["index"].numpy()]
+        pixels = torch.as_tensor(self.source.load(chosen))
+        return {**draw, "inputs": pixels, "target": torch.from_numpy(self.source.labels[chosen])}
+
+    def change(self, batch: Batch) -> Batch:
+        """From pixels of uint8 (B, C, I, J) to inputs of float32, by the batch's first seed."""
+        pixels, images = batch["inputs"], self.images
+        if "seeds" in batch:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int(batch["seeds"][0]))
+                pixels = augment(pixels, images)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (images.mean, images.std))
+        return {**batch, "inputs": (pixels.float() / 255 - mean) / std}
 
 
 def build_image_loader(
@@ -40,7 +48,7 @@ def build_image_loader(
     augments: bool = False,
     processes: int = 0,
 ) -> BatchLoader:
-    """Build batches of images; see `BatchLoader`.
+    """Build batches of inputs (B, C, I, J) and classes (B,); see `BatchLoader`.
 
     Parameters
     ----------
@@ -51,11 +59,6 @@ def build_image_loader(
     shuffle : torch.Generator, optional
         Orders the images anew each time, and leaves out a last batch of one.
 
-    Returns
-    -------
-    BatchLoader
-        ``"inputs"`` are float32 (B, C, I, J), ``"target"`` int64 (B,).
-
     Raises
     ------
     ConfigError
@@ -63,29 +66,10 @@ def build_image_loader(
     """
     if images.mean is None or images.std is None:
         raise ConfigError("images.mean", "is open.", "Resolve the settings first.")
-    transform = ImageTransform(images, augments)
-    samples = ChosenImages(source, indices)
+    chosen = ChosenImages(source, indices, images)
     return BatchLoader(
-        samples, transform, batch_size, shuffle, is_random=augments, processes=processes
+        chosen, chosen.change, batch_size, shuffle, is_random=augments, processes=processes
     )
-
-
-@dataclass(frozen=True)
-class ImageTransform:
-    """Augment where asked, and normalise by the data set's mean and deviation."""
-
-    images: ImagesConfig
-    augments: bool
-
-    def __call__(self, batch: Batch) -> Batch:
-        """From pixels of uint8 (B, C, I, J) to inputs of float32, by the batch's first seed."""
-        pixels, images = batch["inputs"], self.images
-        if self.augments:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(int(batch["seeds"][0]))
-                pixels = augment(pixels, images)
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (images.mean, images.std))
-        return {**batch, "inputs": (pixels.float() / 255 - mean) / std}
 
 
 def augment(pixels: Tensor, images: ImagesConfig) -> Tensor:

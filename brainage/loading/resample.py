@@ -20,9 +20,8 @@ def resample(volume: Tensor, matrix: Tensor, shift_voxels: Tensor) -> Tensor:
     ----------
     volume : torch.Tensor of float (I, J, K)
     matrix : torch.Tensor (3, 3)
-        On the CPU; from voxels of the result to voxels of the source, counted from the centre.
+        From voxels of the result to voxels of the source, counted from the centre.
     shift_voxels : torch.Tensor (3,)
-        On the CPU.
 
     Returns
     -------
@@ -31,7 +30,7 @@ def resample(volume: Tensor, matrix: Tensor, shift_voxels: Tensor) -> Tensor:
         sheared line instead of the axis, which differs in the second derivatives only.
     """
     across = torch.cat([matrix[1, [0, 2]], matrix[[0, 2], 1]]).abs().max()
-    if volume.is_cuda or bool(across > STEEPEST * matrix[1, 1]):
+    if bool(across > STEEPEST * matrix[1, 1]):
         return resample_at_once(volume, matrix, shift_voxels)
     return resample_by_planes(volume, matrix, shift_voxels)
 
@@ -60,11 +59,10 @@ def resample_by_planes(volume: Tensor, matrix: Tensor, shift_voxels: Tensor) -> 
 
 
 def resample_at_once(volume: Tensor, matrix: Tensor, shift_voxels: Tensor) -> Tensor:
-    """Trilinear, on any device and for any matrix."""
+    """Resample by one trilinear pass, for any matrix."""
     (i, j, k), half = _centred(volume.shape)
-    i, j, k = (line.to(volume.device) for line in (i, j, k))
-    scaled = (matrix / half[:, None]).flip(0).to(volume.device)[:, :, None, None, None]
-    start = (shift_voxels / half).flip(0).to(volume.device)[:, None, None, None]
+    scaled = (matrix / half[:, None]).flip(0)[:, :, None, None, None]
+    start = (shift_voxels / half).flip(0)[:, None, None, None]
     place = scaled[:, 0] * i[:, None, None] + scaled[:, 1] * j[:, None]
     grid = (place + scaled[:, 2] * k + start).permute(1, 2, 3, 0)[None]
     return functional.grid_sample(volume[None, None], grid, align_corners=True)[0, 0]

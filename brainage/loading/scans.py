@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from brainage.config import Config
 from brainage.errors import ShapeError
@@ -37,9 +37,10 @@ class PreparedScans:
     def __len__(self) -> int:
         return len(self._arrays)
 
-    def __getitem__(self, positions: Tensor) -> Batch:
-        volumes = torch.from_numpy(self._arrays[positions.numpy()])[:, None]
-        return {"inputs": volumes, "target": self._years[positions], "index": positions}
+    def __getitem__(self, draw: Batch) -> Batch:
+        index = draw["index"]
+        volumes = torch.from_numpy(self._arrays[index.numpy()])[:, None]
+        return {**draw, "inputs": volumes, "target": self._years[index]}
 
 
 def build_scan_loader(
@@ -50,7 +51,7 @@ def build_scan_loader(
     *,
     augments: bool = False,
 ) -> BatchLoader:
-    """Build batches of prepared scans; see `PreparedScans` and `BatchLoader`.
+    """Build batches of inputs (B, 1, I, J, K) and ages (B,) in years; see `BatchLoader`.
 
     Parameters
     ----------
@@ -58,11 +59,6 @@ def build_scan_loader(
         Orders the scans anew each time, and leaves out a last batch of one.
     augments : bool
         Whether scans are changed at random, as ``config.augmentation`` says.
-
-    Returns
-    -------
-    BatchLoader
-        ``"inputs"`` are float32 (B, 1, I, J, K), ``"target"`` float32 (B,) in years.
 
     Raises
     ------

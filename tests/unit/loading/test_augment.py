@@ -94,8 +94,14 @@ def test_lengths_are_millimetres(settings) -> None:
         (extra("os.system"), "augmentation.extra[0].name"),
         (extra("tests.unit.loading.own.no_transform"), "augmentation.extra[0].name"),
         (extra("torchio.RandomFlip", flip="often"), "augmentation.extra[0].arguments"),
-        (extra("tests.unit.loading.own.Spoil"), "augmentation.extra[0]"),
-        (extra("torchio.RandomGamma", log_gamma=1e6), "augmentation.extra[0]"),
+        (
+            extra("tests.unit.loading.own.Spoil"),
+            "augmentation.extra[0] (tests.unit.loading.own.Spoil)",
+        ),
+        (
+            extra("torchio.RandomGamma", log_gamma=1e6),
+            "augmentation.extra[0] (torchio.RandomGamma)",
+        ),
     ],
 )
 def test_what_is_no_transform_of_this_grid_is_refused_in_one_line(settings, where) -> None:
