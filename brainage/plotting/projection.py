@@ -7,7 +7,7 @@ import pandas as pd
 
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE, build_figure, save_figure
 
-RIVALS = {
+BASELINES = {
     "one_f_one_b_m32_speedup": "BP 1F1B, M = 32",
     "one_f_one_b_m4_speedup": "BP 1F1B, M = 4",
     "data_parallel_speedup": "BP data parallel",
@@ -40,7 +40,7 @@ def plot_projection(
     for panel, (name, rows) in zip(axes, panels, strict=True):
         blocks = rows["blocks"]
         panel.plot(blocks, rows["lfnn_l_speedup"], "o-", color=BLUE, label="LFNN-ℓ, projected")
-        for (column, label), style in zip(RIVALS.items(), STYLES, strict=True):
+        for (column, label), style in zip(BASELINES.items(), STYLES, strict=True):
             panel.plot(blocks, rows[column], style, color=GREY, label=f"{label}, projected")
         if reported:
             numbers = sorted(reported)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from brainage.evaluation.metrics import paired_difference, subject_interval
@@ -129,7 +130,7 @@ def _errors(table: pd.DataFrame, column: str) -> "pd.Series[float]":
 def _row(name: str, table: pd.DataFrame, column: str) -> dict[str, object]:
     errors = _errors(table, column)
     low, high = subject_interval(
-        errors.to_numpy(), list(table["subject_id"]), seed=0, bootstrap=2000
+        np.asarray(errors, np.float64), list(table["subject_id"]), seed=0, bootstrap=2000
     )
     return {
         "predictor": name,

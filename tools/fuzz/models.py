@@ -115,6 +115,12 @@ def _trainer(folder: Path) -> Trainer:
     )
 
 
+def read_checkpoint(folder: Path) -> None:
+    """Take up a training from its checkpoint."""
+    trainer = _trainer(folder)
+    trainer.schedule.restore(trainer.state)
+
+
 def checkpoint_seeds() -> list[dict[str, bytes]]:
     """State after one step."""
     with TemporaryDirectory() as folder:
@@ -231,7 +237,7 @@ MODELS: dict[str, Target] = {
     "ensemble": Target(ensemble_seeds, read_bundle),
     "checkpoint": Target(
         checkpoint_seeds,
-        lambda folder: _trainer(folder)._restore(),
+        read_checkpoint,
         guided="checkpoint.safetensors",
     ),
     "prepared": Target(prepared_seeds, read_prepared),
