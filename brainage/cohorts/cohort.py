@@ -1,4 +1,4 @@
-"""Who was scanned, when, how old, and where the scan lies: from somebody's table to ours."""
+"""Read cohort tables (CSV, TSV, BIDS): subjects, sessions, ages and paths of scans."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ from brainage.errors import CohortError, ShapeError
 from brainage.types import BoolArray, LedgerEntry
 
 MAX_LISTED = 20
-# Column and word by which a phantom says what it is.
+# Column and value by which a phantom says what it is.
 SOURCE, SYNTHETIC = "source", "synthetic"
 
 

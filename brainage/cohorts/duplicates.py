@@ -18,8 +18,8 @@ def hash_arrays(arrays: HalfArray) -> list[str]:
 def find_duplicates(arrays: HalfArray, table: pd.DataFrame) -> tuple[BoolArray, list[LedgerEntry]]:
     """Find scans whose prepared voxels are those of another scan id.
 
-    Where subject and age agree the first scan is good; where they differ nobody can know which
-    row is right, and all of them are bad.
+    Where subject and age agree the first scan is good; where they differ it cannot be known
+    which row is right, and all of them are bad.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Several cohorts as one: a site for each scan, and nobody in two of them."""
+"""Join cohorts: a site for each scan, and no subject in two of them."""
 
 from collections.abc import Sequence
 from pathlib import Path

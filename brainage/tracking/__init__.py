@@ -1,7 +1,7 @@
 """Experiments in MLflow; importing this package does not import MLflow.
 
-`tracker` is what the rest of brainage uses, `pending` sends what a tracker could not, `names` are
-the names in it, `backend` is the only module that imports MLflow.
+The rest of brainage uses `tracker`; `pending` sends what a tracker could not, `names` holds the
+names in it, and `backend` is the only module that imports MLflow.
 """
 
 from brainage.tracking.comparisons import (

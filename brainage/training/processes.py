@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def fit_on_processes(
         arguments = (task, f"file://{rendezvous}")
         for callback in callbacks:
             callback.on_model(build_model(task.config))
-        run_ranks(_rank_program, arguments, task.options.ranks, _Listener(callbacks).hear)
+        run_ranks(_rank_program, arguments, task.options.ranks, partial(_pass_on, callbacks))
         trainer = Trainer(
             build_model(task.config),
             task.config,
@@ -163,14 +164,14 @@ def run_ranks(
     program: Callable[..., None],
     arguments: tuple[Any, ...],
     processes: int,
-    hear: Callable[[str, tuple[Any, ...]], None],
+    receive: Callable[[str, tuple[Any, ...]], None],
 ) -> None:
     """Start `program(rank, send, *arguments)` in fresh processes, and wait for all.
 
     Parameters
     ----------
-    hear : callable
-        Gets what the ranks send: a word and its arguments.
+    receive : callable
+        Gets what the ranks send: a name and its arguments.
 
     Raises
     ------
@@ -188,11 +189,11 @@ def run_ranks(
     def listen() -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                word, content = messages.get(timeout=0.05)
-                if word == "error":
+                name, content = messages.get(timeout=0.05)
+                if name == "error":
                     failures.append(content[0](*content[1:]))
                 else:
-                    hear(word, content)
+                    receive(name, content)
 
     children = start_processes(
         _run_rank, (program, messages, arguments), processes, join=False, start_method="spawn"
@@ -252,8 +253,8 @@ def end_with_parent() -> None:
 def _run_rank(
     rank: int, program: Callable[..., None], messages: Any, arguments: tuple[Any, ...]
 ) -> None:
-    def send(word: str, *content: Any) -> None:
-        messages.put((word, content))
+    def send(name: str, *content: Any) -> None:
+        messages.put((name, content))
 
     end_with_parent()
     try:
@@ -348,10 +349,6 @@ class _Relay(Callback):
         self._send("on_fit_end")
 
 
-class _Listener:
-    def __init__(self, callbacks: Sequence[Callback]) -> None:
-        self._callbacks = callbacks
-
-    def hear(self, hook: str, arguments: tuple[Any, ...]) -> None:
-        for callback in self._callbacks:
-            getattr(callback, hook)(*arguments)
+def _pass_on(callbacks: Sequence[Callback], hook: str, arguments: tuple[Any, ...]) -> None:
+    for callback in callbacks:
+        getattr(callback, hook)(*arguments)

@@ -83,7 +83,7 @@ class Progressive(Schedule):
         return self.turn(state) is None
 
     def batches(self, state: TrainingState, epoch: int, loader: Loader) -> Loader:
-        """Return frozen blocks' stored outputs; the first block sees newly augmented scans."""
+        """Return frozen blocks' stored outputs, or for the first block the scans themselves."""
         turn = self._active(state)
         state.learners = range(turn.block_index, turn.block_index + 1)
         if epoch == turn.first_epoch and turn.block_index > 0:

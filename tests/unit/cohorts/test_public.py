@@ -15,10 +15,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from brainage.cli import images as cli_images
+from brainage.cli.main import app
 from brainage.cohorts.cohort import read_cohort
 from brainage.cohorts.public import COHORTS, fetch_cohort
 from brainage.download import download
@@ -211,9 +210,7 @@ def test_damaged_sources_are_one_line(ixi, tmp_path):
 
 
 def test_the_command_shows_size_and_terms_and_asks_for_yes(ixi, tmp_path):
-    app = typer.Typer()
-    app.command()(cli_images.fetch)
-    arguments = ["ixi", "--output", str(tmp_path / "out"), "--base-url", ixi]
+    arguments = ["fetch", "ixi", "--output", str(tmp_path / "out"), "--base-url", ixi]
     asked = CliRunner().invoke(app, arguments)
     assert asked.exit_code == 2 and not (tmp_path / "out").exists()
     done = CliRunner().invoke(app, [*arguments, "--yes"])
