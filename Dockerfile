@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# CPU image:  docker build -t brainage:0.1.0 .
-# GPU image:  docker build -t brainage:0.1.0-gpu --build-arg TORCH_INDEX=https://pypi.org/simple .
+# CPU image:  docker build -t brainage:0.2.0 .
+# GPU image:  docker build -t brainage:0.2.0-gpu --build-arg TORCH_INDEX=https://pypi.org/simple .
 ARG PYTHON_IMAGE=python:3.11.9-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

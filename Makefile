@@ -41,7 +41,7 @@ fuzz: $(STAMP)
 mutation: $(STAMP)
 	$(PIP) --editable '.[campaigns]'
 	rm -rf mutants
-	$(BIN)/python -m tools.mutation --report docs/benchmarks/mutation.md $(ARGUMENTS)
+	$(BIN)/python -m tools.mutation --report docs/benchmarks/log/mutation.md $(ARGUMENTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -54,7 +54,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(STAMP)
-	$(BIN)/python -m brainage.cli.reference > docs/cli.md
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # What the image installs: the versions in .venv, which were tested together, with the hashes of all
 # files of theirs. Torch comes without: its file is another on each index (CPU, CUDA) and platform.
@@ -67,9 +68,9 @@ lock: $(STAMP)
 	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > deploy/lock.txt
 	$(COMPILE) --extra all --extra server --no-emit-package torch --output-file deploy/lock.txt pyproject.toml
 	echo 'hatchling>=1.25' | $(COMPILE) --output-file deploy/lock-build.txt -
-	$(BIN)/python deploy/licences.py > docs/licences.md
+	$(BIN)/python deploy/licences.py > docs/reference/licences.md
 
-# What is known against the packages that are locked and installed; see docs/supply-chain.md.
+# What is known against the packages that are locked and installed; see docs/explanation/supply-chain.md.
 audit: $(STAMP)
 	$(BIN)/python deploy/audit.py
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from brainage.workflows.report import write_report as write_report
     from brainage.workflows.train import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PLACES = {
     "AgeBiasCorrector": "evaluation.age_bias",

@@ -89,6 +89,10 @@ class ShapeError(BrainageError):
     """A tensor does not have the shape that its name promises."""
 
 
+class IsolationError(BrainageError):
+    """The loss of a block reaches a weight of another block."""
+
+
 class TrainingError(BrainageError):
     """Training cannot start or go on."""
 

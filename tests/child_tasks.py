@@ -53,6 +53,17 @@ def derive_marked(argument: dict[str, Any]) -> dict[str, Any]:
     return derive_task(argument)
 
 
+def process_head(argument: dict[str, Any]) -> dict[str, Any]:
+    """Hash of a processed head, so that processes with other settings can be compared."""
+    from brainage.files import sha256_bytes
+    from brainage.preprocessing.pipeline import process_volume
+    from brainage.scans.volume import load_volume
+    from tests.heads import FAST
+
+    processed = process_volume(load_volume(argument["path"]), FAST, "head")
+    return {"sha256": sha256_bytes(processed.image.data.tobytes())}
+
+
 def prepare_or_crash(argument: dict[str, Any]) -> dict[str, Any]:
     """The real task, but for a scan that brings its process down."""
     from brainage.prepared.arrays import prepare_task

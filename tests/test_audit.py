@@ -64,7 +64,7 @@ def test_altered_and_missing_files_are_found(tmp_path):
 
 
 def test_licences_are_listed_for_every_locked_package():
-    text = (ROOT / "docs" / "licences.md").read_text()
+    text = (ROOT / "docs" / "reference" / "licences.md").read_text()
     head, _, table = text.partition("## All")
     listed = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()}
     for name in licences.locked_names():

@@ -76,6 +76,31 @@ def test_readme_has_no_placeholder() -> None:
     assert not re.findall(r"REPOSITORY|SCAN\.nii|YOUR_|<[a-z-]+>|\bRAW\b", text)
 
 
+def _options() -> dict[str, set[str]]:
+    """Return the options of each command, from the generated reference."""
+    found: dict[str, set[str]] = {}
+    text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    for section in text.split("## brainage ")[1:]:
+        found[section.split("\n", 1)[0].strip()] = set(re.findall(r"`(--[a-z-]+)", section))
+    return found
+
+
+def test_commands_of_the_docs_exist_with_their_options() -> None:
+    options, wrong = _options(), []
+    for page in PAGES:
+        if page.name == "CHANGELOG.md" or "log" in page.parts or _is_made(page):
+            continue
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+            for name, rest in re.findall(r"\bbrainage ([a-z]+)\b([^\n|&;]*)", block):
+                flags = set(re.findall(r"(?<!\S)(--[a-z-]+)", rest.split("  #")[0]))
+                if name in options:
+                    wrong += [f"{page.name}: {name} {f}" for f in flags - options[name]]
+                elif "docker" not in rest and name not in ("python",):
+                    wrong.append(f"{page.name}: no command {name}")
+    assert not wrong
+
+
 def test_generated_pages_are_those_of_the_code() -> None:
     pytest.importorskip("griffe")
     stale = [

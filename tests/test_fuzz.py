@@ -1,6 +1,6 @@
 """Damaged inputs give a result or one clear error: kept finds, and some fresh ones a reader.
 
-The whole campaign: `make fuzz`; its table: docs/benchmarks/fuzz.md.
+The whole campaign: `make fuzz`; its table: docs/benchmarks/log/fuzz.md.
 """
 
 from pathlib import Path

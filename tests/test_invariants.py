@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,22 +20,17 @@ from brainage.cohorts.cohort import Cohort, read_cohort
 from brainage.cohorts.splits import make_folds, make_split
 from brainage.config import Config, SplitConfig, build_config, with_changes
 from brainage.errors import ShapeError
-from brainage.lfnn.blocks import BlockStack, LocalBlock
-from brainage.lfnn.losses import AgeBins, follower_loss, leader_count, local_loss, select_leaders
-from brainage.lfnn.rules import BLOCK_LOCAL, METHOD_RULES, RULES, StepSettings
-from brainage.model.build import block_count, build_model, build_target
+from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.losses import follower_loss, leader_count, local_loss, select_leaders
+from brainage.lfnn.rules import METHOD_RULES, StepSettings
+from brainage.lfnn.targets import Ages
+from brainage.model.build import build_model, build_target
 from brainage.prepared.arrays import prepare_cohort, prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run
-from tests.small import (
-    IMAGE_NETWORKS,
-    NETWORKS,
-    make_config,
-    make_image_config,
-    random_batch,
-)
+from tests.small import NETWORKS, make_config, random_batch
 
 
 def step(config: Config, stack: BlockStack, progress: float = 0.0) -> tuple[torch.Tensor, ...]:
@@ -44,73 +38,12 @@ def step(config: Config, stack: BlockStack, progress: float = 0.0) -> tuple[torc
     rule_settings = StepSettings(
         build_target(config.target), config.learning.leader_fraction, progress=progress
     )
-    return RULES[config.learning.method](stack, inputs, target, rule_settings).losses
+    return METHOD_RULES[config.learning.method].step(stack, inputs, target, rule_settings).losses
 
 
-def same_gradients(one: LocalBlock, other: LocalBlock) -> bool:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return all(
-        a.grad is b.grad is None or (None not in (a.grad, b.grad) and torch.equal(a.grad, b.grad))
-        for a, b in pairs
-    )
-
-
-def check_isolation(config: Config) -> None:
-    """Another loss in one block must change the gradients of that block and of no other."""
-    blocks = block_count(config)
-    turns = blocks if METHOD_RULES[config.learning.method].trains_in_turn else 1
-    for turn in range(turns):
-        plain, changed = build_model(config), build_model(config)
-        step(config, plain, turn / turns)
-        for chosen in range(blocks):
-            bias = changed[chosen].head.bias
-            saved = bias.detach().clone()
-            with torch.no_grad():
-                bias.add_(torch.randn_like(bias))
-            changed.zero_grad()
-            step(config, changed, turn / turns)
-            with torch.no_grad():
-                bias.copy_(saved)
-            learns = turns == 1 or chosen == turn
-            for index in range(blocks):
-                same = same_gradients(plain[index], changed[index])
-                expected = not (learns and index == chosen)
-                assert same == expected, f"loss of block {chosen} reached block {index}"
-
-
-def check_isolation_for_all_cuts(make: Callable[..., Config], network: str, **learning) -> None:
-    whole = block_count(make(network, **learning))
-    for blocks in range(1, whole + 1):
-        check_isolation(make(network, blocks=blocks, **learning))
-
-
-@pytest.mark.parametrize("method", sorted(BLOCK_LOCAL))
-@pytest.mark.parametrize("network", NETWORKS)
-def test_no_gradient_crosses_a_block_boundary(network, method):
-    check_isolation_for_all_cuts(make_config, network, method=method)
-
-
-@pytest.mark.parametrize("method", sorted(BLOCK_LOCAL))
-@pytest.mark.parametrize("network", IMAGE_NETWORKS)
-def test_no_gradient_crosses_a_block_boundary_on_images(network, method):
-    check_isolation_for_all_cuts(make_image_config, network, method=method)
-
-
-@pytest.mark.parametrize("changes", [{"head": "conv"}, {"leader_fraction": "auto"}])
-def test_no_gradient_crosses_with_other_heads_and_leaders(changes):
-    check_isolation_for_all_cuts(make_image_config, "resnet", method="lfnn_l", **changes)
-
-
-@pytest.mark.parametrize("network", NETWORKS + IMAGE_NETWORKS)
-def test_the_isolation_test_fails_when_the_detach_is_removed(network, monkeypatch):
-    make = make_config if network in NETWORKS else make_image_config
-    monkeypatch.setattr(torch.Tensor, "detach", lambda tensor: tensor)
-    # Autograd itself may object first: the graph of an earlier block is already freed.
-    with pytest.raises((AssertionError, RuntimeError), match=r"reached block|second time"):
-        check_isolation(make(network, method="lfnn_l"))
-
-
-@pytest.mark.parametrize("method", sorted(set(RULES) - BLOCK_LOCAL))
+@pytest.mark.parametrize(
+    "method", [name for name, rule in METHOD_RULES.items() if not rule.is_local]
+)
 def test_gradients_cross_blocks_where_the_method_says_so(method):
     config = make_config("cnn3d_light", method=method)
     plain, changed = build_model(config), build_model(config)
@@ -136,13 +69,13 @@ def test_leaders_are_the_ceiling_of_delta_w_and_have_the_smallest_losses(workers
 
 def test_delta_one_has_no_follower_loss():
     outputs = torch.randn(4, 8, 11)
-    loss = local_loss(outputs, torch.full((4,), 40.0), AgeBins(20, 60, 11), leader_fraction=1.0)
+    loss = local_loss(outputs, torch.full((4,), 40.0), Ages(20, 60, 11), leader_fraction=1.0)
     assert loss.follower == 0 and loss.total == loss.leader
 
 
 def test_follower_target_carries_no_gradient():
     outputs = torch.randn(4, 8, 11, requires_grad=True)
-    losses = AgeBins(20, 60, 11).loss(outputs, torch.full((4,), 40.0))
+    losses = Ages(20, 60, 11).loss(outputs, torch.full((4,), 40.0))
     leadership = select_leaders(losses, 0.5)
     follower_loss(outputs, leadership).backward()
     assert outputs.grad[:, int(leadership.best[0])].abs().sum() == 0
@@ -165,7 +98,7 @@ def test_ages_as_a_column_are_refused():
     volumes, ages = random_batch(config)
     rule_settings = StepSettings(build_target(config.target))
     with pytest.raises(ShapeError, match=r"got \(4, 1\)"):
-        RULES["lfnn_l"](build_model(config), volumes, ages[:, None], rule_settings)
+        METHOD_RULES["lfnn_l"].step(build_model(config), volumes, ages[:, None], rule_settings)
 
 
 class KillAfter(Callback):
@@ -193,7 +126,7 @@ def prepared(phantom_cohort, tmp_path_factory) -> PreparedCohort:
 
 
 @pytest.mark.parametrize("extras", [{}, {"training.ema_decay": 0.9, "training.mixup_alpha": 0.4}])
-@pytest.mark.parametrize("method", list(RULES))
+@pytest.mark.parametrize("method", list(METHOD_RULES))
 def test_training_four_epochs_is_training_two_and_resuming_two(method, extras, prepared, tmp_path):
     config = with_changes(make_config("cnn3d_light", method=method, epochs=4), extras)
     split = make_split(prepared.cohort, config.split)

@@ -16,7 +16,7 @@ from brainage.training.run import PreparedCohort, TrainedRun, train_run
 from brainage.types import METHODS
 from tests.small import SHAPE, make_config
 
-# Of docs/reproducibility.md.
+# Of docs/explanation/reproducibility.md.
 TOLERANCE_YEARS = 0.01
 PROGRESSIVE = ("lfnn_l", "predsim")
 

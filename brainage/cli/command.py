@@ -67,12 +67,13 @@ def _expand(
 ) -> tuple[dict[str, tuple[Callable[..., Any], list[str]]], list[Parameter]]:
     """Groups by the parameter that takes them, and the single parameters of the command line."""
     hints = get_type_hints(function, include_extras=True)
-    groups, parameters = {}, []
+    groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
+    parameters: list[Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         kind = hints[parameter.name]
         if is_dataclass(kind):
             members = _members(kind)
-            groups[parameter.name] = (kind, [member.name for member in members])
+            groups[parameter.name] = (hints[parameter.name], [member.name for member in members])
             parameters += members
         else:
             parameters.append(parameter.replace(annotation=kind))

@@ -1,4 +1,4 @@
-"""docs/cli.md from the commands themselves: ``make docs`` runs this module.
+"""Write the page of all commands, docs/reference/cli.md: ``make docs`` runs this module.
 
 Reads the commands' signatures, not Typer's inner classes, which change between its versions.
 """

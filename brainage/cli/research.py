@@ -80,9 +80,9 @@ def speed(
     if cohort is not None:
         source = read_cohort_options(cohort, where, column, skip_bad=skip_bad, cache=cache)
     announce_speed(plan, config, quick)
-    race = load_program("pipelines.speed.race")
-    race.run_race(
-        race.SpeedOptions(
+    benchmark = load_program("pipelines.speed.benchmark")
+    benchmark.run_benchmark(
+        benchmark.SpeedOptions(
             plan, output, quick, config, source, folds, device, tracking_uri, overwrite
         )
     )

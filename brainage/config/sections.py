@@ -101,7 +101,7 @@ class PreprocessingConfig(Settings):
     def on_grid(
         self, spacing_mm: float, field_mm: tuple[float, float, float]
     ) -> "PreprocessingConfig":
-        """The same settings on a grid of another spacing that covers a field of view in mm."""
+        """Return the settings on a grid of another spacing that covers a field of view in mm."""
         shape = tuple(math.ceil(side / spacing_mm - 1e-6) for side in field_mm)
         changes = {"spacing_mm": spacing_mm, "shape": shape}
         return PreprocessingConfig.model_validate({**self.model_dump(), **changes})

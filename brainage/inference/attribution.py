@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import Target
+from brainage.lfnn.targets import Target
 from brainage.model.build import build_model, derive_seed, seeded
 from brainage.model.bundle import Bundle
 from brainage.types import MAP_METHODS, DoubleArray, FloatArray, HalfArray

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from brainage.errors import ConfigError
 
-BuildHead = Callable[[int, tuple[int, ...], bool], tuple[nn.Module | None, nn.Module | None]]
+BuildParts = Callable[[int, tuple[int, ...], bool], tuple[nn.Module | None, nn.Module | None]]
+"""From block index, feature shape and whether it is the last block to its head and auxiliary."""
+
 CutBy = Literal["time", "memory", "parameters"]
+
+FORMER_NAME = "aid"
+"""What auxiliary modules are called in the weights and seeds of version 0.1."""
 
 
 class LocalBlock(nn.Module):
@@ -23,15 +28,22 @@ class LocalBlock(nn.Module):
         Stages of the network.
     head : torch.nn.Module, optional
         From the body's features to worker outputs (B, W, C).
-    aid : torch.nn.Module, optional
-        What the method needs here beside the head: see `brainage.lfnn.step.Rule.build_aid`.
+    auxiliary : torch.nn.Module, optional
+        What the method adds here beside the head: see `brainage.lfnn.step.Rule`.
     """
 
     def __init__(
-        self, body: nn.Sequential, head: nn.Module | None, aid: nn.Module | None = None
+        self, body: nn.Sequential, head: nn.Module | None, auxiliary: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.body, self.head, self.aid = body, head, aid
+        self.body, self.head, self.auxiliary = body, head, auxiliary
+        self.register_load_state_dict_pre_hook(_read_former_name)
+
+
+def _read_former_name(block: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    former = f"{prefix}{FORMER_NAME}."
+    for name in [name for name in state if name.startswith(former)]:
+        state[f"{prefix}auxiliary.{name.removeprefix(former)}"] = state.pop(name)
 
 
 class BlockStack(nn.Module):
@@ -79,7 +91,7 @@ class BlockStack(nn.Module):
         return outputs
 
     def to_plain(self) -> "BlockStack":
-        """The network alone, as plain BP has it: no hidden heads, the same weights (not copied)."""
+        """Return the network as BP has it: no hidden heads, the same weights (not copied)."""
         last = len(self) - 1
         return BlockStack(
             [
@@ -92,10 +104,10 @@ class BlockStack(nn.Module):
 def build_stack(
     stages: Mapping[str, nn.Module],
     starts: Sequence[str],
-    input_shape: tuple[int, ...],
-    build_head: BuildHead,
+    sample: Tensor,
+    build_parts: BuildParts,
 ) -> BlockStack:
-    """Join stages into blocks and give each the head and aid that `build_head` makes.
+    """Join stages into blocks and give each the head and the auxiliary of `build_parts`.
 
     Parameters
     ----------
@@ -103,64 +115,78 @@ def build_stack(
         The network, in order.
     starts : sequence of str
         Names of the stages that begin a block; the first stage is always one.
-    input_shape : tuple of int
-        Shape of one sample, (C, I, J, K) or (C, I, J).
-    build_head : callable
-        From block index, feature shape and whether it is the last block to the modules that
-        follow `body` in a `LocalBlock`.
+    sample : torch.Tensor (1, ...)
+        An input of the network.
     """
-    groups: list[list[nn.Module]] = []
-    for name, stage in stages.items():
-        if not groups or name in starts:
-            groups.append([])
-        groups[-1].append(stage)
-    blocks, shape, last = [], input_shape, len(groups) - 1
+    groups = group_stages(stages, starts)
+    blocks, last = [], len(groups) - 1
     for block_index, group in enumerate(groups):
-        body = nn.Sequential(*group)
-        shape = measure_shape(body, shape)
-        blocks.append(LocalBlock(body, *build_head(block_index, shape, block_index == last)))
+        body = nn.Sequential(*(stages[name] for name in group))
+        sample = pass_sample(body, sample)
+        parts = build_parts(block_index, tuple(sample.shape[1:]), block_index == last)
+        blocks.append(LocalBlock(body, *parts))
     return BlockStack(blocks)
 
 
-def measure_shape(body: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one sample after `body`; leaves its state alone.
+def group_stages(stages: Mapping[str, nn.Module], starts: Sequence[str]) -> list[list[str]]:
+    """Group the names of stages by block; each name in `starts` begins one."""
+    groups: list[list[str]] = []
+    for name in stages:
+        if not groups or name in starts:
+            groups.append([])
+        groups[-1].append(name)
+    return groups
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in evaluation mode without gradients; every part gets its mode back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def pass_sample(body: nn.Module, sample: Tensor) -> Tensor:
+    """Compute features of a sample (1, ...) in evaluation mode; the state of `body` stays.
 
     Raises
     ------
     ConfigError
         If the input is too small for the network.
     """
-    was_training = body.training
-    body.eval()
     try:
-        with torch.no_grad():
-            features = body(torch.zeros(1, *input_shape))
+        with evaluating(body):
+            features: Tensor = body(sample)
     except RuntimeError as error:
         raise ConfigError(
             "network.name",
-            f"an input of shape {input_shape} is too small for the network.",
+            f"an input of shape {tuple(sample.shape[1:])} is too small for the network.",
             f"Use a larger shape, or a network with fewer reductions ({_first_line(error)}).",
         ) from error
-    finally:
-        body.train(was_training)
-    return tuple(features.shape[1:])
+    return features
+
+
+def measure_shape(body: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one sample after `body`, from the shape before it; see `pass_sample`."""
+    return tuple(pass_sample(body, torch.zeros(1, *input_shape)).shape[1:])
 
 
 def split(
-    stages: Mapping[str, nn.Module],
-    input_shape: tuple[int, ...],
-    *,
-    blocks: int,
-    cut_by: CutBy = "time",
+    stages: Mapping[str, nn.Module], sample: Tensor, *, blocks: int, cut_by: CutBy = "time"
 ) -> list[str]:
-    """Cut a network into K blocks, so that the dearest block is as cheap as possible.
+    """Cut a network into K blocks whose largest cost is as small as possible.
 
     Parameters
     ----------
     stages : mapping of str to torch.nn.Module
         The network, in order; a stage is never cut.
-    input_shape : tuple of int
-        Shape of one sample.
+    sample : torch.Tensor (1, ...)
+        An input of the network.
     blocks : int
         K, from 1 to the number of stages.
     cut_by : {"time", "memory", "parameters"}
@@ -176,13 +202,11 @@ def split(
     ConfigError
         If there are more blocks than stages.
     """
-    return choose_starts(measure_costs(stages, input_shape)[cut_by], blocks)
+    return choose_starts(measure_costs(stages, sample)[cut_by], blocks)
 
 
-def measure_costs(
-    stages: Mapping[str, nn.Module], input_shape: tuple[int, ...]
-) -> dict[CutBy, dict[str, int]]:
-    """What each stage costs on one sample: counts, the same on every machine.
+def measure_costs(stages: Mapping[str, nn.Module], sample: Tensor) -> dict[CutBy, dict[str, int]]:
+    """Count what each stage costs on one sample (1, ...): the same on every machine.
 
     Returns
     -------
@@ -192,13 +216,9 @@ def measure_costs(
         to count.
     """
     costs: dict[CutBy, dict[str, int]] = {"time": {}, "memory": {}, "parameters": {}}
-    sample = torch.zeros(1, *input_shape)
     for name, stage in stages.items():
-        was_training = stage.training
-        stage.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter, _counted(stage) as kept:
-            sample = stage(sample)
-        stage.train(was_training)
+        with FlopCounterMode(display=False) as counter, _counted(stage) as kept:
+            sample = pass_sample(stage, sample)
         costs["time"][name] = max(1, int(counter.get_total_flops()))
         costs["memory"][name] = max(1, sum(kept))
         costs["parameters"][name] = sum(p.numel() for p in stage.parameters())
@@ -224,9 +244,9 @@ def _counted(stage: nn.Module) -> Iterator[list[int]]:
 
 
 def block_shares(
-    stages: Mapping[str, nn.Module], starts: Sequence[str], input_shape: tuple[int, ...]
+    stages: Mapping[str, nn.Module], starts: Sequence[str], sample: Tensor
 ) -> list[dict[str, str | float]]:
-    """Each block's share of the network's time, memory and parameters.
+    """Compute each block's share of the network's time, memory and parameters.
 
     Returns
     -------
@@ -234,14 +254,9 @@ def block_shares(
         One row a block: ``block`` (from 0), ``stages`` ("first … last"), ``time``, ``memory``,
         ``parameters`` (shares that add up to 1).
     """
-    costs = measure_costs(stages, input_shape)
-    groups: list[list[str]] = []
-    for name in stages:
-        if not groups or name in starts:
-            groups.append([])
-        groups[-1].append(name)
+    costs = measure_costs(stages, sample)
     rows: list[dict[str, str | float]] = []
-    for block_index, group in enumerate(groups):
+    for block_index, group in enumerate(group_stages(stages, starts)):
         names = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
         row: dict[str, str | float] = {"block": block_index, "stages": names}
         for measure, values in costs.items():
@@ -252,7 +267,7 @@ def block_shares(
 
 
 def choose_starts(costs: Mapping[str, int], blocks: int) -> list[str]:
-    """First stage of each of K contiguous blocks whose dearest block is as cheap as possible.
+    """Choose K contiguous blocks whose largest cost is as small as possible: their first stages.
 
     Ties prefer the earlier cut.
 
@@ -269,7 +284,7 @@ def choose_starts(costs: Mapping[str, int], blocks: int) -> list[str]:
 
 
 def cut_evenly(stages: int, blocks: int, cost: Callable[[int, int], float]) -> list[int]:
-    """First stage of each of K contiguous blocks whose dearest block is as cheap as possible.
+    """Choose K contiguous blocks whose largest cost is as small as possible: their first stages.
 
     Parameters
     ----------
@@ -288,16 +303,16 @@ def cut_evenly(stages: int, blocks: int, cost: Callable[[int, int], float]) -> l
             f"{blocks} blocks do not fit a network of {stages} stages.",
             f"Use 1 to {stages}.",
         )
-    # best[k][n]: smallest possible dearest block when the first n stages form k blocks
+    # best[k][n]: smallest possible largest cost when the first n stages form k blocks
     best: list[list[float]] = [[float("inf")] * (stages + 1) for _ in range(blocks + 1)]
     origin = [[0] * (stages + 1) for _ in range(blocks + 1)]
     best[0][0] = 0.0
     for k in range(1, blocks + 1):
         for n in range(k, stages + 1):
             for m in range(k - 1, n):
-                dearest = max(best[k - 1][m], cost(m, n))
-                if dearest < best[k][n]:
-                    best[k][n], origin[k][n] = dearest, m
+                largest = max(best[k - 1][m], cost(m, n))
+                if largest < best[k][n]:
+                    best[k][n], origin[k][n] = largest, m
     starts, n = [], stages
     for k in range(blocks, 0, -1):
         n = origin[k][n]

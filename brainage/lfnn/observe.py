@@ -13,13 +13,14 @@ from torch.nn import functional
 
 from brainage.errors import ShapeError
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import Leadership, Target, select_leaders
+from brainage.lfnn.losses import Leadership, select_leaders
+from brainage.lfnn.targets import Target
 
 
 def rank_workers(
     outputs: Tensor, target_values: Tensor, target: Target, leader_fraction: float
 ) -> Leadership:
-    """Leaders of a block over a whole set of samples, the same for all of them.
+    """Choose the leaders of a block over a whole set of samples, the same for all of them.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def rank_workers(
 
 
 def worker_accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Share of samples that each worker classifies rightly: (B, W, C), (B,) to (W,).
+    """Compute the share of samples that each worker classifies rightly: (B, W, C), (B,) to (W,).
 
     The accuracy of the best leader (figure S1) is the entry of `rank_workers`' best.
     """
@@ -52,13 +53,13 @@ def keep_workers(features: Tensor, kept: Tensor) -> Tensor:
     Raises
     ------
     ShapeError
-        If the channels cannot be dealt evenly to the workers.
+        If the channels cannot be divided evenly among the workers.
     """
     axis = 2 if features.ndim == 3 else 1
     channels, workers = features.shape[axis], kept.numel()
     if channels % workers:
         raise ShapeError(
-            "features", f"{channels} channels cannot be dealt evenly to {workers} workers."
+            "features", f"{channels} channels cannot be divided evenly among {workers} workers."
         )
     mask = kept.to(features.dtype).repeat_interleave(channels // workers)
     shape = [1] * features.ndim
@@ -68,7 +69,7 @@ def keep_workers(features: Tensor, kept: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict_with(stack: BlockStack, inputs: Tensor, kept: Sequence[Tensor]) -> Tensor:
-    """Network output (B, C) when only some workers of each hidden block feed the next (figure S2).
+    """Predict (B, C) with only some workers of each hidden block feeding the next (figure S2).
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def predict_with(stack: BlockStack, inputs: Tensor, kept: Sequence[Tensor]) -> T
         Samples.
     kept : sequence of torch.Tensor of bool (W,)
         For each hidden block, its workers that speak: the leaders, or the followers. The output
-        block always speaks. The seed's "both" is `stack(inputs)`.
+        block always speaks. The paper's "both" is `stack(inputs)`.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def predict_with(stack: BlockStack, inputs: Tensor, kept: Sequence[Tensor]) -> T
 
 
 def worker_activity(before: Tensor, after: Tensor) -> Tensor:
-    """How far each worker's output moved in a step (figure S4): two (B, W, C) to (W,).
+    """Measure how far each worker's output moved in a step (figure S4): two (B, W, C) to (W,).
 
     ‖y(t) − y(t−1)‖ on the same samples, mean over them.
     """
@@ -101,7 +102,7 @@ def worker_activity(before: Tensor, after: Tensor) -> Tensor:
 
 
 def mean_by_role(values: Tensor, leader_mask: Tensor) -> tuple[float, float]:
-    """Mean over leaders and over followers of one number a worker; NaN without followers."""
+    """Average one number a worker over leaders and over followers; NaN without followers."""
     return float(values[leader_mask].mean()), float(values[~leader_mask].mean())
 
 

@@ -1,23 +1,47 @@
 """All learning methods by name: one training step each, one signature.
 
-A method is a module of `brainage.lfnn.methods`; adding one touches no other file. A step leaves
-gradients; it moves no weight. Gradients of a block-local method are computed block by block: the
-activations of one block are freed before the next block runs.
+A method is a module of `brainage.lfnn.methods`, or a `Rule` of the user's own that is named
+``package.module:RULE``. A step leaves gradients; it moves no weight. Gradients of a block-local
+method are computed block by block: the activations of one block are freed before the next runs.
 """
 
 import importlib
+import pkgutil
 
+from brainage.errors import ConfigError
+from brainage.lfnn import methods
 from brainage.lfnn.step import Rule, Step, StepResult, StepSettings
-from brainage.types import METHODS
+from brainage.named_code import is_code_name, load_code
 
-__all__ = ["BLOCK_LOCAL", "METHOD_RULES", "RULES", "Rule", "Step", "StepResult", "StepSettings"]
+__all__ = ["METHOD_RULES", "Rule", "Step", "StepResult", "StepSettings"]
+
+
+class _Rules(dict[str, Rule]):
+    """The methods of the package; a rule of the user's own is found by its name."""
+
+    def __missing__(self, name: str) -> Rule:
+        if not is_code_name(name):
+            known = ", ".join(self)
+            raise ConfigError(
+                "learning.method",
+                f"unknown method {name!r}.",
+                f"Use package.module:RULE or {known}.",
+            )
+        rule = load_code(name, "learning.method")
+        if not isinstance(rule, Rule):
+            problem = f"{name} is a {type(rule).__name__}, not a rule."
+            raise ConfigError("learning.method", problem, "Make one with lfnn.Rule or local_rule.")
+        return rule
 
 
 def _load_rule(name: str) -> Rule:
-    rule: Rule = importlib.import_module(f"brainage.lfnn.methods.{name}").RULE
+    rule: Rule = importlib.import_module(f"{methods.__name__}.{name}").RULE
     return rule
 
 
-METHOD_RULES: dict[str, Rule] = {name: _load_rule(name) for name in METHODS}
-RULES: dict[str, Step] = {name: rule.step for name, rule in METHOD_RULES.items()}
-BLOCK_LOCAL = frozenset(name for name, rule in METHOD_RULES.items() if rule.is_local)
+METHOD_RULES: dict[str, Rule] = _Rules(
+    {
+        name: _load_rule(name)
+        for name in sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
+    }
+)

@@ -34,7 +34,7 @@ class Convergence:
     min_improvement: float = 0.0
 
     def stalls_at(self, losses: Sequence[float]) -> int | None:
-        """Number of the first epoch, from 1, after which the losses have stalled; None: never."""
+        """Find the first epoch, from 1, after which the losses have stalled; None: never."""
         best, best_epoch = math.inf, 0
         for epoch, loss in enumerate(losses, start=1):
             if loss < best - self.min_improvement * abs(best) or best_epoch == 0:
@@ -64,8 +64,8 @@ class Turn:
     anneal_after: int
 
 
-def deal_epochs(epochs: int, blocks: int, freeze_after: Sequence[int] | None = None) -> list[int]:
-    """Most epochs of each block's turn; they add up to `epochs`.
+def divide_epochs(epochs: int, blocks: int, freeze_after: Sequence[int] | None = None) -> list[int]:
+    """Divide the epochs among the blocks: the most that the turn of each may last.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ def deal_epochs(epochs: int, blocks: int, freeze_after: Sequence[int] | None = N
     """
     if freeze_after is None:
         marks = [round(epochs * (2 * k + 1) / (2 * blocks - 1)) for k in range(blocks)]
-        dealt = [mark - before for before, mark in zip([0, *marks], marks, strict=False)]
+        shares = [mark - before for before, mark in zip([0, *marks], marks, strict=False)]
     else:
-        dealt = [*freeze_after, epochs - sum(freeze_after)]
-    if len(dealt) != blocks or min(dealt) < 1:
-        raise ValueError(f"{epochs} epochs do not give each of {blocks} blocks a turn: {dealt}")
-    return dealt
+        shares = [*freeze_after, epochs - sum(freeze_after)]
+    if len(shares) != blocks or min(shares) < 1:
+        raise ValueError(f"{epochs} epochs do not give each of {blocks} blocks a turn: {shares}")
+    return shares
 
 
 def current_turn(
@@ -147,7 +147,7 @@ def step_one_block(
 def block_features(
     stack: BlockStack, block_index: int, features: Tensor, settings: StepSettings
 ) -> Tensor:
-    """Outputs of a frozen block in evaluation mode: its batch statistics stay."""
+    """Compute a frozen block's outputs in evaluation mode: its batch statistics stay."""
     body = stack[block_index].body.eval()
     with settings.autocast():
         given: Tensor = body(features)

@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
-from brainage.lfnn.losses import FollowerSpace, Selection, Target, global_loss, local_loss
+from brainage.lfnn.losses import FollowerSpace, Selection, global_loss, local_loss
+from brainage.lfnn.targets import Target
 
 LeaderFraction = float | Literal["auto"]
 
@@ -72,8 +73,8 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class AidRequest:
-    """What a method may know of a hidden block when it builds what it needs there.
+class AuxiliaryRequest:
+    """What a method may know of a hidden block when it builds the auxiliary module there.
 
     Attributes
     ----------
@@ -91,9 +92,7 @@ class AidRequest:
 
 
 Step = Callable[[BlockStack, Tensor, Tensor, StepSettings], StepResult]
-BuildAid = Callable[[AidRequest], nn.Module | None]
-
-
+BuildAuxiliary = Callable[[AuxiliaryRequest], nn.Module | None]
 HandOn = Callable[[Tensor], None]
 HiddenLoss = Callable[[BlockStack, int, Tensor, Tensor, StepSettings, Tensor], Tensor]
 """From stack, block index, worker outputs (B, W, C), target, settings and features to a scalar."""
@@ -101,23 +100,22 @@ HiddenLoss = Callable[[BlockStack, int, Tensor, Tensor, StepSettings, Tensor], T
 
 @dataclass(frozen=True)
 class Rule:
-    """A learning method: the constant ``RULE`` of a module in `brainage.lfnn.methods`.
+    """A learning method: the constant ``RULE`` of a module.
 
     Attributes
     ----------
     step : callable
         One training step: leaves gradients, moves no weight.
     is_local : bool
-        Claims that no gradient crosses a block boundary; `tests/test_invariants.py` holds it
-        to that on every network.
+        Claims that no gradient crosses a block boundary: see `brainage.lfnn.assert_isolated`.
     has_hidden_heads : bool
         Whether hidden blocks predict.
     trains_in_turn : bool
         Whether blocks train one after another, so that epochs are shared out among them.
     hidden_loss : callable, optional
         Loss of one hidden block, by which a block can be trained alone: what the progressive
-        schedule needs.
-    build_aid : callable, optional
+        and the pipelined schedule need.
+    build_auxiliary : callable, optional
         Makes what a hidden block needs beside its head, such as a projection or fixed feedback.
     """
 
@@ -125,20 +123,43 @@ class Rule:
     is_local: bool = False
     has_hidden_heads: bool = True
     trains_in_turn: bool = False
-    build_aid: BuildAid | None = None
+    build_auxiliary: BuildAuxiliary | None = None
     hidden_loss: HiddenLoss | None = None
 
 
-def step_block_by_block(
-    stack: BlockStack,
-    inputs: Tensor,
-    target_values: Tensor,
-    settings: StepSettings,
-    loss_of_hidden: HiddenLoss,
-) -> StepResult:
-    """Each block alone: hidden blocks learn from `loss_of_hidden`, the last one from L_g."""
-    everyone = range(len(stack))
-    return step_blocks(stack, everyone, inputs, target_values, settings, loss_of_hidden)
+def local_rule(hidden_loss: HiddenLoss, build_auxiliary: BuildAuxiliary | None = None) -> Rule:
+    """Make a method of a loss: hidden blocks learn from it, the last block from L_g, each alone.
+
+    Parameters
+    ----------
+    hidden_loss : callable
+        From the stack, the block's index, its worker outputs (B, W, C), the target (B,), the
+        settings and the block's features to a scalar that carries a gradient.
+    build_auxiliary : callable, optional
+        Makes a module for each hidden block, which `hidden_loss` finds at
+        ``stack[block_index].auxiliary``; it learns with the block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainage import lfnn
+    >>> def loss(stack, block_index, outputs, target_values, settings, features):
+    ...     return settings.target.loss(outputs, target_values).mean() + features.square().mean()
+    >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    >>> net = lfnn.localize(
+    ...     network, blocks=2, target=lfnn.Classes(3), example=x, method=lfnn.local_rule(loss)
+    ... )
+    >>> lfnn.assert_isolated(net, x, y)
+    """
+
+    def step(
+        stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
+    ) -> StepResult:
+        blocks = range(len(stack))
+        return step_blocks(stack, blocks, inputs, target_values, settings, hidden_loss)
+
+    return Rule(step, is_local=True, build_auxiliary=build_auxiliary, hidden_loss=hidden_loss)
 
 
 def step_blocks(
@@ -150,7 +171,7 @@ def step_blocks(
     loss_of_hidden: HiddenLoss,
     hand_on: HandOn | None = None,
 ) -> StepResult:
-    """Some neighbouring blocks of a stack, one after another, each alone.
+    """Train some neighbouring blocks of a stack, one after another, each alone.
 
     The graph of one block is freed before the next block runs. Resting blocks hand their features
     on without learning.
@@ -209,7 +230,7 @@ def train_block(
     loss_of_hidden: HiddenLoss,
     hand_on: HandOn | None = None,
 ) -> TrainedBlock:
-    """Forward, local loss and backward of one block: this `detach` is what makes a rule local.
+    """Train one block on detached features: this `detach` is what makes a rule local.
 
     The last block learns from L_g. Its graph is freed before this returns, and no gradient of the
     block's input is computed.
@@ -228,14 +249,14 @@ def train_block(
 
 
 def run_stages(body: nn.Sequential, features: Tensor, recomputes: bool) -> Tensor:
-    """Forward through a block's stages, each of them recomputed in the backward pass if asked."""
+    """Run a block's stages; with `recomputes` the backward pass runs each of them once more."""
     for stage in body:
         features = checkpointed(stage, features) if recomputes else stage(features)
     return features
 
 
 def checkpointed(module: nn.Module, features: Tensor) -> Tensor:
-    """Forward that keeps only its input; batch statistics are counted once."""
+    """Run a module and keep only its input; batch statistics are counted once."""
     result: Tensor = checkpoint(
         module,
         features,
@@ -266,14 +287,14 @@ def hidden_loss(
     settings: StepSettings,
     features: Tensor | None = None,
 ) -> Tensor:
-    """λ1 · L_leader + λ2 · L_follower of one hidden block's worker outputs (B, W, C).
+    """Compute λ1 · L_leader + λ2 · L_follower of a hidden block's worker outputs (B, W, C).
 
     A `HiddenLoss`; the features are not looked at.
     """
     outputs = at_least_float32(outputs)
     fraction = settings.leader_fraction
     if fraction == "auto":
-        leadership = stack[block_index].aid
+        leadership = stack[block_index].auxiliary
         assert isinstance(leadership, AdaptiveLeadership)
         fraction = leadership.update(settings.target.loss(outputs.detach(), target_values))
     loss = local_loss(
@@ -290,7 +311,7 @@ def hidden_loss(
 
 
 def output_loss(output: Tensor, target_values: Tensor, settings: StepSettings) -> Tensor:
-    """L_g of the network's output (B, C)."""
+    """Compute L_g of the network's output (B, C)."""
     return global_loss(at_least_float32(output), target_values, settings.target)
 
 
@@ -299,6 +320,6 @@ def at_least_float32(outputs: Tensor) -> Tensor:
     return outputs if outputs.dtype.itemsize >= 4 else outputs.float()
 
 
-def build_leadership(request: AidRequest) -> nn.Module | None:
-    """Adaptive leadership where δ is "auto", nothing where it is a number."""
+def build_leadership(request: AuxiliaryRequest) -> nn.Module | None:
+    """Build adaptive leadership where δ is "auto", nothing where it is a number."""
     return AdaptiveLeadership() if request.leader_fraction == "auto" else None

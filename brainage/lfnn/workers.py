@@ -5,6 +5,7 @@
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,6 +18,55 @@ WorkerReads = Literal["all", "own"]
 HeadNorm = Literal["batch", "layer", "none"]
 HeadKind = Literal["native", "linear", "conv"]
 HeadToken = Literal["mean", "class"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What reads the features of a block: see `WorkerHead` and `NativeHead`.
+
+    Attributes
+    ----------
+    kind : {"linear", "conv", "native"}
+        A linear layer on pooled features; the same after one convolution; or the block's own
+        units are the outputs. The network's output is always linear.
+    workers : int
+        W, of a hidden block.
+    reads, pool, norm, dropout, token
+        As in `WorkerHead`, of a hidden block.
+    output_pool : int
+        `pool` of the network's output.
+    channels_last : bool
+        Feature maps are (B, I, J, C) or (B, I, J, K, C), as in some transformers.
+    """
+
+    kind: HeadKind = "linear"
+    workers: int = 8
+    reads: WorkerReads = "all"
+    pool: int = 2
+    norm: HeadNorm = "batch"
+    dropout: float = 0.0
+    token: HeadToken = "mean"
+    output_pool: int = 2
+    channels_last: bool = False
+
+
+def build_head(
+    head: Head, feature_shape: tuple[int, ...], outputs: int, *, is_output: bool
+) -> nn.Module:
+    """Build what reads features of a shape: for a hidden block, or for the network's output."""
+    if head.kind == "native" and not is_output:
+        return NativeHead(feature_shape, outputs, workers=head.workers)
+    return WorkerHead(
+        feature_shape,
+        outputs,
+        workers=1 if is_output else head.workers,
+        reads="all" if is_output else head.reads,
+        pool=head.output_pool if is_output else head.pool,
+        norm=head.norm,
+        dropout=head.dropout,
+        token=head.token,
+        convolves=head.kind == "conv" and not is_output,
+    )
 
 
 class NativeHead(nn.Module):
@@ -49,7 +99,7 @@ class NativeHead(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Worker outputs (B, W, C) from features (B, W·C, ...) or (B, tokens, W·C)."""
+        """Read worker outputs (B, W, C) from features (B, W·C, ...) or (B, tokens, W·C)."""
         if features.ndim == 3:
             features = features.mean(dim=1)
         elif features.ndim > 3:
@@ -58,7 +108,7 @@ class NativeHead(nn.Module):
 
 
 def feature_channels(feature_shape: tuple[int, ...]) -> int:
-    """Channels of features (C,), (tokens, C), (C, I, J) or (C, I, J, K)."""
+    """Count the channels of features (C,), (tokens, C), (C, I, J) or (C, I, J, K)."""
     return feature_shape[1] if len(feature_shape) == 2 else feature_shape[0]
 
 
@@ -91,8 +141,8 @@ class WorkerHead(nn.Module):
     Raises
     ------
     ConfigError
-        If `reads` is "own" and the channels cannot be dealt evenly to the workers, or vectors
-        or tokens are to be convolved.
+        If `reads` is "own" and the channels cannot be divided evenly among the workers, or
+        vectors or tokens are to be convolved.
     """
 
     def __init__(
@@ -133,13 +183,13 @@ class WorkerHead(nn.Module):
             fitting = max(w for w in range(1, min(self.workers, channels) + 1) if channels % w == 0)
             raise ConfigError(
                 "learning.workers_per_block",
-                f"{channels} channels cannot be dealt evenly to {self.workers} workers.",
+                f"{channels} channels cannot be divided evenly among {self.workers} workers.",
                 f"Use {fitting} workers, or worker_reads: all.",
             )
         return self.workers
 
     def forward(self, features: Tensor) -> Tensor:
-        """Worker outputs (B, W, C) from features (B, channels, ...) or (B, tokens, channels)."""
+        """Read worker outputs (B, W, C) off features (B, channels, ...), (B, tokens, channels)."""
         pooled = self.dropout(self.norm(self.pool(self.convolution(features))))
         if self.reads == "all":
             flat = functional.linear(pooled, self.weight.flatten(0, 1), self.bias.flatten())
@@ -148,7 +198,7 @@ class WorkerHead(nn.Module):
         return torch.einsum("bwf,wcf->bwc", own, self.weight) + self.bias
 
     def pool(self, features: Tensor) -> Tensor:
-        """Features as vectors (B, F), channels slowest: groups of channels stay together."""
+        """Turn features into vectors (B, F), channels slowest: their groups stay together."""
         if self.is_spatial:
             spatial = _adaptive_average(features, self.pooled_grid)
             return spatial.flatten(1)

@@ -1,15 +1,16 @@
-"""Joins the learning rule and the networks: settings in, a BlockStack and its target out."""
+"""Join the learning rule and the networks: settings in, a BlockStack and its target out."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from brainage.config import Config, LearningConfig, TargetConfig
-from brainage.errors import ConfigError
+from brainage.errors import BundleError, ConfigError
 from brainage.lfnn.blocks import (
+    FORMER_NAME,
     BlockStack,
     LocalBlock,
     block_shares,
@@ -18,10 +19,12 @@ from brainage.lfnn.blocks import (
     choose_starts,
     split,
 )
-from brainage.lfnn.losses import AgeBins, ClassTarget, ScalarAge, Target
+from brainage.lfnn.chain import name_stages
 from brainage.lfnn.rules import METHOD_RULES
-from brainage.lfnn.step import AidRequest
-from brainage.lfnn.workers import NativeHead, WorkerHead
+from brainage.lfnn.step import AuxiliaryRequest
+from brainage.lfnn.targets import Ages, Classes, ScalarAge, Target
+from brainage.lfnn.workers import Head, build_head
+from brainage.named_code import check_trusted, is_code_name, load_code
 from brainage.networks import build_stages
 
 
@@ -57,12 +60,12 @@ def build_target(target: TargetConfig) -> Target:
     if target.kind == "classes":
         if target.classes is None:
             raise ConfigError("target.classes", "is open.", "Load the data set first.")
-        return ClassTarget(target.classes)
+        return Classes(target.classes)
     if target.low_years is None or target.high_years is None:
         raise ConfigError("target.low_years", "the age range is open.", "Give low and high years.")
     if target.kind == "scalar":
         return ScalarAge(target.low_years, target.high_years)
-    return AgeBins(target.low_years, target.high_years, target.bins, target.sigma_bins)
+    return Ages(target.low_years, target.high_years, target.bins, target.sigma_bins)
 
 
 def build_model(config: Config) -> BlockStack:
@@ -71,81 +74,102 @@ def build_model(config: Config) -> BlockStack:
     Bodies and the output head start from the same weights for every method of a seed.
     """
     learning, outputs = config.learning, build_target(config.target).outputs
-    rule = METHOD_RULES[learning.method]
+    rule, head = METHOD_RULES[learning.method], _head_of(learning)
 
-    def build_head(
+    def build_parts(
         block_index: int, feature_shape: tuple[int, ...], is_last: bool
     ) -> tuple[nn.Module | None, nn.Module | None]:
-        head, aid = None, None
+        reader, auxiliary = None, None
         if is_last or rule.has_hidden_heads:
             with seeded(config.seed, "head", "output" if is_last else str(block_index)):
-                head = _build_head(config.learning, feature_shape, outputs, is_last)
-        if not is_last and rule.build_aid is not None:
-            with seeded(config.seed, "aid", block_index):
-                aid = rule.build_aid(AidRequest(feature_shape, outputs, learning.leader_fraction))
-        return head, aid
+                reader = build_head(head, feature_shape, outputs, is_output=is_last)
+        if not is_last and rule.build_auxiliary is not None:
+            request = AuxiliaryRequest(feature_shape, outputs, learning.leader_fraction)
+            with seeded(config.seed, FORMER_NAME, block_index):
+                auxiliary = rule.build_auxiliary(request)
+        return reader, auxiliary
 
     stages = _build_stages(config)
-    return build_stack(stages, cut(config, stages), config.input_shape, build_head)
+    return build_stack(stages, cut(config, stages), _sample(config), build_parts)
 
 
-def _build_head(
-    learning: LearningConfig, feature_shape: tuple[int, ...], outputs: int, is_last: bool
-) -> nn.Module:
-    if learning.head == "native" and not is_last:
-        return NativeHead(feature_shape, outputs, workers=learning.workers_per_block)
-    return WorkerHead(
-        feature_shape,
-        outputs,
-        workers=1 if is_last else learning.workers_per_block,
-        reads="all" if is_last else learning.worker_reads,
-        pool=learning.output_pool if is_last else learning.head_pool,
+def _head_of(learning: LearningConfig) -> Head:
+    return Head(
+        kind=learning.head,
+        workers=learning.workers_per_block,
+        reads=learning.worker_reads,
+        pool=learning.head_pool,
         norm=learning.head_norm,
         dropout=learning.head_dropout,
         token=learning.head_token,
-        convolves=learning.head == "conv" and not is_last,
+        output_pool=learning.output_pool,
     )
+
+
+def _sample(config: Config) -> Tensor:
+    return torch.zeros(1, *config.input_shape)
 
 
 def _build_stages(config: Config) -> dict[str, nn.Module]:
     channels, *size = config.input_shape
     with seeded(config.seed, "body"):
-        return build_stages(config.network.name, channels, tuple(size), config.network.arguments)
+        stages = build_stages(config.network.name, channels, tuple(size), config.network.arguments)
+    return dict(name_stages(stages)) if is_code_name(config.network.name) else stages
+
+
+def check_code(config: Config, where: str) -> None:
+    """Refuse a model on disk whose network or method is foreign code that may not run or is absent.
+
+    Raises
+    ------
+    BundleError
+        If it is not trusted (see `brainage.named_code`), or cannot be imported.
+    """
+    for key, name in (
+        ("network.name", config.network.name),
+        ("learning.method", config.learning.method),
+    ):
+        if is_code_name(name):
+            check_trusted(name, where)
+            try:
+                load_code(name, key)
+            except ConfigError as error:
+                raise BundleError(where, f"needs code that is absent: {error}") from error
 
 
 def cut(config: Config, stages: dict[str, nn.Module]) -> list[str]:
-    """Names of the stages that start a block: named cuts, K balanced blocks, or every stage."""
+    """Choose the stages that start a block: named cuts, K balanced blocks, or every stage."""
     learning = config.learning
     if learning.cuts is not None:
         return check_starts(learning.cuts, stages)
     if learning.blocks is None:
         return list(stages)
-    return split(stages, config.input_shape, blocks=learning.blocks, cut_by=learning.cut_by)
+    return split(stages, _sample(config), blocks=learning.blocks, cut_by=learning.cut_by)
 
 
 def describe_cut(config: Config) -> list[dict[str, str | float]]:
-    """Each block's stages and its share of time, memory and parameters: see `block_shares`."""
+    """Describe each block's stages and share of time, memory, parameters: see `block_shares`."""
     stages = _build_stages(config)
-    return block_shares(stages, cut(config, stages), config.input_shape)
+    return block_shares(stages, cut(config, stages), _sample(config))
 
 
 def stage_names(config: Config) -> list[str]:
-    """Names of the network's stages, in order."""
+    """List the names of the network's stages, in order."""
     return list(_build_stages(config))
 
 
 def cut_names(config: Config) -> list[str]:
-    """Names of the stages that start a block."""
+    """List the names of the stages that start a block."""
     return cut(config, _build_stages(config))
 
 
 def block_count(config: Config) -> int:
-    """Number of blocks K that the network of a configuration is cut into."""
+    """Count the blocks K that the network of a configuration is cut into."""
     return len(cut(config, _build_stages(config)))
 
 
 def group_blocks(config: Config, stages: int) -> list[range]:
-    """Deal the blocks out to the stages of a pipeline, neighbours together, by cost.
+    """Share the blocks out among the stages of a pipeline, neighbours together, by cost.
 
     Raises
     ------
@@ -164,12 +188,12 @@ def group_blocks(config: Config, stages: int) -> list[range]:
 
 
 def parameter_count(model: BlockStack | LocalBlock) -> int:
-    """Number of trainable parameters, heads included."""
+    """Count the trainable parameters, heads included."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:
-    """A seed for one purpose, independent of those for other purposes."""
+    """Derive a seed for one purpose, independent of those for other purposes."""
     text = ":".join(str(label) for label in (seed, *labels))
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -28,7 +28,7 @@ from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
 from brainage.evaluation.reference import Reference, reference_from_json
 from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import Target
+from brainage.lfnn.targets import Target
 from brainage.model.build import build_model, build_target, parameter_count
 from brainage.model.card import build_card
 from brainage.model.distribution import AgeDistribution, mix_distributions, predict_distribution

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import AgeBins, Target
+from brainage.lfnn.targets import Ages, Target
 from brainage.types import DoubleArray, HalfArray
 
 AverageHeads = Literal["none", "all"]
@@ -107,7 +107,7 @@ def _outputs(model: BlockStack, volumes: Tensor, average_heads: AverageHeads) ->
 
 
 def _read(target: Target, outputs: Tensor, point: Point) -> AgeDistribution:
-    if not isinstance(target, AgeBins):
+    if not isinstance(target, Ages):
         predicted = target.predict(outputs).cpu().double().numpy()
         return AgeDistribution(predicted, np.zeros_like(predicted))
     ages = target.median(outputs.cpu()) if point == "median" else target.predict(outputs)

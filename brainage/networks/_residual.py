@@ -18,7 +18,7 @@ def build_residual_stages(
     stem_stride: int = 1,
     stem_pool: bool = False,
 ) -> dict[str, nn.Module]:
-    """A stem convolution, then groups of residual units; later groups halve the grid.
+    """Build a stem convolution, then groups of residual units; later groups halve the grid.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ def build_stages(
     units: Sequence[int] = (2, 2, 2, 2),
     stem_stride: int = 1,
 ) -> dict[str, nn.Module]:
-    """A stem convolution, then groups of basic residual units; later groups halve the grid.
+    """Build a stem convolution, then groups of basic units; later groups halve the grid.
 
     Raises
     ------

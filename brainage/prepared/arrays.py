@@ -38,12 +38,13 @@ from brainage.preprocessing.intensity import (
 )
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.quality import limits_hash
+from brainage.preprocessing.threads import one_thread
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.scans.derivative_names import find_derivative
 from brainage.types import HalfArray, Json, LedgerEntry, Verdict
 
 # Raise whenever the same file and settings would give another array.
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 TASK = f"{__name__}:prepare_task"
 
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
@@ -118,6 +119,7 @@ def prepare_scan(
     return replace(scan, recognised=f"{scan.recognised} ({label})")
 
 
+@one_thread()
 def normalise(processed: Processed, settings: PreprocessingConfig, where: str) -> PreparedScan:
     """Array of a processed scan, its intensities as the settings want them.
 

@@ -33,7 +33,7 @@ from brainage.scans.open import Scan, read_scan, source_files
 from brainage.types import BoolArray, DoubleArray, Json, Verdict, Volume
 
 # Raise whenever the same scan and settings would be placed otherwise.
-PLACEMENT_VERSION = 1
+PLACEMENT_VERSION = 2
 # Settings that decide neither where the brain is nor what is measured there.
 _OF_THE_GRID = {"spacing_mm", "shape", "min_template_correlation"}
 # What `prepare` calls its files; the sidecar holds these keys.

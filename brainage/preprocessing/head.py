@@ -1,7 +1,7 @@
 """The steps from a whole head to candidates for its brain; each a function of its own.
 
 N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) and Otsu's thresholds (Otsu 1979,
-doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread each.
+doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread (`threads.one_thread`).
 """
 
 from collections.abc import Sequence
@@ -119,8 +119,6 @@ def estimate_bias(
     else:
         used = sitk.Shrink(sitk.GetImageFromArray(mask.astype(np.uint8)), [factor] * 3)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
-    # The sum over threads would depend on their number.
-    correction.SetNumberOfThreads(1)
     levels = _BIAS_LEVELS if mask is not None else _BIAS_LEVELS - 1
     correction.SetMaximumNumberOfIterations([settings.bias_iterations] * levels)
     correction.Execute(small, used)

@@ -31,6 +31,7 @@ from brainage.preprocessing.mni import (
 )
 from brainage.preprocessing.registration import Alignment, register_candidates, register_finely
 from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
+from brainage.preprocessing.threads import one_thread
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 Kind = Literal["raw head", "masked head", "extracted brain", "mni brain", "prepared brain"]
@@ -123,6 +124,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+@one_thread()
 def locate_brain(
     volume: Volume, mask: Volume | None, settings: PreprocessingConfig, where: str, clock: Clock
 ) -> Located:

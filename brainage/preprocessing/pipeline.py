@@ -1,4 +1,4 @@
-"""From any readable volume to a brain in MNI space with a verdict."""
+"""Bring any readable volume to a brain in MNI space, with a verdict."""
 
 from dataclasses import dataclass, field
 

@@ -25,6 +25,7 @@ from brainage.preprocessing.template import (
     load_template,
     load_tissues,
 )
+from brainage.preprocessing.threads import one_thread
 from brainage.types import BoolArray, DoubleArray, FloatArray, Verdict, Volume
 
 # Kinds that go through the same steps share their limits.
@@ -91,6 +92,7 @@ _LIMITS_FILE = Path(__file__).with_name("limits.json")
 Limits = dict[str, dict[str, dict[str, float]]]
 
 
+@one_thread()
 def measure(located: Located, volume: Volume) -> dict[str, float]:
     """Measure a scan that has been placed in MNI space.
 

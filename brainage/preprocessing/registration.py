@@ -14,7 +14,6 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
-from threadpoolctl import threadpool_limits
 
 from brainage.config import PreprocessingConfig
 from brainage.preprocessing.mni import (
@@ -159,11 +158,9 @@ def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
     inverse = np.linalg.inv(brain.affine).astype(np.float64)
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(brain.data)]
     cost = partial(_cost, target, points, [brain.data, *slopes], inverse)
-    # How BLAS adds up depends on its threads; one gives the same bits everywhere, and is faster.
-    with threadpool_limits(limits=1, user_api="blas"):
-        result = minimize(
-            cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
-        )
+    result = minimize(
+        cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
+    )
     correlation = 1 - (result.fun - _prior(result.x)[0])
     return Alignment(np.asarray(result.x, dtype=np.float64), float(correlation))
 

@@ -22,7 +22,7 @@ from brainage.lfnn.schedules import (
     Turn,
     block_features,
     current_turn,
-    deal_epochs,
+    divide_epochs,
     step_one_block,
     turn_rate,
 )
@@ -201,7 +201,7 @@ def build_trainer(
 
 def _deal(config: Config, blocks: int) -> list[int]:
     try:
-        return deal_epochs(config.training.epochs, blocks, config.learning.freeze_after)
+        return divide_epochs(config.training.epochs, blocks, config.learning.freeze_after)
     except ValueError as error:
         raise TrainingError(
             "training.epochs",

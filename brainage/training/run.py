@@ -17,7 +17,7 @@ from brainage.config import Config, LearningConfig, dump_config
 from brainage.evaluation.reference import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.rules import BLOCK_LOCAL
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.loading.augment import build_batch_augmentation
 from brainage.loading.dataset import ScanLoader, build_dataset, build_loader
 from brainage.loading.transforms import build_augmentation
@@ -250,7 +250,7 @@ def run_hash(prepared: PreparedCohort, split: Split, config: Config) -> str:
 
 def schedule_of(learning: LearningConfig) -> str:
     """Name of the order in which blocks do their work."""
-    return learning.schedule if learning.method in BLOCK_LOCAL else "end_to_end"
+    return learning.schedule if METHOD_RULES[learning.method].is_local else "end_to_end"
 
 
 def _take(arrays: HalfArray, indices: NDArray[np.int64]) -> HalfArray:

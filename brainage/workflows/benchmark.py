@@ -120,7 +120,7 @@ def measure(trained: TrainedImages) -> Json:
 def leader_fractions(trained: TrainedImages) -> list[float]:
     """δ of each block that adapted it, as training left it."""
     state = trained.model.state_dict()
-    return [float(value) for name, value in state.items() if name.endswith("aid.leader_fraction")]
+    return [float(value) for name, value in state.items() if name.endswith("leader_fraction")]
 
 
 def tags_of(config: Config, data: "ImageData") -> Json:

@@ -101,7 +101,7 @@ def compare(
     >>> from brainage.cohorts.phantom import write_phantom_cohort
     >>> folder = tempfile.TemporaryDirectory()
     >>> root = Path(folder.name)
-    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=10, seed=0)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=6, seed=0)
     >>> summary = brainage.compare(
     ...     cohort,
     ...     root / "run",

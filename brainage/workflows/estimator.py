@@ -79,7 +79,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
     >>> import brainage
     >>> from brainage.cohorts.phantom import write_phantom_cohort
     >>> folder = tempfile.TemporaryDirectory()
-    >>> table = brainage.read_cohort(write_phantom_cohort(folder.name, 10, seed=0)).cohort.table
+    >>> table = brainage.read_cohort(write_phantom_cohort(folder.name, 6, seed=0)).cohort.table
     >>> regressor = brainage.BrainAgeRegressor(
     ...     blocks=2, config="phantom", settings={"training.epochs": 1}, cache=folder.name
     ... )

@@ -82,7 +82,7 @@ def explain(
     >>> from brainage.cohorts.phantom import write_phantom_cohort
     >>> folder = tempfile.TemporaryDirectory()
     >>> root = Path(folder.name)
-    >>> cohort = brainage.read_cohort(write_phantom_cohort(root, subjects=10, seed=0)).cohort
+    >>> cohort = brainage.read_cohort(write_phantom_cohort(root, subjects=6, seed=0)).cohort
     >>> run = brainage.train(
     ...     cohort, root / "run", "phantom", settings={"training.epochs": 1}, tracking_uri="off"
     ... )

@@ -85,7 +85,7 @@ def announce_speed(name: str, path: Path | None, quick: bool) -> None:
     path = path or folder / f"{name}.yaml"
     try:
         plan = dict(parse_yaml(path.read_text(encoding="utf-8")))
-        runs, cases = len(plan["entrants"]), len(plan.get("cases") or [0])
+        runs, cases = len(plan["candidates"]), len(plan.get("cases") or [0])
         repeats = 1 if quick else int(plan.get("repeats", 5))
         limit_s = float(plan.get("step_limit_s", 60.0))
     except (OSError, ValueError, TypeError, KeyError) as error:

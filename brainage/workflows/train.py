@@ -161,14 +161,14 @@ def train(
     >>> from brainage.cohorts.phantom import write_phantom_cohort
     >>> folder = tempfile.TemporaryDirectory()
     >>> root = Path(folder.name)
-    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=10, seed=0)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=6, seed=0)
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")  # one epoch beats no baseline
     ...     run = brainage.train(
     ...         cohort, root / "run", "phantom", settings={"training.epochs": 1}, cache=root
     ...     )
     >>> run.metrics["n"], sorted(run.metrics["baselines"])
-    (2, ['constant', 'linear'])
+    (1, ['constant', 'linear'])
     >>> model = brainage.load_model(run.folder)
     >>> folder.cleanup()
     """

@@ -1,5 +1,5 @@
-"""`brainage speed`: entrants side by side on the same network and data, in one run.
+"""`brainage speed`: candidates (a method under a schedule) on the same network and data.
 
-An entrant is a method under a schedule. `single` builds those of one device, `distributed` those
-of several; `race` takes turns, `report` writes the table.
+`benchmark` takes turns, `single` and `distributed` measure one run, `summary` and `rounds` write
+the tables.
 """

@@ -1,9 +1,9 @@
 """Volumes per second from disk or cache to augmented batches: ours, MONAI's and TorchIO's.
 
 ``python -m pipelines.speed.data_path --output DIR``. All read the same volumes, apply the same
-kinds of changes with the same probabilities, and give float32 batches of 4. Rivals also run as
-their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold is the
-first epoch, with all that has to be built; warm is the median of the next ones.
+kinds of changes with the same probabilities, and give float32 batches of 4. The others also run
+as their makers advise: plain tensors in the cache, lazy transforms, two loader processes. Cold
+is the first epoch, with all that has to be built; warm is the median of the next ones.
 """
 
 import argparse
@@ -44,7 +44,7 @@ Epoch = Callable[[], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Files:
-    """The same volumes in the forms that the rivals read."""
+    """The same volumes in the forms that each reads."""
 
     nifti: list[Path]
     keys: list[str]
@@ -64,15 +64,15 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(80, 96, 80))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory(torch.device("cpu"))  # as every training does; it serves the rivals too
+    keep_freed_memory(torch.device("cpu"))  # as every training does; it serves the others too
     rows: list[dict[str, Any]] = []
     for repeat in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
             files = write_volumes(Path(folder), options.volumes, tuple(options.shape))
-            names = list(RIVALS)
+            names = list(PATHS)
             first = repeat % len(names)
             for name in [*names[first:], *names[:first]]:
-                cold, warm = measure(RIVALS[name], files, options.epochs, options.seconds)
+                cold, warm = measure(PATHS[name], files, options.epochs, options.seconds)
                 rows.append({"name": name, "repeat": repeat, "cold": cold, "warm": warm})
                 say(f"{name}: {cold:.1f} cold, {warm:.1f} warm volumes a second")
     table = pd.DataFrame(rows)
@@ -195,7 +195,7 @@ def _batches(loader: Any, dataset: Any, processes: int) -> Epoch:
 
 
 def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
-    # A rival that is measured, not a part of the program: that uses it in one place only.
+    # It is measured here, not a part of the program: that uses it in one place only.
     torchio = import_module("torchio")
     shift = CHANGES.max_shift_mm / SPACING_MM
     transform = torchio.Compose(
@@ -220,7 +220,7 @@ def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
     return _batches(torchio.SubjectsLoader, dataset, processes)
 
 
-RIVALS: dict[str, Callable[[Files], Epoch]] = {
+PATHS: dict[str, Callable[[Files], Epoch]] = {
     "brainage": _ours,
     "MONAI CacheDataset": _monai,
     "MONAI CacheDataset, lazy": partial(_monai, lazy=True),

@@ -1,7 +1,7 @@
-"""Entrants on several processes: LFNN-ℓ pipelined, and backpropagation at its best.
+"""Runs on several processes: LFNN-ℓ pipelined, and backpropagation at its best.
 
-Every lap starts its processes anew, each with the track's number of threads. All rivals step on the
-same global batch, through the trainer's own clipping and optimizers.
+Every run starts its processes anew, each with the settings' number of threads. All candidates step
+on the same global batch, through the trainer's own clipping and optimizers.
 """
 
 import math
@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,30 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 from torch.nn.parallel import DistributedDataParallel
 
-from brainage.config import Config, with_changes
+from brainage.config import Config
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.parallel.streams import StreamedBlocks
 from brainage.lfnn.parallel.transport import keep_blocks, place_ranks
 from brainage.lfnn.rules import StepResult
 from brainage.lfnn.step import output_loss
-from brainage.model.build import block_count, build_model, group_blocks, resolve_target
-from brainage.training.options import TrainOptions
+from brainage.model.build import build_model, group_blocks
 from brainage.training.pipelined import PipelinedTrainer, check_pipelined
 from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.resources import peak_memory_mb, reset_peak_memory
-from brainage.training.run import train_run
 from brainage.training.trainer import Batch, Trainer
-from pipelines.speed.entrants import Entrant, Epoch, Lap, Spec, Track
-from pipelines.speed.lap import random_batch
 from pipelines.speed.memory import allocated_mb
+from pipelines.speed.plan import Candidate
+from pipelines.speed.runs import (
+    Measurement,
+    RunSettings,
+    random_batch,
+    resolve_config,
+    train_to_end,
+)
 
 SCHEDULES = ("pipelined", "ddp", "1f1b", "1f1b_m8", "gpipe", "streams")
 MICROBATCHES = {"1f1b": 4, "1f1b_m8": 8, "gpipe": 4}
-_AGES = (20.0, 80.0)
 
 
 class DataParallelTrainer(Trainer):
@@ -67,7 +70,7 @@ class _Contiguous(nn.Module):
     """Tokens are a transposed view; messages must lie in order."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """The same in order."""
+        """Copy the features into order."""
         return features.contiguous()
 
 
@@ -126,120 +129,94 @@ class StreamedTrainer(Trainer):
         self._streams.wait()
 
 
-@dataclass
-class DistributedEntrant:
-    """A method on several processes, started for each lap."""
-
-    spec: Spec
-    track: Track
-    network: str
-    blocks: int
-
-    def run_lap(self, repeat: int) -> Lap:
-        """Time steps on one batch; the pipelined schedule also trains to the end if wanted."""
-        steps: tuple[float, ...] = ()
-        peak = math.nan
-        if self.track.steps:
-            steps, peak = self._time_steps(repeat)
-        if not self.track.trains or self.spec.schedule != "pipelined":
-            return Lap(steps, peak)
-        assert self.track.prepared is not None
-        config = config_of(self.spec, self.track, repeat)
-        options = TrainOptions(
-            device=self.track.device, processes=self.spec.devices, threads=self.track.threads
-        )
-        trained = train_run(self.track.prepared, self.track.splits[repeat], config, options)
-        epochs = tuple(Epoch.of(record) for record in trained.history)
-        error = float(trained.predictions["brain_age_gap_years"].abs().mean())
-        return Lap(steps, peak, epochs=epochs, test_mae_years=error)
-
-    def _time_steps(self, repeat: int) -> tuple[tuple[float, ...], float]:
-        peaks: list[float] = []
-        steps: list[tuple[float, ...]] = []
-
-        def hear(word: str, content: tuple[Any, ...]) -> None:
-            (peaks if word == "peak_mb" else steps).append(content[0])
-
-        with tempfile.TemporaryDirectory() as folder:
-            rendezvous = f"file://{Path(folder) / 'rendezvous'}"
-            arguments = (self.spec, self.track, repeat, rendezvous)
-            run_ranks(run_rank, arguments, self.spec.devices, hear)
-        return steps[0], sum(peaks)
-
-    def close(self) -> None:
-        """Nothing is left running."""
+def measure(candidate: Candidate, settings: RunSettings, repeat: int) -> Measurement:
+    """Time steps on one batch; the pipelined schedule also trains to the end if that is wanted."""
+    measured = Measurement((), math.nan)
+    if settings.steps:
+        measured = _measure_steps(candidate, settings, repeat)
+    if not settings.trains or candidate.schedule != "pipelined":
+        return measured
+    config = resolve_config(candidate, settings, repeat)
+    epochs, error = train_to_end(config, settings, repeat, candidate.devices)
+    return replace(measured, epochs=epochs, test_mae_years=error)
 
 
-def build_entrant(spec: Spec, track: Track) -> Entrant:
-    """An entrant on `spec.devices` processes.
+def _measure_steps(candidate: Candidate, settings: RunSettings, repeat: int) -> Measurement:
+    sent: dict[str, list[Any]] = {"peak_mb": [], "steps": []}
+    with tempfile.TemporaryDirectory() as folder:
+        rendezvous = f"file://{Path(folder) / 'rendezvous'}"
+        arguments = (candidate, settings, repeat, rendezvous)
+        devices = candidate.devices
+        run_ranks(run_rank, arguments, devices, lambda name, value: sent[name].append(value[0]))
+    return Measurement(sent["steps"][0], sum(sent["peak_mb"]))
+
+
+def check_candidate(candidate: Candidate, config: Config, device: str) -> None:
+    """Check that a candidate runs on `candidate.devices` processes.
 
     Raises
     ------
     ConfigError
         If its settings are wrong, or its batch cannot be shared out.
     """
-    config = config_of(spec, track)
-    batch, parts = config.training.batch_size, MICROBATCHES.get(spec.schedule, 1)
-    parts = spec.devices if spec.schedule == "ddp" else parts
+    schedule, name = candidate.schedule, candidate.name
+    batch, parts = config.training.batch_size, MICROBATCHES.get(schedule, 1)
+    parts = candidate.devices if schedule == "ddp" else parts
     if batch % parts:
         problem = f"a batch of {batch} cannot be shared out to {parts} parts."
-        raise ConfigError(spec.name, problem, "Change training.batch_size.")
-    group_blocks(config, spec.devices if spec.schedule != "ddp" else 1)
-    if spec.schedule == "streams" and not track.device.startswith("cuda"):
-        raise ConfigError(spec.name, "streams need a GPU.", "Use --device cuda, or pipelined.")
-    if spec.schedule in ("pipelined", "streams"):
+        raise ConfigError(name, problem, "Change training.batch_size.")
+    group_blocks(config, candidate.devices if schedule != "ddp" else 1)
+    if schedule == "streams" and not device.startswith("cuda"):
+        raise ConfigError(name, "streams need a GPU.", "Use --device cuda, or pipelined.")
+    if schedule in ("pipelined", "streams"):
         check_pipelined(config)
     elif config.learning.method != "bp":
-        raise ConfigError(spec.name, f"{spec.schedule} is a schedule of bp.", "Use method: bp.")
-    size = "x".join(str(side) for side in config.input_shape[1:])
-    blocks = block_count(config)
-    return DistributedEntrant(spec, track, f"{config.network.name} {size}", blocks)
-
-
-def config_of(spec: Spec, track: Track, repeat: int = 0) -> Config:
-    """Settings of a lap; the repeat is the seed's."""
-    changes = {"learning.method": spec.method, **spec.changes}
-    config = with_changes(track.config, changes, spec.name)
-    config = config.model_copy(update={"seed": config.seed + repeat})
-    return config if track.trains or config.images else resolve_target(config, _AGES)
+        raise ConfigError(name, f"{schedule} is a schedule of bp.", "Use method: bp.")
 
 
 def run_rank(
-    rank: int, send: Callable[..., None], spec: Spec, track: Track, repeat: int, rendezvous: str
+    rank: int,
+    send: Callable[..., None],
+    candidate: Candidate,
+    settings: RunSettings,
+    repeat: int,
+    rendezvous: str,
 ) -> None:
-    """What each process of a lap does: build, warm up, time."""
-    join_ranks(rank, spec.devices, rendezvous, track.threads, track.device)
-    device = torch.device(track.device)
-    config = config_of(spec, track, repeat)
+    """Run one process of a run: build, warm up, time."""
+    join_ranks(rank, candidate.devices, rendezvous, settings.threads, settings.device)
+    device = torch.device(settings.device)
+    config = resolve_config(candidate, settings, repeat)
     base = allocated_mb(device)
     reset_peak_memory(device)
-    trainer = build_trainer(rank, spec, config, device)
-    steps = time_steps(trainer, random_batch(config, repeat), track)
+    trainer = build_trainer(rank, candidate, config, device)
+    steps = time_steps(trainer, random_batch(config, repeat), settings)
     send("peak_mb", peak_memory_mb(device) - base)
-    if rank == spec.devices - 1:
+    if rank == candidate.devices - 1:
         send("steps", steps)
     dist.barrier()
     dist.destroy_process_group()
 
 
-def build_trainer(rank: int, spec: Spec, config: Config, device: torch.device) -> Trainer:
-    """The trainer of one rank."""
+def build_trainer(rank: int, candidate: Candidate, config: Config, device: torch.device) -> Trainer:
+    """Build the trainer of one rank."""
     model, more = build_model(config), {"names": [], "shuffle": torch.Generator(), "device": device}
-    if spec.schedule == "streams":
+    if candidate.schedule == "streams":
         return StreamedTrainer(model, config, **more)
-    if spec.schedule == "ddp":
+    if candidate.schedule == "ddp":
         return DataParallelTrainer(model, config, **more)
-    groups = group_blocks(config, spec.devices)
-    if spec.schedule != "pipelined":
-        return MicrobatchTrainer(model, config, blocks=groups[rank], schedule=spec.schedule, **more)
-    alone = [dist.new_group([number]) for number in range(spec.devices)]
+    groups = group_blocks(config, candidate.devices)
+    if candidate.schedule != "pipelined":
+        return MicrobatchTrainer(
+            model, config, blocks=groups[rank], schedule=candidate.schedule, **more
+        )
+    alone = [dist.new_group([number]) for number in range(candidate.devices)]
     place = place_ranks(groups, 1)[rank]
     return PipelinedTrainer(model, config, place=place, groups=alone, **more)
 
 
-def time_steps(trainer: Trainer, batch: Batch, track: Track) -> tuple[float, ...]:
-    """Seconds between the ends of steps, in the flow: the last stage's are the pipeline's."""
-    count = track.warmup_steps + track.steps
+def time_steps(trainer: Trainer, batch: Batch, settings: RunSettings) -> tuple[float, ...]:
+    """Time from one end of a step to the next, in the flow; the last stage's are the pipeline's."""
+    count = settings.warmup_steps + settings.steps
     sizes = [len(batch["target"])] * count
     trainer.model.train()
     flow = trainer.linked(sizes) if isinstance(trainer, PipelinedTrainer) else nullcontext()
@@ -252,5 +229,5 @@ def time_steps(trainer: Trainer, batch: Batch, track: Track) -> tuple[float, ...
     if isinstance(trainer, StreamedTrainer):
         trainer.wait()  # the last end is that of all work: the mean of the steps is what counts
         ends[-1] = time.perf_counter()
-    timed = ends[max(0, track.warmup_steps - 1) :]
+    timed = ends[max(0, settings.warmup_steps - 1) :]
     return tuple(after - before for before, after in pairwise(timed))

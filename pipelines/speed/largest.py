@@ -1,4 +1,4 @@
-"""Largest batch that trains in a given memory, tried for real, for each entrant of a plan.
+"""Largest batch that trains in a given memory, tried for real, for each candidate of a plan.
 
 ``python -m pipelines.speed.largest --plan memory --megabytes 2048 --output DIR``. Every try has a
 process of its own, which may hold so much more data than before its network was built (on Linux).
@@ -22,9 +22,8 @@ from brainage.model.build import build_model
 from brainage.training.trainer import Trainer
 from brainage.workflows.console import say
 from brainage.workflows.results import write_table
-from pipelines.speed.entrants import Spec, Track
-from pipelines.speed.lap import config_of, random_batch
-from pipelines.speed.plan import load_plan
+from pipelines.speed.plan import Candidate, load_plan
+from pipelines.speed.runs import RunSettings, random_batch, resolve_config
 
 FIRST, LAST = 2, 256
 _TOO_LARGE = 3
@@ -43,22 +42,22 @@ def main() -> None:
     rows = []
     for case, changes in plan.cases.items():
         config = with_changes(plan.config, changes, f"cases.{case}")
-        track = Track(config, threads=plan.threads)
-        for line in plan.entrants:
-            largest = find_largest(line.to_spec(), track, options.megabytes)
-            rows.append({"case": case, "name": line.name, "largest_batch": largest})
-            say(f"{case}, {line.name}: {largest} samples in {options.megabytes} MB")
+        settings = RunSettings(config, threads=plan.threads)
+        for candidate in plan.candidates:
+            largest = find_largest(candidate, settings, options.megabytes)
+            rows.append({"case": case, "name": candidate.name, "largest_batch": largest})
+            say(f"{case}, {candidate.name}: {largest} samples in {options.megabytes} MB")
             table = pd.DataFrame(rows).assign(megabytes=options.megabytes)
             write_table(table, options.output / "largest.csv")
 
 
-def find_largest(spec: Spec, track: Track, megabytes: int) -> int:
-    """Samples of the largest batch whose step fits; 0 where not even the smallest does."""
-    return search(lambda count: fits(spec, track, count, megabytes))
+def find_largest(candidate: Candidate, settings: RunSettings, megabytes: int) -> int:
+    """Find the largest batch, in samples, whose step fits; 0 where not even the smallest does."""
+    return search(lambda count: fits(candidate, settings, count, megabytes))
 
 
 def search(is_enough: Callable[[int], bool], first: int = FIRST, last: int = LAST) -> int:
-    """Largest count from `first` to `last` that passes, if all smaller ones do; 0 if none does."""
+    """Search the largest count from `first` to `last` that passes; 0 if none does."""
     passed, failed = 0, last + 1
     count = first
     while failed - max(passed, first - 1) > 1:
@@ -71,8 +70,8 @@ def search(is_enough: Callable[[int], bool], first: int = FIRST, last: int = LAS
     return passed
 
 
-def fits(spec: Spec, track: Track, count: int, megabytes: int) -> bool:
-    """Whether a step of so many samples stays within the memory, in a process of its own.
+def fits(candidate: Candidate, settings: RunSettings, count: int, megabytes: int) -> bool:
+    """Tell whether a step of so many samples stays within the memory, in a process of its own.
 
     Raises
     ------
@@ -80,22 +79,22 @@ def fits(spec: Spec, track: Track, count: int, megabytes: int) -> bool:
         If it fails for another reason, which its process has told.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.speed.lap"])
-    process = context.Process(target=_try, args=(spec, track, count, megabytes))
+    context.set_forkserver_preload(["pipelines.speed.runs", "brainage.training.trainer"])
+    process = context.Process(target=_try, args=(candidate, settings, count, megabytes))
     process.start()
     process.join()
     # Below 0: a library ended the process when it was refused memory.
-    if process.exitcode is None or process.exitcode not in (0, _TOO_LARGE) and process.exitcode > 0:
-        raise RuntimeError(f"{spec.name}: a step of {count} samples failed, see above.")
+    if (process.exitcode or 0) > 0 and process.exitcode != _TOO_LARGE:
+        raise RuntimeError(f"{candidate.name}: a step of {count} samples failed, see above.")
     return process.exitcode == 0
 
 
-def _try(spec: Spec, track: Track, count: int, megabytes: int) -> None:
-    torch.set_num_threads(track.threads)
+def _try(candidate: Candidate, settings: RunSettings, count: int, megabytes: int) -> None:
+    torch.set_num_threads(settings.threads)
     limit = data_bytes() + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
-        run_step(spec, track, count)
+        run_step(candidate, settings, count)
     except (DeviceMemoryError, MemoryError):
         sys.exit(_TOO_LARGE)
     except RuntimeError as error:
@@ -105,10 +104,10 @@ def _try(spec: Spec, track: Track, count: int, megabytes: int) -> None:
     os._exit(0)  # without tidying up, for which there may be no memory
 
 
-def run_step(spec: Spec, track: Track, count: int) -> None:
-    """Two steps of a new network, so that the optimizer's moments are there in the second."""
-    config = config_of(spec, track)
-    config = with_changes(config, {"training.batch_size": count}, spec.name)
+def run_step(candidate: Candidate, settings: RunSettings, count: int) -> None:
+    """Take two steps of a new network, so that the optimizer's moments are there in the second."""
+    config = resolve_config(candidate, settings)
+    config = with_changes(config, {"training.batch_size": count}, candidate.name)
     trainer = Trainer(build_model(config), config, names=[], shuffle=torch.Generator())
     trainer.model.train()
     batch = random_batch(config, 0)
@@ -117,7 +116,7 @@ def run_step(spec: Spec, track: Track, count: int) -> None:
 
 
 def data_bytes() -> int:
-    """What the kernel counts against the limit."""
+    """Read what the kernel counts against the limit."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 2**10

@@ -1,4 +1,4 @@
-"""From the YAML of a race to its tracks and entrants."""
+"""Load the plan of a benchmark: settings, cases, candidates."""
 
 from operator import attrgetter
 from pathlib import Path
@@ -10,13 +10,29 @@ from brainage.config import Config, Settings, config_folder, with_changes
 from brainage.errors import ConfigError
 from brainage.files import parse_yaml
 from brainage.types import METHODS
-from pipelines.speed.entrants import Spec
 
 Changes = dict[str, Any]
 
 
-class Line(Settings):
-    """One entrant of the plan; see `pipelines.speed.entrants.Spec`."""
+class Candidate(Settings):
+    """One candidate of a benchmark: a method under a schedule.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the plan; stands in tables and pictures.
+    method : str
+        Name of a learning method, `brainage.types.METHODS`.
+    schedule : str
+        "end_to_end", "sequential", "progressive", "checkpointed", "compiled"; "pipelined", "ddp",
+        "1f1b", "1f1b_m8", "gpipe", "streams".
+    devices : int
+        Devices or processes.
+    changes : dict
+        Settings by dotted key that this candidate has of its own, such as ``training.epochs``.
+    repeats : int, optional
+        Runs; absent: as many as the plan says.
+    """
 
     name: str
     method: str
@@ -32,9 +48,9 @@ class Line(Settings):
             raise ValueError(f"must be one of {', '.join(METHODS)}")
         return method
 
-    def to_spec(self) -> Spec:
-        """The same as a plain value."""
-        return Spec(**self.model_dump())
+
+def _one_case() -> dict[str, Changes]:
+    return {"all": {}}
 
 
 class Quick(Settings):
@@ -46,34 +62,34 @@ class Quick(Settings):
     cases: dict[str, Changes] | None = None
 
 
-class RacePlan(Settings):
-    """One race.
+class Plan(Settings):
+    """Plan of one benchmark.
 
     Attributes
     ----------
     title : str
         Heading of table and picture.
     config : Config
-        Complete settings that all entrants share.
+        Complete settings that all candidates share.
     cases : mapping of str to mapping
-        Name, then settings by dotted key: every entrant runs every case, such as a volume's size.
-    entrants : tuple of Line
+        Name, then settings by dotted key: every candidate runs every case, such as a volume's size.
+    candidates : tuple of Candidate
         In the order of the table.
-    against : str
-        Name of the entrant that ratios refer to.
+    baseline : str
+        Name of the candidate that ratios refer to.
     trains : bool
         Train to the end on the cohort, for `seconds_to_target`; else time steps on noise.
     threads, repeats, steps, warmup_steps, step_limit_s
-        See `pipelines.speed.entrants.Track`.
+        See `pipelines.speed.runs.RunSettings`.
     note : str
         What the reader must know beside the table.
     """
 
     title: str
     config: Config
-    cases: Annotated[dict[str, Changes], Field(min_length=1)] = {"all": {}}
-    entrants: Annotated[tuple[Line, ...], Field(min_length=1)]
-    against: str
+    cases: Annotated[dict[str, Changes], Field(min_length=1)] = Field(default_factory=_one_case)
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1)]
+    baseline: str
     trains: bool = False
     threads: Annotated[int, Field(ge=1)] = 2
     repeats: Annotated[int, Field(ge=1)] = 5
@@ -84,16 +100,16 @@ class RacePlan(Settings):
     note: str = ""
 
     @model_validator(mode="after")
-    def _names(self) -> "RacePlan":
-        names = [line.name for line in self.entrants]
+    def _names(self) -> "Plan":
+        names = [candidate.name for candidate in self.candidates]
         if len(set(names)) < len(names):
-            raise ValueError("entrants: two have the same name")
-        if self.against not in names:
-            raise ValueError(f"against: no entrant is called {self.against!r}")
+            raise ValueError("candidates: two have the same name")
+        if self.baseline not in names:
+            raise ValueError(f"baseline: no candidate is called {self.baseline!r}")
         return self
 
-    def shortened(self) -> "RacePlan":
-        """The plan under `--quick`."""
+    def shortened(self) -> "Plan":
+        """Replace what `--quick` replaces."""
         quick = self.quick
         changes = {
             "repeats": quick.repeats,
@@ -101,16 +117,13 @@ class RacePlan(Settings):
             "warmup_steps": min(self.warmup_steps, 1),
             "config": with_changes(self.config, self._quick_for_all(), "quick"),
             "cases": quick.cases or self.cases,
-            "entrants": tuple(
-                line.model_copy(update={"changes": line.changes | quick_of(line, quick.changes)})
-                for line in self.entrants
-            ),
+            "candidates": tuple(_shorten(one, quick.changes) for one in self.candidates),
         }
         return self.model_copy(update=changes)
 
     def _quick_for_all(self) -> Changes:
-        """What `--quick` says of settings that the plan itself makes, not entrants alone."""
-        own = {key for line in self.entrants for key in line.changes}
+        """What `--quick` says of settings that the plan itself makes, not candidates alone."""
+        own = {key for candidate in self.candidates for key in candidate.changes}
         return {
             key: value
             for key, value in self.quick.changes.items()
@@ -118,18 +131,18 @@ class RacePlan(Settings):
         }
 
 
-def quick_of(line: Line, changes: Changes) -> Changes:
-    """What `--quick` says of settings that an entrant has of its own."""
-    return {key: value for key, value in changes.items() if key in line.changes}
+def _shorten(candidate: Candidate, changes: Changes) -> Candidate:
+    own = {key: value for key, value in changes.items() if key in candidate.changes}
+    return candidate.model_copy(update={"changes": candidate.changes | own})
 
 
 def plan_names() -> list[str]:
-    """Names that `load_plan` accepts."""
+    """List the names that `load_plan` accepts."""
     return sorted(path.stem for path in (config_folder() / "speed").glob("*.yaml"))
 
 
-def load_plan(name: str, path: Path | None = None) -> RacePlan:
-    """Load the plan of a race by name, or from a file.
+def load_plan(name: str, path: Path | None = None) -> Plan:
+    """Load a plan by name, or from a file.
 
     Raises
     ------
@@ -148,7 +161,7 @@ def load_plan(name: str, path: Path | None = None) -> RacePlan:
     except ValueError as error:
         raise ConfigError(str(path), "is not valid YAML.", f"{error}.") from error
     try:
-        return RacePlan.model_validate(content)
+        return Plan.model_validate(content)
     except ValidationError as error:
         parts = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ConfigError(str(path), "; ".join(parts) + ".") from error

@@ -1,12 +1,12 @@
 """Seconds to target over whole cross-validations: folds are pooled before anything is compared.
 
 The validation scans of one fold are few, so that the best of several noisy errors is a target made
-of luck. A round is one cross-validation from one seed: each entrant's validation error after an
+of luck. A round is one cross-validation from one seed: each candidate's validation error after an
 epoch is the mean over the folds, and so is the time up to there.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,69 +19,72 @@ from brainage.evaluation.comparison import REFERENCE
 from brainage.evaluation.metrics import paired_difference
 from brainage.plotting.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
 from brainage.training.run import PreparedCohort
-from brainage.types import DoubleArray
-from pipelines.speed.entrants import Epoch
-from pipelines.speed.summary import Result, seconds_to
+from pipelines.speed.summary import seconds_to
+
+Rounds = dict[tuple[str, int], dict[str, pd.DataFrame]]
+"""By case and round, then by candidate: `seconds` and `val_score` after each epoch."""
 
 
-def pool_folds(results: Iterable[Result]) -> list[Epoch]:
-    """Mean seconds and mean validation error after each epoch, over the folds.
+def pool_rounds(curves: pd.DataFrame, folds: int) -> Rounds:
+    """Pool the folds of each round; rounds that lack a fold of a candidate are left out."""
+    rounds = {}
+    numbered = curves.assign(round=curves["repeat"] // folds)
+    for _, part in numbered.groupby(["case", "round"], sort=False):
+        own = part.groupby("name", sort=False)
+        if (own["repeat"].nunique() == folds).all():
+            key = part["case"].iloc[0], int(part["round"].iloc[0])
+            rounds[key] = {str(name): pool_folds(run) for name, run in own}
+    return rounds
+
+
+def pool_folds(curves: pd.DataFrame) -> pd.DataFrame:
+    """Average seconds and validation error after each epoch over the folds (`repeat`).
 
     A fold that ended early keeps its last error and its time: it has nothing more to do.
     """
-    laps = [result.lap.epochs for result in results]
-    length = max(len(epochs) for epochs in laps)
-    padded = [[*epochs, *[epochs[-1]] * (length - len(epochs))] for epochs in laps]
-    return [
-        Epoch(
-            float(np.mean([epoch.train_seconds_cumulative for epoch in folds])),
-            float(np.mean([epoch.val_score for epoch in folds])),
-        )
-        for folds in zip(*padded, strict=True)
+    epochs = range(1, curves["epoch"].max() + 1)
+    folds = [
+        fold.set_index("epoch")[["seconds", "val_score"]].reindex(epochs, method="ffill")
+        for _, fold in curves.groupby("repeat")
     ]
+    return pd.DataFrame(np.mean(folds, axis=0), columns=["seconds", "val_score"])
 
 
-def tabulate_rounds(results: Sequence[Result], folds: int) -> pd.DataFrame:
-    """One row a round and entrant; rounds that lack a fold of an entrant are left out.
+def tabulate_rounds(runs: pd.DataFrame, rounds: Rounds, folds: int) -> pd.DataFrame:
+    """Tabulate the rounds: one row a round and candidate.
 
     Returns
     -------
     pandas.DataFrame
         case, round, name, method, schedule; target (lowest final error among backpropagation's
-        entrants, pooled); seconds_to_target (NaN: never); ratio (to backpropagation's fastest
-        entrant); seconds_in_all, final_val_score, test_mae_years (means over the folds).
+        candidates, pooled); seconds_to_target (NaN: never); ratio (to backpropagation's fastest
+        candidate); seconds_in_all, final_val_score, test_mae_years (means over the folds).
     """
     rows: list[dict[str, Any]] = []
-    for (case, number), groups in _complete_rounds(results, folds).items():
-        curves = {name: pool_folds(group) for name, group in groups.items()}
-        rivals = [n for n, g in groups.items() if g[0].entrant.spec.method == REFERENCE]
-        target = min((curves[name][-1].val_score for name in rivals), default=math.nan)
-        reached = {name: seconds_to(curve, target) for name, curve in curves.items()}
-        best = np.nanmin([reached[name] for name in rivals]) if rivals else math.nan
-        for name, group in groups.items():
-            spec, last = group[0].entrant.spec, curves[name][-1]
-            rows.append(
-                {
-                    "case": case,
-                    "round": number,
-                    "name": name,
-                    "method": spec.method,
-                    "schedule": spec.schedule,
-                    "target": target,
-                    "seconds_to_target": reached[name],
-                    "ratio": reached[name] / best,
-                    "seconds_in_all": last.train_seconds_cumulative,
-                    "final_val_score": last.val_score,
-                    "test_mae_years": float(np.mean([r.lap.test_mae_years for r in group])),
-                }
-            )
+    for (case, number), curves in rounds.items():
+        own = runs[(runs["case"] == case) & (runs["repeat"] // folds == number)]
+        facts = own.groupby("name").agg({"method": "first", "schedule": "first"})
+        errors = own.groupby("name")["test_mae_years"].agg(lambda values: values.to_numpy().mean())
+        bp = [name for name in curves if facts.loc[name, "method"] == REFERENCE]
+        target = min((curves[name]["val_score"].iloc[-1] for name in bp), default=math.nan)
+        reached = {
+            name: seconds_to(curve.itertuples(index=False, name=None), target)
+            for name, curve in curves.items()
+        }
+        best = np.nanmin([reached[name] for name in bp]) if bp else math.nan
+        for name, curve in curves.items():
+            row = {"case": case, "round": number, "name": name, **facts.loc[name]}
+            row |= {"target": target, "seconds_to_target": reached[name]}
+            row |= {"ratio": reached[name] / best, "seconds_in_all": curve["seconds"].iloc[-1]}
+            row |= {"final_val_score": curve["val_score"].iloc[-1], "test_mae_years": errors[name]}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def tabulate_baselines(
     prepared: PreparedCohort, splits: Sequence[Split], folds: int
 ) -> pd.DataFrame:
-    """What the constant predictor and the linear baseline reach on the rounds' scans.
+    """Measure the constant predictor and the linear baseline on the rounds' scans.
 
     Returns
     -------
@@ -111,48 +114,40 @@ def tabulate_baselines(
     return table.groupby(["round", "name"], as_index=False).mean()
 
 
-def compare_ends(results: Sequence[Result], seed: int = 0) -> pd.DataFrame:
-    """Final errors of each entrant minus those of the best backpropagation, lap by lap.
+def compare_ends(runs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Compare final errors with those of the best backpropagation, repeat by repeat.
 
-    The best is the one with the lowest mean final validation error over all laps of the case.
+    The best is the one with the lowest mean final validation error over all repeats of the case.
 
     Returns
     -------
     pandas.DataFrame
-        case, name, against, laps; for `final_val_score` and `test_mae_years` the mean paired
-        difference with its 95 % bootstrap interval over laps in ``*_low``, ``*_high``; NaN for
-        the interval of a single lap, and for all three where no lap of both is there.
+        case, name, baseline, repeats; for `final_val_score` and `test_mae_years` the mean paired
+        difference with its 95 % bootstrap interval over repeats in ``*_low``, ``*_high``; NaN for
+        the interval of a single repeat, and for all three where no repeat of both is there.
     """
-    table = pd.DataFrame(
-        {
-            "case": result.case,
-            "name": result.entrant.spec.name,
-            "method": result.entrant.spec.method,
-            "repeat": result.repeat,
-            "final_val_score": result.lap.epochs[-1].val_score,
-            "test_mae_years": result.lap.test_mae_years,
-        }
-        for result in results
-        if result.lap.epochs
-    )
     rows = []
-    for case, laps in table.groupby("case", sort=False):
-        rivals = laps[laps["method"] == REFERENCE]
-        if rivals.empty:
+    for case, part in runs[runs["seconds_in_all"].notna()].groupby("case", sort=False):
+        finals = part[part["method"] == REFERENCE].groupby("name")["final_val_score"].mean()
+        if finals.empty:
             continue
-        best = str(rivals.groupby("name")["final_val_score"].mean().idxmin())
-        base = laps[laps["name"] == best].set_index("repeat")
-        for name, own in laps[laps["name"] != best].groupby("name", sort=False):
-            row: dict[str, Any] = {"case": case, "name": name, "against": best, "laps": len(own)}
+        best = str(finals.idxmin())
+        base = part[part["name"] == best].set_index("repeat")
+        for name, own in part[part["name"] != best].groupby("name", sort=False):
+            row = {"case": case, "name": name, "baseline": best, "repeats": len(own)}
+            pairs = own.set_index("repeat").join(base, rsuffix="_base", how="inner")
             for measure in ("final_val_score", "test_mae_years"):
-                pairs = pd.concat([own.set_index("repeat")[measure], base[measure]], axis=1)
-                row |= _difference(measure, pairs.dropna().to_numpy().T, seed)
+                both = pairs[[measure, f"{measure}_base"]].dropna().to_numpy().T
+                found = paired_difference(both[0], both[1], seed=seed) if both.size else {}
+                for end, key in (("", "mean"), ("_low", "ci_low"), ("_high", "ci_high")):
+                    value = found.get(key)
+                    row[f"{measure}{end}"] = math.nan if value is None else value
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def rounds_to_markdown(rounds: pd.DataFrame, ends: pd.DataFrame, baselines: pd.DataFrame) -> str:
-    """The tables as people read them; empty where there is no whole round."""
+    """Write the tables as people read them; empty where there is no whole round."""
     if rounds.empty:
         return ""
     shown = rounds.drop(columns=["method", "schedule"])
@@ -168,46 +163,27 @@ def rounds_to_markdown(rounds: pd.DataFrame, ends: pd.DataFrame, baselines: pd.D
     )
 
 
-def draw_rounds(results: Sequence[Result], folds: int, path: Path, title: str) -> None:
-    """Pooled validation error over training time, a panel a round; the line is the target."""
-    rounds = tabulate_rounds(results, folds)
-    if rounds.empty:
+def draw_rounds(table: pd.DataFrame, rounds: Rounds, path: Path, title: str) -> None:
+    """Draw pooled validation error over training time, a panel a round; the line is the target."""
+    if not rounds:
         return
-    groups = _complete_rounds(results, folds)
+    methods = table.set_index("name")["method"].to_dict()
     caption = "validation error over seconds of training, means over folds; line: the target"
-    size = (4.5 * len(groups), 4.2)
-    figure, panels = build_figure((1, len(groups)), size, title, caption, synthetic=False)
-    for panel, ((case, number), entrants) in zip(panels, groups.items(), strict=True):
-        for name, group in entrants.items():
-            curve = pool_folds(group)
-            seconds = [epoch.train_seconds_cumulative for epoch in curve]
-            errors = [epoch.val_score for epoch in curve]
-            is_bp = group[0].entrant.spec.method == REFERENCE
-            panel.plot(seconds, errors, color=BLUE if is_bp else ORANGE, alpha=0.8)
-            panel.annotate(name, (seconds[-1], errors[-1]), fontsize=7)
-        own = rounds[(rounds["case"] == case) & (rounds["round"] == number)]
-        panel.axhline(own["target"].iloc[0], color=GREY, linewidth=0.8)
-        panel.set_ylim(top=own["target"].iloc[0] * 2)
+    size = (4.5 * len(rounds), 4.2)
+    figure, panels = build_figure((1, len(rounds)), size, title, caption, synthetic=False)
+    for panel, ((case, number), curves) in zip(panels, rounds.items(), strict=True):
+        for name, curve in curves.items():
+            color = BLUE if methods[name] == REFERENCE else ORANGE
+            panel.plot(curve["seconds"], curve["val_score"], color=color, alpha=0.8)
+            panel.annotate(name, tuple(curve.iloc[-1]), fontsize=7)
+        own = table[(table["case"] == case) & (table["round"] == number)]
+        target = own["target"].iloc[0]
+        panel.axhline(target, color=GREY, linewidth=0.8)
+        panel.set_ylim(top=target * 2)
         panel.set_title(f"{case}, round {number}", fontsize=9)
         panel.set_xlabel("seconds of training")
     panels[0].set_ylabel("validation error")
     save_figure(figure, path)
-
-
-def _complete_rounds(
-    results: Sequence[Result], folds: int
-) -> dict[tuple[str, int], dict[str, list[Result]]]:
-    """By case and round, then by entrant: its laps, one a fold."""
-    groups: dict[tuple[str, int], dict[str, list[Result]]] = {}
-    for result in results:
-        if result.lap.epochs:
-            group = groups.setdefault((result.case, result.repeat // folds), {})
-            group.setdefault(result.entrant.spec.name, []).append(result)
-    return {
-        key: group
-        for key, group in groups.items()
-        if all(len(laps) == folds for laps in group.values())
-    }
 
 
 def _table(frame: pd.DataFrame) -> str:
@@ -216,12 +192,3 @@ def _table(frame: pd.DataFrame) -> str:
     for row in frame.itertuples(index=False):
         lines.append([f"{value:.3g}" if isinstance(value, float) else str(value) for value in row])
     return "".join(f"\n| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
-def _difference(measure: str, pairs: DoubleArray, seed: int) -> dict[str, float]:
-    """Columns of `compare_ends` for one measure, from errors (2, laps): own and the rival's."""
-    own, rival = pairs
-    found = paired_difference(own, rival, seed=seed) if len(own) else {}
-    values = (found.get("mean"), found.get("ci_low"), found.get("ci_high"))
-    names = (measure, f"{measure}_low", f"{measure}_high")
-    return {n: math.nan if v is None else v for n, v in zip(names, values, strict=True)}

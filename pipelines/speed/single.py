@@ -1,56 +1,119 @@
-"""Entrants on one device, each in a process of its own, so that its memory is its own."""
+"""One run of a candidate on one device."""
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
-from brainage.model.build import block_count
-from brainage.training.processes import end_with_parent
-from pipelines.speed.entrants import Entrant, Lap, Spec, Track
-from pipelines.speed.lap import SCHEDULES, config_of, run_lap
+import torch
+from torch import Tensor
 
-__all__ = ["SCHEDULES", "SingleEntrant", "build_entrant"]
+from brainage.config import Config
+from brainage.lfnn.blocks import BlockStack, LocalBlock
+from brainage.model.build import build_model
+from brainage.training.resources import choose_device, peak_memory_mb, reset_peak_memory
+from brainage.training.trainer import Trainer
+from pipelines.speed.memory import LiveBytes, allocated_mb, count_saved_bytes
+from pipelines.speed.plan import Candidate
+from pipelines.speed.runs import (
+    Measurement,
+    RunSettings,
+    random_batch,
+    resolve_config,
+    train_to_end,
+)
 
-
-def _start_process() -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
-
-
-@dataclass
-class SingleEntrant:
-    """A method in one process, which waits while others run."""
-
-    spec: Spec
-    track: Track
-    network: str
-    blocks: int
-    process: ProcessPoolExecutor = field(default_factory=_start_process)
-
-    def run_lap(self, repeat: int) -> Lap:
-        """Measure once, in the entrant's process."""
-        return self.process.submit(run_lap, self.spec, self.track, repeat).result()
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.shutdown(cancel_futures=True)
+_POWER = Path("/sys/class/powercap")
 
 
-def build_entrant(spec: Spec, track: Track) -> Entrant:
-    """An entrant of one device; its process starts with its first lap.
+def measure(candidate: Candidate, settings: RunSettings, repeat: int) -> Measurement:
+    """Time steps on one batch, count their memory, and train to the end if that is wanted."""
+    torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device)
+    config = resolve_config(candidate, settings, repeat)
+    measured = Measurement((), math.nan)
+    if settings.steps and config.learning.schedule != "progressive":
+        measured = measure_steps(candidate, config, settings, repeat, device)
+    if not settings.trains:
+        return measured
+    base, before = _start(device)
+    epochs, error = train_to_end(config, settings, repeat)
+    peak, joules = peak_memory_mb(device) - base, read_joules() - before
+    return replace(
+        measured, epochs=epochs, test_mae_years=error, peak_memory_mb=peak, energy_joules=joules
+    )
 
-    Raises
-    ------
-    ConfigError
-        If its settings are wrong.
-    """
-    config = config_of(spec, track)
-    size = "x".join(str(side) for side in config.input_shape[1:])
-    blocks = 1 if spec.schedule == "end_to_end" else block_count(config)
-    own = [
-        f"{key.removeprefix('training.')} {value}"
-        for key, value in spec.changes.items()
-        if key.startswith("training.")
-    ]
-    network = ", ".join([f"{config.network.name} {size}", *own])
-    return SingleEntrant(spec, track, network, blocks)
+
+def measure_steps(
+    candidate: Candidate, config: Config, settings: RunSettings, repeat: int, device: torch.device
+) -> Measurement:
+    """Time steps on one batch of noise, and count the memory of one more."""
+    base, _ = _start(device)
+    model, shuffle = build_model(config), torch.Generator()
+    trainer = Trainer(model, config, names=[], shuffle=shuffle, device=device)
+    if candidate.schedule == "compiled":
+        compile_stages(trainer.model)
+    batch = random_batch(config, repeat)
+    before = read_joules()
+    steps = tuple(_time_steps(trainer, batch, settings))
+    joules, peak = read_joules() - before, peak_memory_mb(device) - base
+    # What a compiled graph keeps is not seen from outside.
+    counted = (math.nan,) * 2 if candidate.schedule == "compiled" else count_step(trainer, batch)
+    return Measurement(steps, peak, *counted, energy_joules=joules)
+
+
+def _start(device: torch.device) -> tuple[float, float]:
+    """Megabytes held and joules used now, from where a run is measured."""
+    base = allocated_mb(device)
+    reset_peak_memory(device)
+    return base, read_joules()
+
+
+def compile_stages(stack: BlockStack) -> None:
+    """Compile every stage and head in place (`torch.compile`); the first step pays for it."""
+    for block in stack.blocks:
+        assert isinstance(block, LocalBlock)
+        for stage in (*block.body, block.head):
+            if stage is not None:
+                stage.compile(dynamic=False)  # each has one shape, and its own
+
+
+def _time_steps(
+    trainer: Trainer, batch: dict[str, Tensor], settings: RunSettings
+) -> Iterator[float]:
+    trainer.model.train()
+    start = time.perf_counter()
+    for step in range(settings.warmup_steps + settings.steps):
+        begin = time.perf_counter()
+        trainer.train_step(batch)  # reads the losses, so that a CUDA device has finished
+        end = time.perf_counter()
+        if step >= settings.warmup_steps:
+            yield end - begin
+        if end - start > settings.step_limit_s and step > settings.warmup_steps:
+            return
+
+
+def count_step(trainer: Trainer, batch: dict[str, Tensor]) -> tuple[float, float]:
+    """Count the megabytes that autograd keeps in a step, and those of all its tensors."""
+    held = [*trainer.model.parameters(), *trainer.model.buffers(), *batch.values()]
+    saved_mb = math.nan
+    if not trainer.training.recompute:  # a checkpoint hides what it recomputes
+        with count_saved_bytes(held) as saved:
+            trainer.train_step(batch)
+        saved_mb = saved.peak / 2**20
+    for optimizer in trainer.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    with LiveBytes() as live:
+        trainer.train_step(batch)
+    return saved_mb, live.peak / 2**20
+
+
+def read_joules() -> float:
+    """Read the energy that the processor packages have counted; NaN where that cannot be read."""
+    try:
+        counters = list(_POWER.glob("intel-rapl:?/energy_uj"))
+        readings = [int(path.read_text()) for path in counters]
+    except (OSError, ValueError):
+        return math.nan
+    return sum(readings) / 1e6 if readings else math.nan

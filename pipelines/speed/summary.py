@@ -1,4 +1,4 @@
-"""From laps to the table, the summary and the picture."""
+"""Tables and picture of a benchmark: one row a run, medians over repeats, ratios."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainage.evaluation.comparison import REFERENCE
 from brainage.plotting.canvas import BLUE, GREY, ORANGE, build_figure, save_figure
-from pipelines.speed.entrants import Entrant, Epoch, Lap
+from pipelines.speed.plan import Candidate
+from pipelines.speed.runs import Measurement
 
+KEYS = ["case", "name", "method", "schedule", "network", "blocks", "devices"]
 COLUMNS = (
-    "method",
-    "schedule",
-    "network",
-    "blocks",
-    "devices",
+    *KEYS[2:],
     "repeat",
     "seconds_per_step",
     "seconds_per_epoch",
     "seconds_to_target",
     "peak_memory_mb",
 )
+"""Columns of speed.csv."""
 MEASURES = (
     "seconds_per_step",
     "seconds_per_epoch",
@@ -41,118 +41,89 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Result:
-    """A lap, who ran it, and the entrant that it is compared with."""
+    """One run of a candidate on a case."""
 
     case: str
-    entrant: Entrant
+    candidate: Candidate
+    network: str
+    blocks: int
     repeat: int
-    lap: Lap
-    against: str
+    measured: Measurement
 
 
-def rows_of(results: Iterable[Result]) -> list[dict[str, Any]]:
-    """One row a lap, with all measures; NaN for what was not measured or not reached."""
-    listed = list(results)
-    rows = []
-    for result in listed:
-        spec, done = result.entrant.spec, result.lap
-        peers = [r for r in listed if (r.case, r.repeat) == (result.case, result.repeat)]
-        last = done.epochs[-1] if done.epochs else None
-        in_all = last.train_seconds_cumulative if last else math.nan
-        rows.append(
-            {
-                "case": result.case,
-                "name": spec.name,
-                "method": spec.method,
-                "schedule": spec.schedule,
-                "network": result.entrant.network,
-                "blocks": result.entrant.blocks,
-                "devices": spec.devices,
-                "repeat": result.repeat,
-                "seconds_per_step": _median(done.step_seconds),
-                "seconds_per_epoch": in_all / len(done.epochs) if done.epochs else math.nan,
-                "seconds_to_target": seconds_to(done.epochs, target_of(peers)),
-                "seconds_in_all": in_all,
-                "data_share": _median([epoch.data_share for epoch in done.epochs[1:]]),
-                "peak_memory_mb": done.peak_memory_mb,
-                "activation_mb": done.activation_mb,
-                "tensor_mb": done.tensor_mb,
-                "final_val_score": last.val_score if last else math.nan,
-                "test_mae_years": done.test_mae_years,
-                "energy_joules": done.energy_joules,
-            }
-        )
-    return rows
+def tabulate_runs(results: Sequence[Result]) -> pd.DataFrame:
+    """Tabulate the runs: one row each, with `KEYS`, repeat and `MEASURES`.
 
-
-def target_of(peers: Iterable[Result]) -> float:
-    """Lowest final validation error among backpropagation's runs of a repeat; NaN without one."""
-    finals = [
-        peer.lap.epochs[-1].val_score
-        for peer in peers
-        if peer.entrant.spec.method == "bp" and peer.lap.epochs
+    NaN is what was not measured or not reached. The target of a repeat is the lowest final
+    validation error among backpropagation's runs.
+    """
+    runs = pd.DataFrame([_row(result) for result in results])
+    finals = runs["final_val_score"].where(runs["method"] == REFERENCE)
+    targets = finals.groupby([runs["case"], runs["repeat"]]).transform("min")
+    runs["seconds_to_target"] = [
+        seconds_to(_curve(result), target) for result, target in zip(results, targets, strict=True)
     ]
-    return min(finals, default=math.nan)
+    return runs
 
 
-def seconds_to(epochs: Iterable[Epoch], target: float) -> float:
-    """Seconds of training until the validation error is at or below the target; NaN if never."""
-    reached = (e.train_seconds_cumulative for e in epochs if e.val_score <= target)
-    return next(reached, math.nan)
+def tabulate_curves(results: Iterable[Result]) -> pd.DataFrame:
+    """Tabulate the trainings: case, name, repeat, epoch, seconds up to its end, val_score."""
+    rows = [
+        (result.case, result.candidate.name, result.repeat, number, *point)
+        for result in results
+        for number, point in enumerate(_curve(result), start=1)
+    ]
+    return pd.DataFrame(rows, columns=["case", "name", "repeat", "epoch", "seconds", "val_score"])
 
 
-def speed_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Content of speed.csv: the promised columns, one row a lap."""
-    table = pd.DataFrame(rows_of(results))
-    return table[list(COLUMNS)]
+def seconds_to(curve: Iterable[tuple[float, float]], target: float) -> float:
+    """Find the seconds until the validation error is at or below the target; NaN if never.
+
+    Parameters
+    ----------
+    curve : iterable of (float, float)
+        Seconds of training and validation error after each epoch.
+    """
+    return next((seconds for seconds, error in curve if error <= target), math.nan)
 
 
-def summarise(results: Sequence[Result]) -> pd.DataFrame:
-    """Median and quartiles of each measure over the repeats, and ratios to the reference.
+def summarise(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Take median and quartiles of each measure over the repeats, and ratios to the baseline.
 
     A ratio is the median over repeats of the ratio within a repeat, so that a machine that is
-    slow for a while does not move it. `*_reached` counts the repeats with a value.
+    slow for a while does not move it. `target_reached` counts the repeats that reached the target.
     """
-    table = pd.DataFrame(rows_of(results))
-    keys = ["case", "name", "method", "schedule", "network", "blocks", "devices"]
-    summary = []
-    for key, part in table.groupby(keys, sort=False):
-        row = dict(zip(keys, key, strict=True)) | {"repeats": len(part)}
-        base = table[(table["case"] == row["case"]) & (table["name"] == results[0].against)]
-        paired = part.merge(base, on="repeat", suffixes=("", "_base"))
-        for measure in MEASURES:
-            values = part[measure].dropna()
-            low, middle, high = (
-                np.percentile(values, (25, 50, 75)) if len(values) else [math.nan] * 3
-            )
-            row |= {measure: middle, f"{measure}_q1": low, f"{measure}_q3": high}
-            ratios = (paired[measure] / paired[f"{measure}_base"]).dropna()
-            row[f"{measure}_ratio"] = ratios.median() if len(ratios) else math.nan
-        row["target_reached"] = int(part["seconds_to_target"].notna().sum())
-        summary.append(row)
-    return pd.DataFrame(summary)
+    measures = list(MEASURES)
+    pairs = pd.MultiIndex.from_frame(runs[["case", "repeat"]])
+    base = runs[runs["name"] == baseline].set_index(["case", "repeat"])[measures]
+    ratios = runs[measures].div(base.reindex(pairs).to_numpy())
+    grouped = runs.groupby(KEYS, sort=False)
+    parts = {
+        "": grouped[measures].median(),
+        "_q1": grouped[measures].quantile(0.25),
+        "_q3": grouped[measures].quantile(0.75),
+        "_ratio": ratios.groupby([runs[key] for key in KEYS], sort=False).median(),
+    }
+    columns = {f"{name}{end}": part[name] for name in measures for end, part in parts.items()}
+    reached = grouped["seconds_to_target"].count()
+    table = pd.DataFrame({"repeats": grouped.size(), **columns, "target_reached": reached})
+    return table.reset_index()
 
 
-def overview_tables(results: Sequence[Result]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Laps and their validation curves, with the entrant as `method`, as MLflow's charts take it.
-
-    The case is named too where there are several.
-    """
-    laps = pd.DataFrame(rows_of(results))
-    several = laps["case"].nunique() > 1
-    labels = laps["case"] + " " + laps["name"] if several else laps["name"]
-    curves = [
-        {"method": label, "epoch": number, "val_mae_years": epoch.val_score}
-        for label, result in zip(labels, results, strict=True)
-        for number, epoch in enumerate(result.lap.epochs, start=1)
-    ]
-    return laps.assign(method=labels), pd.DataFrame(curves)
+def overview_tables(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Name the candidate as `method`, with its case if there are several: for MLflow's charts."""
+    several = runs["case"].nunique() > 1
+    runs, curves = (
+        table.assign(method=table["case"] + " " + table["name"] if several else table["name"])
+        for table in (runs, curves)
+    )
+    return runs, curves.rename(columns={"val_score": "val_mae_years"})
 
 
 def to_markdown(summary: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
-    """The table that people read: median [quartiles], × the reference; no column without data."""
+    """Write the table that people read: median [quartiles] × the baseline, no empty column."""
     shown = [name for name in MEASURES if summary[name].notna().any()]
-    header = ["case", "entrant", "blocks", "devices", *(name.replace("_", " ") for name in shown)]
+    header = ["case", "candidate", "blocks", "devices", *(name.replace("_", " ") for name in shown)]
     lines = [f"# {title}", "", *notes, "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for row in summary.to_dict("records"):
         cells = [row["case"], row["name"], row["blocks"], row["devices"]]
@@ -161,9 +132,8 @@ def to_markdown(summary: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(results: Sequence[Result], path: Path, title: str, caption: str) -> None:
-    """One panel a measure: medians as dots, every repeat as a small mark."""
-    table = pd.DataFrame(rows_of(results))
+def draw(table: pd.DataFrame, path: Path, title: str, caption: str) -> None:
+    """Draw one panel a measure: medians as dots, every run as a small mark."""
     wanted = ("seconds_per_step", "seconds_to_target", "tensor_mb", "peak_memory_mb")
     shown = [name for name in wanted if table[name].notna().any()]
     labels = table["case"] + ", " + table["name"] if table["case"].nunique() > 1 else table["name"]
@@ -173,7 +143,7 @@ def draw(results: Sequence[Result], path: Path, title: str, caption: str) -> Non
     for number, (panel, name) in enumerate(zip(panels, shown, strict=True)):
         for place, label in enumerate(reversed(order)):
             values = table.loc[labels == label, name].dropna()
-            is_bp = (table.loc[labels == label, "method"] == "bp").all()
+            is_bp = (table.loc[labels == label, "method"] == REFERENCE).all()
             panel.plot(values, [place] * len(values), "|", color=GREY, markersize=9)
             if len(values):
                 panel.plot(values.median(), place, "o", color=BLUE if is_bp else ORANGE)
@@ -181,6 +151,36 @@ def draw(results: Sequence[Result], path: Path, title: str, caption: str) -> Non
         panel.set_xlim(left=0)
         panel.set_xlabel(name.replace("_", " "))
     save_figure(figure, path)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    candidate, measured = result.candidate, result.measured
+    last = measured.epochs[-1] if measured.epochs else None
+    in_all = last.train_seconds_cumulative if last else math.nan
+    return {
+        "case": result.case,
+        "name": candidate.name,
+        "method": candidate.method,
+        "schedule": candidate.schedule,
+        "network": result.network,
+        "blocks": result.blocks,
+        "devices": candidate.devices,
+        "repeat": result.repeat,
+        "seconds_per_step": _median(measured.step_seconds),
+        "seconds_per_epoch": in_all / len(measured.epochs) if last else math.nan,
+        "seconds_in_all": in_all,
+        "data_share": _median([epoch.data_share for epoch in measured.epochs[1:]]),
+        "peak_memory_mb": measured.peak_memory_mb,
+        "activation_mb": measured.activation_mb,
+        "tensor_mb": measured.tensor_mb,
+        "final_val_score": last.val_score if last else math.nan,
+        "test_mae_years": measured.test_mae_years,
+        "energy_joules": measured.energy_joules,
+    }
+
+
+def _curve(result: Result) -> list[tuple[float, float]]:
+    return [(epoch.train_seconds_cumulative, epoch.val_score) for epoch in result.measured.epochs]
 
 
 def _median(values: Sequence[float]) -> float:

@@ -28,8 +28,9 @@ from brainage.workflows.profiling import (
     measure_stages,
 )
 from brainage.workflows.results import write_table
-from pipelines.speed.distributed import MICROBATCHES, build_entrant
-from pipelines.speed.entrants import Spec, Track
+from pipelines.speed.distributed import MICROBATCHES, check_candidate, measure
+from pipelines.speed.plan import Candidate
+from pipelines.speed.runs import RunSettings, resolve_config
 
 _TURNS = 3
 
@@ -43,8 +44,8 @@ def validate(
 ) -> pd.DataFrame:
     """Predict steps of the pipelined schedule, 1F1B and DDP, run all, and write validation.csv.
 
-    Stages are timed by as many processes at once as will run, and rivals' stages on parts of a
-    batch, as they run them. Profile and runs take turns, three times, since a shared machine is
+    Stages are timed by as many processes at once as will run, and those of backpropagation on parts
+    of a batch, as it runs them. Profile and runs take turns, three times, since a shared machine is
     not equally fast all the time; medians count. The speed-up is over backpropagation timed by one
     process alone.
     """
@@ -54,14 +55,17 @@ def validate(
         "learning.cuts": [part.stages[0] for part in parts],
         "training.batch_size": options.batch_size or config.training.batch_size,
     }
-    track = Track(config, threads=options.threads, steps=steps, warmup_steps=3)
+    settings = RunSettings(config, threads=options.threads, steps=steps, warmup_steps=3)
     rows = []
     for turn in range(_TURNS):
         alone_s = backpropagation_s(cut_like(parts, measure_stages(config, options)))
         for schedule, seconds in _predict(config, parts, devices, steps, at_once).items():
             method = "lfnn_l" if schedule == "pipelined" else "bp"
-            entrant = build_entrant(Spec(schedule, method, schedule, devices, changes), track)
-            measured = median(entrant.run_lap(turn).step_seconds)
+            candidate = Candidate(
+                name=schedule, method=method, schedule=schedule, devices=devices, changes=changes
+            )
+            check_candidate(candidate, resolve_config(candidate, settings), settings.device)
+            measured = median(measure(candidate, settings, turn).step_seconds)
             row = {"schedule": schedule, "predicted_s": seconds, "measured_s": measured}
             rows.append(row | {"ratio": measured / seconds, "speedup": alone_s / measured})
             say(f"turn {turn}: {schedule}, {measured:.4g} s a step, {seconds:.4g} predicted")
@@ -80,7 +84,7 @@ def validate(
 def _predict(
     config: Config, parts: list[BlockTimes], devices: int, steps: int, options: ProfileOptions
 ) -> dict[str, float]:
-    """Seconds a step of each schedule, from a profile made now with the cut of `parts`."""
+    """Predict the seconds a step of each schedule, from a profile made now."""
     link, count = measure_link(options.threads), MICROBATCHES["1f1b"]
     whole = cut_like(parts, measure_stages(config, options))
     micro = cut_like(parts, measure_in_parts(config, options, count))

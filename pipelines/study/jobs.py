@@ -15,7 +15,7 @@ from brainage.images.sets import load_images, resolve_images
 from brainage.images.sources import ImageData, ImageSource
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
-from brainage.lfnn.losses import ClassTarget, Leadership
+from brainage.lfnn.losses import Leadership
 from brainage.lfnn.observe import (
     Diversity,
     feature_diversity,
@@ -25,6 +25,7 @@ from brainage.lfnn.observe import (
     worker_accuracy,
     worker_activity,
 )
+from brainage.lfnn.targets import Classes
 from brainage.loading.images import ImageLoader
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, train_images
@@ -56,13 +57,15 @@ class Probe:
         """Leaders of each hidden block over the training images of the probe."""
         inputs, labels = self.train
         return [
-            rank_workers(y, labels, ClassTarget(y.shape[2]), self._share(model, block_index))
+            rank_workers(y, labels, Classes(y.shape[2]), self._share(model, block_index))
             for block_index, y in enumerate(hidden_outputs(model, inputs))
         ]
 
     def _share(self, model: BlockStack, block_index: int) -> float:
-        aid, fraction = model[block_index].aid, self.config.learning.leader_fraction
-        return float(aid.leader_fraction if isinstance(aid, AdaptiveLeadership) else fraction)
+        auxiliary = model[block_index].auxiliary
+        if isinstance(auxiliary, AdaptiveLeadership):
+            return float(auxiliary.leader_fraction)
+        return float(self.config.learning.leader_fraction)
 
 
 class BestLeader(Callback):

@@ -1,6 +1,6 @@
 """Disturb every command and hold it to its promise.
 
-    python -m tools.faults.campaign --output docs/benchmarks/faults
+    python -m tools.faults.campaign --output docs/benchmarks/log/faults
 
 The promise, after whatever happened: nothing finished is lost or done twice, no half-written file
 is taken for whole, the next run goes on or says in one line what to do, and the final results are
@@ -207,7 +207,7 @@ def _processor() -> str:
 def main() -> None:
     """Run the campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/faults"))
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/log/faults"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", help="a command, a fault, or `others`")
     parser.add_argument("--most", type=int, default=10**6, help="kills at changes of a command")

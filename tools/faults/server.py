@@ -190,7 +190,7 @@ def _child(run: Run, shared: mmap.mmap, log: int) -> int:
         module, _, name = plan.partition(":")
         getattr(importlib.import_module(module), name)(run)
     sys.addaudithook(_Counter(run, shared))
-    from brainage.cli.main import app
+    from brainage.cli.command import app
 
     sys.argv = ["brainage", *run.arguments]
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainage.evaluation.conformal import fit_calibration, predict_intervals
+from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.ood import fit_ood
 from brainage.evaluation.reference import make_reference, match_percentile
 from brainage.files import sha256_bytes
@@ -36,7 +36,7 @@ def _facts() -> dict[str, object]:
     age = rng.uniform(20, 80, 60)
     table = pd.DataFrame({"age_years": age, "predicted_age_years": age + rng.normal(0, 5, 60)})
     table["subject_id"] = [f"s{number}" for number in range(60)]
-    calibration = fit_calibration(age, table["predicted_age_years"], np.full(60, 5.0))
+    calibration = ConformalInterval().fit(table["predicted_age_years"], age, np.full(60, 5.0))
     return {
         "metrics": {"mae_years": 5.0},
         "calibration": calibration.to_json(),
@@ -77,7 +77,7 @@ def read_bundle(folder: Path) -> None:
 
     def intervals() -> object:
         known = bundle.calibration
-        return None if known is None else predict_intervals(known, [50.0], [5.0])
+        return None if known is None else known.predict([50.0], [5.0])
 
     def percentile() -> object:
         known = bundle.reference

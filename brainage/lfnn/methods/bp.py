@@ -18,7 +18,7 @@ def bp_step(
 
 
 def _recomputed(stack: BlockStack, inputs: Tensor) -> Tensor:
-    """The network's output; of every block only the input is kept for the backward pass."""
+    """Run the network; of every block only the input is kept for the backward pass."""
     features = inputs
     for block_index in range(len(stack)):
         features = checkpointed(stack[block_index].body, features)

@@ -12,7 +12,7 @@ from brainage.lfnn.step import Rule, StepResult, StepSettings
 def deep_supervision_step(
     stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
 ) -> StepResult:
-    """The heads of LFNN-ℓ, every worker a leader (δ = 1), gradients flow."""
+    """Backpropagate the losses of all heads; every worker leads (δ = 1)."""
     return lfnn_step(stack, inputs, target_values, replace(settings, leader_fraction=1.0))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.step import AidRequest, Rule, StepResult, StepSettings, output_loss
+from brainage.lfnn.step import AuxiliaryRequest, Rule, StepResult, StepSettings, output_loss
 
 
 class Feedback(nn.Module):
@@ -32,14 +32,14 @@ class Feedback(nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, error: Tensor) -> Tensor:
-        """Error (B, C) to a gradient of the block's output (B, ...)."""
+        """Turn an error (B, C) into a gradient of the block's output (B, ...)."""
         return torch.tensordot(error, self.weight.to(error.dtype), dims=1)
 
 
 def dfa_step(
     stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
 ) -> StepResult:
-    """Each hidden block gets e·B for the gradient of its output, e = ∂L_g/∂output, B fixed."""
+    """Give each hidden block e·B as its output's gradient: e = ∂L_g/∂output, B fixed."""
     block_features: list[Tensor] = []
     features = inputs
     with settings.autocast():
@@ -53,16 +53,16 @@ def dfa_step(
     error = output.grad
     assert error is not None
     for block_index, hidden in enumerate(block_features[:-1]):
-        feedback = stack[block_index].aid
+        feedback = stack[block_index].auxiliary
         assert isinstance(feedback, Feedback)
         if hidden.requires_grad:  # a block without weights has nothing to learn
             hidden.backward(feedback(error).to(hidden.dtype))
     return StepResult(output.detach(), (loss.detach(),))
 
 
-def build_feedback(request: AidRequest) -> nn.Module:
-    """Feedback for a hidden block, drawn from torch's generator."""
+def build_feedback(request: AuxiliaryRequest) -> nn.Module:
+    """Draw a hidden block's feedback from torch's generator."""
     return Feedback(request.feature_shape, request.outputs)
 
 
-RULE = Rule(dfa_step, has_hidden_heads=False, build_aid=build_feedback)
+RULE = Rule(dfa_step, has_hidden_heads=False, build_auxiliary=build_feedback)

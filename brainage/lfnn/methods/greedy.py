@@ -32,14 +32,14 @@ def greedy_step(
     if active == len(stack) - 1:
         loss = output_loss(output, target_values, settings)
     else:
-        everyone_leads = replace(settings, leader_fraction=1.0)
-        loss = hidden_loss(stack, active, outputs, target_values, everyone_leads)
+        all_lead = replace(settings, leader_fraction=1.0)
+        loss = hidden_loss(stack, active, outputs, target_values, all_lead)
     loss.backward()
     return StepResult(output.detach(), (loss.detach(),))
 
 
 def active_block(progress: float, blocks: int) -> int:
-    """Block whose turn it is after a share `progress` of the training: all get equal shares."""
+    """Choose the block that trains after a share `progress` of the training: equal shares."""
     return min(blocks - 1, int(progress * blocks + 1e-9))
 
 

@@ -19,7 +19,7 @@ from brainage.lfnn.step import (
 def lfnn_step(
     stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
 ) -> StepResult:
-    """L = L_g + Σ over hidden blocks of (λ1·L_leader + λ2·L_follower); gradients flow."""
+    """Backpropagate L_g + Σ over hidden blocks of (λ1·L_leader + λ2·L_follower)."""
     with settings.autocast():
         outputs = [item for item in stack.block_outputs(inputs) if item is not None]
     output = outputs[-1].squeeze(1)
@@ -35,4 +35,4 @@ def lfnn_step(
     return StepResult(output.detach(), tuple(loss.detach() for loss in losses))
 
 
-RULE = Rule(lfnn_step, build_aid=build_leadership)
+RULE = Rule(lfnn_step, build_auxiliary=build_leadership)

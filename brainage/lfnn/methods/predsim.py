@@ -1,6 +1,7 @@
 """Predsim: a prediction loss and a similarity-matching loss in every block, each block alone.
 
-Source: Nøkland & Eidnes 2019 (ICML, arXiv 1901.06656), equations 1 to 3, with β = 0.99.
+Hidden blocks: (1 − β)·L_prediction + β·L_similarity, δ = 1; the last block: L_g. Source:
+Nøkland & Eidnes 2019 (ICML, arXiv 1901.06656), equations 1 to 3, with β = 0.99.
 """
 
 import torch
@@ -8,28 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import ClassTarget, local_loss
-from brainage.lfnn.step import (
-    AidRequest,
-    Rule,
-    StepResult,
-    StepSettings,
-    at_least_float32,
-    step_block_by_block,
-)
+from brainage.lfnn.losses import local_loss
+from brainage.lfnn.step import AuxiliaryRequest, StepSettings, at_least_float32, local_rule
+from brainage.lfnn.targets import Classes
 
 SIMILARITY_WEIGHT = 0.99
 
 
-def predsim_step(
-    stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
-) -> StepResult:
-    """Hidden blocks: (1 − β)·L_prediction + β·L_similarity, δ = 1; the last block: L_g."""
-    return step_block_by_block(stack, inputs, target_values, settings, _hidden_loss)
-
-
 def similarity_matrix(features: Tensor) -> Tensor:
-    """Cosine between the samples' centred features: (B, ...) to (B, B).
+    """Compute cosines between the samples' centred features: (B, ...) to (B, B).
 
     Feature maps are first reduced to the standard deviation of each channel over its positions.
     """
@@ -42,12 +30,12 @@ def similarity_matrix(features: Tensor) -> Tensor:
 
 
 def target_similarity(target_values: Tensor, settings: StepSettings, like: Tensor) -> Tensor:
-    """Similarity of the targets (B, B): of one-hot labels, or of ages' distances.
+    """Compute similarities of the targets (B, B): of one-hot labels, or of ages' distances.
 
     For ages, which the source does not treat, two scans are as alike as their distance in
     standard deviations of the batch is small: exp(−d²/2), our reading.
     """
-    if isinstance(settings.target, ClassTarget):
+    if isinstance(settings.target, Classes):
         one_hot = functional.one_hot(target_values.long(), settings.target.outputs)
         return similarity_matrix(one_hot.to(like.dtype))
     ages = target_values.to(like.dtype)
@@ -55,8 +43,8 @@ def target_similarity(target_values: Tensor, settings: StepSettings, like: Tenso
     return torch.exp(-0.5 * ((ages[:, None] - ages[None, :]) / spread).square())
 
 
-def build_projection(request: AidRequest) -> nn.Module:
-    """A 3-wide convolution, or a linear layer for vectors and tokens, of the features' width."""
+def build_projection(request: AuxiliaryRequest) -> nn.Module:
+    """Build a 3-wide convolution, or a linear layer for vectors and tokens, as wide as they are."""
     shape = request.feature_shape
     if len(shape) < 3:
         return nn.Linear(shape[-1], shape[-1], bias=False)
@@ -72,7 +60,7 @@ def _hidden_loss(
     settings: StepSettings,
     features: Tensor,
 ) -> Tensor:
-    projection = stack[block_index].aid
+    projection = stack[block_index].auxiliary
     assert projection is not None
     with settings.autocast():
         projected = projection(features)
@@ -87,4 +75,4 @@ def _hidden_loss(
     return (1 - SIMILARITY_WEIGHT) * prediction + SIMILARITY_WEIGHT * matching
 
 
-RULE = Rule(predsim_step, is_local=True, build_aid=build_projection, hidden_loss=_hidden_loss)
+RULE = local_rule(_hidden_loss, build_projection)

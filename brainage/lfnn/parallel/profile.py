@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack, cut_evenly
-from brainage.lfnn.losses import Target
 from brainage.lfnn.step import at_least_float32
+from brainage.lfnn.targets import Target
 
 Result = TypeVar("Result")
 
@@ -155,7 +155,7 @@ def _time_stage(
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    """Result and seconds of a piece of work, the device's included."""
+    """Return the result of a piece of work and its seconds, the device's included."""
     _synchronise()
     start = time.perf_counter()
     result = work()
@@ -169,7 +169,7 @@ def _synchronise() -> None:
 
 
 def join_stages(stages: Sequence[StageTimes], first: int, end: int) -> BlockTimes:
-    """Times of a block that is made of stages `first` to `end` - 1."""
+    """Add up the times of a block that is made of stages `first` to `end` - 1."""
     part = stages[first:end]
     inner = sum(stage.input_gradient_s for stage in part[1:])
     backward = sum(stage.backward_s + stage.update_s for stage in part)
@@ -216,7 +216,7 @@ class Bound:
     heads : float
         h: hidden heads as a share of a step of backpropagation.
     spared : float
-        δ_in: input gradients at the cuts, which nobody needs, as a share of such a step.
+        δ_in: input gradients at the cuts, which are not needed, as a share of such a step.
     imbalance : float
         β: slowest block over mean block.
     speedup : float
@@ -230,7 +230,7 @@ class Bound:
 
 
 def bound_of(blocks: Sequence[BlockTimes]) -> Bound:
-    """The bound of a cut."""
+    """Compute the bound of a cut."""
     bp_s = backpropagation_s(blocks)
     local = [block.local_s for block in blocks]
     imbalance = max(local) * len(local) / sum(local)

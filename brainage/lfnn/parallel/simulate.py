@@ -97,8 +97,8 @@ def microbatched_epoch_s(
     """Backpropagation in a 1F1B pipeline (Narayanan et al. 2019, arXiv 1806.03377), flushed a step.
 
     Each device runs min(devices − d, M) forwards, then one backward and one forward in turn, then
-    what is left. A microbatch takes its share of a batch's time, which flatters this rival: small
-    batches are less efficient. Cuts are those of the blocks.
+    what is left. A microbatch takes its share of a batch's time, which flatters backpropagation:
+    small batches are less efficient. Cuts are those of the blocks.
     """
     link = link or Link()
     groups = _group_for_backpropagation(blocks, devices)

@@ -83,7 +83,7 @@ def place_ranks(groups: Sequence[range], replicas: int) -> list[Place]:
 
 
 def keep_blocks(stack: BlockStack, blocks: range) -> BlockStack:
-    """The same stack with other blocks emptied: names of weights stay, memory is freed."""
+    """Empty all other blocks of a stack: names of weights stay, memory is freed."""
     return BlockStack(
         [
             stack[index] if index in blocks else LocalBlock(nn.Sequential(), None)
@@ -136,7 +136,7 @@ class Inlet:
             self._post()
 
     def receive(self) -> Tensor:
-        """The next batch (B, ...); waits for it."""
+        """Wait for the next batch (B, ...)."""
         buffer, work = self._posted.popleft()
         wait(work, self._source)
         self._post()

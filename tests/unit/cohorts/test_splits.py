@@ -11,6 +11,8 @@ from brainage.cohorts.splits import (
     Split,
     check_disjoint,
     hash_ids,
+    hold_out_validation,
+    make_column_folds,
     make_folds,
     make_site_folds,
     make_split,
@@ -177,7 +179,7 @@ def test_three_subjects_are_enough() -> None:
 )
 def test_impossible_folds_are_refused_with_a_number_that_works(folds: int, message: str) -> None:
     cohort = make_cohort([f"s{n}" for n in range(6)], [30.0] * 6, ["A"] * 6)
-    config = SplitConfig(validation_fraction=0.5)
+    config = SplitConfig(validation_fraction=0.9)
     with pytest.raises(CohortError, match=message):
         make_folds(cohort, folds, config)
     assert len(make_folds(cohort, 6, config)) == 6
@@ -228,3 +230,29 @@ def test_leaving_a_site_out_needs_sites(sites):
     cohort = make_cohort([f"s{n}" for n in range(6)], list(range(20, 26)), sites)
     with pytest.raises(CohortError, match="--column site"):
         make_site_folds(cohort, SplitConfig())
+
+
+def fold_table() -> Cohort:
+    subjects = [f"s{n}" for n in range(12) for _ in range(2)]
+    cohort = make_cohort(subjects, list(np.linspace(20, 80, 24)), ["A"] * 24)
+    return Cohort(cohort.table.assign(fold=[n % 3 for n in range(12) for _ in range(2)]), "here")
+
+
+def test_a_columns_values_are_the_folds_and_validation_is_of_the_rest() -> None:
+    cohort, config = fold_table(), SplitConfig(validation_fraction=0.25)
+    for number, split in enumerate(make_column_folds(cohort, "fold", config)):
+        assert (cohort.table["fold"].iloc[split.test] == number).all()
+        assert cohort.table["subject_id"].iloc[split.validation].nunique() == 2
+        # What is held out of a fold's other scans does not depend on the fold itself.
+        rest = cohort.select(cohort.table["fold"].to_numpy() != number)
+        alone = hold_out_validation(rest, config)
+        inside = set(cohort.table["scan_id"].iloc[split.validation])
+        assert inside == set(rest.table["scan_id"].iloc[alone.validation])
+
+
+@pytest.mark.parametrize("column", ["absent", "blank", "one", "torn"])
+def test_columns_that_hold_no_folds_are_refused(column: str) -> None:
+    table = fold_table().table
+    table = table.assign(blank=[None, *range(23)], one=0, torn=np.arange(24) % 2)
+    with pytest.raises(CohortError):
+        make_column_folds(Cohort(table, "here"), column, SplitConfig())

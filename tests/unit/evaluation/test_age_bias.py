@@ -6,13 +6,16 @@ import pytest
 
 from brainage.errors import CohortError, ConfigError
 from brainage.evaluation.age_bias import (
-    AgeBias,
+    AgeBiasCorrector,
     bias_report,
-    correct_gap,
     correct_out_of_fold,
-    fit_age_bias,
     subject_folds,
 )
+
+
+def line(slope: float, intercept: float, method: str) -> AgeBiasCorrector:
+    age = np.linspace(20, 80, 10)
+    return AgeBiasCorrector(method).fit(slope * age + intercept, age)
 
 
 def predictions(n: int = 200, slope: float = 0.6, noise: float = 4.0) -> pd.DataFrame:
@@ -42,14 +45,13 @@ def test_corrected_gap_of_controls_does_not_follow_age(method):
 
 
 def test_each_method_is_its_published_formula():
-    bias = AgeBias(slope=0.6, intercept=22.0)
     age, predicted = np.array([30.0, 70.0]), np.array([45.0, 60.0])
     # Beheshti: offset = α·age + β fitted to the gap, so α = 0.6 - 1.
     beheshti = (predicted - age) - ((0.6 - 1) * age + 22.0)
     de_lange = predicted + (age - (0.6 * age + 22.0)) - age
     cole = (predicted - 22.0) / 0.6 - age
     for method, expected in (("beheshti", beheshti), ("de_lange", de_lange), ("cole", cole)):
-        np.testing.assert_allclose(correct_gap(bias, age, predicted, method), expected)
+        np.testing.assert_allclose(line(0.6, 22.0, method).transform(predicted, age), expected)
 
 
 def test_correction_is_fitted_on_controls_of_other_folds_alone():
@@ -88,14 +90,14 @@ def test_useless_model_looks_fine_after_correction_and_is_called_useless():
 
 def test_coles_line_of_a_useless_model_is_refused():
     with pytest.raises(CohortError, match="nothing to invert"):
-        correct_gap(AgeBias(0.0, 55.0), [30.0], [55.0], "cole")
+        line(0.0, 55.0, "cole").transform([55.0], [30.0])
 
 
 def test_too_few_controls_and_unknown_methods_are_refused():
     with pytest.raises(CohortError, match="at least 10 controls"):
-        fit_age_bias([30.0, 40.0], [30.0, 40.0])
+        AgeBiasCorrector().fit([30.0, 40.0], [30.0, 40.0])
     with pytest.raises(ConfigError, match="unknown method"):
-        correct_gap(AgeBias(1.0, 0.0), [30.0], [30.0], "best")
+        line(1.0, 0.0, "best").transform([30.0], [30.0])
 
 
 def test_a_persons_scans_share_a_fold():

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from brainage.errors import BundleError, ConfigError, ShapeError
 from brainage.evaluation.conformal import (
-    Calibration,
-    calibration_from_json,
+    ConformalInterval,
     choose_edges,
     conformal_quantile,
     coverage_table,
-    fit_calibration,
     out_of_fold_intervals,
-    predict_intervals,
-    recalibrate,
 )
+
+
+def fit(age, predicted, spread=None, *, groups=None, kind="absolute", least=40):
+    return ConformalInterval(kind, least).fit(predicted, age, spread, groups)
 
 
 def cohort(n: int, seed: int, noise: float = 5.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,18 +43,18 @@ def test_quantile_is_the_score_of_rank_ceil_n_plus_1_times_level(n, percent):
 def test_intervals_cover_new_scans_at_their_level(kind):
     hits = []
     for seed in range(40):
-        calibration = fit_calibration(*cohort(49, seed), kind=kind, min_band_scans=10**6)
+        calibration = fit(*cohort(49, seed), kind=kind, least=10**6)
         age, predicted, spread = cohort(200, 1000 + seed)
-        low, high = predict_intervals(calibration, predicted, spread, 0.9).T
+        low, high = calibration.predict(predicted, spread, 0.9).T
         hits.append(np.mean((low <= age) & (age <= high)))
     assert 0.885 < np.mean(hits) < 0.92
 
 
 def test_bands_are_of_predicted_age_and_have_their_own_width():
     age, predicted, spread = cohort(600, 0)
-    calibration = fit_calibration(age, predicted, spread, min_band_scans=40)
-    assert len(calibration.scores) > 3 and all(len(band) >= 40 for band in calibration.scores)
-    low, high = predict_intervals(calibration, [25.0, 85.0], [5.0, 5.0], 0.9).T
+    calibration = fit(age, predicted, spread, least=40)
+    assert len(calibration.scores_) > 3 and all(len(band) >= 40 for band in calibration.scores_)
+    low, high = calibration.predict([25.0, 85.0], [5.0, 5.0], 0.9).T
     assert (high - low)[0] < 0.8 * (high - low)[1]
 
 
@@ -63,66 +63,72 @@ def test_few_scans_form_one_band():
 
 
 def test_normalised_intervals_widen_with_the_spread():
-    calibration = fit_calibration(*cohort(100, 0), kind="normalised", min_band_scans=1000)
-    low, high = predict_intervals(calibration, [50.0, 50.0], [2.0, 8.0], 0.9).T
+    calibration = fit(*cohort(100, 0), kind="normalised", least=1000)
+    low, high = calibration.predict([50.0, 50.0], [2.0, 8.0], 0.9).T
     assert (high - low)[1] == pytest.approx(4 * (high - low)[0])
 
 
 def test_two_sided_intervals_reach_as_far_as_the_residuals_do_on_either_side():
     predicted = np.full(99, 60.0)
     age = predicted + np.arange(-19, 80)
-    fitted = fit_calibration(age, predicted, np.ones(99), kind="two_sided")
+    fitted = fit(age, predicted, np.ones(99), kind="two_sided")
     # ranks 5 and 95 of 99 residuals that run from -19 to 79
-    assert predict_intervals(fitted, [60.0], [1.0], 0.9).tolist() == [[45.0, 135.0]]
+    assert fitted.predict([60.0], [1.0], 0.9).tolist() == [[45.0, 135.0]]
 
 
 def test_too_few_people_for_two_tails_give_one_width():
-    calibrations = [fit_calibration(*cohort(12, 0), kind=k) for k in ("two_sided", "absolute")]
-    bounds = [predict_intervals(item, [50.0], [5.0], 0.9) for item in calibrations]
+    calibrations = [fit(*cohort(12, 0), kind=k) for k in ("two_sided", "absolute")]
+    bounds = [item.predict([50.0], [5.0], 0.9) for item in calibrations]
     np.testing.assert_allclose(*bounds)
 
 
 def test_prediction_stays_inside_its_interval():
     age, predicted, spread = cohort(100, 0)
-    fitted = fit_calibration(age + 100, predicted, spread, kind="two_sided")
-    assert predict_intervals(fitted, [50.0], [5.0])[0, 0] == 50.0
+    fitted = fit(age + 100, predicted, spread, kind="two_sided")
+    assert fitted.predict([50.0], [5.0])[0, 0] == 50.0
 
 
 def test_interval_is_empty_where_the_scans_are_too_few_for_the_level():
-    calibration = fit_calibration(*cohort(8, 0))
-    assert np.isnan(predict_intervals(calibration, [50.0], [5.0], 0.9)).all()
-    assert np.isfinite(predict_intervals(calibration, [50.0], [5.0], 0.8)).all()
+    calibration = fit(*cohort(8, 0))
+    assert np.isnan(calibration.predict([50.0], [5.0], 0.9)).all()
+    assert np.isfinite(calibration.predict([50.0], [5.0], 0.8)).all()
 
 
 def test_a_person_counts_once():
     age, predicted, spread = cohort(20, 0)
-    twice = fit_calibration(
+    twice = fit(
         *(np.repeat(values, 2) for values in (age, predicted, spread)),
-        subject_ids=[str(n) for n in np.repeat(np.arange(20), 2)],
+        groups=[str(n) for n in np.repeat(np.arange(20), 2)],
     )
-    assert twice.n == 20
+    assert twice.n_subjects_ == 20
 
 
 def test_calibration_survives_json():
-    calibration = fit_calibration(*cohort(200, 0), min_band_scans=40)
-    back = calibration_from_json(json.loads(json.dumps(calibration.to_json())))
-    bounds = [predict_intervals(c, [30.0, 70.0], [5.0, 5.0]) for c in (calibration, back)]
+    calibration = fit(*cohort(200, 0), least=40)
+    back = ConformalInterval.from_json(json.loads(json.dumps(calibration.to_json())))
+    bounds = [c.predict([30.0, 70.0], [5.0, 5.0]) for c in (calibration, back)]
     np.testing.assert_allclose(*bounds, atol=1e-3)
 
 
 def test_damaged_calibration_is_refused():
-    values = Calibration("absolute", (50.0,), ((1.0,), (2.0,)), "validation").to_json()
+    values = {
+        "kind": "absolute",
+        "edges_years": [50.0],
+        "scores": [[1.0], [2.0]],
+        "source": "validation",
+        "offset_years": 0.0,
+    }
     with pytest.raises(BundleError, match="number of bands"):
-        calibration_from_json(values | {"edges_years": []})
+        ConformalInterval.from_json(values | {"edges_years": []})
     with pytest.raises(BundleError, match="not readable"):
-        calibration_from_json({"kind": "absolute"})
+        ConformalInterval.from_json({"kind": "absolute"})
 
 
 def test_wrong_level_or_lengths_are_refused():
     with pytest.raises(ConfigError, match="between 0 and 1"):
         conformal_quantile([1.0], 90)
     with pytest.raises(ShapeError, match="four arrays"):
-        fit_calibration([1.0, 2.0], [1.0], [1.0])
+        fit([1.0, 2.0], [1.0], [1.0])
 
 
 def test_a_folds_own_residuals_do_not_widen_its_intervals():
@@ -139,11 +145,11 @@ def test_a_folds_own_residuals_do_not_widen_its_intervals():
 
 def test_recalibration_removes_a_sites_offset_and_leaves_each_control_out():
     age, predicted, spread = cohort(25, 3)
-    fitted = recalibrate("absolute", age, predicted + 7, spread, "25 own controls")
+    fitted = ConformalInterval("absolute").fit_controls(predicted + 7, age, spread)
     gap = predicted + 7 - age
-    assert fitted.offset_years == pytest.approx(gap.mean())
+    assert fitted.offset_years_ == pytest.approx(gap.mean())
     others = np.array([np.delete(gap, n).mean() for n in range(25)])
-    np.testing.assert_allclose(fitted.scores[0], np.sort(np.abs(gap - others)))
+    np.testing.assert_allclose(fitted.scores_[0], np.sort(np.abs(gap - others)))
 
 
 def test_coverage_is_told_by_band_sex_and_site():

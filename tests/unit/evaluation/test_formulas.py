@@ -7,7 +7,6 @@ from scipy import stats
 
 from brainage.evaluation import conformal, groups, reliability
 from brainage.evaluation.age_bias import bias_report, correct_out_of_fold, subject_folds
-from brainage.evaluation.harmonise import fit_combat
 from brainage.evaluation.leakage import permutations_needed, permute_ages, permuted_age_check
 from brainage.evaluation.metrics import age_metrics, paired_difference, subgroup_metrics
 from brainage.evaluation.reference import make_reference, match_percentile
@@ -74,35 +73,43 @@ def test_decades_are_joined_from_below_until_each_holds_enough() -> None:
 def test_scores_are_in_their_bands_sorted_and_scaled_by_spreads_of_a_year_or_more() -> None:
     age = np.array([22.0, 27, 35, 31])
     predicted, spread = np.array([25.0, 26, 33, 38]), np.array([0.5, 4.0, 2.0, 7.0])
-    plain = conformal.fit_calibration(age, predicted, spread, min_band_scans=2)
-    assert plain.edges_years == (30.0,) and plain.scores == ((1.0, 3.0), (2.0, 7.0))
-    assert (plain.kind, plain.source, plain.offset_years, plain.n) == (
+    plain = conformal.ConformalInterval("absolute", 2).fit(predicted, age, spread)
+    assert plain.edges_years_ == (30.0,) and plain.scores_ == ((1.0, 3.0), (2.0, 7.0))
+    assert (plain.kind, plain.source_, plain.offset_years_, plain.n_subjects_) == (
         "absolute",
         "validation",
         0.0,
         4,
     )
-    scaled = conformal.fit_calibration(
-        age, predicted, spread, kind="normalised", min_band_scans=2, source="out_of_fold"
+    scaled = conformal.ConformalInterval("normalised", 2).fit(
+        predicted, age, spread, source="out_of_fold"
     )
-    assert scaled.scores == ((0.25, 3.0), (1.0, 1.0)) and scaled.source == "out_of_fold"
-    bounds = conformal.predict_intervals(scaled, [29.0, 30.0], [0.1, 3.0], 0.5)
+    assert scaled.scores_ == ((0.25, 3.0), (1.0, 1.0)) and scaled.source_ == "out_of_fold"
+    bounds = scaled.predict([29.0, 30.0], [0.1, 3.0], 0.5)
     # Rank ⌈3 · 0.5⌉ = 2 of 2; a spread below a year counts as a year.
     np.testing.assert_allclose(bounds, [[26.0, 32.0], [27.0, 33.0]])
 
 
 def test_the_first_scan_of_a_person_counts() -> None:
-    fitted = conformal.fit_calibration(
-        [50.0, 50, 50], [51.0, 53, 52], [1.0, 1, 1], subject_ids=["b", "a", "b"]
+    fitted = conformal.ConformalInterval("absolute").fit(
+        [51.0, 53, 52], [50.0, 50, 50], groups=["b", "a", "b"]
     )
-    assert fitted.scores == ((1.0, 3.0),)
+    assert fitted.scores_ == ((1.0, 3.0),)
 
 
 def test_a_calibration_in_a_file_is_rounded_to_tenths_of_milliyears() -> None:
-    values = conformal.Calibration("absolute", (), ((1.23456789,),), "validation", 0.5).to_json()
+    values = conformal.ConformalInterval.from_json(
+        {
+            "kind": "absolute",
+            "edges_years": [],
+            "scores": [[1.23456789]],
+            "source": "validation",
+            "offset_years": 0.5,
+        }
+    ).to_json()
     assert values == {
         "kind": "absolute",
-        "edges_years": (),
+        "edges_years": [],
         "scores": [[1.2346]],
         "source": "validation",
         "offset_years": 0.5,
@@ -142,10 +149,12 @@ def test_a_single_fold_has_no_intervals() -> None:
 
 
 def test_recalibration_keeps_kind_and_source() -> None:
-    fitted = conformal.recalibrate("normalised", [50.0, 60], [53.0, 67], [2.0, 4.0], "2 controls")
-    assert (fitted.kind, fitted.source, fitted.offset_years) == ("normalised", "2 controls", 5.0)
+    fitted = conformal.ConformalInterval("normalised").fit_controls(
+        [53.0, 67], [50.0, 60], [2.0, 4.0], "2 controls"
+    )
+    assert (fitted.kind, fitted.source_, fitted.offset_years_) == ("normalised", "2 controls", 5.0)
     # Each residual around the other's gap: 3 - 7 and 7 - 3, over spreads of 2 and 4.
-    assert fitted.scores == ((1.0, 2.0),)
+    assert fitted.scores_ == ((1.0, 2.0),)
 
 
 def test_the_effect_size_is_in_residual_deviations_with_hedges_interval() -> None:
@@ -341,28 +350,3 @@ def test_the_leak_is_measured_within_folds_over_seeds() -> None:
     assert found["limit"] == pytest.approx(3 / np.sqrt(12))
     flat = permuted_age_check(ages, ids, folds, lambda fold, _: np.zeros(3), most_permutations=1)
     assert flat["r"] == 0.0 and flat["passed"]
-
-
-def test_combat_is_the_fixed_point_of_its_posterior() -> None:
-    random = np.random.default_rng(0)
-    reference = random.normal(3, 2, (50, 8))
-    site = random.normal(1, 5, (12, 8)) * np.linspace(0.5, 1.5, 8)
-    combat = fit_combat(reference)
-    np.testing.assert_allclose(combat.mean, reference.mean(axis=0))
-    np.testing.assert_allclose(combat.deviation, reference.std(axis=0, ddof=1))
-    result = combat.harmonise(site)
-    standard = (site - combat.mean) / combat.deviation
-    back = (result - combat.mean) / combat.deviation
-    # result = (standard - shift) / √variance: both follow from the result.
-    variance = (standard.std(axis=0) / back.std(axis=0)) ** 2
-    shift = (standard - back * np.sqrt(variance)).mean(axis=0)
-    gamma, delta = standard.mean(axis=0), standard.var(axis=0, ddof=1)
-    tau, centre, spread = gamma.var(ddof=1), delta.mean(), delta.var(ddof=1)
-    # Johnson et al. 2007: inverse gamma prior with mean and variance of the features' variances.
-    shape = (2 * spread + centre**2) / spread
-    scale = (centre * spread + centre**3) / spread
-    assert scale / (shape - 1) == pytest.approx(centre)
-    wanted_shift = (12 * tau * gamma + variance * gamma.mean()) / (12 * tau + variance)
-    wanted = (scale + 0.5 * ((standard - wanted_shift) ** 2).sum(axis=0)) / (6 + shape - 1)
-    np.testing.assert_allclose(shift, wanted_shift, atol=1e-3)
-    np.testing.assert_allclose(variance, wanted, rtol=1e-3)

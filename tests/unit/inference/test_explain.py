@@ -13,7 +13,7 @@ from brainage.inference.attribution import (
     randomisation_similarity,
     region_table,
 )
-from brainage.lfnn.losses import ScalarAge
+from brainage.lfnn.targets import ScalarAge
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle
 from tests.small import make_config

@@ -21,7 +21,7 @@ from brainage.lfnn.workers import WorkerHead
 COSTS = {"a": 9, "b": 1, "c": 4, "d": 4, "e": 2, "f": 7}
 
 
-def dearest(starts: list[str]) -> int:
+def largest(starts: list[str]) -> int:
     sums = []
     for name, cost in COSTS.items():
         if name in starts:
@@ -31,11 +31,11 @@ def dearest(starts: list[str]) -> int:
 
 
 @pytest.mark.parametrize("blocks", range(1, 7))
-def test_cut_makes_the_dearest_block_as_cheap_as_any_cut(blocks):
+def test_cut_makes_the_largest_block_as_cheap_as_any_cut(blocks):
     chosen = choose_starts(COSTS, blocks)
     possible = [["a", *rest] for rest in combinations(list(COSTS)[1:], blocks - 1)]
     assert len(chosen) == blocks and chosen[0] == "a"
-    assert dearest(chosen) == min(dearest(starts) for starts in possible)
+    assert largest(chosen) == min(largest(starts) for starts in possible)
 
 
 def test_more_blocks_than_stages_are_refused():
@@ -55,7 +55,7 @@ def test_cuts_come_in_network_order_and_start_with_the_first_stage():
 
 def test_costs_count_the_work_of_each_stage():
     stages = {"wide": nn.Conv3d(1, 8, 3, padding=1), "thin": nn.Conv3d(8, 1, 1)}
-    costs = measure_costs(stages, (1, 4, 4, 4))
+    costs = measure_costs(stages, torch.zeros(1, 1, 4, 4, 4))
     assert costs["time"] == {"wide": 2 * 64 * 8 * 27, "thin": 2 * 64 * 8}
     assert costs["memory"] == {"wide": 64 * 8, "thin": 64}
     assert costs["parameters"] == {"wide": 8 * 27 + 8, "thin": 8 + 1}
@@ -68,7 +68,7 @@ def test_stack_output_is_that_of_the_uncut_network():
     stack = build_stack(
         stages,
         ["s0", "s2"],
-        (1, 9, 9, 9),
+        torch.zeros(1, 1, 9, 9, 9),
         lambda index, shape, is_last: (WorkerHead(shape, 2), None),
     )
     inputs = torch.randn(4, 1, 9, 9, 9)
@@ -101,7 +101,7 @@ def test_refusals_of_cuts_say():
         check_starts(["x"], stages)
     assert str(caught.value) == "learning.cuts: no stage is called 'x'. Stages: a, b."
     with pytest.raises(ConfigError) as caught:
-        split(stages, (1, 2, 2), blocks=3)
+        split(stages, torch.zeros(1, 1, 2, 2), blocks=3)
     assert str(caught.value) == (
         "learning.blocks: 3 blocks do not fit a network of 2 stages. Use 1 to 2."
     )
@@ -109,7 +109,7 @@ def test_refusals_of_cuts_say():
 
 def test_a_stage_costs_something_and_is_measured_in_evaluation_mode():
     norm = nn.BatchNorm2d(3)
-    costs = measure_costs({"norm": norm, "pool": nn.AdaptiveAvgPool2d(1)}, (3, 4, 4))
+    costs = measure_costs({"norm": norm, "pool": nn.AdaptiveAvgPool2d(1)}, torch.zeros(1, 3, 4, 4))
     assert costs["time"] == {"norm": 1, "pool": 1} and costs["memory"] == {"norm": 48, "pool": 3}
     assert costs["parameters"] == {"norm": 6, "pool": 0}
     assert norm.training and norm.num_batches_tracked == 0 and not norm._forward_hooks
@@ -134,11 +134,11 @@ def make_stages() -> dict[str, nn.Module]:
     [("time", ["wide", "thin"]), ("memory", ["wide", "pool"]), ("parameters", ["wide", "full"])],
 )
 def test_the_cut_shares_out_what_is_asked_for(cut_by, starts):
-    assert split(make_stages(), (1, 8, 8), blocks=2, cut_by=cut_by) == starts
+    assert split(make_stages(), torch.zeros(1, 1, 8, 8), blocks=2, cut_by=cut_by) == starts
 
 
 def test_shares_of_the_blocks_add_up_to_the_network():
-    rows = block_shares(make_stages(), ["wide", "full"], (1, 8, 8))
+    rows = block_shares(make_stages(), ["wide", "full"], torch.zeros(1, 1, 8, 8))
     assert [row["stages"] for row in rows] == ["wide … pool", "full"]
     assert [row["block"] for row in rows] == [0, 1]
     weights = [104 + 20 + 20, 16 * 64 + 64]
@@ -151,7 +151,10 @@ def test_plain_network_gives_the_same_output_without_hidden_heads():
     torch.manual_seed(0)
     stages = {f"s{n}": nn.Linear(4, 4) for n in range(3)}
     stack = build_stack(
-        stages, ["s1", "s2"], (4,), lambda i, shape, last: (WorkerHead(shape, 2), nn.Identity())
+        stages,
+        ["s1", "s2"],
+        torch.zeros(1, 4),
+        lambda i, shape, last: (WorkerHead(shape, 2), nn.Identity()),
     )
     plain = stack.eval().to_plain()
     assert [block.head is None for block in plain.blocks] == [True, True, False]

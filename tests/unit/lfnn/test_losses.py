@@ -6,11 +6,6 @@ from torch.nn import functional
 
 from brainage.errors import ShapeError
 from brainage.lfnn.losses import (
-    AgeBins,
-    ClassTarget,
-    ScalarAge,
-    class_log_softmax,
-    class_softmax,
     follower_loss,
     global_loss,
     leader_count,
@@ -18,8 +13,9 @@ from brainage.lfnn.losses import (
     local_loss,
     select_leaders,
 )
+from brainage.lfnn.targets import Ages, Classes, ScalarAge, class_log_softmax, class_softmax
 
-BINS = AgeBins(20.0, 80.0, 31)
+BINS = Ages(20.0, 80.0, 31)
 
 
 def random_outputs(samples: int = 5, workers: int = 4, width: int = 31) -> torch.Tensor:
@@ -28,7 +24,7 @@ def random_outputs(samples: int = 5, workers: int = 4, width: int = 31) -> torch
 
 def test_class_loss_is_cross_entropy_of_each_worker():
     outputs, labels = random_outputs(width=10), torch.tensor([1, 0, 9, 3, 3])
-    losses = ClassTarget(10).loss(outputs, labels)
+    losses = Classes(10).loss(outputs, labels)
     for worker in range(4):
         expected = functional.cross_entropy(outputs[:, worker], labels, reduction="none")
         torch.testing.assert_close(losses[:, worker], expected)
@@ -65,7 +61,7 @@ def test_age_bins_predict_the_expected_age():
 
 
 def test_sigma_is_counted_in_bins():
-    label = AgeBins(20.0, 80.0, 31, sigma_bins=2.0).soft_label(torch.tensor([50.0]).double())[0]
+    label = Ages(20.0, 80.0, 31, sigma_bins=2.0).soft_label(torch.tensor([50.0]).double())[0]
     assert (label[17] / label[15]).item() == pytest.approx(math.exp(-0.5))  # 4 years, 2 bins
 
 
@@ -81,14 +77,14 @@ def test_scores_are_errors_in_years_or_right_classes():
     assert BINS.score(outputs, torch.tensor([43.0])).item() == pytest.approx(3.0, abs=1e-4)
     scalar = ScalarAge(20.0, 80.0).score(torch.tensor([[0.5]]), torch.tensor([70.0]))
     assert scalar.tolist() == [5.0]
-    right = ClassTarget(2).score(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
+    right = Classes(2).score(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
     assert right.tolist() == [1.0, 0.0] and right.dtype == torch.float32
 
 
 def test_predictions_keep_every_axis_but_the_last():
     outputs = torch.tensor([[[0.0, 1.0, 0.0], [2.0, 1.0, 0.0]]])
-    assert ClassTarget(3).predict(outputs).tolist() == [[1, 0]]
-    years = AgeBins(20.0, 80.0, 3).predict(torch.tensor([[[50.0, 0, 0], [0, 0, 50.0]]]))
+    assert Classes(3).predict(outputs).tolist() == [[1, 0]]
+    years = Ages(20.0, 80.0, 3).predict(torch.tensor([[[50.0, 0, 0], [0, 0, 50.0]]]))
     torch.testing.assert_close(years, torch.tensor([[20.0, 80.0]]))
 
 
@@ -119,7 +115,7 @@ def test_scalar_loss_and_prediction_are_in_the_same_unit():
     torch.testing.assert_close(target.loss(outputs, ages), torch.tensor([[0.5], [0.0]]))
 
 
-@pytest.mark.parametrize("target", [BINS, ScalarAge(20.0, 80.0), ClassTarget(31)])
+@pytest.mark.parametrize("target", [BINS, ScalarAge(20.0, 80.0), Classes(31)])
 def test_column_of_targets_is_refused(target):
     outputs = torch.zeros(4, 2, target.outputs)
     with pytest.raises(ShapeError, match=r"expected shape \(4,\), got \(4, 1\)"):

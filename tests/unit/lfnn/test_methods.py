@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from brainage.lfnn.blocks import BlockStack, LocalBlock
-from brainage.lfnn.losses import AgeBins, ClassTarget
 from brainage.lfnn.methods.dfa import Feedback
 from brainage.lfnn.methods.predsim import similarity_matrix, target_similarity
 from brainage.lfnn.rules import METHOD_RULES
-from brainage.lfnn.step import AidRequest, StepSettings
+from brainage.lfnn.step import AuxiliaryRequest, StepSettings
+from brainage.lfnn.targets import Ages, Classes
 
 
 def test_feature_maps_are_compared_by_how_much_each_channel_varies():
@@ -32,10 +32,12 @@ def test_tokens_are_compared_by_how_much_each_of_their_channels_varies_over_them
         torch.randn(4, 6, 5),
         torch.tensor([0, 1, 1, 2]),
     )
-    block = LocalBlock(nn.Sequential(), None, rule.build_aid(AidRequest((6, 5), 3, 1.0)))
-    outputs, settings = torch.randn(4, 2, 3), StepSettings(ClassTarget(3))
+    block = LocalBlock(
+        nn.Sequential(), None, rule.build_auxiliary(AuxiliaryRequest((6, 5), 3, 1.0))
+    )
+    outputs, settings = torch.randn(4, 2, 3), StepSettings(Classes(3))
     found = rule.hidden_loss(BlockStack([block]), 0, outputs, labels, settings, features)
-    deviations = (features @ block.aid.weight.T).std(dim=1)
+    deviations = (features @ block.auxiliary.weight.T).std(dim=1)
     similarity = functional_cosines(deviations - deviations.mean(dim=1, keepdim=True))
     wanted = target_similarity(labels, settings, similarity)
     prediction = settings.target.loss(outputs, labels).mean()
@@ -48,7 +50,7 @@ def functional_cosines(rows: torch.Tensor) -> torch.Tensor:
 
 
 def test_ages_are_as_alike_as_their_distance_in_deviations_of_the_batch():
-    settings = StepSettings(AgeBins(20.0, 80.0, 31))
+    settings = StepSettings(Ages(20.0, 80.0, 31))
     ages, like = torch.tensor([40, 60]), torch.zeros((), dtype=torch.float64)
     similarity = target_similarity(ages, settings, like)  # a deviation of 10: they are 2 apart
     expected = torch.tensor([[1, -2.0], [-2.0, 1]]).double()
@@ -59,7 +61,7 @@ def test_ages_are_as_alike_as_their_distance_in_deviations_of_the_batch():
 
 
 def test_labels_of_one_class_are_alike():
-    settings, like = StepSettings(ClassTarget(3)), torch.zeros((), dtype=torch.float64)
+    settings, like = StepSettings(Classes(3)), torch.zeros((), dtype=torch.float64)
     similarity = target_similarity(torch.tensor([0, 2, 2]), settings, like)
     assert similarity.dtype == torch.float64
     expected = torch.tensor([[1, -0.5, -0.5], [-0.5, 1, 1], [-0.5, 1, 1]]).double()
@@ -78,14 +80,14 @@ def test_feedback_keeps_the_length_of_the_error_in_expectation():
 
 
 def test_spreads_of_several_distributions_are_their_own():
-    bins = AgeBins(20.0, 80.0, 3)
+    bins = Ages(20.0, 80.0, 3)
     outputs = torch.tensor([[[0.0, -50, 0], [-50, 0, 0]], [[0, 0, 0], [-50, 0, -50]]]).double()
     expected = torch.tensor([[30.0, 15.0], [30 * (2 / 3) ** 0.5, 0.0]]).double()
     torch.testing.assert_close(bins.spread(outputs), expected, atol=1e-6, rtol=0)
 
 
 def test_the_median_lies_within_its_bin_by_a_straight_line():
-    bins = AgeBins(20.0, 80.0, 31)
+    bins = Ages(20.0, 80.0, 31)
     probability = torch.full((2, 31), 1e-12).double()
     probability[0, 10], probability[0, 11] = 0.25, 0.75  # bins [39, 41] and [41, 43]
     probability[1, 30] = 1.0

@@ -8,7 +8,6 @@ from torch import nn
 
 from brainage.errors import ShapeError
 from brainage.lfnn.blocks import BlockStack, LocalBlock
-from brainage.lfnn.losses import ClassTarget
 from brainage.lfnn.observe import (
     feature_diversity,
     keep_workers,
@@ -18,6 +17,7 @@ from brainage.lfnn.observe import (
     worker_accuracy,
     worker_activity,
 )
+from brainage.lfnn.targets import Classes
 from brainage.lfnn.workers import WorkerHead
 
 LABELS = torch.tensor([0, 1, 1, 0])
@@ -34,7 +34,7 @@ def make_stack() -> BlockStack:
 
 def test_leaders_are_those_with_the_smallest_loss_over_all_samples() -> None:
     outputs = torch.stack([-RIGHT, RIGHT, 0.1 * RIGHT], dim=1)
-    leadership = rank_workers(outputs, LABELS, ClassTarget(2), 2 / 3)
+    leadership = rank_workers(outputs, LABELS, Classes(2), 2 / 3)
     assert leadership.leader_mask.tolist() == [False, True, True]
     assert leadership.best == 1
 
@@ -125,7 +125,7 @@ def test_silent_workers_are_no_way_from_each_other() -> None:
 def test_refusals_name_what_does_not_fit() -> None:
     with pytest.raises(ShapeError) as caught:
         keep_workers(torch.ones(2, 6), torch.ones(4, dtype=torch.bool))
-    assert str(caught.value) == "features: 6 channels cannot be dealt evenly to 4 workers."
+    assert str(caught.value) == "features: 6 channels cannot be divided evenly among 4 workers."
     with pytest.raises(ShapeError) as caught:
         predict_with(make_stack(), torch.randn(4, 5), [])
     assert str(caught.value) == "kept: expected 1 masks, got 0."

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from brainage.lfnn.blocks import BlockStack, LocalBlock
-from brainage.lfnn.losses import ClassTarget
 from brainage.lfnn.parallel import transport as pipelined
 from brainage.lfnn.parallel.transport import (
     BUFFERS,
@@ -23,6 +22,7 @@ from brainage.lfnn.parallel.transport import (
     share_buffers,
 )
 from brainage.lfnn.step import StepSettings
+from brainage.lfnn.targets import Classes
 from brainage.lfnn.workers import WorkerHead
 
 CPU = torch.device("cpu")
@@ -151,7 +151,7 @@ def test_ranks_of_a_replica_follow_each_other():
 @pytest.mark.parametrize(
     ("size", "replicas", "sizes"), [(7, 1, [7]), (8, 2, [4, 4]), (7, 3, [3, 2, 2]), (4, 2, [2, 2])]
 )
-def test_a_batch_is_dealt_to_the_replicas(size, replicas, sizes):
+def test_a_batch_is_divided_among_the_replicas(size, replicas, sizes):
     values, parts = torch.arange(size), []
     for replica in range(replicas):
         part, share = shard(values, Place(0, 1, replica, replicas, range(1)))
@@ -172,7 +172,7 @@ def make_stack():
 
 
 def test_what_comes_in_has_the_shape_of_the_blocks_before():
-    stack, settings = make_stack().train(), StepSettings(target=ClassTarget(2))
+    stack, settings = make_stack().train(), StepSettings(target=Classes(2))
     assert incoming(stack, 0, (1, 8, 8), settings) == ((1, 8, 8), torch.float32)
     assert incoming(stack, 1, (1, 8, 8), settings) == ((3, 6, 6), torch.float32)
     assert incoming(stack, 2, (1, 8, 8), settings) == ((3, 3, 3), torch.float32)

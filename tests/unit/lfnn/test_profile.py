@@ -4,7 +4,6 @@ from torch import nn
 
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack, LocalBlock, cut_evenly
-from brainage.lfnn.losses import ClassTarget
 from brainage.lfnn.parallel import profile
 from brainage.lfnn.parallel.profile import (
     StageTimes,
@@ -15,6 +14,7 @@ from brainage.lfnn.parallel.profile import (
     join_stages,
     profile_stages,
 )
+from brainage.lfnn.targets import Classes
 from brainage.lfnn.workers import WorkerHead
 from brainage.model.build import build_model, build_target
 from tests.small import make_config, random_batch
@@ -106,8 +106,8 @@ def test_each_part_of_a_stage_is_timed_once_and_what_it_lacks_costs_nothing(monk
         block.head.weight.register_hook(learnt.append)
     weights = bodies[1][0].weight.detach().clone()
     inputs, labels = torch.randn(3, 4), torch.tensor([0, 1, 1])
-    assert profile._time_stage(stack, 0, inputs, labels, ClassTarget(2)) == (1, 0.0, 2, 3, 0.0)
-    assert profile._time_stage(stack, 1, inputs, labels, ClassTarget(2)) == (4, 5, 6, 7, 8)
+    assert profile._time_stage(stack, 0, inputs, labels, Classes(2)) == (1, 0.0, 2, 3, 0.0)
+    assert profile._time_stage(stack, 1, inputs, labels, Classes(2)) == (4, 5, 6, 7, 8)
     assert len(learnt) == 2 and all(p.grad is None for p in stack.parameters())
     torch.testing.assert_close(bodies[1][0].weight, weights, atol=1e-9, rtol=0)
 

@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.lfnn.leadership import AdaptiveLeadership, indistinguishable_share
-from brainage.lfnn.losses import ClassTarget
 from brainage.lfnn.methods.greedy import active_block
-from brainage.lfnn.rules import METHOD_RULES, RULES, StepSettings
-from brainage.lfnn.step import AidRequest
+from brainage.lfnn.rules import METHOD_RULES, StepSettings
+from brainage.lfnn.step import AuxiliaryRequest
+from brainage.lfnn.targets import Classes
 from brainage.lfnn.workers import WorkerHead
 
-TARGET = ClassTarget(3)
+TARGET = Classes(3)
 SETTINGS = StepSettings(target=TARGET, leader_fraction=0.5, leader_weight=0.7, follower_weight=1.3)
 LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
 
@@ -28,9 +28,9 @@ def make_stack(method: str = "bp", leader_fraction: float | str = 0.5) -> BlockS
         head = WorkerHead((fan_out,), 3, workers=1 if index == 2 else 4, norm="none")
         body = nn.Sequential(nn.Linear(fan_in, fan_out), nn.Tanh())
         blocks.append(LocalBlock(body, head if rule.has_hidden_heads or index == 2 else None))
-    if rule.build_aid is not None:
+    if rule.build_auxiliary is not None:
         for block, width in zip(blocks[:-1], (6, 4), strict=True):
-            block.aid = rule.build_aid(AidRequest((width,), 3, leader_fraction))
+            block.auxiliary = rule.build_auxiliary(AuxiliaryRequest((width,), 3, leader_fraction))
     return BlockStack(blocks).double()
 
 
@@ -85,7 +85,7 @@ def test_gradients_equal_the_hand_written_reference(method):
 
 def check_gradients(method: str, expected: list[torch.Tensor], progress: float = 0.0) -> None:
     stack = make_stack(method)
-    RULES[method](stack, make_inputs(), LABELS, replace(SETTINGS, progress=progress))
+    METHOD_RULES[method].step(stack, make_inputs(), LABELS, replace(SETTINGS, progress=progress))
     for got, wanted in zip(gradients(stack), expected, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-6)
 
@@ -113,7 +113,7 @@ def test_predsim_equals_the_hand_written_reference():
     labels = cosines_by_hand(functional.one_hot(LABELS, 3).double())
     for index in (0, 1):
         # `features` and `outputs` come from two graphs; their gradients add up in the weights.
-        similarity = cosines_by_hand(features[index] @ stack[index].aid.weight.T)
+        similarity = cosines_by_hand(features[index] @ stack[index].auxiliary.weight.T)
         matching = ((similarity - labels) ** 2).mean()
         workers = [functional.cross_entropy(outputs[index][:, w], LABELS) for w in range(4)]
         (0.01 * torch.stack(workers).mean() + 0.99 * matching).backward()
@@ -129,7 +129,7 @@ def test_dfa_equals_the_hand_written_reference():
     one_hot = functional.one_hot(LABELS, 3)
     error = (output.detach().softmax(1) - one_hot) / len(LABELS)
     for index in (0, 1):
-        (features[index] * (error @ stack[index].aid.weight)).sum().backward()
+        (features[index] * (error @ stack[index].auxiliary.weight)).sum().backward()
     check_gradients("dfa", gradients(stack))
 
 
@@ -156,14 +156,14 @@ def test_greedy_freezes_the_batch_statistics_of_earlier_blocks():
     head = WorkerHead((5,), 3, norm="none")
     blocks = [LocalBlock(nn.Sequential(norm), head), LocalBlock(nn.Sequential(), head)]
     stack = BlockStack(blocks).double().train()
-    RULES["greedy"](stack, make_inputs(), LABELS, replace(SETTINGS, progress=0.5))
+    METHOD_RULES["greedy"].step(stack, make_inputs(), LABELS, replace(SETTINGS, progress=0.5))
     assert norm.num_batches_tracked == 0
 
 
 def test_dfa_feedback_is_fixed_and_saved_with_the_model():
     stack = make_stack("dfa")
-    assert "blocks.0.aid.weight" in stack.state_dict()
-    assert not any("aid" in name for name, _ in stack.named_parameters())
+    assert "blocks.0.auxiliary.weight" in stack.state_dict()
+    assert not any("auxiliary" in name for name, _ in stack.named_parameters())
 
 
 def test_dfa_gradients_of_a_block_know_nothing_of_the_blocks_after_it():
@@ -175,7 +175,7 @@ def test_dfa_gradients_of_a_block_know_nothing_of_the_blocks_after_it():
         other[1].body[0].bias.neg_()
         other[2].body[0].weight.neg_()
     for each in (stack, other):
-        RULES["dfa"](each, make_inputs(), LABELS, SETTINGS)
+        METHOD_RULES["dfa"].step(each, make_inputs(), LABELS, SETTINGS)
     for a, b in zip(gradients(stack[0]), gradients(other[0]), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -183,12 +183,14 @@ def test_dfa_gradients_of_a_block_know_nothing_of_the_blocks_after_it():
 def test_adaptive_leadership_uses_its_own_fraction_and_keeps_it():
     stack = make_stack("lfnn_l", "auto")
     adaptive = replace(SETTINGS, leader_fraction="auto")
-    RULES["lfnn_l"](stack, make_inputs(), LABELS, adaptive)
-    assert isinstance(stack[0].aid, AdaptiveLeadership) and stack[2].aid is None
-    assert make_stack("lfnn_l", 0.5)[0].aid is None
+    METHOD_RULES["lfnn_l"].step(stack, make_inputs(), LABELS, adaptive)
+    assert isinstance(stack[0].auxiliary, AdaptiveLeadership) and stack[2].auxiliary is None
+    assert make_stack("lfnn_l", 0.5)[0].auxiliary is None
     hidden = TARGET.loss(forward_by_hand(stack, detach=True)[0], LABELS)
     expected = 0.99 + 0.01 * indistinguishable_share(hidden)
-    assert float(stack.state_dict()["blocks.0.aid.leader_fraction"]) == pytest.approx(expected)
+    assert float(stack.state_dict()["blocks.0.auxiliary.leader_fraction"]) == pytest.approx(
+        expected
+    )
 
 
 def test_workers_within_one_standard_error_of_the_best_lead():
@@ -199,36 +201,38 @@ def test_workers_within_one_standard_error_of_the_best_lead():
 
 @pytest.mark.parametrize("method", ["lfnn", "lfnn_l", "deep_supervision", "predsim"])
 def test_a_step_reports_one_finite_loss_for_each_block(method):
-    result = RULES[method](make_stack(method), make_inputs(), LABELS, SETTINGS)
+    result = METHOD_RULES[method].step(make_stack(method), make_inputs(), LABELS, SETTINGS)
     assert len(result.losses) == 3
     assert all(torch.isfinite(loss) and not loss.requires_grad for loss in result.losses)
 
 
-@pytest.mark.parametrize("method", list(RULES))
+@pytest.mark.parametrize("method", list(METHOD_RULES))
 def test_a_step_moves_no_weight(method):
     stack = make_stack(method)
     before = [p.clone() for p in stack.parameters()]
-    RULES[method](stack, make_inputs(), LABELS, SETTINGS)
+    METHOD_RULES[method].step(stack, make_inputs(), LABELS, SETTINGS)
     assert all(torch.equal(a, b) for a, b in zip(before, stack.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("method", list(RULES))
+@pytest.mark.parametrize("method", list(METHOD_RULES))
 def test_a_step_returns_the_networks_output(method):
     stack = make_stack(method)
     # The last turn of a method that trains blocks in turn.
-    result = RULES[method](stack, make_inputs(), LABELS, replace(SETTINGS, progress=0.9))
+    result = METHOD_RULES[method].step(
+        stack, make_inputs(), LABELS, replace(SETTINGS, progress=0.9)
+    )
     torch.testing.assert_close(result.output, stack(make_inputs()).detach())
 
 
 def test_bp_trains_bodies_without_hidden_heads():
     stack = make_stack("bp")
-    RULES["bp"](stack, make_inputs(), LABELS, SETTINGS)
+    METHOD_RULES["bp"].step(stack, make_inputs(), LABELS, SETTINGS)
     assert all(gradient.abs().sum() > 0 for gradient in gradients(stack))
 
 
 @pytest.mark.parametrize("shape", [(5,), (7, 5), (5, 6, 7), (5, 6, 7, 8)])
 def test_predsims_projection_keeps_the_shape_of_the_features(shape):
-    projection = METHOD_RULES["predsim"].build_aid(AidRequest(shape, 3, 1.0))
+    projection = METHOD_RULES["predsim"].build_auxiliary(AuxiliaryRequest(shape, 3, 1.0))
     assert projection(torch.zeros(2, *shape)).shape == (2, *shape)
     weight = projection.weight
     assert projection.bias is None and weight.shape == (
@@ -245,7 +249,7 @@ def test_resting_blocks_draw_from_their_own_randomness_and_learn_nothing():
         drawn.append(block_index)
         return nullcontext()
 
-    RULES["lfnn_l"](
+    METHOD_RULES["lfnn_l"].step(
         stack,
         make_inputs(),
         LABELS,

@@ -12,7 +12,7 @@ from brainage.lfnn.schedules import (
     Turn,
     block_features,
     current_turn,
-    deal_epochs,
+    divide_epochs,
     frozen_blocks,
     resting_blocks,
     step_one_block,
@@ -23,15 +23,15 @@ from tests.small import make_config, random_batch
 
 
 def test_the_first_block_gets_half_of_what_others_get_and_nothing_is_lost():
-    assert deal_epochs(38, 4) == [5, 11, 11, 11]
-    assert deal_epochs(38, 4, (6, 8, 12)) == [6, 8, 12, 12]
-    assert all(sum(deal_epochs(n, 3)) == n for n in range(5, 40))
+    assert divide_epochs(38, 4) == [5, 11, 11, 11]
+    assert divide_epochs(38, 4, (6, 8, 12)) == [6, 8, 12, 12]
+    assert all(sum(divide_epochs(n, 3)) == n for n in range(5, 40))
 
 
 @pytest.mark.parametrize(("epochs", "freeze_after"), [(3, None), (26, (6, 8, 12)), (30, (6, 8))])
 def test_a_block_without_a_turn_is_refused(epochs, freeze_after):
     with pytest.raises(ValueError, match="each of 4 blocks a turn"):
-        deal_epochs(epochs, 4, freeze_after)
+        divide_epochs(epochs, 4, freeze_after)
 
 
 def test_turns_follow_their_budgets_where_no_convergence_is_watched():
@@ -86,7 +86,7 @@ def test_equal_losses_stall_and_shares_of_negative_losses_are_taken_from_their_s
 
 
 def test_a_turn_has_an_epoch_at_least_and_falls_in_it():
-    assert deal_epochs(4, 4, (1, 1, 1)) == [1, 1, 1, 1]
+    assert divide_epochs(4, 4, (1, 1, 1)) == [1, 1, 1, 1]
     assert current_turn([], [1, 3], Convergence(2)) == Turn(0, 1, 1, 0)
     assert current_turn([1.0], [1, 3], Convergence(2)) == Turn(1, 2, 4, 2)
 

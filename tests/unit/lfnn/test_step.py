@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack, LocalBlock
-from brainage.lfnn.losses import ClassTarget
-from brainage.lfnn.rules import METHOD_RULES, RULES
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.schedules import block_features
-from brainage.lfnn.step import AidRequest, StepSettings, hidden_loss, step_blocks
+from brainage.lfnn.step import AuxiliaryRequest, StepSettings, hidden_loss, step_blocks
+from brainage.lfnn.targets import Classes
 from brainage.lfnn.workers import WorkerHead
 
-SETTINGS = StepSettings(ClassTarget(3), leader_fraction=0.5)
+SETTINGS = StepSettings(Classes(3), leader_fraction=0.5)
 LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
 LAST_TURN = 0.9
 
@@ -26,8 +26,8 @@ def make_stack(method: str = "lfnn_l") -> BlockStack:
         body = nn.Sequential(nn.Linear(fan_in, 6), nn.BatchNorm1d(6, momentum=0.3), nn.Tanh())
         head = WorkerHead((6,), 3, workers=1 if index == 2 else 4, norm="none")
         blocks.append(LocalBlock(body, head if rule.has_hidden_heads or index == 2 else None))
-        if rule.build_aid is not None and index < 2:
-            blocks[-1].aid = rule.build_aid(AidRequest((6,), 3, 0.5))
+        if rule.build_auxiliary is not None and index < 2:
+            blocks[-1].auxiliary = rule.build_auxiliary(AuxiliaryRequest((6,), 3, 0.5))
     return BlockStack(blocks)
 
 
@@ -44,8 +44,10 @@ def test_recomputing_runs_blocks_twice_to_the_same_gradients_and_statistics(meth
     plain, again, runs = make_stack(method), make_stack(method), []
     for block in again.blocks:
         block.body[0].register_forward_pre_hook(lambda *_: runs.append(torch.is_grad_enabled()))
-    expected = RULES[method](plain, make_inputs(), LABELS, SETTINGS)
-    result = RULES[method](again, make_inputs(), LABELS, replace(SETTINGS, recomputes=True))
+    expected = METHOD_RULES[method].step(plain, make_inputs(), LABELS, SETTINGS)
+    result = METHOD_RULES[method].step(
+        again, make_inputs(), LABELS, replace(SETTINGS, recomputes=True)
+    )
     assert runs == [True] * 6 and torch.equal(result.output, expected.output)
     torch.testing.assert_close(gradients(again), gradients(plain))
     for one, other in zip(plain.blocks, again.blocks, strict=True):
@@ -54,12 +56,12 @@ def test_recomputing_runs_blocks_twice_to_the_same_gradients_and_statistics(meth
         assert other.body[1].momentum == 0.3
 
 
-@pytest.mark.parametrize("method", list(RULES))
+@pytest.mark.parametrize("method", list(METHOD_RULES))
 def test_networks_run_in_half_precision_and_losses_do_not(method):
     half = replace(
         SETTINGS, autocast=lambda: torch.autocast("cpu", torch.bfloat16), progress=LAST_TURN
     )
-    result = RULES[method](make_stack(method), make_inputs(), LABELS, half)
+    result = METHOD_RULES[method].step(make_stack(method), make_inputs(), LABELS, half)
     assert result.output.dtype == torch.bfloat16
     assert {loss.dtype for loss in result.losses} == {torch.float32}
     last = functional.cross_entropy(result.output.float(), LABELS)
@@ -88,7 +90,7 @@ def test_a_stretch_of_blocks_hands_on_what_the_next_one_works_on_before_it_learn
         events.append(block_index)
         return hidden_loss(stack, block_index, *rest)
 
-    expected = RULES["lfnn_l"](whole, make_inputs(), LABELS, SETTINGS)
+    expected = METHOD_RULES["lfnn_l"].step(whole, make_inputs(), LABELS, SETTINGS)
     arguments = (LABELS, SETTINGS, loss_of_hidden)
     first = step_blocks(parts, range(2), make_inputs(), *arguments, hand_on)
     assert events[0] == 0 and events[2] == 1 and len(events) == 3
@@ -101,7 +103,7 @@ def test_a_stretch_of_blocks_hands_on_what_the_next_one_works_on_before_it_learn
 
 def test_a_step_weighs_leaders_and_followers_alike_and_all_lead_unless_it_is_told_otherwise():
     stack, outputs = make_stack(), torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(2))
-    target = ClassTarget(3)
+    target = Classes(3)
     everyone = hidden_loss(stack, 0, outputs, LABELS, StepSettings(target))
     torch.testing.assert_close(everyone, target.loss(outputs, LABELS).mean())
     half = hidden_loss(stack, 0, outputs, LABELS, SETTINGS)

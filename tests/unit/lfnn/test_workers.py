@@ -29,7 +29,7 @@ def test_all_worker_reads_every_channel():
 
 def test_uneven_channel_groups_are_refused_with_a_number_that_fits():
     with pytest.raises(
-        ConfigError, match=r"10 channels cannot be dealt evenly to 4 .* Use 2 workers"
+        ConfigError, match=r"10 channels cannot be divided evenly among 4 .* Use 2 workers"
     ):
         WorkerHead((10, 4, 4, 4), 5, workers=4, reads="own")
 
@@ -130,12 +130,12 @@ REFUSALS = {
     ),
     "uneven": (
         lambda: WorkerHead((9,), 3, workers=7, reads="own"),
-        "learning.workers_per_block: 9 channels cannot be dealt evenly to 7 workers. "
+        "learning.workers_per_block: 9 channels cannot be divided evenly among 7 workers. "
         "Use 3 workers, or worker_reads: all.",
     ),
     "few": (
         lambda: WorkerHead((2,), 3, workers=7, reads="own"),
-        "learning.workers_per_block: 2 channels cannot be dealt evenly to 7 workers. "
+        "learning.workers_per_block: 2 channels cannot be divided evenly among 7 workers. "
         "Use 2 workers, or worker_reads: all.",
     ),
     "tokens": (

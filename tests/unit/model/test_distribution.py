@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from brainage.lfnn.losses import AgeBins
+from brainage.lfnn.targets import Ages
 from brainage.model.build import build_model, build_target
 from brainage.model.distribution import (
     AgeDistribution,
@@ -23,14 +23,14 @@ def arrays() -> np.ndarray:
 
 
 def test_spread_is_the_standard_deviation_over_the_bins():
-    target = AgeBins(20.0, 60.0, 5)
+    target = Ages(20.0, 60.0, 5)
     outputs = torch.log(torch.tensor([[0.5, 0.0, 0.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(target.predict(outputs), [40.0, 30.0], atol=1e-4)
     np.testing.assert_allclose(target.spread(outputs), [20.0, 0.0], atol=1e-4)
 
 
 def test_median_lies_where_half_of_the_distribution_is_below():
-    target = AgeBins(20.0, 60.0, 5)
+    target = Ages(20.0, 60.0, 5)
     shares = [[0.1, 0.2, 0.4, 0.2, 0.1], [0.6, 0.1, 0.1, 0.1, 0.1], [0.25, 0.25, 0.0, 0.25, 0.25]]
     median = target.median(torch.log(torch.tensor(shares)))
     # Bins are 10 years wide: 5/6 into the first, which begins at 15; where the second one ends.
@@ -42,7 +42,7 @@ def test_median_lies_where_half_of_the_distribution_is_below():
 
 def test_predicted_age_is_the_median_where_the_settings_say_so(arrays):
     model, target = build_model(CONFIG).eval(), build_target(CONFIG.target)
-    assert isinstance(target, AgeBins)
+    assert isinstance(target, Ages)
     mean = predict_distribution(model, target, arrays)
     median = predict_distribution(model, target, arrays, point="median")
     with torch.no_grad():

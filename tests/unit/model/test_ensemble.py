@@ -8,7 +8,7 @@ import pytest
 
 from brainage.config import with_changes
 from brainage.errors import BundleError
-from brainage.evaluation.conformal import Calibration
+from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.ood import fit_ood
 from brainage.inference.predict import predict_columns
 from brainage.model.build import build_model
@@ -17,7 +17,7 @@ from tests.small import make_config
 
 CONFIG = make_config("cnn3d_light")
 ARRAYS = np.random.default_rng(0).normal(0, 1, (6, 16, 16, 16)).astype(np.float16)
-CALIBRATION = Calibration("absolute", (), (tuple(float(n) for n in range(1, 20)),), "validation")
+CALIBRATION = ConformalInterval("absolute").fit(np.zeros(19), np.arange(1.0, 20.0))
 
 
 def write_member(folder: Path, seed: int, **changes: object) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from brainage.networks import build_stages
-from brainage.networks.usc_cnn3d import UniformDropout
+from brainage.networks._slabs import UniformDropout
 from pipelines.speed.memory import LiveBytes, count_saved_bytes
 
 

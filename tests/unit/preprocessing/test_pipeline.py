@@ -6,14 +6,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.preprocessing.pipeline import Processed, process_volume
 from brainage.preprocessing.template import load_template
+from brainage.sandbox.parent import Child, Limits
 from brainage.scans.volume import load_volume
 from brainage.types import Volume
+from tests.child_tasks import process_head
 from tests.heads import FAST, POSE, build_head, orientations, save_formats, save_turned
 
 
@@ -53,6 +56,28 @@ def test_the_same_head_gives_the_same_bits(head: Volume, processed: Processed) -
     np.testing.assert_array_equal(again.image.data, processed.image.data)
     np.testing.assert_array_equal(again.mask, processed.mask)
     assert again.measures == processed.measures
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_leaves_the_bits_alone(
+    head: Volume, processed: Processed, threads: int
+) -> None:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    again = process_volume(head, FAST, "sub-7")
+    np.testing.assert_array_equal(again.image.data, processed.image.data)
+    assert again.measures == processed.measures
+
+
+def test_children_with_one_and_with_more_threads_give_the_same_bits(
+    head: Volume, tmp_path: Path
+) -> None:
+    nib.save(nib.Nifti1Image(head.data, head.affine), tmp_path / "head.nii")
+    here = process_head({"path": str(tmp_path / "head.nii")})
+    for threads in (1, 3):
+        child = Child(Limits(threads=threads))
+        answer = child.run("tests.child_tasks:process_head", {"path": str(tmp_path / "head.nii")})
+        child.close()
+        assert (answer.problem, answer.result) == ("", here)
 
 
 def test_a_head_that_lies_askew_is_found_all_the_same(head: Volume) -> None:

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from pipelines.speed.entrants import Spec, Track
 from pipelines.speed.largest import fits, search
+from pipelines.speed.plan import Candidate
+from pipelines.speed.runs import RunSettings
 from tests.small import make_config
 
 
@@ -24,9 +25,10 @@ def test_the_search_finds_the_largest_that_fits(largest):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_a_step_is_refused_memory_that_it_may_not_have():
-    track = Track(make_config("cnn3d_light", method="bp"))
-    spec = Spec("bp", "bp", "end_to_end")
-    assert fits(spec, track, 4, 512)
-    assert not fits(spec, track, 4, 1)
+    settings = RunSettings(make_config("cnn3d_light", method="bp"))
+    candidate = Candidate(name="bp", method="bp", schedule="end_to_end")
+    assert fits(candidate, settings, 4, 512)
+    assert not fits(candidate, settings, 4, 1)
+    wrong = candidate.model_copy(update={"changes": {"network.name": "no"}})
     with pytest.raises(RuntimeError, match="a step of 4 samples failed"):
-        fits(Spec("bp", "bp", "end_to_end", changes={"network.name": "no"}), track, 4, 512)
+        fits(wrong, settings, 4, 512)

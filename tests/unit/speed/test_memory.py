@@ -10,9 +10,10 @@ from torch.utils.checkpoint import checkpoint
 from brainage.config import with_changes
 from brainage.model.build import build_model
 from brainage.training.trainer import Trainer
-from pipelines.speed.entrants import Spec, Track
-from pipelines.speed.lap import _count_step, config_of, random_batch
 from pipelines.speed.memory import LiveBytes, count_saved_bytes
+from pipelines.speed.plan import Candidate
+from pipelines.speed.runs import RunSettings, random_batch, resolve_config
+from pipelines.speed.single import count_step
 from tests.small import make_config
 
 
@@ -65,13 +66,12 @@ def _groups(layers, parts):
 
 def count(network, method, schedule="sequential", **changes):
     config = with_changes(make_config(network), {"preprocessing.shape": [16, 16, 16], **changes})
-    spec = Spec(method, method, schedule)
-    track = Track(config)
-    resolved = config_of(spec, track)
+    candidate = Candidate(name=method, method=method, schedule=schedule)
+    resolved = resolve_config(candidate, RunSettings(config))
     trainer = Trainer(build_model(resolved), resolved, names=[], shuffle=torch.Generator())
     batch = random_batch(resolved, 0)
     trainer.train_step(batch)
-    return _count_step(trainer, batch)
+    return count_step(trainer, batch)
 
 
 @pytest.mark.parametrize(

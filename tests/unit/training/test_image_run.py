@@ -12,7 +12,7 @@ from brainage.images.sets import DATASETS, DatasetFacts
 from brainage.images.sources import ArrayImages, ImageData
 from brainage.inference.predict import predict_scans, scans_table
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.rules import RULES
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.loading.images import ImageLoader
 from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.training.callbacks import Callback, EpochRecord
@@ -51,7 +51,7 @@ def train(data: ImageData, config: Config, callbacks=(), **more) -> TrainedImage
     return train_images(data, config, TrainOptions(device="cpu", **more), callbacks)
 
 
-@pytest.mark.parametrize("method", list(RULES))
+@pytest.mark.parametrize("method", list(METHOD_RULES))
 def test_every_method_learns_to_tell_classes_apart(data, method):
     trained = train(data, config_of(method))
     assert trained.test_accuracy > 0.8
@@ -82,7 +82,7 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, changes):
 
 def test_adaptive_leadership_moves_from_its_start(data):
     trained = train(data, config_of(leader_fraction="auto"))
-    fraction = float(trained.model.state_dict()["blocks.0.aid.leader_fraction"])
+    fraction = float(trained.model.state_dict()["blocks.0.auxiliary.leader_fraction"])
     assert 0.0 < fraction < 1.0
 
 

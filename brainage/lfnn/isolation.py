@@ -1,0 +1,166 @@
+"""The proof that a method is block-local: a walk through the autograd graph of every loss."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from brainage.errors import IsolationError
+from brainage.lfnn.blocks import BlockStack
+
+if TYPE_CHECKING:
+    from brainage.lfnn.local_network import LocalNetwork
+
+
+def assert_isolated(net: "LocalNetwork", inputs: Tensor, target_values: Tensor) -> None:
+    """Check that the loss of no block reaches a weight of another block.
+
+    Runs one training step and walks the autograd graph of every tensor that ``backward`` is
+    called on. Weights, gradients, batch statistics and random numbers stay as they were.
+
+    Parameters
+    ----------
+    net : LocalNetwork
+        See `localize`.
+    inputs : torch.Tensor (B, ...)
+        A training batch.
+    target_values : torch.Tensor (B,)
+        Its classes or ages in years.
+
+    Raises
+    ------
+    IsolationError
+        Naming the block of the loss and the weight of another block that it reaches.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainage import lfnn
+    >>> layers = [torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)]
+    >>> x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    >>> settings = dict(blocks=2, target=lfnn.Classes(3), example=x)
+    >>> lfnn.assert_isolated(lfnn.localize(layers, **settings), x, y)
+    >>> leaking = lfnn.localize(layers, method="bp", **settings)
+    >>> lfnn.assert_isolated(leaking, x, y)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    brainage.errors.IsolationError: loss of block 1: reaches blocks.0.body.0.0.weight of ...
+    """
+    turns = len(net.stack) if net.rule.trains_in_turn else 1
+    for turn in range(turns):
+        with _untouched(net.stack):
+            net.stack.train()
+            watch = _WatchBackward(net.stack)
+            with watch:
+                settings = replace(net.settings, progress=turn / turns)
+                net.rule.step(net.stack, inputs, target_values, settings)
+            watch.check_all_seen()
+
+
+class _WatchBackward(TorchFunctionMode):
+    """Looks at every tensor that `torch.Tensor.backward` is called on, before it is."""
+
+    def __init__(self, stack: BlockStack) -> None:
+        super().__init__()
+        self._stack = stack
+        self._owners: dict[int, tuple[int, str]] = {
+            id(weight): (block_index, f"blocks.{block_index}.{name}")
+            for block_index in range(len(stack))
+            for name, weight in stack[block_index].named_parameters()
+        }
+        self._seen: set[int] = set()
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function is Tensor.backward:
+            for term in _terms(args[0]):
+                self._check(term)
+        return function(*args, **(kwargs or {}))
+
+    def _check(self, term: Any) -> None:
+        """Refuse a loss that reaches weights of two blocks; its own is the later one."""
+        weights = [weight for weight in _reached(term) if isinstance(weight, nn.Parameter)]
+        found = [self._owners.get(id(weight), (-1, "a weight")) for weight in weights]
+        if not found:
+            return
+        own = max(block_index for block_index, _ in found)
+        self._seen.add(own)
+        for block_index, name in found:
+            if block_index != own:
+                where = f"block {block_index}" if block_index >= 0 else "no block"
+                raise IsolationError(
+                    f"loss of block {own}",
+                    f"reaches {name} of {where}.",
+                    "Detach the features that a block hands on.",
+                )
+
+    def check_all_seen(self) -> None:
+        """Refuse gradients that came from somewhere else than `torch.Tensor.backward`."""
+        for block_index in range(len(self._stack)):
+            learns = any(p.grad is not None for p in self._stack[block_index].parameters())
+            if learns and block_index not in self._seen:
+                raise IsolationError(
+                    f"loss of block {block_index}",
+                    "was not seen: its gradients do not come from loss.backward().",
+                    "Call backward on the loss of each block.",
+                )
+
+
+def reached_parameters(tensor: Tensor) -> list[nn.Parameter]:
+    """List the parameters that a gradient of a tensor would reach."""
+    return [leaf for leaf in _reached(tensor.grad_fn) if isinstance(leaf, nn.Parameter)]
+
+
+def _terms(loss: Tensor) -> Iterator[Any]:
+    """Graph nodes of the terms of a sum: losses of several blocks may be added up."""
+    left = [loss.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node.name() == "AddBackward0":
+            left += [following for following, _ in node.next_functions]
+        else:
+            yield node
+
+
+def _reached(node: Any) -> list[Tensor]:
+    """Leaves of the graph behind a node."""
+    left, seen, leaves = [node], {None}, []
+    while left:
+        node = left.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # torch's AccumulateGrad
+            leaves.append(node.variable)
+        left += [following for following, _ in node.next_functions]
+    return leaves
+
+
+@contextmanager
+def _untouched(stack: BlockStack) -> Iterator[None]:
+    """Give gradients, buffers, modes and random numbers back as they were."""
+    gradients = [(weight, weight.grad) for weight in stack.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in stack.buffers()]
+    modes = [(module, module.training) for module in stack.modules()]
+    devices = sorted({weight.device for weight, _ in gradients if weight.is_cuda}, key=str)
+    stack.zero_grad(set_to_none=True)
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for weight, gradient in gradients:
+            weight.grad = gradient
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

@@ -1,0 +1,324 @@
+"""A network of the user's own, trained block by block: `localize` and what it returns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from brainage.errors import ConfigError
+from brainage.lfnn.blocks import (
+    BlockStack,
+    build_stack,
+    check_starts,
+    evaluating,
+    group_stages,
+    split,
+)
+from brainage.lfnn.chain import (
+    Call,
+    Network,
+    Stage,
+    Step,
+    check_chain,
+    check_untied,
+    join_steps,
+    list_steps,
+)
+from brainage.lfnn.isolation import reached_parameters
+from brainage.lfnn.rules import METHOD_RULES
+from brainage.lfnn.step import AuxiliaryRequest, LeaderFraction, Rule, StepSettings
+from brainage.lfnn.targets import Target
+from brainage.lfnn.workers import Head, HeadKind, NativeHead, build_head
+
+
+class BlockOptimizers(list[Optimizer]):
+    """Optimizers of the blocks, in order; those of blocks without weights are left out."""
+
+    def step(self) -> None:
+        """Move the weights of every block."""
+        for optimizer in self:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of every block."""
+        for optimizer in self:
+            optimizer.zero_grad()
+
+
+class LocalNetwork(nn.Module):
+    """A network cut into blocks that learn by a method; made by `localize`.
+
+    Attributes
+    ----------
+    stack : BlockStack
+        The blocks with their heads; their weights are those of the network.
+    rule : Rule
+        The method.
+    settings : StepSettings
+        Target, leader fraction, weights of the losses, autocast; replace it to change them.
+    losses : tuple of torch.Tensor
+        Of the last step: one scalar for each block that learned.
+    """
+
+    def __init__(
+        self, stack: BlockStack, rule: Rule, settings: StepSettings, network: nn.Module
+    ) -> None:
+        super().__init__()
+        self.stack, self.rule, self.settings = stack, rule, settings
+        self.losses: tuple[Tensor, ...] = ()
+        self._network = (network,)  # no submodule: its weights are those of the stack
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the network's output (B, C): ``net.settings.target.predict`` reads it.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from brainage import lfnn
+        >>> target, x = lfnn.Ages(20, 90), torch.randn(4, 1, 8, 8, 8)
+        >>> layers = [torch.nn.Conv3d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv3d(4, 8, 3)]
+        >>> net = lfnn.localize(layers, blocks=2, target=target, example=x).eval()
+        >>> ages_years = target.predict(net(x))
+        >>> ages_years.shape
+        torch.Size([4])
+        """
+        output: Tensor = self.stack(inputs)
+        return output
+
+    def step(self, inputs: Tensor, target_values: Tensor, progress: float = 0.0) -> Tensor:
+        """Leave the gradients of one training step in the weights; return the sum of the losses.
+
+        Parameters
+        ----------
+        inputs : torch.Tensor (B, ...)
+            A batch.
+        target_values : torch.Tensor (B,)
+            Its classes or ages in years.
+        progress : float
+            Share of the training that is done, in [0, 1): `greedy` trains one block after another.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar without a gradient; `losses` holds its parts.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from brainage import lfnn
+        >>> x, y = torch.randn(8, 4), torch.randint(3, (8,))
+        >>> layers = [torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)]
+        >>> net = lfnn.localize(layers, blocks=2, target=lfnn.Classes(3), example=x)
+        >>> loss = net.step(x, y)
+        >>> len(net.losses)
+        2
+        """
+        settings = replace(self.settings, progress=progress)
+        self.losses = self.rule.step(self.stack, inputs, target_values, settings).losses
+        return torch.stack([loss.float() for loss in self.losses]).sum()
+
+    def optimizers(self, build: Callable[[Sequence[nn.Parameter]], Optimizer]) -> BlockOptimizers:
+        """Build one optimizer a block.
+
+        Parameters
+        ----------
+        build : callable
+            From the parameters of a block, its head included, to an optimizer.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from brainage import lfnn
+        >>> x, layers = torch.randn(8, 4), [torch.nn.Linear(4, 16), torch.nn.Linear(16, 3)]
+        >>> net = lfnn.localize(layers, blocks=2, target=lfnn.Classes(3), example=x)
+        >>> opt = net.optimizers(lambda params: torch.optim.SGD(params, lr=0.1))
+        >>> schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(each, 100) for each in opt]
+        >>> len(opt)
+        2
+        """
+        blocks = [[p for p in block.parameters() if p.requires_grad] for block in self.stack.blocks]
+        return BlockOptimizers(build(parameters) for parameters in blocks if parameters)
+
+    def plain(self) -> nn.Module:
+        """Return the network as it was given, with the weights learned so far.
+
+        Heads stay behind, that of the output too where `localize` added one. A list or dict of
+        stages comes back as a `torch.nn.Sequential` of the same names.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from brainage import lfnn
+        >>> network = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Linear(16, 3))
+        >>> x = torch.randn(8, 4)
+        >>> net = lfnn.localize(network, blocks=2, target=lfnn.Classes(3), example=x)
+        >>> list(net.plain().state_dict())
+        ['0.weight', '0.bias', '1.weight', '1.bias']
+        """
+        return self._network[0]
+
+
+def localize(
+    network: Network,
+    *,
+    target: Target,
+    example: Tensor,
+    blocks: int | Sequence[str] = 4,
+    method: str | Rule = "lfnn_l",
+    head: HeadKind | Head = "linear",
+    leader_fraction: LeaderFraction = 1.0,
+    stages: Sequence[str | Step] | None = None,
+) -> LocalNetwork:
+    """Cut a network into blocks that learn from errors of their own.
+
+    Where the network ends in (B, C) with the target's C, that is the output; elsewhere a linear
+    head is added behind it. Weights are not copied: training the result trains the network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module, sequence or mapping
+        A `torch.nn.Sequential`, a `torch.nn.ModuleList`, a list or dict of modules; or any module
+        whose forward is a chain, with `stages`.
+    target : Target
+        `Classes`, `Ages` or `ScalarAge`.
+    example : torch.Tensor (B, ...)
+        A batch of inputs, on the device of the network: images, volumes, vectors or token ids.
+    blocks : int or sequence of str
+        K blocks of about equal work; or the names of the stages that start a block.
+    method : str or Rule
+        `lfnn_l`, `lfnn`, `predsim`, `greedy`, `dfa`, `deep_supervision`, `bp`; a rule of your own
+        (`local_rule`), or its name ``package.module:RULE``.
+    head : {"linear", "conv", "native"} or Head
+        What reads a hidden block; `Head` has all its settings.
+    leader_fraction : float or "auto"
+        δ, the share of a block's workers that lead.
+    stages : sequence, optional
+        The parts of a module in the order of its forward: names of submodules, modules of your
+        own, and functions for what the forward does between them. A Sequential or ModuleList
+        stands for its members; of a part that gives a tuple, the first tensor goes on.
+
+    Raises
+    ------
+    ConfigError
+        If the stages are no chain (a skip connection over one of them), two blocks share a
+        weight, a weight belongs to no stage, or there are more blocks than stages.
+
+    References
+    ----------
+    Cheng, Yin et al., arXiv 2310.07885.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from brainage import lfnn
+    >>> network = nn.Sequential(
+    ...     nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(),
+    ...     nn.Linear(128, 10),
+    ... )
+    >>> x, y = torch.randn(16, 1, 8, 8), torch.randint(10, (16,))
+    >>> net = lfnn.localize(network, blocks=3, target=lfnn.Classes(10), example=x)
+    >>> opt = net.optimizers(lambda params: torch.optim.SGD(params, lr=0.1))
+    >>> for _ in range(3):
+    ...     loss = net.step(x, y)
+    ...     opt.step()
+    ...     opt.zero_grad()
+    >>> net(x).shape, net.plain() is network
+    (torch.Size([16, 10]), True)
+
+    A module that flattens in its forward; names stand for what it is made of:
+
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.conv, self.fc = nn.Conv2d(1, 8, 3), nn.Linear(288, 10)
+    ...     def forward(self, x):
+    ...         return self.fc(torch.relu(self.conv(x)).flatten(1))
+    >>> net = lfnn.localize(
+    ...     Net(), blocks=2, target=lfnn.Classes(10), example=x,
+    ...     stages=["conv", torch.relu, lambda x: x.flatten(1), "fc"],
+    ... )
+    """
+    rule = method if isinstance(method, Rule) else METHOD_RULES[method]
+    read = head if isinstance(head, Head) else Head(head)
+    steps = list_steps(network, stages)
+    owner = network if isinstance(network, nn.Module) else _as_sequential(steps)
+    if stages is not None:
+        check_chain(owner, steps, example)
+    joined, sample = join_steps(steps), example[:1]
+    starts = (
+        split(joined, sample, blocks=blocks)
+        if isinstance(blocks, int)
+        else check_starts(blocks, joined)
+    )
+    check_untied(joined, starts)
+
+    def build_parts(
+        block_index: int, shape: tuple[int, ...], is_last: bool
+    ) -> tuple[nn.Module | None, nn.Module | None]:
+        reader: nn.Module | None = None
+        auxiliary: nn.Module | None = None
+        if is_last and shape == (target.outputs,):
+            reader = NativeHead(shape, target.outputs, workers=1)
+        elif is_last or rule.has_hidden_heads:
+            reader = build_head(read, shape, target.outputs, is_output=is_last)
+        if not is_last and rule.build_auxiliary is not None:
+            request = AuxiliaryRequest(shape, target.outputs, leader_fraction)
+            auxiliary = rule.build_auxiliary(request)
+        return reader, auxiliary
+
+    if read.channels_last:
+        joined = _with_channels_first(joined, starts)
+    stack = build_stack(joined, starts, sample, build_parts)
+    _check_covered(owner, stack, sample)
+    weight = next(stack.parameters())
+    for block in stack.blocks:
+        block.to(weight.device)
+        if block.head is not None:
+            block.head.to(weight.dtype)
+    return LocalNetwork(stack, rule, StepSettings(target, leader_fraction), owner)
+
+
+def _as_sequential(steps: Mapping[str, nn.Module]) -> nn.Sequential:
+    sequential = nn.Sequential()
+    for name, step in steps.items():
+        sequential.add_module(name, step)
+    return sequential
+
+
+def _with_channels_first(stages: Mapping[str, Stage], starts: Sequence[str]) -> dict[str, Stage]:
+    """Move the channels of feature maps to the front where a block ends, and back behind it."""
+    changed = dict(stages)
+    for block_index, group in enumerate(group_stages(stages, starts)):
+        if block_index:
+            changed[group[0]] = Stage(Call(_channels_last), *changed[group[0]])
+        changed[group[-1]] = Stage(*changed[group[-1]], Call(_channels_first))
+    return changed
+
+
+def _channels_first(features: Tensor) -> Tensor:
+    return features.movedim(-1, 1) if features.ndim > 3 else features
+
+
+def _channels_last(features: Tensor) -> Tensor:
+    return features.movedim(1, -1) if features.ndim > 3 else features
+
+
+def _check_covered(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
+    """Refuse a weight that a function between the stages uses: no block would train it."""
+    own = {id(weight) for weight in stack.parameters()}
+    with evaluating(stack), torch.enable_grad():
+        features = sample.clone()
+        for block_index in range(len(stack)):
+            features = stack[block_index].body(features)
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    for weight in reached_parameters(features):
+        if id(weight) not in own:
+            name = names.get(id(weight), "a weight")
+            raise ConfigError(
+                "stages",
+                f"{name} {tuple(weight.shape)} is used between stages and belongs to none.",
+                "Give a module that holds it instead of a function.",
+            )
