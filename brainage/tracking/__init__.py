@@ -30,10 +30,9 @@ from brainage.tracking.tracker import (
     PENDING_FILE,
     Run,
     Tracker,
-    resolve_uri,
-    shown_uri,
     upload_pending,
 )
+from brainage.tracking.uri import resolve_uri, shown_uri
 
 __all__ = [
     "CHAMPION",
