@@ -6,11 +6,14 @@ import json
 import os
 import re
 import secrets
+import shutil
+import socket
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,13 @@ DAMAGE_ERRORS = (
 # Aliases let a few lines of YAML stand for endlessly many values.
 MAX_YAML_VALUES = 100_000
 
+# In an output folder while a run writes there.
+LOCK = ".brainage.lock"
+
 _DIGEST_BYTES = 32
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+# 4 digits name the machine, 8 the process; older versions wrote 16 digits that name neither.
+_NAMED_DIGITS = 24
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}([0-9a-f]{8})?\.tmp")
 # No command writes deeper than this below its output folder.
 _SWEPT_LEVELS = 4
 
@@ -69,14 +77,10 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as stream:
-            _lock(stream.fileno())  # else `remove_unfinished` would take it for abandoned
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-            if os.name == "posix":
-                temporary.replace(path)
-        if os.name != "posix":  # Windows renames no open file
-            temporary.replace(path)
+        temporary.replace(path)
     except OSError as error:
         remedy = "Check the folder, its permissions and the free disk space."
         raise BrainageError(str(path), f"cannot be written ({error.strerror}).", remedy) from error
@@ -128,7 +132,7 @@ def seal(payload: bytes) -> bytes:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """What `write_sealed` wrote; None where the file is missing or damaged."""
+    """Return what `write_sealed` wrote; None where the file is missing or damaged."""
     try:
         stored = path.read_bytes()
     except OSError:
@@ -137,28 +141,55 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def unseal(stored: bytes) -> bytes | None:
-    """What was sealed; None where a bit of it or of its seal has changed."""
+    """Return what was sealed; None where a bit of it or of its seal has changed."""
     payload, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
     return payload if hashlib.sha256(payload).digest() == digest else None
 
 
 def temporary_name() -> str:
-    """Name of a file or folder that is not finished; `is_temporary` knows it."""
-    return f".{secrets.token_hex(8)}.tmp"
+    """Name an unfinished file or folder by machine and process; `is_temporary` knows it."""
+    return f".{_machine()}{os.getpid():08x}{secrets.token_hex(6)}.tmp"
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file was never finished."""
+    """Tell whether a file was never finished."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    return sha256_bytes(socket.gethostname().encode())[:4]
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path, *, waits: bool = True) -> Iterator[None]:
+    """Hold a lock file, which is made if it is missing and stays.
+
+    The lock is the system's: it ends with the process, however that ends. File systems that know
+    no locks are used without.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it and `waits` is off.
+    """
+    from filelock import FileLock, Timeout  # slow to import, and most commands hold nothing
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(path, blocking=waits, fallback_to_soft=False))
+        except Timeout as error:
+            raise BlockingIOError(str(path)) from error
+        except (OSError, NotImplementedError):
+            pass
+        yield
 
 
 @contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
     """Have an output folder to oneself; what a killed run left unfinished in it is removed.
 
-    The folder is made if it is missing, and then removed again if nothing was written. The lock is
-    the system's, on the folder itself: it ends with the process, however that ends. File systems
-    that know no locks are used without.
+    The folder is made if it is missing, and then removed again if nothing was written.
 
     Raises
     ------
@@ -168,51 +199,23 @@ def hold_folder(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         problem = f"cannot be used as output folder ({error.strerror})."
         raise BrainageError(str(folder), problem, "Choose another --output.") from error
     try:
-        if not _lock(descriptor):
-            problem = "is in use by another run."
-            raise BrainageError(
-                str(folder), problem, "Wait for its end or choose another --output."
-            )
-        _sweep(folder, _SWEPT_LEVELS)
-        yield
+        with hold_lock(folder / LOCK, waits=False):
+            _sweep(folder, _SWEPT_LEVELS)
+            try:
+                yield
+            finally:
+                _remove(folder / LOCK)  # who waits for it sees that it is gone
+    except BlockingIOError as error:
+        remedy = "Wait for its end or choose another --output."
+        raise BrainageError(str(folder), "is in use by another run.", remedy) from error
     finally:
         if is_new:
             with contextlib.suppress(OSError):  # something was written
                 folder.rmdir()
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def wait_turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is in here with the same lock file, which is made and stays.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made.
-    """
-    with path.open("ab") as stream:
-        _lock(stream.fileno(), waits=True)
-        yield
-
-
-def _lock(descriptor: int, *, waits: bool = False) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _sweep(folder: Path, levels: int) -> None:
@@ -225,17 +228,16 @@ def _sweep(folder: Path, levels: int) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed runs left unfinished in a folder that other runs may be writing to.
+    """Remove what killed runs of this machine left unfinished in a folder that others may use."""
+    import psutil
 
-    Files that are being written are locked; where the file system knows no locks nothing is done.
-    """
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        for path in filter(is_temporary, folder.glob(".*.tmp")):
-            with contextlib.suppress(OSError), path.open("rb") as stream:
-                fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
+    for path in filter(is_temporary, folder.glob(f".{_machine()}*.tmp")):
+        if len(path.stem) < _NAMED_DIGITS or psutil.pid_exists(int(path.stem[5:13], 16)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            _remove(path)
 
 
 def reserve(descriptor: int, size: int) -> None:

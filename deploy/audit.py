@@ -36,7 +36,7 @@ def read_pins(text: str) -> list[tuple[str, str]]:
 
 
 def locked() -> list[tuple[str, str]]:
-    """Packages of all lock files."""
+    """Return packages of all lock files."""
     names = ("lock.txt", "lock-build.txt", "torch.txt")
     return read_pins("\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names))
 
@@ -67,7 +67,7 @@ def find_advised(pins: Iterable[tuple[str, str]], what: str) -> list[str]:
 
 
 def ask_service(pins: Iterable[tuple[str, str]]) -> list[str] | None:
-    """Findings of pip-audit's service on some pins; None if it does not answer."""
+    """Return findings of pip-audit's service on some pins; None if it does not answer."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "requirements.txt")
         listed.write_text("\n".join(f"{name}=={version}" for name, version in pins))
@@ -111,7 +111,7 @@ def run(*command: str) -> list[str]:
 
 
 def audit() -> Iterator[tuple[str, list[str]]]:
-    """What was done, and what was found."""
+    """Say what was done, and what was found."""
     pins = locked()
     if ask_service(read_pins(CANARY)):
         found = ask_service(pins)

@@ -26,7 +26,7 @@ _FIELDS = ("License-Expression", "License-Classifier", "License-Metadata")
 
 
 def locked_names() -> list[str]:
-    """Packages of the lock, and torch."""
+    """Return packages of the lock, and torch."""
     texts = [(FOLDER / name).read_text(encoding="utf-8") for name in ("lock.txt", "torch.txt")]
     names = re.findall(r"^([A-Za-z0-9._-]+)==", "\n".join(texts), re.MULTILINE)
     return sorted({canonicalize_name(name) for name in names})

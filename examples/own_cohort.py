@@ -43,5 +43,5 @@ test = run.predictions
 figure, axes = plt.subplots(figsize=(4, 4), layout="constrained")
 axes.scatter(test["age_years"], test["predicted_age_years"])
 axes.axline((50, 50), slope=1, color="gray", linewidth=1)
-axes.set(xlabel="age, years", ylabel="predicted age, years", title="test phantoms")
+axes.set(xlabel="age, years", ylabel="predicted age, years", title="test phantoms", aspect=1)
 figure.savefig("own_cohort.png", dpi=120)

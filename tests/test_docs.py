@@ -76,6 +76,17 @@ def test_readme_has_no_placeholder() -> None:
     assert not re.findall(r"REPOSITORY|SCAN\.nii|YOUR_|<[a-z-]+>|\bRAW\b", text)
 
 
+def test_files_that_the_docs_name_exist() -> None:
+    name = re.compile(r"`((?:brainage|pipelines|tests|tools|deploy|configs|app)/[\w/.-]+)`")
+    missing = [
+        f"{page.relative_to(ROOT)}: {path}"
+        for page in PAGES
+        for path in name.findall(page.read_text(encoding="utf-8"))
+        if "NAME" not in path and not (ROOT / path).exists()
+    ]
+    assert not missing
+
+
 def _options() -> dict[str, set[str]]:
     """Return the options of each command, from the generated reference."""
     found: dict[str, set[str]] = {}

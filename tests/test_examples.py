@@ -1,6 +1,7 @@
 """Every example runs, and leaves the picture of its page."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,12 @@ def test_example_runs_and_draws_its_picture(example: Path, tmp_path: Path) -> No
     assert picture.read_bytes().startswith(b"\x89PNG")
     page = (ROOT / "docs" / "examples" / f"{example.stem}.md").read_text(encoding="utf-8")
     assert f"({picture.name})" in page
+
+
+def test_python_of_the_readme_runs(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(blocks), encoding="utf-8")
+    assert "predicted_age_years" in generate.run_example(script, tmp_path)

@@ -14,7 +14,7 @@ _ROW = 26
 
 
 def by_method(methods: list[str], title: str | None = None) -> alt.Color:
-    """The same colour for a method in every chart of a page; backpropagation is blue."""
+    """Return the same colour for a method in every chart of a page; backpropagation is blue."""
     order = sorted(methods, key=lambda name: (name != "bp", name))
     scale = alt.Scale(domain=order, range=COLOURS)
     return alt.Color("method:N", scale=scale, legend=alt.Legend(title=title, orient="top"))
@@ -94,7 +94,7 @@ def draw_calibration(people: pd.DataFrame, words: str) -> alt.LayerChart:
 
 
 def described(chart: Any, words: str) -> Any:
-    """The chart as SVG, which a screen reader is told of; nothing to click leads elsewhere."""
+    """Describe the chart for screen readers, drawn as SVG; nothing to click leads elsewhere."""
     options: Mapping[str, Any] = {"renderer": "svg", "actions": False}
     made = chart.properties(description=words, usermeta={"embedOptions": options})
     # Streamlit's own letters are too pale to be read by everybody.

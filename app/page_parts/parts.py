@@ -59,7 +59,7 @@ def rows(title: str, items: list[Json]) -> None:
 
 
 def clean_name(name: str) -> str:
-    """What of an upload's name is shown: the last part, printable, short."""
+    """Shorten an upload's name for the page: the last part, printable."""
     last = name.replace("\\", "/").rpartition("/")[2]
     text = "".join(letter for letter in last if letter.isprintable())
     return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH - 1]}…"

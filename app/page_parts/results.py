@@ -57,7 +57,7 @@ def show_results(jobs: list[Job], one_person: bool) -> None:
 
 
 def table_row(number: int, job: Job) -> dict[str, object]:
-    """What the table says of a job; a scan without an age has empty cells."""
+    """Tabulate a job; a scan without an age has empty cells."""
     numbers = job.result.get("numbers", {})
     result = numbers.get("result") or {}
     warnings = job.reason or "; ".join(job.result.get("warnings", []))

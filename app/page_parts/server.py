@@ -31,7 +31,7 @@ _served: "weakref.WeakValueDictionary[str, Job]" = weakref.WeakValueDictionary()
 
 
 def streamlit_settings(host: str, port: int) -> dict[str, object]:
-    """Settings of Streamlit: quiet, bounded, no watcher, no statistics, no errors on the page."""
+    """Return Streamlit's settings: quiet, bounded, no watcher, statistics or errors on the page."""
     return {
         "server.address": host,
         "server.port": port,
@@ -91,13 +91,13 @@ def serve(host: str, port: int, hosts: list[str]) -> None:
 
 @lru_cache(maxsize=1)
 def get_service() -> Service:
-    """The one service of this process; its children load the first model ahead."""
+    """Return this process's only service; its children load the first model ahead."""
     return Service(ServerLimits(), _first_model)
 
 
 @lru_cache(maxsize=1)
 def get_sessions() -> Sessions:
-    """The sessions of this process."""
+    """Return the sessions of this process."""
     return Sessions(ServerLimits().keep_s)
 
 

@@ -56,11 +56,11 @@ class Sessions:
         self._held: dict[str, WeakSet[Content]] = {}
 
     def note(self, session_id: str) -> None:
-        """A page of this session is being drawn."""
+        """Note that a page of this session is being drawn."""
         self._left[session_id] = None
 
     def hold(self, session_id: str, content: Content) -> None:
-        """A session holds this until it is closed."""
+        """Hold a session until it is closed."""
         self._held.setdefault(session_id, WeakSet()).add(content)
 
     def close_left(self, pages: Pages, now: float) -> int:

@@ -65,7 +65,7 @@ def command(panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _expand(
     function: Callable[..., None],
 ) -> tuple[dict[str, tuple[Callable[..., Any], list[str]]], list[Parameter]]:
-    """Groups by the parameter that takes them, and the single parameters of the command line."""
+    """Return groups by the parameter that takes them, and the single command-line parameters."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     parameters: list[Parameter] = []

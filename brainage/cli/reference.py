@@ -70,7 +70,7 @@ def _option_row(kind: Any, info: Any, parameter: inspect.Parameter) -> str:
 
 
 def _word(kind: Any) -> tuple[str, bool]:
-    """What follows an option, and whether it may be repeated."""
+    """Return what follows an option, and whether it may be repeated."""
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(item for item in get_args(kind) if item is not type(None))
     if get_origin(kind) is list:

@@ -188,7 +188,7 @@ def _read_participants(tables: Path | None) -> _People:
 
 
 def _describe(image: _Image, people: _People) -> tuple[_Row, str]:
-    """What the tables tell about a session, and what is wrong with it."""
+    """Return what the tables tell about a session, and what is wrong with it."""
     if people.folder is None:
         return {}, ""
     keys = (image.subject, image.session), (image.subject, "")

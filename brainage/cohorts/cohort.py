@@ -61,7 +61,7 @@ class Cohort:
             raise CohortError(self.source, f"scan id {twice!r} comes twice.", "Make ids unique.")
 
     def __len__(self) -> int:
-        """Number of scans."""
+        """Count the scans."""
         return len(self.table)
 
     @property
@@ -191,7 +191,7 @@ def _read_source(
 
 
 def _standardise(raw: RawTable, roles: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
-    """Standard columns, and for each row what is wrong with its age."""
+    """Return standard columns, and for each row what is wrong with its age."""
 
     def cells(name: str) -> list[str]:
         if name not in roles:
@@ -241,7 +241,7 @@ def _find_problems(
     kept: BoolArray,
     require_age: bool,
 ) -> NDArray[np.object_]:
-    """What is wrong with each kept row, as one clause; empty where nothing is."""
+    """Return what is wrong with each kept row, as one clause; empty where nothing is."""
     given = list(raw.notes["problem"])
     counted = kept & (raw.notes["problem"] == "").to_numpy()
     duplicates = _find_duplicates(raw.frame, standard["scan_id"], counted)

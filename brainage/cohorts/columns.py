@@ -168,7 +168,7 @@ def find_columns(available: Sequence[str], given: Mapping[str, str], source: str
 
 
 def _settle_plain_id(found: dict[str, str], free: Sequence[str]) -> None:
-    """A column "id" names the scan where subjects have a column, else scan and subject alike."""
+    """Take "id" as the scan where subjects have a column, else as scan and subject alike."""
     plain = next((name for name in free if _plain(name) == "id"), None)
     if plain is not None:
         if "scan_id" not in found:

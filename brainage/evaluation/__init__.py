@@ -1,1 +1,1 @@
-"""Metrics, baselines and figures."""
+"""Metrics, baselines, intervals and tests of predicted ages: numbers only."""

@@ -1,4 +1,4 @@
-"""What a trained network has to beat: models that need minutes of one core, on the same arrays.
+"""Baseline models of the same arrays that need minutes of one core: what a network must beat.
 
 `constant` is the training ages' median. `linear` is PCA and ridge regression of the prepared
 voxels, the classical workflow of Cole et al. 2017 (doi:10.1016/j.neuroimage.2017.07.059) in its
@@ -262,7 +262,7 @@ def _ridge(subjects: Any, components: int, features: int, seed: int) -> Any:
 
 
 def _gaussian_process(subjects: Any, components: int, features: int, seed: int) -> Any:
-    """Kernel and noise from the marginal likelihood, so that no inner folds are needed."""
+    """Fit kernel and noise by the marginal likelihood, so that no inner folds are needed."""
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""Compare learning methods: accuracy, speed, memory, and whether the difference is real.
+"""Compare learning methods: accuracy, speed, memory, and intervals of the difference.
 
 `runs` has one row for every method, schedule, seed and fold; `predictions` one for every test
 scan of such a run. Differences are paired: the same scan, predicted by networks that saw the same
@@ -39,7 +39,7 @@ REFERENCE = "bp"
 
 
 def seconds_to_target(history: Iterable[Mapping[str, Any]], target: float) -> float | None:
-    """Training time until the validation MAE first reaches a target.
+    """Find the training time until the validation MAE first reaches a target.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def comparison_markdown(summary: pd.DataFrame) -> str:
 
 
 def _scan_errors(runs: pd.DataFrame, predictions: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """Absolute error by (seed, fold, scan_id, subject_id), for each method and schedule."""
+    """Compute absolute errors by (seed, fold, scan_id, subject_id) of each method and schedule."""
     if "schedule" not in predictions:
         schedules = runs[["method", "schedule"]].drop_duplicates()
         if schedules["method"].duplicated().any():
@@ -248,7 +248,7 @@ def _difference(
 
 
 def rank_unreached(runs: pd.DataFrame) -> pd.DataFrame:
-    """Never reaching the target is slower than any number, not a missing value."""
+    """Sort runs that never reach the target as slower than any number, not as missing."""
     seconds = runs["seconds_to_target"].astype(float)
     return runs.assign(seconds_to_target=seconds.fillna(np.inf))
 

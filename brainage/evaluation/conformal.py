@@ -366,7 +366,7 @@ def _coverage(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _spread(spread_years: ArrayLike | None, like: DoubleArray, kind: IntervalKind) -> DoubleArray:
-    """Spreads of N scans; only normalised scores read them."""
+    """Return spreads of N scans; only normalised scores read them."""
     if spread_years is not None:
         return np.asarray(spread_years, dtype=np.float64)
     if kind == "normalised":

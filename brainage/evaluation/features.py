@@ -1,4 +1,4 @@
-"""Prepared scans as rows of numbers: averaged voxels, and tissue volumes."""
+"""Features of prepared scans for simple models: averaged voxels, and tissue volumes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class VoxelGrid:
     mask: BoolArray
 
     def features(self, arrays: Scans) -> FloatArray:
-        """Features (N, F) of N prepared scans.
+        """Return features (N, F) of N prepared scans.
 
         Raises
         ------
@@ -96,7 +96,7 @@ def pool_voxels(array: HalfArray, shape: tuple[int, ...], edge: int) -> FloatArr
 
 
 def tissue_volumes(arrays: Scans, priors: TissuePriors) -> DoubleArray:
-    """Volumes of grey matter, white matter and fluid in litres, (N, 3).
+    """Compute volumes of grey matter, white matter and fluid in litres, (N, 3).
 
     From the mixture of `brainage.mixture`, fitted to each scan. No age enters.
 

@@ -1,4 +1,4 @@
-"""Do groups differ in their brain-age gap, beyond age, sex and site; does a person's gap change."""
+"""Compare groups in their brain-age gap beyond age, sex and site, and its change in a person."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -122,12 +122,12 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
 
 
 def effect_table(effects: Sequence[GroupEffect]) -> pd.DataFrame:
-    """One row a measure."""
+    """Tabulate effects, one row a measure."""
     return pd.DataFrame([asdict(effect) for effect in effects])
 
 
 def auc_interval(cases: ArrayLike, controls: ArrayLike) -> tuple[float, float, float]:
-    """Area under the ROC curve with its 95 % interval (Hanley & McNeil 1982), clipped to [0, 1]."""
+    """Compute the area under the ROC curve and its 95 % interval (Hanley & McNeil 1982)."""
     above, below = np.asarray(cases, np.float64), np.asarray(controls, np.float64)
     statistic = stats.mannwhitneyu(above, below).statistic
     auc = float(statistic) / (above.size * below.size)
@@ -138,7 +138,7 @@ def auc_interval(cases: ArrayLike, controls: ArrayLike) -> tuple[float, float, f
 
 
 def yearly_change(table: pd.DataFrame, within_sd_years: float | None = None) -> pd.DataFrame:
-    """Change of the gap per year of people who were scanned at several ages.
+    """Estimate the gap's change per year in people who were scanned at several ages.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def yearly_change(table: pd.DataFrame, within_sd_years: float | None = None) -> 
 
 
 def _covariates(rows: pd.DataFrame, group: BoolArray) -> tuple[DoubleArray, list[str]]:
-    """Centred age and age², and indicators of sex and site, without what adds nothing."""
+    """Return centred age and age², and indicators of sex and site, without what adds nothing."""
     decades = (rows["age_years"].to_numpy(np.float64) - rows["age_years"].mean()) / 10
     blocks = {"age": decades[:, None], "age²": decades[:, None] ** 2}
     for name in ("sex", "site"):

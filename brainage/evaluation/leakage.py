@@ -1,4 +1,4 @@
-"""A check that must find nothing: learn permuted ages, and predict no better than chance."""
+"""Check for leakage: a model of permuted ages must predict no better than chance."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -23,18 +23,18 @@ S = TypeVar("S", bound=Parts)
 
 
 def permute_ages(age_years: DoubleArray, subject_ids: Sequence[str], seed: int = 0) -> DoubleArray:
-    """Deal the ages of people to other people; a person's scans get one age (N,).
+    """Permute ages between people; a person's scans get one age (N,).
 
-    A person with several scans has the mean of their ages dealt on.
+    A person with several scans has the mean of their ages passed on.
     """
     codes = np.unique(np.asarray(subject_ids, dtype=str), return_inverse=True)[1]
     means = np.bincount(codes, weights=age_years) / np.bincount(codes)
-    dealt: DoubleArray = np.random.default_rng(seed).permutation(means)[codes]
-    return dealt
+    permuted: DoubleArray = np.random.default_rng(seed).permutation(means)[codes]
+    return permuted
 
 
 def permutations_needed(scans: int, most: int) -> int:
-    """Permutations whose mean r has 3 standard errors, 1/√(n·permutations), within `LIMIT`.
+    """Count the permutations whose mean r has 3 standard errors, 1/√(n·permutations), in `LIMIT`.
 
     At most `most`: of a small cohort the mean stays less certain, and the limit is wider.
     """
@@ -49,7 +49,7 @@ def permuted_age_check(
     seed: int = 0,
     most_permutations: int = 20,
 ) -> dict[str, float | int | bool]:
-    """Mean correlation of out-of-fold predictions with ages that were permuted before training.
+    """Correlate out-of-fold predictions with ages that were permuted before training: the mean.
 
     Both are centred within each fold first: a constant predictor's folds alone correlate
     negatively, since a fold with a high mean leaves a low mean to train on. One permutation of a

@@ -1,4 +1,4 @@
-"""How far predicted ages are from chronological ages: pure functions of arrays and tables.
+"""Error metrics of predicted ages: pure functions of arrays and tables.
 
 Confidence intervals resample subjects, not scans: two scans of one person are not two witnesses
 (cluster bootstrap, Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
@@ -85,7 +85,7 @@ def paired_difference(
     seed: int = 0,
     bootstrap: int = 2000,
 ) -> dict[str, float | None]:
-    """Difference of two methods' errors on the same scans, a - b.
+    """Compare two methods' errors on the same scans, a - b.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def describe_unbeaten(metrics: Mapping[str, Any]) -> str:
 
 
 def subgroup_metrics(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:
-    """Metrics by sex, age band and site.
+    """Compute metrics by sex, age band and site.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def subgroup_metrics(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 200
 
 
 def iterate_subgroups(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Parts of a prediction table by sex, age band and site, as (group, value, rows).
+    """Split a prediction table by sex, age band and site, as (group, value, rows).
 
     A missing value is "unknown"; a grouping that the table lacks has no parts.
     """
@@ -253,7 +253,7 @@ def subject_interval(
     seed: int,
     bootstrap: int,
 ) -> tuple[float, float] | tuple[None, None]:
-    """95 % percentile interval of a mean over scans, subjects resampled with replacement.
+    """Compute 95 % percentile interval of a mean over scans, subjects resampled with replacement.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def subject_interval(
 
 
 def as_floats(column: pd.Series) -> pd.Series:
-    """A column's numbers as float64, NaN where a cell is none.
+    """Return a column's numbers as float64, NaN where a cell is none.
 
     By way of text: whole numbers of hundreds of digits are objects, which have no floats.
     """

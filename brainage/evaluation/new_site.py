@@ -1,4 +1,4 @@
-"""What 20 controls of one's own would give: calibration on some people, tested on the others."""
+"""Estimate what calibration on 20 controls of one's own would give, on the cohort at hand."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def calibration_gain(
     kind: IntervalKind = "absolute",
     seed: int = 0,
 ) -> dict[str, float] | None:
-    """Error and coverage after `brainage calibrate` with 20 controls, over random draws of them.
+    """Estimate error and coverage after `brainage calibrate` with 20 controls, drawn at random.
 
     In each of 500 draws the mean gap of 20 people is subtracted from the others' predictions, and
     the 20 people's residuals make the intervals. Of a person with several scans the first counts.

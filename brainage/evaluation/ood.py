@@ -1,4 +1,4 @@
-"""How unlike the training scans a scan is, without looking at its age.
+"""Out-of-distribution score: how unlike the training scans a scan is, whatever its age.
 
 Three distances, each divided by its median over held-out training scans, are added up. Two live in
 the space of the training scans' voxels: Mahalanobis distance along the first principal components
@@ -74,7 +74,7 @@ class OutOfDistribution:
         return np.interp(distance, self.quantiles, np.linspace(0, 100, self.quantiles.size))
 
     def to_bytes(self) -> bytes:
-        """A safetensors file; directions in float16."""
+        """Return a safetensors file; directions in float16."""
         return save(
             {
                 "shape": np.array(self.grid.shape),
@@ -172,7 +172,7 @@ def fit_ood(arrays: Scans, subject_ids: Sequence[str], seed: int = 0) -> OutOfDi
 
 
 def appearance(arrays: Scans) -> DoubleArray:
-    """Histogram and sharpness of each scan's brain, (N, 14).
+    """Compute histogram and sharpness of each scan's brain, (N, 14).
 
     Seven quantiles of the intensities; along each axis the logarithm of the mean absolute first
     and second difference between neighbouring voxels of the brain; the brain's share of the grid.
@@ -200,7 +200,7 @@ def _describe(volume: FloatArray, brain: BoolArray) -> list[float]:
 
 
 def _fit_appearance(rows: DoubleArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and inverse covariance, with enough on the diagonal to invert that of few scans."""
+    """Compute mean and inverse covariance, with a diagonal that lets few scans be inverted."""
     covariance = np.cov(rows.T)
     ridge = np.diag(covariance) * 0.01 + _TINY
     precision = np.linalg.inv(covariance + np.diag(ridge))
@@ -231,7 +231,7 @@ def _fit_pca(
 def _parts(
     features: FloatArray, mean: FloatArray, components: FloatArray, variances: FloatArray
 ) -> DoubleArray:
-    """T² and Q of each scan, (N, 2)."""
+    """Compute T² and Q of each scan, (N, 2)."""
     centred = (features - mean).astype(np.float64)
     projected = centred @ components.T.astype(np.float64)
     residual = (centred**2).sum(axis=1) - (projected**2).sum(axis=1)

@@ -12,17 +12,17 @@ PREDICTED = "predicted_age_years"
 
 
 def baseline_column(name: str) -> str:
-    """Column of a baseline's predictions."""
+    """Return column of a baseline's predictions."""
     return f"{name}_{PREDICTED}"
 
 
 def baselines_in(table: pd.DataFrame) -> list[str]:
-    """Names of the baselines whose predictions the table has."""
+    """Return names of the baselines whose predictions the table has."""
     return [name for name in BASELINES if baseline_column(name) in table]
 
 
 def average_repeats(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a scan: predictions averaged over repeats of the cross-validation.
+    """Average predictions over repeats of the cross-validation: one row a scan.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def average_repeats(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def baseline_table(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:
-    """The network and each baseline on the same scans, with paired differences.
+    """Compare the network with each baseline on the same scans, by paired differences.
 
     Parameters
     ----------
@@ -126,6 +126,6 @@ def _shown(value: Any, form: str) -> str:
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values for a JSON file; missing ones are None."""
+    """Return rows as plain values for a JSON file; missing ones are None."""
     plain = table.astype(object).where(table.notna(), None)
     return [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]

@@ -1,4 +1,4 @@
-"""How a model did on people it had not learned from: a crowd to set one person beside.
+"""Normative reference: gaps of held-out people, to compare one person with.
 
 Kept in a bundle so that a report can draw a person beside the cohort. A bundle holds no list of
 ages: it counts people in cells of `AGE_CELL_YEARS` of age by `GAP_CELL_YEARS` of gap. People above
@@ -69,12 +69,12 @@ class Reference:
         return self.age_years + self.brain_age_gap_years
 
     def to_json(self) -> Json:
-        """Plain values for a JSON file."""
+        """Return plain values for a JSON file."""
         return {"source": self.source, "cells": self.cells.tolist()}
 
 
 def _spread(count: int) -> DoubleArray:
-    """Points (N, 2) spread evenly over the unit square (Fibonacci lattice)."""
+    """Spread points (N, 2) evenly over the unit square (Fibonacci lattice)."""
     index = np.arange(count)
     golden = (np.sqrt(5.0) - 1) / 2
     return np.stack([(index + 0.5) / count, (index * golden + 0.5) % 1], axis=1)
@@ -147,7 +147,7 @@ def reference_from_json(values: Any) -> Reference:
 def match_percentile(
     reference: Reference, age_years: float, brain_age_gap_years: float
 ) -> MatchedPercentile | None:
-    """Percentile of a raw gap among people of about the same age; None where they are too few.
+    """Compute a raw gap's percentile among people of about its age; None where they are too few.
 
     The gap falls with age in every model, so that its rank among all ages would mostly tell age.
     """
@@ -165,7 +165,7 @@ def match_percentile(
 def corrected_gap(
     reference: Reference, age_years: float, brain_age_gap_years: float
 ) -> float | None:
-    """Raw gap minus what the cohort's line expects at that age (Beheshti et al. 2019).
+    """Compute the raw gap minus what the cohort's line expects at that age (Beheshti et al. 2019).
 
     None where the cohort is too small, or of too few ages, for a line. See
     `brainage.evaluation.age_bias`.

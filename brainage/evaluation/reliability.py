@@ -1,4 +1,4 @@
-"""How well a number repeats when a person is scanned again."""
+"""Test-retest reliability of a measure when a person is scanned again."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -58,7 +58,7 @@ class Reliability:
 
 
 def intraclass_correlation(values: ArrayLike, level: float = 0.95) -> Icc:
-    """ICC(2,1): two-way random effects, absolute agreement, single measurement.
+    """Compute ICC(2,1): two-way random effects, absolute agreement, single measurement.
 
     Formulas of Shrout & Fleiss 1979 (doi:10.1037/0033-2909.86.2.420); interval from the F
     distribution with Satterthwaite's degrees of freedom (McGraw & Wong 1996,
@@ -101,7 +101,7 @@ def intraclass_correlation(values: ArrayLike, level: float = 0.95) -> Icc:
 
 
 def measure_reliability(values: ArrayLike, measure: str) -> Reliability:
-    """All test-retest numbers of a measure.
+    """Measure the test-retest reliability of a measure.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def measure_reliability(values: ArrayLike, measure: str) -> Reliability:
 def repeated_scans(
     table: pd.DataFrame, columns: Sequence[str], max_years: float = 1.0
 ) -> dict[str, DoubleArray]:
-    """Pairs of scans of one person that lie close in time.
+    """Pair scans of one person that lie close in time.
 
     Parameters
     ----------
@@ -168,12 +168,12 @@ def repeated_scans(
 
 
 def reliability_table(values: dict[str, Any]) -> pd.DataFrame:
-    """One row a measure: `measure_reliability` of each entry (N, K)."""
+    """Measure the reliability of each entry (N, K): one row a measure."""
     return pd.DataFrame([asdict(measure_reliability(v, name)) for name, v in values.items()])
 
 
 def _mean_squares(table: DoubleArray) -> tuple[float, float, float]:
-    """Mean squares of a two-way table without replication: subjects, scans, residual."""
+    """Compute mean squares of a two-way table without replication: subjects, scans, residual."""
     n, k = table.shape
     rows = table.mean(axis=1) - table.mean()
     columns = table.mean(axis=0) - table.mean()

@@ -178,7 +178,7 @@ def _load_idx(folder: Path, facts: DatasetFacts) -> ImageData:
 
 
 def _idx_path(folder: Path, name: str) -> Path:
-    """The file, packed or not, also as train-images.idx3-ubyte; the plain name if there is none."""
+    """Find the file, packed or not, also as train-images.idx3-ubyte."""
     dotted = name.replace("-idx", ".idx")
     tried = [folder / f"{stem}{end}" for stem in (name, dotted) for end in (".gz", "")]
     return next((path for path in tried if path.exists()), folder / name)
@@ -207,7 +207,7 @@ def _load_cifar(folder: Path, facts: DatasetFacts) -> ImageData:
 
 
 def _refuse_pickles(folder: Path, wanted: Path) -> None:
-    """The Python version of CIFAR is pickles, which may hold any program: never loaded."""
+    """Refuse the Python version of CIFAR: pickles may hold any program and are never loaded."""
     folders = [name for name in PICKLED if (folder / name).is_dir()]
     files = [name for name in ("data_batch_1", "train") if (folder / name).is_file()]
     if folders + files and not wanted.exists():

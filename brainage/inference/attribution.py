@@ -127,7 +127,7 @@ def networks_of(bundle: Bundle) -> list[tuple[BlockStack, Target]]:
 def region_table(
     attributions: Sequence[FloatArray], labels: NDArray[np.int64], names: Sequence[str]
 ) -> pd.DataFrame:
-    """What each region adds to the predicted age, averaged over scans.
+    """Return what each region adds to the predicted age, averaged over scans.
 
     Parameters
     ----------

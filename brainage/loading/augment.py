@@ -100,7 +100,7 @@ def apply(volumes: Tensor, drawn: Drawn) -> Tensor:
 
 
 def draw_noise(like: Tensor) -> Tensor:
-    """Standard normal numbers in the shape of a float32 tensor.
+    """Return standard normal numbers in the shape of a float32 tensor.
 
     On a CPU they are 65 536 quantiles of the normal distribution in random order: half of the time
     of `torch.randn`, most of it shared among threads, and the same numbers for any number of them.
@@ -136,7 +136,7 @@ def build_batch_augmentation(
 
 
 def bias_field(coefficients: Tensor, size: torch.Size) -> Tensor:
-    """A field (I, J, K): the exponential of a polynomial over [-1, 1]³, axis by axis."""
+    """Build a field (I, J, K): the exponential of a polynomial over [-1, 1]³."""
     field = coefficients
     for length in size:
         line = torch.linspace(-1, 1, length, device=field.device)

@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 
 def count_batches(count: int, batch_size: int, *, trains: bool) -> int:
-    """Number of batches of `count` samples.
+    """Return number of batches of `count` samples.
 
     While training, a last batch of a single sample is left out, because batch normalisation
     cannot learn from one; every other batch is kept, and so is an only one.

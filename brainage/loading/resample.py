@@ -37,7 +37,7 @@ def resample(volume: Tensor, matrix: Tensor, shift_voxels: Tensor) -> Tensor:
 
 
 def resample_by_planes(volume: Tensor, matrix: Tensor, shift_voxels: Tensor) -> Tensor:
-    """The two passes of `resample`; the element (1, 1) of the matrix must not be near 0."""
+    """Run the two passes of `resample`; the matrix's element (1, 1) must not be near 0."""
     (i, j, k), half = _centred(volume.shape)
     # In the source's plane j: solve the middle row for the result's j, and put that in.
     rows = torch.tensor([2, 0])  # grid_sample names the last axis first

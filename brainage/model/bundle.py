@@ -200,7 +200,7 @@ def copy_bundle(bundle: Bundle, folder: Path, changes: Json, *, half: bool = Fal
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    """A tensor as it is written: contiguous, on the CPU, float16 where wanted."""
+    """Return a tensor as it is written: contiguous, on the CPU, float16 where wanted."""
     stored = tensor.cpu().contiguous()
     return stored.half() if half and stored.is_floating_point() else stored
 

@@ -100,7 +100,7 @@ def mix_distributions(parts: Sequence[AgeDistribution]) -> AgeDistribution:
 
 
 def _outputs(model: BlockStack, volumes: Tensor, average_heads: AverageHeads) -> list[Tensor]:
-    """The output (B, C) of the network, or that of each of its heads."""
+    """Return the output (B, C) of the network, or that of each of its heads."""
     if average_heads == "none":
         return [model(volumes)]
     return [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]

@@ -1,4 +1,4 @@
-"""What all pictures share: the sheet with its title, colours, a dot with its interval, the file.
+"""Shared parts of pictures: the sheet with its title, colours, a dot with its interval, the file.
 
 Colours are those of Okabe & Ito 2008 (jfly.uni-koeln.de/color), told apart by readers with any
 colour vision.

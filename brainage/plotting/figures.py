@@ -344,7 +344,7 @@ def _method_names(summary: pd.DataFrame) -> list[str]:
 
 
 def _seed_values(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over folds for each method, schedule and seed, with the difference to BP."""
+    """Compute the mean over folds for each method, schedule and seed, with the difference to BP."""
     reference = runs.loc[runs["method"] == REFERENCE].groupby(["seed", "fold"])["mae_years"].first()
     paired = runs.join(reference.rename("reference"), on=["seed", "fold"])
     difference = paired["mae_years"] - paired["reference"]

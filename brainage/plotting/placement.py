@@ -73,7 +73,7 @@ def draw_scan(processed: Processed, title: str) -> bytes:
 
 
 def build_sheet(tiles: Sequence[SheetTile], title: str) -> str:
-    """One self-contained HTML page with every scan: failed ones first, then flagged, then ok."""
+    """Write one self-contained HTML page of all scans: failed ones first, then flagged, then ok."""
     order = {"failed": 0, "flagged": 1, "ok": 2}
     ranked = sorted(tiles, key=lambda tile: order[tile.entry.verdict])
     counts = {name: sum(tile.entry.verdict == name for tile in tiles) for name in COLOURS}
@@ -100,7 +100,7 @@ def _tile_html(tile: SheetTile) -> str:
 
 
 def _draw_planes(data: FloatArray, mask: BoolArray, cut: np.ndarray, zoom: int) -> FloatArray:
-    """Three planes side by side as RGB (rows, columns, 3), superior or anterior upwards."""
+    """Draw three planes side by side: RGB (rows, columns, 3), superior or anterior upwards."""
     planes = []
     for axis in range(3):
         grey = np.take(data, cut[axis], axis).T[::-1].clip(0, 1)

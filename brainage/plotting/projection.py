@@ -18,7 +18,7 @@ STYLES = ("--", ":", "-.")
 def plot_projection(
     table: pd.DataFrame, path: Path, title: str, reported: Mapping[int, float] | None = None
 ) -> Path:
-    """Speed-up over backpropagation on one device: projected, beside what a source reports.
+    """Draw the projected speed-up over backpropagation, beside what a source reports.
 
     Parameters
     ----------

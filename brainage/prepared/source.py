@@ -161,7 +161,7 @@ def read_sidecar(path: str | Path) -> Json | None:
 
 
 def sign_sidecar(sidecar: Json) -> Json:
-    """A sidecar with the SHA-256 of its other entries, in any order."""
+    """Return a sidecar with the SHA-256 of its other entries, in any order."""
     content = _unsigned(sidecar)
     text = json.dumps(content, sort_keys=True)
     return content | {SIDECAR_SELF: sha256_bytes(text.encode("utf-8", "surrogateescape"))}

@@ -1,1 +1,1 @@
-"""From a volume in RAS+ to a normalised array on the network's grid."""
+"""Preprocessing from a volume in RAS+ to a normalised array on the network's grid."""

@@ -1,4 +1,4 @@
-"""The steps from a whole head to candidates for its brain; each a function of its own.
+"""Skull stripping: the steps from a whole head to candidates for its brain.
 
 N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) and Otsu's thresholds (Otsu 1979,
 doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread (`threads.one_thread`).
@@ -130,7 +130,7 @@ def estimate_bias(
 
 
 def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BrainCandidate]:
-    """Candidates for the brain, one for each erosion that leaves something of a brain's volume.
+    """Find candidates for the brain, one for each erosion that leaves a brain's volume.
 
     Tissue is what is brighter than the second of three Otsu thresholds. Eroding it cuts the
     brain from the scalp; the deepest component is kept, dilated back and its holes filled. Which
@@ -163,7 +163,7 @@ def _grow(core: BoolArray, reach_mm: float, spacing_mm: float) -> BoolArray:
 
 
 def _box_around(mask: BoolArray, reach: float) -> tuple[slice, ...]:
-    """Window of a mask that is not empty, and of all voxels within a reach (in voxels) of it."""
+    """Find the window of a mask that is not empty, and of all voxels within a reach of it."""
     margin = int(np.ceil(reach)) + 1
     sides = ndimage.find_objects(mask.astype(np.int8))[0]
     return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in sides)
@@ -177,7 +177,7 @@ def _fill_holes(mask: BoolArray) -> BoolArray:
 
 
 def tissue_threshold(data: FloatArray) -> float:
-    """Second of three Otsu thresholds: between fluid and grey matter in a T1-weighted head."""
+    """Compute the second of three Otsu thresholds: between fluid and grey matter in a T1 head."""
     otsu = sitk.OtsuMultipleThresholdsImageFilter()
     otsu.SetNumberOfThresholds(3)
     otsu.SetNumberOfHistogramBins(_OTSU_BINS)

@@ -1,4 +1,4 @@
-"""Intensities that mean the same on every scanner: tissue contrast, and local contrast.
+"""Intensity normalisation across scanners: tissue contrast, and local contrast.
 
 A network that is trained on one scanner's brightness fails on another's. Both functions take only
 the scan itself and the template's tissue maps, so that no site has to be known beforehand.

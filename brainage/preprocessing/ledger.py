@@ -1,4 +1,4 @@
-"""The ledger: one line for every row or scan that did not simply pass."""
+"""Ledger: one line for every row or scan that did not simply pass."""
 
 import csv
 import io

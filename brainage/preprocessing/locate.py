@@ -1,4 +1,4 @@
-"""Where the brain is and how it lies: one route for each kind of scan."""
+"""Locate the brain and its pose: one route for each kind of scan."""
 
 import time
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ class Located:
     head: Volume | None = None
 
     def sample(self, affine: DoubleArray, shape: tuple[int, ...]) -> tuple[FloatArray, BoolArray]:
-        """Intensities, bias field removed, and brain mask on a grid in MNI space.
+        """Resample intensities, bias field removed, and brain mask onto a grid in MNI space.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ def relocate_brain(
 
 
 def _apply_mask(volume: Volume, mask: Volume, where: str) -> tuple[Volume, Foreground]:
-    """Volume with its darkest brain value outside the mask, and the foreground of that."""
+    """Return volume with its darkest brain value outside the mask, and the foreground of that."""
     inside = resample_volume(mask, volume.affine, volume.data.shape) >= 0.5
     if not inside.any():
         problem = "the brain mask is empty where the scan is."

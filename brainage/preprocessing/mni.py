@@ -1,4 +1,4 @@
-"""What counts as foreground, and the way onto a grid in MNI space."""
+"""Foreground of a scan, and resampling onto a grid in MNI space."""
 
 from dataclasses import dataclass, replace
 
@@ -81,7 +81,7 @@ def find_foreground(volume: Volume, where: str) -> Foreground:
 
 
 def is_brain_extracted(foreground: Foreground) -> bool:
-    """Whether the foreground has a brain's size and something empty surrounds it."""
+    """Tell whether the foreground has a brain's size and something empty surrounds it."""
     return foreground.border_share <= MAX_BORDER_SHARE and foreground.litres <= MAX_BRAIN_LITRES
 
 
@@ -112,7 +112,7 @@ def coarsen_volume(source: Volume, spacing_mm: float) -> Volume:
 
 
 def _average_blocks(data: FloatArray, factors: list[int]) -> FloatArray:
-    """Mean of each whole block of voxels; what is left over at the far ends is dropped."""
+    """Compute the mean of each whole block of voxels; what is left at the far ends is dropped."""
     counts = [side // factor for side, factor in zip(data.shape, factors, strict=True)]
     total = np.zeros(counts, np.float32)
     for corner in np.ndindex(*factors):
@@ -122,19 +122,19 @@ def _average_blocks(data: FloatArray, factors: list[int]) -> FloatArray:
 
 
 def is_in_mni_space(foreground: Foreground, min_overlap: float) -> bool:
-    """Whether an extracted brain has the template's size and, as it lies, its place."""
+    """Tell whether an extracted brain has the template's size and, as it lies, its place."""
     template = load_template()
     _, mask = resample(foreground, template.affine, template.mask.shape)
     return foreground.litres >= MIN_MNI_LITRES and dice(mask, template.mask) >= min_overlap
 
 
 def dice(first: BoolArray, second: BoolArray) -> float:
-    """Dice overlap of two masks, 0 to 1 (Dice 1945, doi:10.2307/1932409)."""
+    """Compute the Dice overlap of two masks, 0 to 1 (Dice 1945, doi:10.2307/1932409)."""
     return float(2 * (first & second).sum() / max(first.sum() + second.sum(), 1))
 
 
 def grid_affine(settings: PreprocessingConfig) -> DoubleArray:
-    """Affine of the network's grid: axis-aligned, centred on `TEMPLATE_CENTRE_MM`.
+    """Return affine of the network's grid: axis-aligned, centred on `TEMPLATE_CENTRE_MM`.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def resample_volume(source: Volume, affine: DoubleArray, shape: tuple[int, ...])
 def _crop(
     index: DoubleArray, shape: tuple[int, ...], source: tuple[int, ...], sigma: DoubleArray
 ) -> tuple[tuple[slice, ...], DoubleArray]:
-    """Part of the source that the grid can see: scans with wide margins cost no more."""
+    """Return part of the source that the grid can see: scans with wide margins cost no more."""
     corners = np.array(np.meshgrid(*[(0, side - 1) for side in shape])).reshape(3, -1)
     seen = index[:3, :3] @ corners + index[:3, 3:]
     margin = np.ceil(3 * sigma) + 2

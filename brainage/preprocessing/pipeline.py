@@ -102,7 +102,7 @@ def process_again(
     where: str,
     judged: Judgement | None = None,
 ) -> Processed:
-    """`process_volume` of a scan whose placement and measures are known: to the same bits.
+    """Finish a scan whose placement and measures are known, to the bits of `process_volume`.
 
     Parameters
     ----------

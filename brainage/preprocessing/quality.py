@@ -1,4 +1,4 @@
-"""The quality gate: named measures of a placed scan, and a verdict on them.
+"""Quality gate: named measures of a placed scan, and a verdict on them.
 
 Every measure is taken in MNI space on fixed grids, so that the verdict depends neither on the
 network's grid nor on the scan's orientation. The limits come from reference cohorts by one rule
@@ -135,14 +135,14 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
 
 
 def correlate(first: FloatArray, second: FloatArray, mask: BoolArray) -> float:
-    """Pearson's correlation inside a mask; -1 where it is not defined."""
+    """Compute Pearson's correlation inside a mask; -1 where it is not defined."""
     if mask.sum() < 2 or np.ptp(first[mask]) == 0:
         return -1.0
     return float(np.corrcoef(first[mask], second[mask])[0, 1])
 
 
 def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
-    """Contrast, noise and sharpness of the brain, in units of its standard deviation."""
+    """Compute contrast, noise and sharpness of the brain, in units of its standard deviation."""
     white_share, grey_share = load_tissues()
     white, grey = mask & (white_share > 0.9), mask & (grey_share > 0.7)
     fluid = mask & load_template(TISSUE_SPACING_MM).mask & (white_share + grey_share < 0.2)
@@ -166,7 +166,7 @@ def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
 
 
 def _overlap_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
-    """Dice overlap of the scan's tissues, told apart by Otsu thresholds, with the template's."""
+    """Compute the Dice overlap of the scan's tissues (Otsu thresholds) with the template's."""
     values = data[mask]
     values = values.clip(*np.percentile(values, (0.5, 99.5)))
     otsu = sitk.OtsuMultipleThresholdsImageFilter()
@@ -182,7 +182,7 @@ def _overlap_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
 
 
 def _measure_air(head: Volume, brain: BoolArray) -> dict[str, float]:
-    """Signal in the air around the upper head, as a share of the brain's brightness.
+    """Compute the signal in the air around the upper head, as a share of the brain's brightness.
 
     Looked at above the brain's middle (below it, neck and jaw come and go) and farther than 10 mm
     from the head. Smoothed first: ghosts are structured, noise averages out.
@@ -210,7 +210,7 @@ def _outside_view(volume: Volume, to_mni: DoubleArray) -> float:
 
 
 def _mask_at_border(mask: BoolArray) -> float:
-    """Largest cross-section of the brain on a face of the image, over its largest of all."""
+    """Compute the brain's largest cross-section on a face of the image, over its largest of all."""
     shares = []
     for axis in range(3):
         areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
@@ -260,7 +260,7 @@ MEANING_SIDES = tuple(
 
 
 def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Limits from the measures of a reference cohort, all of one kind.
+    """Derive limits from the measures of a reference cohort, all of one kind.
 
     Each measure's reach runs from the median to the percentile that leaves out `REACH_PERCENT`
     on the side that `MEANING` calls bad; it follows skewed measures. A measure that is the same
@@ -297,7 +297,7 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> dict[str, dict[str
 def _spread(
     measures: Sequence[Mapping[str, float]],
 ) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
-    """Median of each measure, and its signed reach on each side that is bad."""
+    """Return the median of each measure, and its signed reach on each side that is bad."""
     medians, reaches = {}, {}
     for name in dict.fromkeys(name for scan in measures for name in scan if name != "slice_mm"):
         values = np.array([scan[name] for scan in measures if name in scan])
@@ -316,7 +316,7 @@ def _score(
     medians: Mapping[str, float],
     reaches: Mapping[tuple[str, str], float],
 ) -> float:
-    """Most reaches that any measure of a scan lies from its median, on the bad side."""
+    """Compute the most reaches that any measure of a scan lies from its median, on the bad side."""
     return max(
         (scan[name] - medians[name]) / reach for (name, _), reach in reaches.items() if name in scan
     )
@@ -324,14 +324,14 @@ def _score(
 
 @lru_cache(maxsize=1)
 def load_limits() -> Limits:
-    """Limits of every group of kinds: group → measure → name of a bound → value."""
+    """Return limits of every group of kinds: group → measure → name of a bound → value."""
     limits: Limits = json.loads(_LIMITS_FILE.read_text(encoding="utf-8"))["limits"]
     return limits
 
 
 @lru_cache(maxsize=1)
 def limits_hash() -> str:
-    """SHA-256 of the limits: a verdict is only as old as they are."""
+    """Compute SHA-256 of the limits: a verdict is only as old as they are."""
     return hashlib.sha256(_LIMITS_FILE.read_bytes()).hexdigest()
 
 

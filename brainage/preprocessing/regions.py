@@ -62,7 +62,7 @@ class Regions:
 
 
 def load_regions(settings: PreprocessingConfig) -> Regions:
-    """Regions on the network's grid: left and right lobes, deep nuclei, white matter and fluid."""
+    """Load the regions of the network's grid: lobes, deep nuclei, white matter and fluid."""
     grey, white, fluid = load_tissue_maps(settings)
     inside = grey + white + fluid > 0
     depth_mm = ndimage.distance_transform_edt(inside) * settings.spacing_mm
@@ -86,7 +86,7 @@ def load_regions(settings: PreprocessingConfig) -> Regions:
 
 
 def _load_seeds() -> tuple[DoubleArray, list[str]]:
-    """Coordinates (N, 3) in MNI mm and the name of each."""
+    """Return coordinates (N, 3) in MNI mm and the name of each."""
     coordinates, names = [], []
     dosenbach = fetch_coords_dosenbach_2010()
     for row, label in zip(dosenbach.rois.itertuples(index=False), dosenbach.labels, strict=True):

@@ -68,7 +68,7 @@ class Alignment:
 
 
 def build_matrix(parameters: DoubleArray) -> DoubleArray:
-    """Affines (..., 4, 4) of 7 (similarity) or 12 parameters (..., P), about the template's centre.
+    """Build affines (..., 4, 4) of 7 (similarity) or 12 parameters (..., P), about the centre.
 
     The linear part is rotation times scale times a unit upper triangle of shears.
     """
@@ -123,7 +123,7 @@ def register_finely(volume: Volume, mask: BoolArray, start: Alignment) -> Alignm
 
 
 def _poses(settings: PreprocessingConfig) -> DoubleArray:
-    """Rotation vectors (n, 3): both ways about each axis, by the settings' angles."""
+    """Return rotation vectors (n, 3): both ways about each axis, by the settings' angles."""
     angles = np.radians(settings.restart_degrees)
     turns = [sign * angle * axis for angle in angles for axis in np.eye(3) for sign in (1, -1)]
     return np.array(turns).reshape(-1, 3)
@@ -141,7 +141,7 @@ def _reduce(volume: Volume, mask: BoolArray, spacing_mm: int) -> Volume:
 
 
 def _register_coarsely(brain: Volume, turn: DoubleArray) -> Alignment:
-    """Similarity from the brain's centre of mass and volume, then affine."""
+    """Register a similarity from the brain's centre of mass and volume, then an affine."""
     inside = brain.data > 0
     centre = brain.affine[:3, :3] @ np.array(ndimage.center_of_mass(inside)) + brain.affine[:3, 3]
     template_voxels = load_template(COARSE_MM).mask.sum()
@@ -167,7 +167,7 @@ def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
 
 @lru_cache(maxsize=2)
 def _sample_template(spacing_mm: int) -> tuple[DoubleArray, DoubleArray]:
-    """Template intensities (N,), centred and of norm 1, and their places (N, 4) in mm."""
+    """Return template intensities (N,), centred and of norm 1, and their places (N, 4) in mm."""
     template = load_template(spacing_mm)
     reach = ndimage.distance_transform_edt(~template.mask) * spacing_mm <= MARGIN_MM[spacing_mm]
     index = np.argwhere(reach)
@@ -184,7 +184,7 @@ def _cost(
     inverse: DoubleArray,
     parameters: DoubleArray,
 ) -> tuple[float, DoubleArray]:
-    """One minus Pearson's correlation plus the prior, and its gradient.
+    """Compute one minus Pearson's correlation plus the prior, and its gradient.
 
     With s the sampled brain centred, n its norm and t the target: dr/ds = (t - r s/n) / n.
     """
@@ -203,7 +203,7 @@ def _cost(
 
 
 def _matrix_slopes(parameters: DoubleArray) -> DoubleArray:
-    """Central differences (P, 12) of the matrix by its parameters: cheap, no image is touched."""
+    """Differentiate the matrix by its parameters (P, 12), centrally: no image is touched."""
     steps = _STEP * np.eye(len(parameters))
     change = build_matrix(parameters + steps) - build_matrix(parameters - steps)
     return change[:, :3].reshape(-1, 12) / (2 * _STEP)

@@ -58,7 +58,7 @@ def load_template(spacing_mm: int = CHECK_SPACING_MM) -> Template:
 
 @lru_cache(maxsize=1)
 def load_tissues() -> tuple[FloatArray, FloatArray]:
-    """Shares of white and of grey matter in the template's brain, at 2 mm (I, J, K) each."""
+    """Load shares of white and of grey matter in the template's brain, at 2 mm (I, J, K) each."""
     stored = _load_file()
     brain = load_template(TISSUE_SPACING_MM).mask
     white, grey = (_to_float(stored[name]) for name in ("white", "grey"))

@@ -1,4 +1,4 @@
-"""One page on one scan: what was checked, what was predicted, and how far to trust it.
+"""Report on one scan: what was checked, what was predicted, and how far to trust it.
 
 `examine_scan` or the app makes `Findings`; `build_report` puts them into words and pictures;
 `write_report` makes files of them. Research use only.

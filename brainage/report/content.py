@@ -1,4 +1,4 @@
-"""Findings in words and pictures: everything that HTML, PDF and JSON say, said once."""
+"""Content of a report in words and pictures, shared by HTML, PDF and JSON."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -187,7 +187,7 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
 
 
 def _gap_words(findings: Findings) -> str:
-    """Which way the gap points, and whether a gap of this size is usual."""
+    """Say which way the gap points, and whether a gap of this size is usual."""
     age, predicted = findings.age_years or 0.0, findings.predicted_age_years or 0.0
     words = f"looks {'older' if predicted > age else 'younger'} than the age"
     if findings.interval_years is None:

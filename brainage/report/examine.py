@@ -1,4 +1,4 @@
-"""From a scan and a model to findings."""
+"""Examine a scan with a model, down to findings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -126,7 +126,7 @@ def examine_scan(
 def predicted_findings(
     row: Mapping[str, Any], verdict: Verdict, reason: str, model: ModelIdentity, level: float
 ) -> Findings:
-    """Findings from a row of a prediction table and of its ledger, without the scan.
+    """Return findings from a row of a prediction table and of its ledger, without the scan.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def predicted_findings(
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Predicted age, interval and percentile as findings hold them: absent, not NaN."""
+    """Return predicted age, interval and percentile as findings hold them: absent, not NaN."""
 
     def known(name: str) -> float | None:
         value = row.get(name)
@@ -168,7 +168,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _volumes_ml(bundle: Bundle, array: HalfArray, processed: Processed) -> dict[str, float]:
-    """Tissue volumes in the scan's own space: on the grid, divided by the registration's scale."""
+    """Compute tissue volumes in the scan's own space: grid volumes over registration's scale."""
     settings = bundle.config.preprocessing
     priors = TissuePriors(*load_tissue_maps(settings), settings.spacing_mm)
     litres = tissue_volumes(array, priors)[0]

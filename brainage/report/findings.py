@@ -1,4 +1,4 @@
-"""What a report is made of: plain values, no words and no pictures yet."""
+"""Findings on one scan: plain values, no words and no pictures yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -43,7 +43,7 @@ td{padding:2px 0;overflow-wrap:anywhere}td small{color:#57606a}
 
 
 def render_html(report: Report) -> str:
-    """The report as a page; no script, no request to anywhere."""
+    """Write the report as a page without scripts or requests to anywhere."""
     name = f"<div><b>{escape(report.person_name)}</b></div>" if report.person_name else ""
     limits = "".join(f"<li>{escape(text)}</li>" for text in report.limits)
     tables = "".join(

@@ -34,7 +34,7 @@ _NAMES_SHARE = 0.34
 
 
 def render_pdf(report: Report) -> bytes:
-    """The report as one A4 page; the same report gives the same bytes."""
+    """Write the report as one A4 page; the same report gives the same bytes."""
     _register_fallback()
     stream = io.BytesIO()
     canvas = Canvas(stream, pagesize=A4, invariant=1, pageCompression=1)
@@ -93,7 +93,7 @@ def _put(
 
 
 def _draw_head(canvas: Canvas, report: Report) -> float:
-    """Title, scan and date, and the strip that says what the page is not."""
+    """Draw title, scan and date, and the strip that says what the page is not."""
     top = _HEIGHT - _MARGIN
     canvas.setFillColor(_INK)
     canvas.setFont("Helvetica-Bold", 19)
@@ -126,7 +126,7 @@ def _draw_foot(canvas: Canvas, report: Report) -> None:
 
 
 def _draw_verdict(canvas: Canvas, report: Report, top: float) -> float:
-    """Box with the gate's word and its reasons, before any result."""
+    """Draw the box with the gate's verdict and its reasons, before any result."""
     kind = report.tone
     texts: list[Flowable] = [
         _paragraph(report.verdict_words, 10.5, HexColor(COLOURS[kind]), bold=True),
@@ -145,7 +145,7 @@ def _draw_verdict(canvas: Canvas, report: Report, top: float) -> float:
 
 
 def _draw_symbol(canvas: Canvas, kind: str, x: float, y: float) -> None:
-    """Tick, exclamation mark or cross on a disc: the verdict for those who see no colour."""
+    """Draw a tick, exclamation mark or cross: the verdict for those who see no colour."""
     canvas.circle(x, y, 3.4 * mm, stroke=0, fill=1)
     canvas.setStrokeColor(white)
     canvas.setLineWidth(1.6)
@@ -162,7 +162,7 @@ def _draw_symbol(canvas: Canvas, kind: str, x: float, y: float) -> None:
 
 
 def _draw_result(canvas: Canvas, report: Report, top: float) -> float:
-    """Age and interval at the left, gaps at the right, the line of ages below."""
+    """Draw age and interval at the left, gaps at the right, the line of ages below."""
     canvas.setFillColor(_MUTED)
     canvas.setFont("Helvetica", 9)
     canvas.drawString(_MARGIN, top - 8, "Predicted age")
@@ -187,7 +187,7 @@ def _draw_result(canvas: Canvas, report: Report, top: float) -> float:
 
 
 def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
-    """Planes at the left, the cohort at the right, captions below."""
+    """Draw planes at the left, the cohort at the right, captions below."""
     left, gap = 112 * mm, 6 * mm
     if report.cohort is None:
         left = _INNER
@@ -205,12 +205,12 @@ def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
 
 
 def _picture_room(report: Report) -> float:
-    """Most height for the planes, so that three rows leave the tables their place."""
+    """Return the height of the planes that leaves the tables their place."""
     return 101 * mm if report.warnings else 107 * mm
 
 
 def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:
-    """Checks, volumes and model side by side, limits below, all above the foot."""
+    """Draw checks, volumes and model side by side, limits below, all above the foot."""
     tables = [
         (title, rows, share)
         for title, rows, share in (

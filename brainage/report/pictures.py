@@ -25,7 +25,7 @@ _AGES_YEARS = (15.0, 95.0)
 
 
 def draw_planes(findings: Findings) -> bytes:
-    """Sagittal, coronal and axial planes with the brain's outline, the template below.
+    """Draw sagittal, coronal and axial planes with the brain's outline, the template below.
 
     A third row shows the attribution map, where there is one. The patient's left is on the left.
 

@@ -1,4 +1,4 @@
-"""Reports as files, whole or not at all."""
+"""Write reports to files, whole or not at all."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from brainage.report.page_html import render_html
 
 
 def render_json(report: Report) -> str:
-    """The report's numbers as JSON; what is not known is null."""
+    """Return the report's numbers as JSON; what is not known is null."""
     return json.dumps(report.numbers, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 

@@ -30,7 +30,7 @@ def main(memory_mb: int) -> None:
 
 
 def run_task(task: Json) -> Json:
-    """Result of a task, or the error that its function raised, as a JSON object."""
+    """Return result of a task, or the error that its function raised, as a JSON object."""
     module, _, name = task["function"].partition(":")
     try:
         return {"result": getattr(importlib.import_module(module), name)(task["argument"])}

@@ -18,11 +18,11 @@ class ChildrenPlugin(WorkerPlugin):
         self.children: Children | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Called by dask on each worker, also on those that join later."""
+        """Start on each worker; dask calls it, also on those that join later."""
         self.children = Children(self._limits)
 
     def teardown(self, worker: Worker) -> None:
-        """Called by dask when a worker leaves."""
+        """End with the worker; dask calls it."""
         if self.children is not None:
             self.children.close()
 

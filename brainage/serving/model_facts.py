@@ -86,7 +86,7 @@ def held_out_people(facts: Json) -> pd.DataFrame:
 
 
 def _groups(rows: list[Json]) -> pd.DataFrame:
-    """Groups with names for people; a single site without a name is no group."""
+    """Name groups for people; a single site without a name is no group."""
     kept = [row for row in rows if row.get("value")]
     return pd.DataFrame(
         [{"label": _label(str(row["group"]), str(row["value"])), **row} for row in kept]

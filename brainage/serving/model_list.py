@@ -32,7 +32,7 @@ def model_folders() -> list[Path]:
 
 
 def find_models() -> list[FoundModel]:
-    """The champion, the released model where it travels along, and bundles in the folders."""
+    """List the champion, the released model where it is shipped, and bundles in the folders."""
     champion = get_champion().model
     found = {} if champion is None else {champion.folder.resolve(): champion}
     for folder in [RELEASED_FOLDER.parent, *model_folders()]:
@@ -76,5 +76,5 @@ class Champion:
 
 @lru_cache(maxsize=1)
 def get_champion() -> Champion:
-    """The one of this process; it knows of none until it has been started."""
+    """Return the one of this process; it knows of none until it has been started."""
     return Champion(default_cache() / "models")

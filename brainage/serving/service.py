@@ -253,7 +253,7 @@ class Service:
 
 
 def suffix_of(content: bytes) -> str:
-    """What a file is by its first bytes, as the end of a name."""
+    """Return what a file is by its first bytes, as the end of a name."""
     if content[:2] == b"\x1f\x8b":
         return ".nii.gz"
     if content[128:132] == b"DICM":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainage.errors import TrackingError
-from brainage.files import wait_turn
+from brainage.files import hold_lock
 
 Event = dict[str, Any]
 
@@ -294,7 +294,7 @@ def _making_tables(uri: str) -> AbstractContextManager[None]:
     if not uri.startswith("sqlite:///"):
         return nullcontext()
     _database_folder(uri).mkdir(parents=True, exist_ok=True)
-    return wait_turn(Path(uri.removeprefix("sqlite:///") + ".lock"))
+    return hold_lock(Path(uri.removeprefix("sqlite:///") + ".lock"))
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class EpochRecord:
     data_seconds: float = math.nan
 
     def metrics(self) -> dict[str, float]:
-        """The record under the tracker's metric names."""
+        """Return the record under the tracker's metric names."""
         named = {
             "train_loss": self.train_loss,
             "val_loss": self.val_loss,
@@ -60,7 +60,7 @@ class EpochRecord:
         return {name: value for name, value in named.items() if math.isfinite(value)}
 
     def row(self) -> dict[str, float]:
-        """The record as a row of history.csv: the epoch, then its metrics."""
+        """Return the record as a row of history.csv: the epoch, then its metrics."""
         return {"epoch": self.epoch, **self.metrics()}
 
 
@@ -68,7 +68,7 @@ class Callback:
     """Hooks that do nothing; override what is needed."""
 
     def on_model(self, model: BlockStack) -> None:
-        """The network that is going to be trained, on its device; look at it, do not touch it."""
+        """Look at the network that is going to be trained, on its device; do not touch it."""
 
     def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
         """Training starts, or goes on after `done_epochs`."""

@@ -40,7 +40,7 @@ class FeatureStore:
     target: Tensor
 
     def gather(self, variants: Tensor, index: Tensor) -> Batch:
-        """A batch of float32 features (B, C, ...): variant `variants[b]` of scan `index[b]`."""
+        """Read a batch of float32 features (B, C, ...): variant `variants[b]` of `index[b]`."""
         taken = self.features[variants.numpy(), index.numpy()]
         return {
             "inputs": torch.from_numpy(taken).float(),

@@ -208,7 +208,7 @@ def run_ranks(
 
 
 def _explain(failures: list[BrainageError], codes: list[int | None], first: int) -> BrainageError:
-    """The cause among what followed from it: a rank's own error, or the first to be killed.
+    """Return the cause among what followed from it: a rank's own error, or the first to be killed.
 
     Where that was not the first to end, SIGTERM tells nothing: torch ends the others by it.
     """

@@ -165,7 +165,7 @@ class ProgressiveTrainer(Trainer):
         return losses / count, tuple(scores)
 
     def _validation_batches(self, level: int, loader: Iterable[Batch]) -> Iterable[Batch]:
-        """Validation samples as the block `level` sees them, computed once a turn."""
+        """Return validation samples as the block `level` sees them, computed once a turn."""
         if level == 0:
             return loader
         if self._validation_level != level:
@@ -193,7 +193,7 @@ class ProgressiveTrainer(Trainer):
 def build_trainer(
     model: BlockStack, config: Config, *, ordered_loader: Loader, **more: Any
 ) -> Trainer:
-    """The trainer of the configured schedule; see `Trainer` and `ProgressiveTrainer`."""
+    """Return the trainer of the configured schedule; see `Trainer` and `ProgressiveTrainer`."""
     if config.learning.schedule == "progressive":
         return ProgressiveTrainer(model, config, ordered_loader=ordered_loader, **more)
     return Trainer(model, config, **more)

@@ -32,7 +32,7 @@ class Waited:
         self.seconds = 0.0
 
     def through(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items, timed."""
+        """Return the same items, timed."""
         self.seconds, start = 0.0, time.perf_counter()
         for item in items:
             self.seconds += time.perf_counter() - start

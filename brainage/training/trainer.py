@@ -215,13 +215,13 @@ class Trainer:
         return float(sum(result.losses))
 
     def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a batch on the device, mixed where the settings say so."""
+        """Return inputs and targets of a batch on the device, mixed where the settings say so."""
         inputs, target = self._arrange(batch["inputs"]), batch["target"].to(self.device)
         with self.settings.randomness("mixup"):
             return mix_batch(inputs, target, self.training.mixup_alpha)
 
     def _batches(self, epoch: int, loader: Loader) -> Loader:
-        """What the epoch learns from; another schedule may have something better."""
+        """Return what the epoch learns from; another schedule may have something better."""
         return loader
 
     def _arrange(self, inputs: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class Trainer:
         return self.rule.step(self.model, inputs, target, self.settings)
 
     def _let_rest(self, epoch: int, step: int) -> None:
-        """Settings and modes of the blocks that do not learn in this step."""
+        """Return settings and modes of the blocks that do not learn in this step."""
         freeze_after, update_every = self.learning.freeze_after, self.learning.update_every
         if freeze_after is None and update_every is None:
             return

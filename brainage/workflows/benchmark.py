@@ -139,7 +139,7 @@ def tags_of(config: Config, data: "ImageData") -> Json:
 
 
 def describe_blocks(config: Config) -> str:
-    """The cut as a small table: each block's stages and its share of the network."""
+    """Describe the cut as a small table: each block's stages and its share of the network."""
     lines = ["block  time  memory  parameters  stages"]
     for row in describe_cut(config):
         shares = [f"{float(row[name]):.0%}" for name in ("time", "memory", "parameters")]

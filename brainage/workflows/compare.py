@@ -227,7 +227,7 @@ class _Job:
 
 
 def _config_of(method: str, seed: int, config: Config) -> Config:
-    """Settings of one run; methods whose blocks do not learn alone have no schedule of blocks."""
+    """Return one run's settings; methods whose blocks do not learn alone have no schedule."""
     learning = config.learning
     if METHOD_RULES[method].hidden_loss is None:
         absent = ("freeze_after", "update_every", "patience_epochs")

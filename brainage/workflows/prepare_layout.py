@@ -14,7 +14,7 @@ import pandas as pd
 
 from brainage import __version__
 from brainage.errors import ConfigError
-from brainage.files import atomic_write_text, remove_old
+from brainage.files import LOCK, atomic_write_text, remove_old
 from brainage.prepared.derivatives import SPACE
 
 IMAGE_END, MASK_END = f"_space-{SPACE}_desc-preproc_T1w", f"_space-{SPACE}_desc-brain_mask"
@@ -66,7 +66,7 @@ def check_output(output: Path) -> None:
     ConfigError
         If it holds anything else.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if output.is_dir() and all(path.name == LOCK for path in output.iterdir()):
         return
     try:
         made_by = json.loads((output / DESCRIPTION).read_text(encoding="utf-8"))["GeneratedBy"]

@@ -160,7 +160,7 @@ def show_cut(config: Config, blocks: int, by: str, options: ProfileOptions) -> l
 
 
 def describe(parts: list[BlockTimes], bound: Bound, config: Config, options: ProfileOptions) -> str:
-    """The cut as a table, the bound as a line, and the setting that keeps the cut."""
+    """Return the cut as a table, the bound as a line, and the setting that keeps the cut."""
     total = sum(part.local_s for part in parts)
     cuts = [part.stages[0] for part in parts]
     shares = describe_cut(with_changes(config, {"learning.cuts": cuts}))
@@ -281,7 +281,7 @@ _LARGE, _TIMES = 2**22, 20
 def _ask_ranks(
     program: Callable[..., None], processes: int, *arguments: Any
 ) -> list[tuple[Any, ...]]:
-    """What the processes of `program` send, in any order."""
+    """Return what the processes of `program` send, in any order."""
     told: list[tuple[Any, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = (f"file://{Path(folder) / 'rendezvous'}", *arguments)

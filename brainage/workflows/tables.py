@@ -50,7 +50,7 @@ def read_joined(
 
 
 def first_scans(table: pd.DataFrame) -> pd.DataFrame:
-    """The first scan of each person: by age, then by id."""
+    """Return the first scan of each person: by age, then by id."""
     ordered = table.sort_values(["age_years", "scan_id"])
     first = ordered.drop_duplicates("subject_id").sort_index()
     if len(first) < len(table):

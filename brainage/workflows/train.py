@@ -333,7 +333,7 @@ def fit_baselines(
 
 
 def costs(trained: TrainedRun) -> Json:
-    """What the training took."""
+    """Say what the training took."""
     return {
         "seconds_per_epoch": trained.seconds_per_epoch,
         "peak_memory_mb": trained.peak_memory_mb,
@@ -343,7 +343,7 @@ def costs(trained: TrainedRun) -> Json:
 
 
 def tracked_results(metrics: Json, seconds_to_target: float | None = None) -> Json:
-    """Final numbers of a run under the tracker's names."""
+    """Return final numbers of a run under the tracker's names."""
     named: Json = final_metrics(
         metrics,
         seconds_per_epoch=metrics["seconds_per_epoch"],

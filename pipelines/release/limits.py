@@ -103,7 +103,7 @@ def random_pose(rng: np.random.Generator) -> DoubleArray:
 
 
 def drop_others(table: pd.DataFrame) -> pd.DataFrame:
-    """The reference without moved brains that were still taken for ones in MNI space.
+    """Return the reference without moved brains that were still taken for ones in MNI space.
 
     Nothing registered them, so that they say nothing of brains that are registered.
     """

@@ -107,7 +107,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
 def measure(
     build: Callable[[Files], Epoch], files: Files, epochs: int, least_s: float
 ) -> tuple[float, float]:
-    """Volumes per second of the first epoch, building included, and the median of the others."""
+    """Time the first epoch, building included, and the median of the others: volumes a second."""
     count = len(files.nifti)
     start = time.perf_counter()
     epoch = build(files)
@@ -188,7 +188,7 @@ def _monai(
 
 
 def _batches(loader: Any, dataset: Any, processes: int) -> Epoch:
-    """Batches of one loader, whose processes stay from epoch to epoch."""
+    """Load batches with one loader, whose processes stay from epoch to epoch."""
     lasting = {"num_workers": processes, "persistent_workers": processes > 0}
     batches = loader(dataset, batch_size=BATCH, shuffle=True, **lasting)
     return lambda: batches

@@ -29,14 +29,14 @@ class SavedBytes:
     users: dict[int, int] = field(default_factory=dict)
 
     def keep(self, pointer: int, size: int) -> None:
-        """One more saved tensor lies in the storage at `pointer`."""
+        """Count one more saved tensor in the storage at `pointer`."""
         self.users[pointer] = self.users.get(pointer, 0) + 1
         if self.users[pointer] == 1:
             self.held += size
             self.peak = max(self.peak, self.held)
 
     def drop(self, pointer: int, size: int) -> None:
-        """One of them is gone."""
+        """Count one saved tensor less."""
         self.users[pointer] -= 1
         if self.users[pointer] == 0:
             del self.users[pointer]
@@ -120,7 +120,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def resident_mb() -> float:
-    """Memory of this process now, after giving free pages back where the C library can."""
+    """Measure this process's memory now, after giving free pages back where the C library can."""
     import ctypes
     import gc
 
@@ -134,7 +134,7 @@ def resident_mb() -> float:
 
 
 def allocated_mb(device: torch.device) -> float:
-    """What is held now, in the measure of `brainage.training.resources.peak_memory_mb`."""
+    """Measure what is held now, as `brainage.training.resources.peak_memory_mb` does."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device) / 2**20
     return resident_mb()

@@ -122,7 +122,7 @@ class Plan(Settings):
         return self.model_copy(update=changes)
 
     def _quick_for_all(self) -> Changes:
-        """What `--quick` says of settings that the plan itself makes, not candidates alone."""
+        """Select what `--quick` changes in the plan's own settings, not in candidates alone."""
         own = {key for candidate in self.candidates for key in candidate.changes}
         return {
             key: value

@@ -187,7 +187,7 @@ def draw_rounds(table: pd.DataFrame, rounds: Rounds, path: Path, title: str) -> 
 
 
 def _table(frame: pd.DataFrame) -> str:
-    """Markdown, figures to three digits."""
+    """Write a table as Markdown, figures to three digits."""
     lines = [list(frame.columns), ["---"] * len(frame.columns)]
     for row in frame.itertuples(index=False):
         lines.append([f"{value:.3g}" if isinstance(value, float) else str(value) for value in row])

@@ -64,7 +64,7 @@ def measure_steps(
 
 
 def _start(device: torch.device) -> tuple[float, float]:
-    """Megabytes held and joules used now, from where a run is measured."""
+    """Read the megabytes held and joules used now, from where a run is measured."""
     base = allocated_mb(device)
     reset_peak_memory(device)
     return base, read_joules()

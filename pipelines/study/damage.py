@@ -85,7 +85,7 @@ def read_rows(table: Path) -> list[Json]:
 
 
 def judge_again(row: Json) -> Json:
-    """A row of an earlier run under the limits of today; a scan without a brain stays failed."""
+    """Judge a row of an earlier run by the limits of today; a scan without a brain stays failed."""
     measures = {name: row[name] for name in MEANING if not pd.isna(row.get(name))}
     if not measures:
         return {**row, "recognised": ""}
@@ -133,7 +133,7 @@ def turn(axis: str, degrees: float) -> Damage:
 
 
 def shift(*shift_mm: float) -> Damage:
-    """Translation in mm."""
+    """Return translation in mm."""
     motion = np.eye(4)
     motion[:3, 3] = shift_mm
     return move(motion)

@@ -46,7 +46,7 @@ def over(axis: str, metric: str) -> Draw:
 
 
 def dots(*metrics: str) -> Draw:
-    """A dot with its interval for each row and metric, the seed's number as a hollow square."""
+    """Draw a dot with its interval for each row and metric, the paper's number hollow."""
 
     def draw(results: Results, path: Path, title: str, caption: str) -> Path:
         rows = _groups(results)[::-1]

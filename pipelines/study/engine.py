@@ -7,6 +7,7 @@ settings, so that a changed study runs anew.
 import importlib
 import os
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Study:
 
 
 def load_module(name: str) -> Study:
-    """The STUDY of a module of this package."""
+    """Return the STUDY of a module of this package."""
     study: Study = importlib.import_module(f"pipelines.study.{name}").STUDY
     return study
 
@@ -99,18 +100,21 @@ def run_study(name: str, options: StudyOptions) -> Results:
     is_reduced = options.quick and config.quick != QuickBudget()
     budget = describe_budget(cases, study.trains, is_reduced)
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
-    say(f"{title}\n{budget}")
+    say(budget)
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     tags: dict[str, str | bool] = {"study": name, "reduced_budget": is_reduced}
     folder = options.output / "runs" / name
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
-        records = []
+        records, started, trained = [], time.monotonic(), 0
         for number, case in enumerate(cases, start=1):
             path = folder / f"{case.name}.json"
-            record = load_record(path) or run_case(case, study.job, options, tracker, parent)
+            record = load_record(path)
+            if record is None:
+                record, trained = run_case(case, study.job, options, tracker, parent), trained + 1
             write_json(record, path)
             records.append(record)
-            say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}")
+            left = describe_left(time.monotonic() - started, trained, len(cases) - number)
+            say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}{left}")
         results = collect(records, study)
         picture = options.output / f"{name}.png"
         study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
@@ -123,8 +127,21 @@ def run_study(name: str, options: StudyOptions) -> Results:
     return results
 
 
+def describe_left(seconds: float, trained: int, left: int) -> str:
+    """Say how long the runs that are left take if they take as long as those before.
+
+    Examples
+    --------
+    >>> describe_left(120.0, 2, 5)
+    '; about 5 min left'
+    """
+    if not trained or not left:
+        return ""
+    return f"; about {max(1, round(seconds / trained * left / 60))} min left"
+
+
 def load_record(path: Path) -> Json | None:
-    """The record of a finished run; None where there is none, or it cannot be read."""
+    """Return the record of a finished run; None where there is none, or it cannot be read."""
     try:
         record: Json = parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -148,7 +165,7 @@ def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, pare
 
 
 def collect(records: Sequence[Json], study: Study) -> Results:
-    """Runs to the table with the seed's numbers, and the rows of all curves."""
+    """Tabulate runs with the paper's numbers, and collect the rows of all curves."""
     runs = pd.DataFrame([r["axes"] | {"seed": r["seed"]} | r["metrics"] for r in records])
     axes = list(dict.fromkeys(axis for r in records for axis in r["axes"]))
     metrics = [metric for metric in study.metrics if metric in runs]

@@ -244,7 +244,7 @@ def hidden_outputs(model: BlockStack, inputs: Tensor) -> list[Tensor]:
 
 
 def build_probe(config: Config, options: StudyOptions) -> Probe:
-    """Fixed images to watch workers on, normalised, without augmentation."""
+    """Return fixed images to watch workers on, normalised, without augmentation."""
     config = resolve_images(config)
     data = _data(config, options)
     device = choose_device(options.device)

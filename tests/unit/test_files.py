@@ -1,5 +1,7 @@
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from brainage.files import (
     atomic_write_bytes,
     atomic_write_text,
     hold_folder,
+    hold_lock,
     parse_json,
     parse_yaml,
     remove_unfinished,
@@ -17,7 +20,6 @@ from brainage.files import (
     sha256_bytes,
     sha256_file,
     temporary_name,
-    wait_turn,
 )
 
 
@@ -98,7 +100,12 @@ def test_a_held_folder_loses_what_a_killed_run_left_and_nothing_else(tmp_path: P
 
 
 def test_unfinished_files_go_but_not_those_that_are_being_written(tmp_path, monkeypatch) -> None:
-    (tmp_path / temporary_name()).write_bytes(b"half of what a killed run wanted to wri")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    monkeypatch.setattr(os, "getpid", lambda: gone.pid)
+    left = temporary_name()
+    monkeypatch.undo()
+    (tmp_path / left).write_bytes(b"half of what a killed run wanted to wri")
     (tmp_path / ".hidden.tmp").write_bytes(b"somebody's own")
     monkeypatch.setattr(os, "fsync", lambda _: remove_unfinished(tmp_path))
     atomic_write_bytes(tmp_path / "table.csv", b"whole")
@@ -154,10 +161,10 @@ def test_a_second_one_waits_until_the_first_has_had_its_turn(tmp_path):
     path, order = tmp_path / "a.lock", []
 
     def second() -> None:
-        with wait_turn(path):
+        with hold_lock(path):
             order.append("second")
 
-    with wait_turn(path):
+    with hold_lock(path):
         waiting = threading.Thread(target=second)
         waiting.start()
         waiting.join(timeout=0.2)

@@ -234,7 +234,7 @@ def share_buffers(block: nn.Module, group: dist.ProcessGroup, source: int) -> No
 
 
 def shard(values: Tensor, place: Place) -> tuple[Tensor, float]:
-    """A replica's part of a batch (B, ...), and the share of the batch that it is.
+    """Return a replica's part of a batch (B, ...), and the share of the batch that it is.
 
     A batch that would give a replica fewer than two samples (batch normalisation cannot learn
     from one) is worked on whole by every replica.

@@ -67,7 +67,7 @@ def offer_series(series: Sequence[Series], where: str) -> list[SeriesChoice]:
 
 
 def describe_series(series: Series) -> str:
-    """Number, weighting, contrast agent, slices and direction of a series."""
+    """Return number, weighting, contrast agent, slices and direction of a series."""
     first = series.images[0]
     number = first.series_number if first.series_number.isdigit() else "without number"
     rows, columns = first.matrix

@@ -231,7 +231,7 @@ def _group_value(item: "Dataset", sequence: str, keyword: str) -> Any:
 
 
 def _describe(header: "Dataset") -> str:
-    """Description of the series without the patient: some sites write names into it."""
+    """Return description of the series without the patient: some sites write names into it."""
     text = str(header.get("SeriesDescription", "") or header.get("ProtocolName", "") or "")
     for keyword in ("PatientName", "PatientID", "PatientBirthDate"):
         for part in re.split(r"[\W_]+", str(header.get(keyword, "") or "")):

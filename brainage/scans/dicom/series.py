@@ -83,7 +83,7 @@ def list_series(images: Sequence[DicomImage]) -> list[Series]:
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> Series:
-    """The T1 volume among several series.
+    """Return the T1 volume among several series.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a refusal says, word for word: where, which rule, what came, what to do."""
+"""What a refusal says: where, which rule, what came."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,7 @@ from brainage.evaluation import (
     reference,
     reliability,
 )
+from tests.refusals import check_refusal
 
 NOBODY = pd.DataFrame({"scan_id": ["a"]})
 PAIR = pd.DataFrame({"subject_id": ["a", "a"], "scan_id": ["x", "y"], "age_years": [1.0, 9.0]})
@@ -50,228 +51,230 @@ def brains(count: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 4, 4, 4)).astype(np.float16)
 
 
-CASES: dict[str, tuple[Callable[[], object], str]] = {
+CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "two shapes": (
         lambda: metrics.age_metrics(np.ones(3), np.ones((3, 1))),
-        "age_metrics: expected two arrays (N,) of one length, got (3,) and (3, 1).",
+        ("age_metrics", "(3,)", "(3, 1)"),
     ),
     "no scan": (
         lambda: metrics.constant_predictor([], 1),
-        "constant_predictor: needs at least one scan, got none.",
+        ("constant_predictor", "scan, got none"),
     ),
     "not finite": (
         lambda: metrics.paired_difference([1.0, np.nan, 2.0], [np.inf, 1.0, 2.0]),
-        "paired_difference: 2 of 3 values are not finite. Drop those scans.",
+        ("paired_difference", "2", "3"),
     ),
     "subjects": (
         lambda: metrics.age_metrics(np.ones(3), np.ones(3), subject_ids=["a"]),
-        "subject_ids: expected 3 entries, got 1.",
+        ("subject_ids", "3", "1"),
     ),
     "columns": (
         lambda: metrics.subgroup_metrics(pd.DataFrame({"x": [1], "y": [2]})),
-        "prediction table: lacks column age_years, predicted_age_years; has x, y.",
+        ("prediction table", "age_years", "predicted_age_years"),
     ),
     "no columns": (
         lambda: metrics.check_columns(pd.DataFrame(), ["a"], "here"),
-        "here: lacks column a; has none.",
+        ("here", "lacks column a"),
     ),
     "few controls": (
         lambda: age_bias.AgeBiasCorrector().fit([30.0, 40.0], [30.0, 39.0]),
-        "age-bias correction: needs at least 10 controls of several ages, got 2 controls over 9 "
-        "years.",
+        ("age-bias correction", "10", "2", "9"),
     ),
     "no controls": (
         lambda: age_bias.AgeBiasCorrector().fit([], []),
-        "age-bias correction: needs at least 10 controls of several ages, got 0 controls over 0 "
-        "years.",
+        ("age-bias correction", "10", "0"),
     ),
     "one age": (
         lambda: age_bias.AgeBiasCorrector().fit(np.arange(10.0), np.full(10, 30.0)),
-        "age-bias correction: needs at least 10 controls of several ages, got 10 controls over 0 "
-        "years.",
+        ("age-bias correction", "10", "0"),
     ),
     "method": (
         lambda: line(1.0, "best").transform([30.0], [30.0]),
-        "--correct-bias: unknown method 'best'. Known: beheshti, de_lange, cole.",
+        ("--correct-bias", "'best'", "de_lange"),
     ),
     "flat line": (
         lambda: line(-0.0009, "cole").transform([30.0], [30.0]),
-        "age-bias correction: predictions do not rise with age (slope -0.0009). There "
-        "is nothing to invert.",
+        ("age-bias correction", "(slope -0.0009)"),
     ),
     "bias columns": (
         lambda: age_bias.correct_out_of_fold(NOBODY, "cole", np.ones(1, bool), [0]),
-        "age-bias correction: lacks column age_years, predicted_age_years; has scan_id.",
+        ("age-bias correction", "age_years", "predicted_age_years", "scan_id"),
     ),
     "calibration": (
         lambda: conformal.ConformalInterval.from_json({"kind": "absolute"}),
-        "calibration: is not readable. Calibrate anew.",
+        ("calibration", "is not readable"),
     ),
     "calibration of another kind": (
         lambda: conformal.ConformalInterval.from_json(CALIBRATION | {"kind": "relative"}),
-        "calibration: is not readable. Calibrate anew.",
+        ("calibration", "is not readable"),
     ),
     "edges that fall": (
         lambda: conformal.ConformalInterval.from_json(
             CALIBRATION | {"edges_years": [50.0, 50.0], "scores": [[1.0], [2.0], [3.0]]}
         ),
-        "calibration: is not readable. Calibrate anew.",
+        ("calibration", "is not readable"),
     ),
     "bands": (
         lambda: conformal.ConformalInterval.from_json(CALIBRATION | {"scores": [[1.0]]}),
-        "calibration: has another number of bands than of scores.",
+        ("calibration", "than of scores"),
     ),
     "level": (
         lambda: conformal.conformal_quantile([1.0], 1.0),
-        "--level: expected a level between 0 and 1, got 1.",
+        ("--level", "0", "1"),
     ),
     "level 0": (
         lambda: conformal.conformal_quantile([1.0], 0.0),
-        "--level: expected a level between 0 and 1, got 0.",
+        ("--level", "0", "1"),
     ),
     "calibration arrays": (
         lambda: conformal.ConformalInterval().fit([1.0], [1.0, 2.0], [1.0]),
-        "calibration: expected four arrays (N,), got [(1,), (2,), (1,), (2,)].",
+        ("calibration", "(1,)", "(2,)"),
     ),
     "nobody to calibrate": (
         lambda: conformal.ConformalInterval().fit([], []),
-        "calibration: needs at least one scan, got none.",
+        ("calibration", "scan, got none"),
     ),
     "no intervals": (
         lambda: conformal.coverage_table(pd.DataFrame({"age_years": [1.0]})),
-        "intervals: lacks column predicted_age_years, interval_low_years, interval_high_years; "
-        "has age_years.",
+        (
+            "intervals",
+            "predicted_age_years",
+            "interval_low_years",
+            "interval_high_years",
+            "age_years",
+        ),
     ),
     "group columns": (
         lambda: groups.group_effect(NOBODY, "gap", np.ones(1, bool)),
-        "groups: lacks column age_years, gap; has scan_id.",
+        ("groups", "age_years", "scan_id"),
     ),
     "small group": (
         lambda: groups.group_effect(people(20, 2)[0], "gap", people(20, 2)[1]),
-        "groups: gap: 2 cases and 18 controls with known values. At least 3 of each are needed.",
+        ("groups", "2", "18", "3"),
     ),
     "few people for the terms": (
         lambda: groups.group_effect(
             people(6, 3)[0].assign(sex=list("FFMMFM"), site=list("abaabb")), "gap", people(6, 3)[1]
         ),
-        "groups: gap: 6 people cannot carry 6 terms.",
+        ("groups", "6"),
     ),
     "equal measures": (
         lambda: groups.group_effect(people(20, 9)[0].assign(gap=1.5), "gap", people(20, 9)[1]),
-        "groups: gap: all 20 values are equal.",
+        ("groups", "20"),
     ),
     "change columns": (
         lambda: groups.yearly_change(NOBODY),
-        "longitudinal: lacks column subject_id, age_years, brain_age_gap_years; has scan_id.",
+        ("longitudinal", "subject_id", "age_years", "brain_age_gap_years", "scan_id"),
     ),
     "one scan each": (
         lambda: reliability.intraclass_correlation([[1.0], [2.0]]),
-        "reliability: expected (N, K) of at least 2 subjects and 2 scans, got (2, 1).",
+        ("reliability", "(N, K)", "2", "(2, 1)"),
     ),
     "one subject": (
         lambda: reliability.intraclass_correlation([[1.0, 2.0]]),
-        "reliability: expected (N, K) of at least 2 subjects and 2 scans, got (1, 2).",
+        ("reliability", "(N, K)", "2", "(1, 2)"),
     ),
     "equal values": (
         lambda: reliability.intraclass_correlation([[1.0, 1.0], [1.0, 1.0]]),
-        "reliability: values must be finite and not all equal.",
+        ("reliability", "not all equal"),
     ),
     "values that are none": (
         lambda: reliability.intraclass_correlation([[1.0, 2.0], [np.nan, 1.0]]),
-        "reliability: values must be finite and not all equal.",
+        ("reliability", "not all equal"),
     ),
     "far apart": (
         lambda: reliability.repeated_scans(PAIR, ["age_years"], 2.5),
-        "reliability: 0 people have two scans within 2.5 years. At least 2 are needed; see "
-        "--max-years.",
+        ("reliability", "0", "2.5", "2", "--max-years"),
     ),
     "reliability columns": (
         lambda: reliability.repeated_scans(NOBODY, ["gap"]),
-        "reliability: lacks column subject_id, age_years, gap; has scan_id.",
+        ("reliability", "subject_id", "age_years", "scan_id"),
     ),
     "reference": (
         lambda: reference.reference_from_json({"source": "x"}),
-        "reference: is not readable. Train anew.",
+        ("reference", "is not readable"),
     ),
     "reference cells": (
         lambda: reference.reference_from_json({"source": "x", "cells": [[20, 0]]}),
-        "reference: does not count people in cells. Train anew.",
+        ("reference", "people in cells"),
     ),
     "reference counts": (
         lambda: reference.reference_from_json({"source": "x", "cells": [[1, 0, -1], [2, 0, 1]]}),
-        "reference: counts fewer people than none. Train anew.",
+        ("reference", "people than none"),
     ),
-    "ood": (lambda: ood.ood_from_bytes(b"nothing"), "ood.safetensors: is not readable."),
+    "ood": (lambda: ood.ood_from_bytes(b"nothing"), ("ood.safetensors", "is not readable")),
     "ood people": (
         lambda: ood.fit_ood(brains(6), ["a", "b", "c"] * 2),
-        "out-of-distribution score: needs at least 4 subjects, got 3.",
+        ("out-of-distribution score", "4", "3"),
     ),
     "ood blank": (
         lambda: ood.fit_ood(np.ones((6, 4, 4, 4), np.float16), list("abcdef")),
-        "out-of-distribution score: no voxel differs between the training scans.",
+        ("out-of-distribution score", "the training scans"),
     ),
     "baseline": (
         lambda: baselines.check_names(["linear", "forest", "net"]),
-        "--baselines: unknown forest, net. Known: constant, linear, gaussian_process, svr, "
-        "volumes, all.",
+        ("--baselines", "gaussian_process"),
     ),
     "baseline ages": (
         lambda: baselines.fit_linear_baseline(brains(5), [1.0, 2.0]),
-        "linear baseline: expected ages and subjects (5,), got (2,) and (2,).",
+        ("linear baseline", "(5,)", "(2,)"),
     ),
     "baseline subjects": (
         lambda: baselines.fit_linear_baseline(brains(2), [1.0, 2.0], subject_ids=["a", "a"]),
-        "linear baseline: needs at least 2 training subjects, got 1.",
+        ("linear baseline", "2", "1"),
     ),
     "baseline blank": (
         lambda: baselines.fit_linear_baseline(np.ones((3, 4, 4, 4), np.float16), [1.0, 2.0, 3.0]),
-        "linear baseline: no voxel differs between the training scans.",
+        ("linear baseline", "the training scans"),
     ),
     "volumes": (
         lambda: baselines.baseline_predictions(
             brains(3), [1.0, 2.0, 3.0], brains(1), names=["volumes"]
         ),
-        "--baselines: volumes needs the template's tissue maps.",
+        ("--baselines", "template's tissue maps"),
     ),
     "repeats": (
         lambda: out_of_fold.average_repeats(NOBODY),
-        "out of fold: lacks column repeat, fold, predicted_age_years, spread_years; has scan_id.",
+        ("out of fold", "predicted_age_years", "spread_years", "scan_id"),
     ),
     "runs": (
         lambda: comparison.comparison_table([{"method": "bp"}]),
-        "comparison: lacks column schedule, seed, fold, mae_years, seconds_per_epoch, "
-        "seconds_to_target, peak_memory_mb; has method.",
+        ("comparison", "mae_years", "seconds_per_epoch", "seconds_to_target", "peak_memory_mb"),
     ),
     "summary of runs": (
         lambda: comparison.summarise_comparison(NOBODY, NOBODY),
-        "comparison runs: lacks column method, schedule, seed, fold, mae_years, "
-        "seconds_per_epoch, seconds_to_target, peak_memory_mb; has scan_id.",
+        (
+            "comparison runs",
+            "mae_years",
+            "seconds_per_epoch",
+            "seconds_to_target",
+            "peak_memory_mb",
+            "scan_id",
+        ),
     ),
     "summary of predictions": (
         lambda: comparison.summarise_comparison(pd.DataFrame([RUN]), NOBODY),
-        "comparison predictions: lacks column method, seed, fold, subject_id, age_years, "
-        "predicted_age_years; has scan_id.",
+        ("comparison predictions", "subject_id", "age_years", "predicted_age_years", "scan_id"),
     ),
     "a method without predictions": (
         lambda: comparison.summarise_comparison(pd.DataFrame([RUN]), pd.DataFrame([PREDICTED])),
-        "comparison predictions: has no row of method 'lfnn_l', schedule 'x'.",
+        ("comparison predictions", "'lfnn_l'", "'x'"),
     ),
     "two schedules": (
         lambda: comparison.summarise_comparison(
             pd.DataFrame([RUN, RUN | {"schedule": "y"}]), pd.DataFrame([PREDICTED])
         ),
-        "comparison predictions: lacks column schedule, and a method ran under several "
-        "schedules. Add the column.",
+        ("comparison predictions", "under several schedules"),
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_refusal_says(name: str) -> None:
-    refused, expected = CASES[name]
+    refused, (where, *facts) = CASES[name]
     with pytest.raises(BrainageError) as caught:
         refused()
-    assert str(caught.value) == expected
+    check_refusal(caught.value, where, *facts)
 
 
 @pytest.mark.parametrize("name", ["mean", "components", "variances", "scales", "quantiles"])
@@ -283,5 +286,5 @@ def test_an_ood_score_of_arrays_that_do_not_fit_is_refused(name: str) -> None:
     cut = save(tensors | {name: tensors[name][1:]})
     if name in ("components", "variances") and len(tensors["variances"]) == 1:
         cut = save(tensors | {name: np.repeat(tensors[name], 2, axis=0)})
-    with pytest.raises(BrainageError, match=r"^ood.safetensors: holds arrays that do not fit"):
+    with pytest.raises(BrainageError, match=r"^ood.safetensors: .*arrays"):
         ood.ood_from_bytes(cut)
