@@ -69,7 +69,7 @@ def prepare(
 
     cohort = source.options()
     changes = {"preprocessing.series": series}
-    settings = resolve_config(preset, config, changes, set_ or []).preprocessing
+    settings = resolve_config(preset, config, changes, set_ or [])
     jobs = extraction.jobs
     kind = engine or ("processes" if jobs > 1 else "serial")
     if kind == "dask":
@@ -80,18 +80,17 @@ def prepare(
     from brainage.workflows import prepare as job
 
     threads = max(1, (os.cpu_count() or 1) // jobs) if kind != "dask" else 1
-    failed = job.prepare(
+    ledger = job.prepare(
         cohort,
-        settings.on_grid(spacing_mm, job.FIELD_MM),
-        job.PrepareOptions(
-            output,
-            Engine(kind, jobs, scheduler, Limits(memory_mb, timeout_s, threads)),
-            extraction.mask,
-            extraction.brain_extraction_command,
-            age_from_dicom,
-        ),
+        output,
+        settings,
+        spacing_mm=spacing_mm,
+        engine=Engine(kind, jobs, scheduler, Limits(memory_mb, timeout_s, threads)),
+        mask=extraction.mask,
+        command=extraction.brain_extraction_command,
+        age_from_dicom=age_from_dicom,
     )
-    if failed and not source.skip_bad:
+    if (ledger["verdict"] == "failed").any() and not source.skip_bad:
         raise typer.Exit(2)
 
 

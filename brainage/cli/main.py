@@ -10,7 +10,7 @@ import typer
 from brainage import __version__
 from brainage.cli.command import app
 
-for _name in ("scans", "cohorts", "learning", "research", "models", "serving"):
+for _name in ("scans", "cohorts", "learning", "research", "bundles", "serving"):
     import_module(f"brainage.cli.{_name}")  # registers its commands, in the order of the help
 
 

@@ -23,8 +23,8 @@ from brainage.cli.options import (
 @command(LEARNING)
 def study(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="s1 … s10, fig_s1 … fig_s11, methods, …")
-    ],
+        str | None, typer.Argument(metavar="NAME", help="Study; without a name, all are listed.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Reduced budget, in minutes; labelled so.")
     ] = False,
@@ -38,8 +38,11 @@ def study(
 ) -> None:
     """Make a table or figure of the paper: finished runs in --output are not redone."""
     from brainage.workflows.inputs import check_device
-    from brainage.workflows.research import announce_study, load_program
+    from brainage.workflows.research import announce_study, list_studies, load_program
 
+    if name is None:
+        list_studies()
+        return
     check_device(device)
     announce_study(name, config, quick)
     engine = load_program("pipelines.study.engine")

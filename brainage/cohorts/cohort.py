@@ -146,6 +146,22 @@ def read_cohort(
     CohortError
         Naming every bad row at once (without `skip_bad`), or if the source, a column or the
         filter is wrong, or no row is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> import brainage
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> table = Path(folder.name, "cohort.csv")
+    >>> rows = {"id": ["a", "b"], "age": [34, 61], "sex": ["F", "M"], "path": "cohort.csv"}
+    >>> pd.DataFrame(rows).to_csv(table, index=False)
+    >>> reading = brainage.read_cohort(table, where="age > 40")
+    >>> reading.cohort.table[["scan_id", "age_years", "sex"]]
+      scan_id  age_years sex
+    0       b       61.0   M
+    >>> folder.cleanup()
     """
     raw, roles = _read_source(Path(source), columns or {}, require_age)
     standard, age_problems = _standardise(raw, roles)

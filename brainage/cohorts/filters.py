@@ -1,18 +1,14 @@
-"""Row filters such as ``CDR != CDR or CDR == 0``: comparisons of columns, never code.
+"""Select rows by filters such as ``CDR != CDR or CDR == 0``: comparisons of columns, never code.
 
-The syntax is that of `pandas.DataFrame.query`. The expression is parsed, every part is checked,
-and only the parts known here are computed; nothing is ever passed to an evaluator.
+The filter is parsed, every part is checked against what is allowed here, and only then is the
+checked tree written out again for `pandas.DataFrame.query`.
 """
 
 import ast
 import io
-import operator
 import re
 import tokenize
-from collections.abc import Callable, Mapping
-from functools import reduce
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -23,25 +19,18 @@ from brainage.types import BoolArray
 
 MAX_LENGTH = 2000
 
-_Columns = Mapping[str, pd.Series]
-_Operator = Callable[[Any, Any], Any]
-_ARITHMETIC: Mapping[type[ast.operator], _Operator] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
-_ORDER: Mapping[type[ast.cmpop], _Operator] = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-}  # fmt: skip
-_EQUALITY: Mapping[type[ast.cmpop], _Operator] = {ast.Eq: operator.eq, ast.NotEq: operator.ne}
 # As in pandas, the signs bind like the words: "CDR == 0 & age > 60" means what it looks like.
 _WORDS = {"&": "and", "|": "or", "~": "not"}
 _ALLOWED = (
     "Allowed are columns, numbers, 'text', == != < <= > >=, in [...], not in [...], "
     "and, or, not, ( ), + - * /."
 )
+_ORDER = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+_NEEDED = {"truth": "a comparison", "number": "numbers"}
 
 
 def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
-    """Rows for which a filter holds.
+    """Select the rows for which a filter holds.
 
     Parameters
     ----------
@@ -64,13 +53,15 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
     """
     columns = {re.sub(r"\W", "_", str(name)): table[name] for name in table.columns}
     try:
-        result = _evaluate(_parse(expression), columns, table.index)
+        tree = _parse(expression)
+        _expect("truth", tree, {name: _kind_of(column) for name, column in columns.items()})
+        rows = pd.DataFrame(columns).reset_index(drop=True)
+        kept = rows.query(ast.unparse(_Plain().visit(tree)), engine="python").index
     except (SyntaxError, ValueError, tokenize.TokenError, MemoryError) as error:
         raise _refuse("is not a filter.") from error
-    except (RecursionError, OverflowError) as error:
-        raise _refuse("is too long or nested too deeply.") from error
-    _expect("truth", result, expression)
-    return np.asarray(result, dtype=bool)
+    except (RecursionError, ArithmeticError) as error:
+        raise _refuse("is too long, nested too deeply, or divides by zero.") from error
+    return np.isin(np.arange(len(table)), kept)
 
 
 def _parse(expression: str) -> ast.expr:
@@ -84,106 +75,86 @@ def _parse(expression: str) -> ast.expr:
     return ast.parse(tokenize.untokenize(words).strip(), mode="eval").body
 
 
-def _evaluate(node: ast.expr, columns: _Columns, index: pd.Index) -> pd.Series:
-    """Value of a part of the expression, one for each row; refuses all that is not listed."""
+class _Plain(ast.NodeTransformer):
+    """Write all numbers as floats and all collections as lists."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Replace a number or a collection; leave other parts, and look into them."""
+        if isinstance(node, ast.Constant) and not isinstance(node.value, str):
+            return ast.Constant(float(str(node.value)))
+        if isinstance(node, ast.Tuple | ast.Set):
+            node = ast.List(node.elts, ast.Load())
+        return self.generic_visit(node)
+
+
+def _kind(node: ast.expr, kinds: Mapping[str, str]) -> str:
+    """Kind of a part's values: truth, number or text; refuse all that is not allowed."""
     if isinstance(node, ast.Name):
-        return _column(node.id, columns)
-    if isinstance(node, ast.Constant):
-        return pd.Series(_literal(node), index=index)
-    if isinstance(node, ast.UnaryOp):
-        return _unary(node, _evaluate(node.operand, columns, index))
-    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        left, right = (_evaluate(side, columns, index) for side in (node.left, node.right))
-        _expect("number", left, ast.unparse(node.left))
-        _expect("number", right, ast.unparse(node.right))
-        return _ARITHMETIC[type(node.op)](left, right)
-    if isinstance(node, ast.BoolOp):
-        return _combine(node, columns, index)
+        if node.id not in kinds:
+            remedy = f"Known columns: {', '.join(kinds)}."
+            raise CohortError("--where", f"there is no column {node.id!r}.", remedy)
+        return kinds[node.id]
+    if isinstance(node, ast.Constant) and type(node.value) in (str, int, float):
+        return "text" if isinstance(node.value, str) else "number"
     if isinstance(node, ast.Compare):
-        return _compare(node, columns, index)
-    raise _refuse(f"holds {ast.unparse(node)!r}, which is not allowed.")
-
-
-def _column(name: str, columns: _Columns) -> pd.Series:
-    if name not in columns:
-        known = ", ".join(columns)
-        raise CohortError("--where", f"there is no column {name!r}.", f"Known columns: {known}.")
-    return columns[name]
-
-
-def _literal(node: ast.expr) -> float | str:
-    value = ast.literal_eval(node)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise _refuse(f"holds {ast.unparse(node)!r}, which is neither number nor text.")
-
-
-def _unary(node: ast.UnaryOp, value: pd.Series) -> pd.Series:
-    part = ast.unparse(node.operand)
-    if isinstance(node.op, ast.Not):
-        _expect("truth", value, part)
-        return ~value
-    if isinstance(node.op, ast.USub):
-        _expect("number", value, part)
-        return -value
-    raise _refuse(f"holds {ast.unparse(node)!r}, which is not allowed.")
-
-
-def _combine(node: ast.BoolOp, columns: _Columns, index: pd.Index) -> pd.Series:
-    parts = [_evaluate(part, columns, index) for part in node.values]
-    for value, part in zip(parts, node.values, strict=True):
-        _expect("truth", value, ast.unparse(part))
-    return reduce(operator.and_ if isinstance(node.op, ast.And) else operator.or_, parts)
-
-
-def _compare(node: ast.Compare, columns: _Columns, index: pd.Index) -> pd.Series:
-    result = pd.Series(True, index=index)
-    for (left, right), sign in zip(pairwise([node.left, *node.comparators]), node.ops, strict=True):
-        value = _evaluate(left, columns, index)
-        if isinstance(sign, ast.In | ast.NotIn):
-            inside = _is_member(value, right)
-            result &= ~inside if isinstance(sign, ast.NotIn) else inside
-        else:
-            result &= _compare_pair(value, sign, _evaluate(right, columns, index), node)
-    return result
-
-
-def _compare_pair(
-    left: pd.Series, sign: ast.cmpop, right: pd.Series, node: ast.Compare
-) -> pd.Series:
-    part = ast.unparse(node)
-    if type(sign) in _EQUALITY and _kind(left) == _kind(right) != "truth":
-        return _EQUALITY[type(sign)](left, right)
-    if type(sign) in _ORDER and _kind(left) == _kind(right) == "number":
-        return _ORDER[type(sign)](left, right)
-    if {_kind(left), _kind(right)} == {"number", "text"}:
-        remedy = "Write text in quotes, numbers without."
-        raise CohortError("--where", f"{part!r} compares text with a number.", remedy)
-    raise _refuse(f"holds {part!r}, which is not allowed.")
-
-
-def _is_member(value: pd.Series, node: ast.expr) -> pd.Series:
-    if not isinstance(node, ast.List | ast.Tuple | ast.Set) or not node.elts:
-        raise _refuse(f"holds {ast.unparse(node)!r}, expected a list such as [0, 0.5].")
-    items = [_literal(item) for item in node.elts]
-    if any(isinstance(item, str) != (_kind(value) == "text") for item in items):
-        problem = f"{ast.unparse(node)} mixes text with numbers, or does not suit the column."
-        raise CohortError("--where", problem, "Write text in quotes, numbers without.")
-    return value.isin(items)
-
-
-def _kind(value: pd.Series) -> str:
-    if is_bool_dtype(value.dtype):
+        for pair in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+            _check_comparison(*pair, kinds)
         return "truth"
-    return "number" if is_numeric_dtype(value.dtype) else "text"
+    kind, operands = _operands(node)
+    for operand in operands:
+        _expect(kind, operand, kinds)
+    return kind
 
 
-def _expect(kind: str, value: pd.Series, part: str) -> None:
-    if _kind(value) != kind:
-        needed = {"truth": "a comparison", "number": "numbers"}[kind]
-        raise _refuse(f"needs {needed} in {part!r}, got {_kind(value)}.")
+def _operands(node: ast.expr) -> tuple[str, list[ast.expr]]:
+    """Kind that an operator works on and gives, and what it stands between."""
+    match node:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return "truth", [operand]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return "number", [operand]
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div(), right=right):
+            return "number", [left, right]
+        case ast.BoolOp(values=operands):
+            return "truth", operands
+    raise _refuse(f"holds {ast.unparse(node)!r}, which is not allowed.")
+
+
+def _check_comparison(
+    left: ast.expr, sign: ast.cmpop, right: ast.expr, kinds: Mapping[str, str]
+) -> None:
+    """Refuse a comparison of unlike things, of no column, or by another sign."""
+    part, others = ast.unparse(ast.Compare(left, [sign], [right])), [right]
+    if isinstance(sign, ast.In | ast.NotIn):
+        others = right.elts if isinstance(right, ast.List | ast.Tuple | ast.Set) else []
+        for item in others:
+            ast.literal_eval(item)
+        if not others:
+            raise _refuse(f"holds {ast.unparse(right)!r}, expected a list such as [0, 0.5].")
+    found = {_kind(side, kinds) for side in (left, *others)}
+    if found == {"number", "text"}:
+        problem = f"{part!r} compares or mixes text with numbers."
+        raise CohortError("--where", problem, "Write text in quotes, numbers without.")
+    parts = (node for side in (left, *others) for node in ast.walk(side))
+    has_column = any(isinstance(node, ast.Name) for node in parts)
+    allowed = {"number"} if isinstance(sign, _ORDER) else {"number", "text"}
+    if not has_column:
+        raise _refuse(f"names no column in {part!r}.")
+    if isinstance(sign, ast.Is | ast.IsNot) or found - allowed:
+        raise _refuse(f"holds {part!r}, which is not allowed.")
+
+
+def _kind_of(column: pd.Series) -> str:
+    if is_bool_dtype(column.dtype):
+        return "truth"
+    return "number" if is_numeric_dtype(column.dtype) else "text"
+
+
+def _expect(kind: str, node: ast.expr, kinds: Mapping[str, str]) -> str:
+    found = _kind(node, kinds)
+    if found != kind:
+        raise _refuse(f"needs {_NEEDED[kind]} in {ast.unparse(node)!r}, got {found}.")
+    return found
 
 
 def _refuse(problem: str) -> CohortError:

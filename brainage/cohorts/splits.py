@@ -173,7 +173,7 @@ def check_disjoint(cohort: Cohort, split: Split) -> None:
 def hash_ids(ids: Iterable[str]) -> list[str]:
     """SHA-256 of each id, to keep a split with a model without keeping ids.
 
-    Whoever has a list of ids can tell which of them are meant; nobody else can.
+    With a list of ids one can tell which of them are meant, and not without.
     """
     return [sha256_bytes(name.encode("utf-8", "surrogateescape")) for name in ids]
 

@@ -22,6 +22,7 @@ from brainage.config.sections import (
     SplitConfig,
     TargetConfig,
     TrainingConfig,
+    TransformConfig,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SplitConfig",
     "TargetConfig",
     "TrainingConfig",
+    "TransformConfig",
     "build_config",
     "config_folder",
     "dump_config",

@@ -9,15 +9,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     model_validator,
 )
 
+from brainage.named_code import is_code_name
 from brainage.types import METHODS
 
 
 def _check_method(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"must be one of {', '.join(METHODS)}")
+    if name not in METHODS and not is_code_name(name):
+        raise ValueError(f"must be package.module:RULE or one of {', '.join(METHODS)}")
     return name
 
 
@@ -113,10 +115,36 @@ class PreprocessingConfig(Settings):
         return self
 
 
+class TransformConfig(Settings):
+    """A transform of TorchIO, of MONAI or derived from theirs, for training scans.
+
+    Attributes
+    ----------
+    name : str
+        Where it is imported from, for example ``torchio.RandomGhosting``. Only training imports
+        it: a bundle that names one predicts without.
+    arguments : dict
+        What it is built with. Lengths are in mm for TorchIO's; dictionary transforms of MONAI
+        have ``keys: inputs``.
+    keeps_background : bool
+        Set voxels that were 0 to 0 again. On every prepared scan the background is 0; for
+        transforms that leave the head in its place.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[^\W\d]\w*([.:][^\W\d]\w*)+$")]
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    keeps_background: bool = False
+
+
 class AugmentationConfig(Settings):
     """Random changes of a training scan; a probability or size of 0 switches one off.
 
-    `max_contrast` is the deviation of the logarithms of the slopes of a random brightness curve.
+    Attributes
+    ----------
+    max_contrast : float
+        Deviation of the logarithms of the slopes of a random brightness curve.
+    extra : tuple of TransformConfig
+        The user's own changes, in this order after the others.
     """
 
     flip_probability: Probability = 0.5
@@ -131,6 +159,8 @@ class AugmentationConfig(Settings):
     max_noise_std: Annotated[float, Field(ge=0.0, le=2.0)] = 0.1
     blur_probability: Probability = 0.0
     motion_probability: Probability = 0.0
+    # Settings from before it have the same text, and so the same identity, as those without one.
+    extra: Annotated[tuple[TransformConfig, ...], Field(exclude_if=lambda names: not names)] = ()
 
 
 class TargetConfig(Settings):
@@ -196,7 +226,15 @@ class ImagesConfig(Settings):
 
 
 class NetworkConfig(Settings):
-    """Which network, and the arguments of its `build_stages`."""
+    """Which network, and the arguments of its `build_stages`.
+
+    Attributes
+    ----------
+    name : str
+        Network of the package, or ``package.module:function`` (see `brainage.networks`).
+    arguments : dict
+        Keyword arguments of the network.
+    """
 
     name: str
     arguments: dict[str, int | float | str | bool | list[int]] = Field(default_factory=dict)
@@ -207,6 +245,8 @@ class LearningConfig(Settings):
 
     Attributes
     ----------
+    method : str
+        Method of the package, or ``package.module:RULE`` (see `brainage.lfnn.Rule`).
     blocks : int, optional
         Number of blocks K; absent: one per stage.
     cut_by : {"time", "memory", "parameters"}

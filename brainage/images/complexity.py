@@ -64,7 +64,7 @@ def hilbert_order(order: int) -> NDArray[np.int64]:
 def hilbert_signals(images: ArrayLike) -> DoubleArray:
     """Read images along the Hilbert curve, padded with zeros to the next power of two.
 
-    MNIST's 28 x 28 becomes 32 x 32, order 5, as in the seed's figure S9.
+    MNIST's 28 x 28 becomes 32 x 32, order 5, as in the paper's figure S9.
 
     Parameters
     ----------

@@ -1,167 +1,197 @@
-"""Random flip, placement, bias field and noise of a batch, on the batch's device.
+"""The random changes of training scans: our transforms, TorchIO's, and the user's own by name.
 
-The distributions are TorchIO's (`RandomFlip`, `RandomAffine`, `RandomBiasField`, `RandomNoise`
-with linear interpolation and zero padding). Parameters are drawn in one place, from torch's global
-generator on the CPU, and applied in another, volume by volume, so that one stays in the cache.
+Every volume is changed from a seed of its own, so that neither the number of loader processes nor
+the batch it is in moves a bit.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import pkgutil
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torchio
 from torch import Tensor
 
-from brainage.config import AugmentationConfig
-from brainage.loading.resample import resample
-from brainage.loading.transforms import build_augmentation
+from brainage.config import AugmentationConfig, TransformConfig
+from brainage.errors import ConfigError
+from brainage.loading.transforms import (
+    RandomAffine,
+    RandomBiasField,
+    RandomContrast,
+    RandomFlip,
+    RandomNoise,
+)
 
-_BIAS_COEFFICIENT = 0.5
-_BIAS_ORDER = 3
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What happens to each volume of a batch.
-
-    Attributes
-    ----------
-    flips : torch.Tensor of bool (B,)
-        Left and right change places.
-    moves : torch.Tensor of bool (B,)
-        Whose placement changes.
-    matrix : torch.Tensor (B, 3, 3)
-        From voxels of the result to voxels of the source, both counted from the centre.
-    shift_voxels : torch.Tensor (B, 3)
-    bias : torch.Tensor (B, 4, 4, 4)
-        Coefficients of the logarithm of the bias field by powers of i, j, k; zeros: none.
-    noise_std : torch.Tensor (B,)
-        0: none.
-    """
-
-    flips: Tensor
-    moves: Tensor
-    matrix: Tensor
-    shift_voxels: Tensor
-    bias: Tensor
-    noise_std: Tensor
+_SETTING = "augmentation.extra"
 
 
-def draw(config: AugmentationConfig, count: int, spacing_mm: float) -> Drawn:
-    """Draw the parameters of `count` volumes whose voxels have an edge of `spacing_mm`."""
-    can_move = max(config.max_rotation_degrees, config.max_scale, config.max_shift_mm) > 0
-    angles = _uniform((count, 3)) * math.radians(config.max_rotation_degrees)
-    scales = 1 + _uniform((count, 3)) * config.max_scale
-    shift = _uniform((count, 3)) * config.max_shift_mm / spacing_mm
-    edge = _BIAS_ORDER + 1
-    powers = torch.arange(edge)
-    is_low = powers[:, None, None] + powers[:, None] + powers <= _BIAS_ORDER
-    bias = _uniform((count, edge, edge, edge)) * _BIAS_COEFFICIENT * is_low
-    noise = torch.rand(count) * config.max_noise_std
-    return Drawn(
-        flips=_happens(config.flip_probability, count),
-        moves=_happens(config.affine_probability, count) & can_move,
-        matrix=_rotations(angles) / scales[:, None, :],
-        shift_voxels=shift,
-        bias=bias * _happens(config.bias_probability, count)[:, None, None, None],
-        noise_std=noise * _happens(config.noise_probability, count),
-    )
-
-
-def apply(volumes: Tensor, drawn: Drawn) -> Tensor:
-    """Change a batch as drawn; background stays 0.
+class Augmentation:
+    """The configured chain: flip, affine, contrast, bias field, noise, blur, motion, the user's.
 
     Parameters
     ----------
-    volumes : torch.Tensor of float16 or float32 (B, 1, I, J, K)
+    spacing_mm : float
+        Edge of the volumes' voxels.
 
-    Returns
-    -------
-    torch.Tensor of float32
-        A new one.
+    Raises
+    ------
+    ConfigError
+        If a transform of the user's cannot be imported or built.
     """
-    changed = torch.empty_like(volumes, dtype=torch.float32)
-    biased = drawn.bias.flatten(1).any(dim=1)
-    for number, (volume, result) in enumerate(zip(volumes[:, 0], changed[:, 0], strict=True)):
+
+    def __init__(self, config: AugmentationConfig, spacing_mm: float) -> None:
+        self._steps: list[Callable[[Tensor], Tensor]] = [
+            *_own_steps(config, spacing_mm),
+            *_torchio_steps(config, spacing_mm),
+            *(
+                Foreign(load_transform(extra, number), spacing_mm, extra, number)
+                for number, extra in enumerate(config.extra)
+            ),
+        ]
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change the inputs of a batch, float16 or float32 (B, 1, I, J, K), by its seeds (B,).
+
+        Returns
+        -------
+        dict
+            The batch with new inputs of float32.
+        """
+        inputs, seeds = batch["inputs"], batch["seeds"].tolist()
+        changed = torch.empty_like(inputs, dtype=torch.float32)
+        with torch.random.fork_rng(devices=[]):
+            # One volume after another: it stays in the processor's cache.
+            for volume, seed, result in zip(inputs, seeds, changed, strict=True):
+                torch.default_generator.manual_seed(seed)
+                for step in self._steps:
+                    volume = step(volume)
+                result.copy_(volume)
+        return {**batch, "inputs": changed}
+
+
+class Foreign:
+    """A transform that is not ours, on volumes whose voxels it sees in mm.
+
+    Parameters
+    ----------
+    transform : torchio.Transform
+    setting : TransformConfig
+    number : int
+        Place in ``augmentation.extra``, for messages.
+    """
+
+    def __init__(
+        self,
+        transform: torchio.Transform,
+        spacing_mm: float,
+        setting: TransformConfig,
+        number: int = 0,
+    ) -> None:
+        self._transform, self._setting, self._number = transform, setting, number
+        self._affine = np.diag([spacing_mm] * 3 + [1.0])
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """Change a volume (1, I, J, K); the result is a plain tensor of float32.
+
+        Raises
+        ------
+        ConfigError
+            If the transform fails, or its result has another shape or values that are not finite.
+        """
+        image = torchio.ScalarImage(tensor=volume.float(), affine=self._affine)
+        subject = torchio.Subject(inputs=image)
+        where = f"{_SETTING}[{self._number}]"
+        with _seeded_everywhere(self._transform):
+            try:
+                changed = self._transform(subject)["inputs"].data
+            except Exception as error:
+                problem = f"{self._setting.name} fails ({_first_line(error)})."
+                raise ConfigError(where, problem, "Mend its arguments or leave it out.") from error
+        changed = changed.as_subclass(Tensor).float()
+        if changed.shape != volume.shape or not changed.isfinite().all():
+            came = f"{tuple(changed.shape)} from {tuple(volume.shape)}"
+            problem = f"{self._setting.name} must keep the shape and give finite values, got {came}"
+            raise ConfigError(where, f"{problem}.", "Use a transform that keeps the grid.")
+        return changed * (volume != 0) if self._setting.keeps_background else changed
+
+
+def load_transform(setting: TransformConfig, number: int) -> torchio.Transform:
+    """Import and build a transform that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be imported, is neither TorchIO's nor MONAI's, or refuses its arguments.
+    """
+    from monai.transforms import Transform
+
+    where = f"{_SETTING}[{number}]"
+    remedy = "Name a subclass of torchio.Transform or monai.transforms.Transform, as package.Name."
+    try:
+        found = pkgutil.resolve_name(setting.name)
+    except Exception as error:
+        problem = f"{setting.name!r} cannot be imported ({_first_line(error)})."
+        raise ConfigError(f"{where}.name", problem, remedy) from error
+    if not (isinstance(found, type) and issubclass(found, torchio.Transform | Transform)):
+        raise ConfigError(f"{where}.name", f"{setting.name!r} is no transform.", remedy)
+    try:
+        built = found(**setting.arguments)
+    except Exception as error:
+        problem = f"{setting.name} refuses them ({_first_line(error)})."
+        raise ConfigError(f"{where}.arguments", problem, "See its documentation.") from error
+    return built if isinstance(built, torchio.Transform) else torchio.MonaiAdapter(built)
+
+
+def _own_steps(config: AugmentationConfig, spacing_mm: float) -> Iterator[torchio.Transform]:
+    if config.flip_probability > 0:
         # Axis 0 of RAS+ volumes is left-right: the only direction in which brains are symmetric.
-        source = volume.flip(0) if drawn.flips[number] else volume
-        if drawn.moves[number]:
-            source = resample(source.float(), drawn.matrix[number], drawn.shift_voxels[number])
-        result.copy_(source)
-        if biased[number]:
-            result *= bias_field(drawn.bias[number].to(result.device), result.shape)
-        if drawn.noise_std[number] > 0:
-            # The prepared background is 0 on every scan; noise there would betray training.
-            inside = torch.ne(result, 0, out=torch.empty_like(result))
-            noise = draw_noise(result).mul_(inside)
-            result.add_(noise, alpha=float(drawn.noise_std[number]))
-    return changed
+        yield RandomFlip(axes=(0,), flip_probability=config.flip_probability)
+    largest = max(config.max_rotation_degrees, config.max_scale, config.max_shift_mm)
+    if config.affine_probability > 0 and largest > 0:
+        yield RandomAffine(
+            scales=config.max_scale,
+            degrees=config.max_rotation_degrees,
+            translation=config.max_shift_mm / spacing_mm,
+            default_pad_value=0.0,
+            p=config.affine_probability,
+        )
+    if config.contrast_probability > 0 and config.max_contrast > 0:
+        yield RandomContrast(config.max_contrast, p=config.contrast_probability)
+    if config.bias_probability > 0:
+        yield RandomBiasField(p=config.bias_probability)
+    if config.noise_probability > 0 and config.max_noise_std > 0:
+        yield RandomNoise(std=(0.0, config.max_noise_std), p=config.noise_probability)
 
 
-def draw_noise(like: Tensor) -> Tensor:
-    """Return standard normal numbers in the shape of a float32 tensor.
-
-    On a CPU they are 65 536 quantiles of the normal distribution in random order: half of the time
-    of `torch.randn`, most of it shared among threads, and the same numbers for any number of them.
-    The seed is drawn from torch's global generator.
-    """
-    if like.is_cuda:
-        return torch.randn_like(like)
-    seed = int(torch.randint(2**63 - 1, ()))
-    words = np.random.SFC64(seed).random_raw(-(-like.numel() // 4)).view(np.int16)
-    quantiles = torch.from_numpy(words)[: like.numel()].float().add_(0.5).div_(2**15)
-    return torch.erfinv(quantiles, out=quantiles).mul_(math.sqrt(2)).view(like.shape)
+def _torchio_steps(config: AugmentationConfig, spacing_mm: float) -> Iterator[Foreign]:
+    """Blur by up to a voxel and shift by up to two, by TorchIO alone."""
+    setting = TransformConfig(name="torchio.RandomBlur", keeps_background=True)
+    if config.blur_probability > 0:
+        blur = torchio.RandomBlur(std=(0.0, spacing_mm), p=config.blur_probability)
+        yield Foreign(blur, spacing_mm, setting)
+    if config.motion_probability > 0:
+        motion = torchio.RandomMotion(translation=2 * spacing_mm, p=config.motion_probability)
+        yield Foreign(motion, spacing_mm, setting)
 
 
-def build_batch_augmentation(
-    config: AugmentationConfig, spacing_mm: float
-) -> Callable[[Tensor], Tensor] | None:
-    """From float16 or float32 (B, 1, I, J, K) to a new batch of float32; None when all is off.
+@contextmanager
+def _seeded_everywhere(transform: torchio.Transform) -> Iterator[None]:
+    """Seed NumPy's, Python's and MONAI's generators from torch's; put back the first two."""
+    from monai.data.utils import set_rnd
 
-    Blur and motion have no batch form here: where they are on, TorchIO adds them scan by scan.
-    """
-    off = {"flip_probability": 0.0, "affine_probability": 0.0}
-    off |= {"bias_probability": 0.0, "noise_probability": 0.0}
-    slow = build_augmentation(config.model_copy(update=off), spacing_mm)
-    used = (getattr(config, name) for name in off)
-    if not any(used):
-        return None if slow is None else lambda batch: torch.stack([slow(v.float()) for v in batch])
-
-    def augment(volumes: Tensor) -> Tensor:
-        changed = apply(volumes, draw(config, len(volumes), spacing_mm))
-        return changed if slow is None else torch.stack([slow(volume) for volume in changed])
-
-    return augment
+    seed = int(torch.randint(2**32 - 1, ()))
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed)
+    random.seed(seed)
+    set_rnd(transform, seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
-def bias_field(coefficients: Tensor, size: torch.Size) -> Tensor:
-    """Build a field (I, J, K): the exponential of a polynomial over [-1, 1]³."""
-    field = coefficients
-    for length in size:
-        line = torch.linspace(-1, 1, length, device=field.device)
-        powers = torch.stack([line**n for n in range(coefficients.shape[0])])
-        # The axis in front is used up, the new one goes to the end.
-        field = torch.tensordot(field, powers, dims=([0], [0]))
-    return field.exp_()
-
-
-def _rotations(angles: Tensor) -> Tensor:
-    """Rotation matrices (B, 3, 3) about i, then j, then k from angles (B, 3) in radians."""
-    result = torch.eye(3).expand(len(angles), 3, 3)
-    for axis in range(3):
-        one, other = (axis + 1) % 3, (axis + 2) % 3
-        turn = torch.eye(3).repeat(len(angles), 1, 1)
-        cosine, sine = angles[:, axis].cos(), angles[:, axis].sin()
-        turn[:, one, one], turn[:, other, other] = cosine, cosine
-        turn[:, one, other], turn[:, other, one] = -sine, sine
-        result = turn @ result
-    return result
-
-
-def _uniform(shape: tuple[int, ...]) -> Tensor:
-    return 2 * torch.rand(shape) - 1
-
-
-def _happens(probability: float, count: int) -> Tensor:
-    return torch.rand(count) < probability
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

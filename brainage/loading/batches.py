@@ -18,7 +18,7 @@ def count_batches(count: int, batch_size: int, *, trains: bool) -> int:
 def draw_batches(count: int, batch_size: int, shuffle: Generator | None) -> list[Tensor]:
     """Positions (B,) of the samples of each batch, in order or shuffled by a generator.
 
-    Whoever shuffles trains: see `count_batches`.
+    A loader that shuffles is one that trains: see `count_batches`.
     """
     order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
     batches = count_batches(count, batch_size, trains=shuffle is not None)

@@ -1,147 +1,145 @@
-"""Prepared arrays in batches of plain tensors: straight, or by MONAI's loader processes.
+"""MONAI's Dataset and DataLoader over whole batches, with the same numbers from any process.
 
-Augmentation by the batch in this process is faster than by the scan in others, so `ScanLoader` is
-what training uses unless processes are asked for.
+An item of the dataset is a batch. Which samples make it, and from which seeds they are changed, is
+drawn in the training process; then any process can make it. Plain tensors travel: MONAI's own
+carry a history that slows every operation down.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
+import monai.data
 import torch
-from monai.data import DataLoader, Dataset
 from torch import Generator, Tensor
+from torch.utils.data import Sampler
 
-from brainage.errors import ShapeError
+from brainage.errors import BrainageError
 from brainage.loading.batches import count_batches, draw_batches
-from brainage.types import DoubleArray, FloatArray, HalfArray
+
+Batch = dict[str, Tensor]
 
 
-def build_dataset(
-    arrays: HalfArray,
-    ages: DoubleArray | FloatArray | Sequence[float],
-    scan_ids: Sequence[str],
-    augmentation: Callable[[Tensor], Tensor] | None = None,
-) -> Dataset:
-    """Pair prepared scans with ages.
+@dataclass(frozen=True)
+class Draw:
+    """Which samples make a batch.
 
-    Parameters
+    Attributes
     ----------
-    arrays : numpy.ndarray of float16 (N, I, J, K)
-        In memory or memory-mapped; not copied.
-    ages : sequence of float (N,)
-        Ages at scan in years; NaN where unknown.
-    scan_ids : sequence of str (N,)
-        Names, kept as `dataset.scan_ids` for messages about a batch.
-    augmentation : callable, optional
-        From (1, I, J, K) to the same shape, applied anew at each access.
-
-    Returns
-    -------
-    monai.data.Dataset
-        Items ``{"inputs": float32 (1, I, J, K), "target": float32 (), "index": int64 ()}``.
-
-    Raises
-    ------
-    ShapeError
-        If arrays, ages and ids do not count the same scans.
+    positions : torch.Tensor of int64 (B,)
+    seeds : torch.Tensor of int64 (B,), optional
+        Of each sample's random changes.
     """
-    counts = (len(arrays), len(ages), len(scan_ids))
-    if arrays.ndim != 4 or len(set(counts)) != 1:
-        problem = f"expected arrays (N, I, J, K) with N ages and ids, got {arrays.shape}, {counts}."
-        raise ShapeError("dataset", problem)
-    years = torch.as_tensor(np.asarray(ages, dtype=np.float32))
 
-    def load_item(index: int) -> dict[str, Tensor]:
-        volume = torch.from_numpy(arrays[index].astype(np.float32))[None]
-        return {
-            "inputs": volume if augmentation is None else augmentation(volume),
-            "target": years[index],
-            "index": torch.tensor(index),
-        }
-
-    dataset = Dataset(range(len(arrays)), transform=load_item)
-    dataset.scan_ids = tuple(scan_ids)
-    return dataset
+    positions: Tensor
+    seeds: Tensor | None
 
 
-class ScanLoader:
-    """Batches straight from the array: one gather and one augmentation a batch.
+class Samples(Protocol):
+    """Samples that are read by the batch."""
 
-    Which scans make a batch is decided by `brainage.loading.batches`, as in `build_loader`.
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        """Batch {"inputs", "target", "index"} of the samples at these positions."""
+
+
+class BatchDataset(monai.data.Dataset):
+    """Batches of samples, changed by a transform from batch to batch.
 
     Parameters
     ----------
-    arrays : numpy.ndarray of float16 (N, I, J, K)
-        In memory or memory-mapped; not copied.
-    ages : sequence of float (N,)
-        Ages at scan in years; NaN where unknown.
+    transform : callable
+        Gets ``"seeds"`` (B,) beside what the samples give, where there are any.
+    """
+
+    def __init__(self, samples: Samples, transform: Callable[[Batch], Batch]) -> None:
+        super().__init__(samples, [transform])
+
+    def __getitem__(self, draw: Draw) -> Batch | BrainageError:
+        """Make a batch; an error of ours is handed over, since no process can raise it whole."""
+        try:
+            batch = self.data[draw.positions]
+            if draw.seeds is not None:
+                batch["seeds"] = draw.seeds
+            changed = self.transform(batch)
+            changed.pop("seeds", None)
+            return changed
+        except BrainageError as error:
+            return error
+        except RuntimeError as error:  # as MONAI wraps what a transform raises
+            if isinstance(error.__cause__, BrainageError):
+                return error.__cause__
+            raise
+
+
+class BatchLoader(monai.data.DataLoader):
+    """Batches {"inputs": float32 (B, C, ...), "target": (B,), "index": int64 (B,)}.
+
+    Which samples make a batch is decided by `brainage.loading.batches`.
+
+    Parameters
+    ----------
+    transform : callable
+        See `BatchDataset`.
     shuffle : torch.Generator, optional
-        Orders the scans anew each time; its state when iteration starts decides.
-    augmentation : callable, optional
-        From float16 to float32 (B, 1, I, J, K), applied anew to every batch.
+        Orders the samples anew each time; its state when iteration starts decides.
+    is_random : bool
+        Each sample has a seed, drawn from torch's global generator when iteration starts.
+    processes : int
+        0 loads in this process.
     """
 
     def __init__(
         self,
-        arrays: HalfArray,
-        ages: DoubleArray | FloatArray | Sequence[float],
+        samples: Samples,
+        transform: Callable[[Batch], Batch],
         batch_size: int,
         shuffle: Generator | None = None,
-        augmentation: Callable[[Tensor], Tensor] | None = None,
+        *,
+        is_random: bool = False,
+        processes: int = 0,
     ) -> None:
-        if arrays.ndim != 4 or len(arrays) != len(ages):
-            problem = f"expected arrays (N, I, J, K), N ages, got {arrays.shape}, {len(ages)}."
-            raise ShapeError("dataset", problem)
-        self._arrays, self._years = arrays, torch.as_tensor(np.asarray(ages, dtype=np.float32))
-        self._batch_size, self._shuffle, self._augmentation = batch_size, shuffle, augmentation
+        super().__init__(
+            BatchDataset(samples, transform),
+            num_workers=processes,
+            sampler=_Draws(len(samples), batch_size, shuffle, is_random),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            # MONAI and torch draw from it; nothing of ours follows from what they draw.
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Make all batches once.
+
+        Raises
+        ------
+        BrainageError
+            As the samples or the transform raised it.
+        """
+        for batch in super().__iter__():
+            if isinstance(batch, BrainageError):
+                raise batch
+            yield batch
+
+
+class _Draws(Sampler[Draw]):
+    def __init__(
+        self, count: int, batch_size: int, shuffle: Generator | None, is_random: bool
+    ) -> None:
+        self._count, self._batch_size = count, batch_size
+        self._shuffle, self._is_random = shuffle, is_random
 
     def __len__(self) -> int:
-        trains = self._shuffle is not None
-        return count_batches(len(self._arrays), self._batch_size, trains=trains)
+        return count_batches(self._count, self._batch_size, trains=self._shuffle is not None)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for index in draw_batches(len(self._arrays), self._batch_size, self._shuffle):
-            volumes = torch.from_numpy(self._arrays[index.numpy()])[:, None]
-            augment = self._augmentation
-            inputs = volumes.float() if augment is None else augment(volumes)
-            yield {"inputs": inputs, "target": self._years[index], "index": index}
+    def __iter__(self) -> Iterator[Draw]:
+        # All at once: what training draws between batches must not matter.
+        seeds = torch.randint(2**63 - 1, (self._count,)) if self._is_random else None
+        for positions in draw_batches(self._count, self._batch_size, self._shuffle):
+            yield Draw(positions, None if seeds is None else seeds[positions])
 
 
-def build_loader(
-    dataset: Dataset,
-    batch_size: int,
-    shuffle: bool,
-    generator: Generator,
-    loader_processes: int = 0,
-) -> DataLoader:
-    """Iterate over a dataset in batches.
-
-    Which scans make a batch is decided by `brainage.loading.batches`.
-
-    Parameters
-    ----------
-    generator : torch.Generator
-        Orders the scans; its state on entry decides, and building the loader does not move it.
-    loader_processes : int
-        0 loads in this process, which is fastest for arrays held in memory.
-
-    Returns
-    -------
-    monai.data.DataLoader
-        Batches ``{"inputs": float32 (B, 1, I, J, K), "target": float32 (B,),
-        "index": int64 (B,)}``.
-    """
-    # MONAI's loader sets the generator back to its first seed, so that every epoch of a loader
-    # built anew, or of a resumed run, would see one and the same order.
-    state = generator.get_state()
-    loader = DataLoader(
-        dataset,
-        num_workers=loader_processes,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        generator=generator,
-        drop_last=count_batches(len(dataset), batch_size, trains=shuffle)
-        < count_batches(len(dataset), batch_size, trains=False),
-    )
-    generator.set_state(state)
-    return loader
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,6 +1,6 @@
 """Make batches of images, augmented as a whole."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -8,61 +8,92 @@ from torch import Generator, Tensor
 from brainage.config import ImagesConfig
 from brainage.errors import ConfigError
 from brainage.images.sources import ImageSource, Indices
-from brainage.loading.batches import count_batches, draw_batches
+from brainage.loading.dataset import Batch, BatchLoader
 
 
-class ImageLoader:
-    """Batches {"inputs": float32 (B, C, I, J), "target": int64 (B,), "index": int64 (B,)}.
+@dataclass(frozen=True)
+class ChosenImages:
+    """The images of a source at some positions, read by the batch."""
+
+    source: ImageSource
+    indices: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        chosen = self.indices[positions.numpy()]
+        return {
+            "inputs": torch.as_tensor(self.source.load(chosen)),
+            "target": torch.from_numpy(self.source.labels[chosen]),
+            "index": positions,
+        }
+
+
+def build_image_loader(
+    source: ImageSource,
+    indices: Indices,
+    images: ImagesConfig,
+    batch_size: int,
+    shuffle: Generator | None = None,
+    *,
+    augments: bool = False,
+    processes: int = 0,
+) -> BatchLoader:
+    """Build batches of images; see `BatchLoader`.
 
     Parameters
     ----------
     indices : numpy.ndarray of int64
-        Images of the source that take part; ``index`` counts in them.
+        Images of the source that take part; ``"index"`` counts in them.
     images : ImagesConfig
         Resolved settings: normalisation and augmentation.
     shuffle : torch.Generator, optional
-        Orders the images anew each time, and switches augmentation on; its randomness comes from
-        torch's own generator. A last batch of one image is left out then, because batch
-        normalisation cannot learn from one.
+        Orders the images anew each time, and leaves out a last batch of one.
+
+    Returns
+    -------
+    BatchLoader
+        ``"inputs"`` are float32 (B, C, I, J), ``"target"`` int64 (B,).
+
+    Raises
+    ------
+    ConfigError
+        If the mean or deviation of the data set is open.
     """
+    if images.mean is None or images.std is None:
+        raise ConfigError("images.mean", "is open.", "Resolve the settings first.")
+    transform = ImageTransform(images, augments)
+    samples = ChosenImages(source, indices)
+    return BatchLoader(
+        samples, transform, batch_size, shuffle, is_random=augments, processes=processes
+    )
 
-    def __init__(
-        self,
-        source: ImageSource,
-        indices: Indices,
-        images: ImagesConfig,
-        batch_size: int,
-        shuffle: Generator | None = None,
-        augments: bool = False,
-    ) -> None:
-        if images.mean is None or images.std is None:
-            raise ConfigError("images.mean", "is open.", "Resolve the settings first.")
-        self._source, self._indices, self._images = source, indices, images
-        self._batch_size, self._shuffle = batch_size, shuffle
-        self._augments = augments or shuffle is not None
-        self._mean = torch.tensor(images.mean).view(1, -1, 1, 1)
-        self._std = torch.tensor(images.std).view(1, -1, 1, 1)
-        self._labels = torch.from_numpy(source.labels)
 
-    def __len__(self) -> int:
-        trains = self._shuffle is not None
-        return count_batches(len(self._indices), self._batch_size, trains=trains)
+@dataclass(frozen=True)
+class ImageTransform:
+    """Augment where asked, and normalise by the data set's mean and deviation."""
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for chosen in draw_batches(len(self._indices), self._batch_size, self._shuffle):
-            positions = self._indices[chosen.numpy()]
-            pixels = torch.as_tensor(self._source.load(positions))
-            if self._augments:
-                pixels = augment(pixels, self._images)
-            inputs = (pixels.float() / 255 - self._mean) / self._std
-            yield {"inputs": inputs, "target": self._labels[positions], "index": chosen}
+    images: ImagesConfig
+    augments: bool
+
+    def __call__(self, batch: Batch) -> Batch:
+        """From pixels of uint8 (B, C, I, J) to inputs of float32, by the batch's first seed."""
+        pixels, images = batch["inputs"], self.images
+        if self.augments:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int(batch["seeds"][0]))
+                pixels = augment(pixels, images)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (images.mean, images.std))
+        return {**batch, "inputs": (pixels.float() / 255 - mean) / std}
 
 
 def augment(pixels: Tensor, images: ImagesConfig) -> Tensor:
     """Cut a random window of each padded image and flip some: uint8 (B, C, I, J), a new tensor.
 
     The usual augmentation of CIFAR (He et al. 2016): 4 pixels of zeros on each side, a window of
-    the image's size, a left-right flip for half of the images.
+    the image's size, a left-right flip for half of the images. Parameters are drawn from torch's
+    global generator.
     """
     count, _, height, width = pixels.shape
     padding, flip_probability = images.crop_padding or 0, images.flip_probability or 0.0

@@ -24,7 +24,7 @@ def plot_projection(
     ----------
     table : pandas.DataFrame
         One row for each number of blocks and devices: blocks, devices, lfnn_l_speedup,
-        bound_speedup and the rivals' columns.
+        bound_speedup and the baselines' columns.
     reported : mapping of int to float, optional
         Speed-ups that the leader-follower paper reports, by number of blocks.
     """

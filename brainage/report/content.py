@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import date
 
+from brainage.evaluation.normative import MatchedPercentile, corrected_gap, match_percentile
 from brainage.evaluation.ood import FLAG_PERCENTILE
-from brainage.evaluation.reference import MatchedPercentile, corrected_gap, match_percentile
 from brainage.report.doubts import list_doubts, list_warnings, nearer_share
 from brainage.report.findings import Findings, ModelIdentity
 from brainage.report.pictures import draw_age_line, draw_cohort, draw_planes

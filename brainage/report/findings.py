@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from brainage.evaluation.reference import Reference, reference_from_json
+from brainage.evaluation.normative import Reference, reference_from_json
 from brainage.inference.model import Model
 from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
 

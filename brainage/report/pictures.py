@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from brainage.evaluation.reference import Reference
+from brainage.evaluation.normative import Reference
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.template import load_template

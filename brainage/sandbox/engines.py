@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from brainage.errors import BrainageError, ConfigError
+from brainage.extras import check_extra
 from brainage.sandbox.parent import Children, Limits, Outcome
 from brainage.types import Json
 
@@ -51,7 +52,7 @@ def run_tasks(
     Raises
     ------
     ConfigError
-        If the scheduler is not given or cannot be reached.
+        If the scheduler is not given or cannot be reached, or dask is not installed.
     BrainageError
         If the scheduler is lost; what was finished is not.
     """
@@ -84,6 +85,7 @@ def _run_on_dask(
 ) -> Iterator[tuple[int, Outcome]]:
     from concurrent.futures import CancelledError
 
+    check_extra("distributed", "cluster")
     from distributed import Client, KilledWorker
     from distributed import as_completed as as_finished
 

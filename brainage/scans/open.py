@@ -25,7 +25,7 @@ class Scan:
     note : str
         What was chosen on the way (a DICOM series); empty for an image file.
     age_years : float, optional
-        PatientAge of a DICOM header; whoever uses it must have been asked to.
+        PatientAge of a DICOM header; to be used only where that was asked for.
     """
 
     volume: Volume

@@ -1,7 +1,7 @@
 """Experiments in MLflow; importing this package does not import MLflow.
 
-`tracker` is what the rest of brainage uses, `names` are the names in it, `backend` is the only
-module that imports MLflow.
+`tracker` is what the rest of brainage uses, `pending` sends what a tracker could not, `names` are
+the names in it, `backend` is the only module that imports MLflow.
 """
 
 from brainage.tracking.comparisons import (
@@ -18,6 +18,7 @@ from brainage.tracking.names import (
     run_tags,
 )
 from brainage.tracking.overview import SPEED_BARS, log_overview
+from brainage.tracking.pending import upload_pending
 from brainage.tracking.registry import (
     CHAMPION,
     MODEL_NAME,
@@ -30,7 +31,6 @@ from brainage.tracking.tracker import (
     PENDING_FILE,
     Run,
     Tracker,
-    upload_pending,
 )
 from brainage.tracking.uri import resolve_uri, shown_uri
 

@@ -3,6 +3,7 @@
 This is the only module that imports mlflow, and it does so when the first event is sent.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -57,13 +58,9 @@ class Backend:
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.run_ids: dict[str, str] = {}
-        with _environment(DEFAULT_ENVIRONMENT):
-            from mlflow.tracking import MlflowClient
-
-            with _making_tables(uri):
-                # Without its URI the registry would be looked for at MLflow's default address.
-                self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-                self._experiment_id = self._find_experiment(uri, experiment)
+        with _environment(DEFAULT_ENVIRONMENT), _making_tables(uri):
+            self._client = _connect(uri)
+            self._experiment_id = self._find_experiment(uri, experiment)
 
     def apply(self, event: Event) -> list[str]:
         """Send one event.
@@ -201,9 +198,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         with _environment(UPLOAD_ENVIRONMENT):
-            from mlflow.tracking import MlflowClient
-
-            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self._client = _connect(uri)
 
     def find(self, name: str, alias: str | None, version: str | None) -> ModelVersion:
         """Version of an alias, or the version itself."""
@@ -253,9 +248,7 @@ class Archive:
 
     def __init__(self, uri: str) -> None:
         with _environment(UPLOAD_ENVIRONMENT):
-            from mlflow.tracking import MlflowClient
-
-            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self._client = _connect(uri)
 
     def find(self, experiment: str, names: str, most: int = 50) -> list[FoundRun]:
         """Finished runs whose names fit an SQL pattern, the newest first."""
@@ -283,6 +276,17 @@ class Archive:
         """Bring a folder of a run's files; returns where it lies."""
         with _environment(UPLOAD_ENVIRONMENT):
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
+
+
+def _connect(uri: str) -> Any:
+    """Connect to a tracker and its registry, and keep progress messages off the terminal."""
+    from mlflow.tracking import MlflowClient
+
+    # The level in the environment comes too late where something else has imported MLflow.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Without its URI the registry would be looked for at MLflow's default address.
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _database_folder(uri: str) -> Path:

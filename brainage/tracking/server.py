@@ -32,6 +32,7 @@ def server_command(
         "--host", host, "--port", str(port),
         "--allowed-hosts", ",".join(allowed),
         "--workers", "1",
+        "--uvicorn-opts", "--log-level=warning",
     ]  # fmt: skip
 
 

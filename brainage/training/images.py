@@ -14,12 +14,12 @@ from brainage.images.decoding import Labels
 from brainage.images.sets import resolve_images
 from brainage.images.sources import ArrayImages, ImageData, ImageSource, Indices, split_training
 from brainage.lfnn.blocks import BlockStack
-from brainage.loading.images import ImageLoader
+from brainage.loading.images import build_image_loader
 from brainage.model.build import build_target
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import IN_MEMORY, TrainOptions
 from brainage.training.processes import FitTask, fit
-from brainage.training.trainer import Loader
+from brainage.training.state import Loader
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def train_images(
     )
     model, result = fit(task, callbacks)
     everyone = np.arange(len(data.test.labels))
-    test_loader = ImageLoader(data.test, everyone, images, batch_size)
+    test_loader = build_image_loader(data.test, everyone, images, batch_size)
     return TrainedImages(
         model=model,
         config=config,
@@ -124,14 +124,17 @@ def build_loaders(
         labels = source.labels
         source = ArrayImages(np.broadcast_to(nothing, (len(labels), *nothing.shape[1:])), labels)
         images = images.model_copy(update={"crop_padding": 0})
+    processes = config.training.loader_processes
     return (
-        ImageLoader(source, train, images, batch_size, shuffle, augments=True),
-        ImageLoader(source, validation, images, batch_size),
+        build_image_loader(
+            source, train, images, batch_size, shuffle, augments=True, processes=processes
+        ),
+        build_image_loader(source, validation, images, batch_size),
     )
 
 
 @torch.no_grad()
-def predict_classes(model: BlockStack, config: Config, loader: ImageLoader) -> Labels:
+def predict_classes(model: BlockStack, config: Config, loader: Loader) -> Labels:
     """Predicted classes (N,) of a loader's images, in evaluation mode."""
     device, target = next(model.parameters()).device, build_target(config.target)
     was_training = model.training

@@ -6,8 +6,7 @@ run can go on under either schedule and ends in one bundle.
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from brainage.config import Config
-from brainage.errors import ConfigError, NonFiniteLossError
+from brainage.errors import ConfigError
 from brainage.files import atomic_write_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import global_loss
@@ -34,8 +33,9 @@ from brainage.lfnn.parallel.transport import (
 )
 from brainage.lfnn.rules import METHOD_RULES, StepResult
 from brainage.lfnn.step import step_blocks
-from brainage.training.checkpoint import Checkpoint, save_checkpoint
-from brainage.training.trainer import Batch, Loader, Trainer
+from brainage.training.schedules import Schedule
+from brainage.training.state import Batch, Loader, TrainingState, build_step_settings
+from brainage.training.trainer import Trainer
 
 _BLOCK_OF = re.compile(r"(?:^|\.)(?:blocks|optimizer)\.(\d+)\.")
 
@@ -58,124 +58,117 @@ def check_pipelined(config: Config) -> None:
         raise ConfigError("--processes", problem, "Use learning.schedule: sequential.")
 
 
-class PipelinedTrainer(Trainer):
-    """A trainer that is one rank of a pipeline; all ranks run it at once.
+class Pipelined(Schedule):
+    """Pipelined schedule: this process is one rank of a pipeline; all ranks run it at once.
 
     The training loader of the first stage gives inputs; those of other stages need only give
     `target` and `index` (and any `inputs`), in the same order.
 
     Parameters
     ----------
-    model : BlockStack
-        The whole network; what other ranks hold is dropped.
+    whole : BlockStack
+        The whole network, on its device.
+    config : Config
+        Settings of the run.
     place : Place
-        Where this rank stands; `torch.distributed` must be initialised.
+        Stage and replica of this rank; `torch.distributed` must be initialised.
     groups : sequence of torch.distributed.ProcessGroup
         For each stage, the group of its replicas.
     """
 
+    weights_stand = False  # blocks before this rank's have moved on
+
     def __init__(
         self,
-        model: BlockStack,
+        whole: BlockStack,
         config: Config,
-        *,
         place: Place,
         groups: Sequence[dist.ProcessGroup],
-        **more: Any,
     ) -> None:
         check_pipelined(config)
-        super().__init__(keep_blocks(model, place.blocks), config, **more)
-        self.place, self.group = place, groups[place.stage]
-        whole = model.to(self.device)
-        first_block = place.blocks[0]
-        self._shape, self._dtype = incoming(whole, first_block, config.input_shape, self.settings)
+        self.place, self._group = place, groups[place.stage]
+        self._device = next(whole.parameters()).device
+        settings = build_step_settings(config, self._device)
+        self._shape, self._dtype = incoming(whole, place.blocks[0], config.input_shape, settings)
         self._losses: list[Tensor] = []
         self._share = 1.0
         self._inlet: Inlet | None = None
         self._outlet: Outlet | None = None
 
-    @contextmanager
-    def linked(self, sizes: Sequence[int]) -> Iterator[None]:
-        """Links to the neighbours for batches of these sizes; drained at the end."""
+    def open_links(self, sizes: Sequence[int]) -> None:
+        """Open links to the neighbours for batches of these sizes."""
         place = self.place
         if not place.is_first:
-            self._inlet = Inlet(place.rank - 1, sizes, self._shape, self._dtype, self.device)
+            self._inlet = Inlet(place.rank - 1, sizes, self._shape, self._dtype, self._device)
         if not place.is_last:
             self._outlet = Outlet(place.rank + 1)
-        yield
+
+    def drain_links(self) -> None:
+        """Wait until all that was sent has arrived."""
         if self._outlet is not None:
             self._outlet.drain()
 
-    def _batches(self, epoch: int, loader: Loader) -> Loader:
+    def batches(self, state: TrainingState, epoch: int, loader: Loader) -> Loader:
         """Batches of this epoch; behind the first stage they hold labels only and fit in memory."""
-        return loader if self.place.is_first else _Kept(list(loader))
-
-    def _train_epoch(self, epoch: int, loader: Loader) -> float:
-        batches = self._batches(epoch, loader)
+        batches = self._held(loader)
         self._losses = []
-        sizes = [] if self.place.is_first else [self._part(b["target"]) for b in batches]
-        with self.linked(sizes):
-            super()._train_epoch(epoch, batches)
+        first = self.place.is_first
+        self.open_links([] if first else [len(shard(b["target"], self.place)[0]) for b in batches])
+        return batches
+
+    def load(self, state: TrainingState, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Part of a batch for this replica, as it comes from the stage before."""
+        inputs, target = state.load(batch)
+        target, self._share = shard(target, self.place)
+        if self._inlet is not None:
+            return state.arrange(self._inlet.receive()), target
+        return shard(inputs, self.place)[0], target
+
+    def learn(self, state: TrainingState, inputs: Tensor, target: Tensor) -> StepResult:
+        """Leave gradients in own blocks, averaged over replicas; hand features on."""
+        hidden_loss = state.rule.hidden_loss
+        assert hidden_loss is not None
+        blocks, resting = self.place.blocks, state.settings.resting
+        give = None if self._outlet is None else self._outlet.send
+        result = step_blocks(state.model, blocks, inputs, target, state.settings, hidden_loss, give)
+        losses = torch.zeros(len(state.model))
+        trained = [block_index for block_index in blocks if block_index not in resting]
+        for block_index, loss in zip(trained, result.losses, strict=True):
+            losses[block_index] = loss * self._share
+            if self.place.replicas > 1:
+                average_gradients(state.model[block_index], self._group, self._share)
+        self._losses.append(losses)
+        return result
+
+    def end_epoch(self, state: TrainingState, losses: list[float]) -> float:
+        """Mean loss over steps, of all ranks' blocks."""
+        self.drain_links()
         for block_index in self.place.blocks:
             if self.place.replicas > 1:
-                share_buffers(self.model[block_index], self.group, self.place.stage)
+                share_buffers(state.model[block_index], self._group, self.place.stage)
         per_step = torch.stack(self._losses)
         with explain_lost_rank():
             dist.all_reduce(per_step)
         # Added block by block in single precision, as the sequential schedule does.
         summed = sum(per_step.unbind(dim=1))
         assert isinstance(summed, Tensor)
-        losses = [float(loss) for loss in summed]
-        return sum(losses) / len(losses)
-
-    def _part(self, target: Tensor) -> int:
-        return len(shard(target, self.place)[0])
-
-    def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        inputs, target = super()._load(batch)
-        target, self._share = shard(target, self.place)
-        if self._inlet is not None:
-            return self._arrange(self._inlet.receive()), target
-        return shard(inputs, self.place)[0], target
-
-    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
-        hidden_loss = self.rule.hidden_loss
-        assert hidden_loss is not None
-        blocks, resting = self.place.blocks, self.settings.resting
-        give = None if self._outlet is None else self._outlet.send
-        result = step_blocks(self.model, blocks, inputs, target, self.settings, hidden_loss, give)
-        losses = torch.zeros(len(self.model))
-        trained = [block_index for block_index in blocks if block_index not in resting]
-        for block_index, loss in zip(trained, result.losses, strict=True):
-            losses[block_index] = loss * self._share
-            if self.place.replicas > 1:
-                average_gradients(self.model[block_index], self.group, self._share)
-        self._losses.append(losses)
-        return result
-
-    def _check_finite(self, result: StepResult, batch: Batch) -> None:
-        try:
-            super()._check_finite(result, batch)
-        except NonFiniteLossError as error:
-            # Blocks before this one have moved on: only the last epoch's state is whole.
-            remedy = "Look at these samples, or lower training.learning_rate."
-            raise NonFiniteLossError(error.where, error.problem, remedy) from error
+        return super().end_epoch(state, [float(loss) for loss in summed])
 
     @torch.no_grad()
-    def _validate(self, loader: Loader) -> tuple[float, tuple[float, ...]]:
+    def validate(self, state: TrainingState, loader: Loader) -> tuple[float, tuple[float, ...]]:
         """As the sequential schedule does, each rank for its blocks; every rank gets all."""
-        self.judged.eval()
-        batches = self._batches(0, loader)
-        sizes = [] if self.place.is_first else [len(batch["target"]) for batch in batches]
-        scores, losses, count = torch.zeros(len(self.model)), 0.0, 0
-        with self.linked(sizes):
-            for batch in batches:
-                target = batch["target"].to(self.device)
-                outputs = self._judge(batch, target, scores)
-                if self.place.is_last:
-                    loss = global_loss(outputs.float().squeeze(1), target, self.target)
-                    losses += float(loss) * len(target)
-                count += len(target)
+        state.judged.eval()
+        batches = self._held(loader)
+        self.open_links([] if self.place.is_first else [len(b["target"]) for b in batches])
+        scores, losses, count = torch.zeros(len(state.model)), 0.0, 0
+        for batch in batches:
+            target = batch["target"].to(state.device)
+            outputs = self._judge(state, batch, target, scores)
+            if self.place.is_last:
+                loss = global_loss(outputs.float().squeeze(1), target, state.target)
+                losses += float(loss) * len(target)
+            count += len(target)
+        self.drain_links()
         told = torch.cat([torch.tensor([losses], dtype=torch.float64), scores.double()])
         if self.place.replica > 0:
             told.zero_()
@@ -183,87 +176,78 @@ class PipelinedTrainer(Trainer):
             dist.all_reduce(told)
         return float(told[0]) / count, tuple(float(score) / count for score in told[1:])
 
-    def _judge(self, batch: Batch, target: Tensor, scores: Tensor) -> Tensor:
-        """Run own blocks on a batch, add to their scores; worker outputs of the last of them."""
-        inputs = batch["inputs"] if self._inlet is None else self._inlet.receive()
-        features = self._arrange(inputs)
-        outputs = features
-        for block_index in self.place.blocks:
-            with self.settings.autocast():
-                features = self.judged[block_index].body(features)
-                if block_index == self.place.blocks[-1] and self._outlet is not None:
-                    self._outlet.send(features)
-                outputs = self.judged.read_out(block_index, features)
-            scores[block_index] += self._score(outputs, target)
-        return outputs
-
-    def _save(self) -> None:
+    def save(self, state: TrainingState) -> None:
         """Merge the parts of the first replica's ranks into one checkpoint, written by rank 0."""
-        merged = self._merge(self._state_tensors())
-        if self.checkpoint_path is not None and merged is not None:
-            state = self._state()
-            save_checkpoint(Checkpoint(merged, state, self.run_hash), self.checkpoint_path)
-
-    def _merge(self, own: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """All stages' tensors on rank 0; None on other ranks."""
-        place = self.place
+        place, tensors = self.place, state.tensors()
         if place.replica > 0:
-            return None
+            return
         if not place.is_first:
-            _send_bytes(save({name: t.contiguous() for name, t in own.items()}), 0)
-            return None
-        merged = dict(own)
+            _send_bytes(save({name: t.contiguous() for name, t in tensors.items()}), 0)
+            return
         for stage in range(1, place.stages):
-            merged |= load(_receive_bytes(stage))
-        return merged
+            tensors |= load(_receive_bytes(stage))
+        state.save(tensors)
 
-    def _restore(self) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Read the checkpoint on rank 0, which alone needs the file, and hand it to all."""
-        path, is_reader = self.checkpoint_path, self.place.rank == 0
+        path, is_reader = state.checkpoint_path, self.place.rank == 0
         is_there = is_reader and path is not None and path.exists()
         content = path.read_bytes() if is_there and path is not None else b""
         content = _broadcast_bytes(content, is_reader)
         if not content:
             return
-        if is_reader:
-            super()._restore()
-            return
         with tempfile.TemporaryDirectory() as folder:
-            self.checkpoint_path = Path(folder) / "checkpoint.safetensors"
-            atomic_write_bytes(self.checkpoint_path, content)
-            super()._restore()
-        self.checkpoint_path = path
+            if path is None or not is_reader:
+                path = Path(folder) / "checkpoint.safetensors"
+                atomic_write_bytes(path, content)
+            state.restore(path, self._is_own)
 
-    def _load_state(self, checkpoint: Checkpoint) -> None:
-        own = {name: t for name, t in checkpoint.tensors.items() if self._is_own(name)}
-        super()._load_state(Checkpoint(own, checkpoint.state, checkpoint.run_hash))
+    def gather(self, state: TrainingState, whole: BlockStack) -> BlockStack:
+        """Load all stages' weights into `whole`, on every rank."""
+        weights: dict[str, Tensor] = {}
+        own = {name: t.cpu().contiguous() for name, t in state.model.state_dict().items()}
+        for stage in range(self.place.stages):
+            is_source = self.place.rank == stage
+            weights |= load(_broadcast_bytes(save(own) if is_source else b"", is_source, stage))
+        whole.load_state_dict(weights)
+        return whole
+
+    def _held(self, loader: Loader) -> Loader:
+        return loader if self.place.is_first else list(loader)
+
+    def _judge(self, state: TrainingState, batch: Batch, target: Tensor, scores: Tensor) -> Tensor:
+        """Run own blocks on a batch, add to their scores; worker outputs of the last of them."""
+        inputs = batch["inputs"] if self._inlet is None else self._inlet.receive()
+        features = state.arrange(inputs)
+        outputs = features
+        for block_index in self.place.blocks:
+            with state.settings.autocast():
+                features = state.judged[block_index].body(features)
+                if block_index == self.place.blocks[-1] and self._outlet is not None:
+                    self._outlet.send(features)
+                outputs = state.judged.read_out(block_index, features)
+            scores[block_index] += state.score(outputs, target)
+        return outputs
 
     def _is_own(self, name: str) -> bool:
         found = _BLOCK_OF.search(name)
         return found is None or int(found.group(1)) in self.place.blocks
 
-    def gather_model(self, whole: BlockStack) -> BlockStack:
-        """Load all stages' weights into `whole`, on every rank."""
-        state: dict[str, Tensor] = {}
-        own = {name: t.cpu().contiguous() for name, t in self.model.state_dict().items()}
-        for stage in range(self.place.stages):
-            is_source = self.place.rank == stage
-            state |= load(_broadcast_bytes(save(own) if is_source else b"", is_source, stage))
-        whole.load_state_dict(state)
-        return whole
 
-
-class _Kept:
-    """Batches in a list."""
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)
+def build_rank_trainer(
+    model: BlockStack,
+    config: Config,
+    *,
+    place: Place,
+    groups: Sequence[dist.ProcessGroup],
+    device: torch.device,
+    **more: Any,
+) -> tuple[Trainer, Pipelined]:
+    """Trainer of one rank, which keeps its own blocks of the network, and its schedule."""
+    whole = model.to(device)
+    schedule = Pipelined(whole, config, place, groups)
+    own = keep_blocks(whole, place.blocks)
+    return Trainer(own, config, schedule=schedule, device=device, **more), schedule
 
 
 def _send_bytes(content: bytes, receiver: int) -> None:

@@ -30,10 +30,11 @@ from brainage.lfnn.parallel.transport import RankLostError, explain_lost_rank, p
 from brainage.model.build import build_model, group_blocks
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import CHECKPOINT, IN_MEMORY, TrainOptions, started_by_torchrun
-from brainage.training.pipelined import PipelinedTrainer, check_pipelined
-from brainage.training.progressive import build_trainer
+from brainage.training.pipelined import Pipelined, build_rank_trainer, check_pipelined
+from brainage.training.progressive import Progressive
 from brainage.training.resources import choose_device
-from brainage.training.trainer import FitResult, Loader, Trainer
+from brainage.training.state import FitResult, Loader
+from brainage.training.trainer import Trainer
 
 TIMEOUT = timedelta(minutes=30)
 BuildLoaders = Callable[[torch.Generator | None, bool], tuple[Loader, Loader]]
@@ -95,11 +96,15 @@ def fit(task: FitTask, callbacks: Sequence[Callback] = ()) -> tuple[BlockStack, 
     """Train here by the configured schedule, or on several processes by the pipelined one."""
     if task.options.ranks > 1:
         return fit_on_processes(task, callbacks)
-    shuffle = torch.Generator()
-    trainer = build_trainer(
-        build_model(task.config),
-        task.config,
-        ordered_loader=task.build_loaders(None, True)[0],
+    config, shuffle = task.config, torch.Generator()
+    model = build_model(config)
+    schedule = None
+    if config.learning.schedule == "progressive":
+        schedule = Progressive(config, len(model), task.build_loaders(None, True)[0])
+    trainer = Trainer(
+        model,
+        config,
+        schedule=schedule,
         names=task.names,
         shuffle=shuffle,
         device=task.device,
@@ -150,7 +155,7 @@ def fit_on_processes(
             run_hash=task.run_hash,
         )
         # The merged checkpoint holds a finished run: this trains nothing, and keeps what it should.
-        result = trainer.fit(_Empty(), _Empty(), resume=True)
+        result = trainer.fit([], [], resume=True)
         return trainer.model.to(task.device), result
 
 
@@ -290,13 +295,13 @@ def _fit_inline(task: FitTask, callbacks: Sequence[Callback]) -> tuple[BlockStac
     if not dist.is_initialized():
         options = task.options
         join_ranks(rank, options.ranks, "env://", options.threads_each, str(task.device))
-    trainer, result = _fit_rank(rank, local_rank, task, callbacks if rank == 0 else [])
-    return trainer.gather_model(build_model(task.config)), result
+    trainer, schedule, result = _fit_rank(rank, local_rank, task, callbacks if rank == 0 else [])
+    return schedule.gather(trainer.state, build_model(task.config)), result
 
 
 def _fit_rank(
     rank: int, local_rank: int, task: FitTask, callbacks: Sequence[Callback]
-) -> tuple[PipelinedTrainer, FitResult]:
+) -> tuple[Trainer, Pipelined, FitResult]:
     options = task.options
     places = place_ranks(group_blocks(task.config, options.stages), options.replicas)
     groups = [
@@ -308,7 +313,7 @@ def _fit_rank(
         device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     shuffle, place = torch.Generator(), places[rank]
-    trainer = PipelinedTrainer(
+    trainer, schedule = build_rank_trainer(
         build_model(task.config),
         task.config,
         place=place,
@@ -320,7 +325,8 @@ def _fit_rank(
         checkpoint_path=options.checkpoint_path,
         run_hash=task.run_hash,
     )
-    return trainer, trainer.fit(*task.build_loaders(shuffle, place.is_first), resume=options.resume)
+    loaders = task.build_loaders(shuffle, place.is_first)
+    return trainer, schedule, trainer.fit(*loaders, resume=options.resume)
 
 
 class _Relay(Callback):
@@ -349,13 +355,3 @@ class _Listener:
     def hear(self, hook: str, arguments: tuple[Any, ...]) -> None:
         for callback in self._callbacks:
             getattr(callback, hook)(*arguments)
-
-
-class _Empty:
-    """A loader of nothing."""
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0

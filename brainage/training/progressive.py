@@ -8,7 +8,6 @@ the same bits.
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,18 +29,23 @@ from brainage.lfnn.step import output_loss
 from brainage.model.build import seeded
 from brainage.training.callbacks import EpochRecord
 from brainage.training.checks import check_progressive
-from brainage.training.features import Batch, FeatureStore, StoredLoader, fill_store
-from brainage.training.trainer import Loader, Trainer
+from brainage.training.features import FeatureStore, StoredLoader, fill_store
+from brainage.training.schedules import Schedule, is_better
+from brainage.training.state import Batch, Loader, TrainingState
 
 
-class ProgressiveTrainer(Trainer):
-    """A trainer whose blocks take turns.
+class Progressive(Schedule):
+    """Progressive schedule: blocks take turns.
 
     The validation score of an epoch is that of the network's output, which exists in the last
     turn only (NaN before); each block's own score and loss are in the history from its turn.
 
     Parameters
     ----------
+    config : Config
+        Settings of the run.
+    blocks : int
+        Number of blocks K.
     ordered_loader : Loader
         All training samples in fixed order, augmented anew at each pass: what is stored.
 
@@ -53,118 +57,113 @@ class ProgressiveTrainer(Trainer):
         If there are too few epochs, or `training.patience_epochs` is set.
     """
 
-    def __init__(
-        self, model: BlockStack, config: Config, *, ordered_loader: Loader, **more: Any
-    ) -> None:
-        super().__init__(model, config, **more)
+    def __init__(self, config: Config, blocks: int, ordered_loader: Loader) -> None:
         check_progressive(config)
-        self.ordered_loader = ordered_loader
-        self.budgets = _deal(config, len(model))
-        patience = self.learning.patience_epochs
-        self.convergence = (
-            None if patience is None else Convergence(patience, self.learning.min_improvement)
+        self._ordered_loader = ordered_loader
+        self._budgets = _divide(config, blocks)
+        patience = config.learning.patience_epochs
+        self._convergence = (
+            None if patience is None else Convergence(patience, config.learning.min_improvement)
         )
-        self.shapes = _feature_shapes(model, config.input_shape)
         self._store: FeatureStore | None = None
         self._store_level = 0
         self._validation: list[Batch] = []
         self._validation_level = -1
 
-    @property
-    def turn(self) -> Turn | None:
-        """Whose turn the next epoch is."""
-        losses = [record.val_loss for record in self.history]
-        return current_turn(losses, self.budgets, self.convergence)
+    def check(self, state: TrainingState) -> None:
+        """Refuse nothing: the constructor has done it."""
 
-    def _active(self) -> Turn:
-        turn = self.turn
-        assert turn is not None
-        return turn
+    def turn(self, state: TrainingState) -> Turn | None:
+        """Turn that the next epoch belongs to; None when all are over."""
+        losses = [record.val_loss for record in state.history]
+        return current_turn(losses, self._budgets, self._convergence)
 
-    def _is_over(self) -> bool:
-        return self.turn is None
+    def is_over(self, state: TrainingState) -> bool:
+        """Tell whether the last turn is over."""
+        return self.turn(state) is None
 
-    def _check(self) -> None:
-        """`check_progressive` has done it."""
-
-    def _batches(self, epoch: int, loader: Loader) -> Loader:
-        """Frozen blocks' stored outputs; the first block sees scans augmented anew each time."""
-        turn = self._active()
-        self.learners = range(turn.block_index, turn.block_index + 1)
+    def batches(self, state: TrainingState, epoch: int, loader: Loader) -> Loader:
+        """Return frozen blocks' stored outputs; the first block sees scans augmented anew each time."""
+        turn = self._active(state)
+        state.learners = range(turn.block_index, turn.block_index + 1)
         if epoch == turn.first_epoch and turn.block_index > 0:
-            self._freeze(turn.block_index - 1)
+            _freeze(state, turn.block_index - 1)
         if turn.block_index == 0:
             return loader
-        store = self._advance(turn.block_index)
-        return StoredLoader(store, self.training.batch_size, self.shuffle)
+        store = self.advance(state, turn.block_index)
+        return StoredLoader(store, state.training.batch_size, state.shuffle)
 
-    def _freeze(self, block_index: int) -> None:
-        """Keep the block's weights that the settings ask for: best or last, averaged or not."""
-        state = self.judged.state_dict() if self.training.keep == "last" else self.best
-        prefix = f"blocks.{block_index}."
-        kept = {name: value for name, value in state.items() if name.startswith(prefix)}
-        self.model.load_state_dict(kept, strict=False)
-        if self.averaged is not None:
-            self.judged.load_state_dict(kept, strict=False)
-        self.optimizers[block_index].state.clear()
+    def rate_factor(self, state: TrainingState, epoch: int, step: int, steps: int) -> float:
+        """Factor of the learning rate in the turn of the block that trains."""
+        return turn_rate(self._active(state), epoch, step, steps, state.training.warmup_epochs)
 
-    def _advance(self, level: int) -> FeatureStore:
+    def begin_step(self, state: TrainingState, epoch: int, step: int) -> None:
+        """Set nothing: blocks rest by their turn."""
+
+    def learn(self, state: TrainingState, inputs: Tensor, target: Tensor) -> StepResult:
+        """Leave gradients in the block that trains."""
+        hidden_loss = state.rule.hidden_loss
+        assert hidden_loss is not None
+        block_index = self._active(state).block_index
+        return step_one_block(state.model, block_index, inputs, target, state.settings, hidden_loss)
+
+    @torch.no_grad()
+    def validate(self, state: TrainingState, loader: Loader) -> tuple[float, tuple[float, ...]]:
+        """Loss and score of the block that trains; of the others there is nothing new."""
+        state.judged.eval()
+        block_index = self._active(state).block_index
+        losses, score, count = 0.0, 0.0, 0
+        for batch in self._validation_batches(state, block_index, loader):
+            target = batch["target"].to(state.device)
+            features = _run_block(state, state.judged, block_index, batch["inputs"])
+            with state.settings.autocast():
+                outputs = state.judged.read_out(block_index, features).mean(dim=1)
+            losses += float(output_loss(outputs, target, state.settings)) * len(target)
+            score += state.score(outputs[:, None], target)
+            count += len(target)
+        scores = [math.nan] * len(state.model)
+        scores[block_index] = score / count
+        return losses / count, tuple(scores)
+
+    def is_best(self, state: TrainingState, record: EpochRecord) -> bool:
+        """Tell whether an epoch is the best of its turn, by the score of the block that trained."""
+        turn = self._active(state)
+        if state.best_epoch < turn.first_epoch:
+            return True
+        best = state.history[state.best_epoch - 1].block_val_scores[turn.block_index]
+        return is_better(state, record.block_val_scores[turn.block_index], best)
+
+    def advance(self, state: TrainingState, level: int) -> FeatureStore:
         """Bring the store to the input of block `level`; a resumed run starts from the scans."""
+        shapes = _feature_shapes(state.model, state.config.input_shape)
         for block_index in range(self._store_level, level):
             self._store = fill_store(
-                self._variant,
-                partial(self._run_block, self.model, block_index),
-                variants=self.learning.stored_variants,
-                scans=len(self.names),
-                feature_shape=self.shapes[block_index],
-                folder=self.checkpoint_path.parent if self.checkpoint_path else None,
+                partial(self._variant, state),
+                partial(_run_block, state, state.model, block_index),
+                variants=state.learning.stored_variants,
+                scans=len(state.names),
+                feature_shape=shapes[block_index],
+                folder=state.checkpoint_path.parent if state.checkpoint_path else None,
             )
             self._store_level = block_index + 1
         assert self._store is not None
         return self._store
 
-    def _variant(self, variant: int) -> Iterator[Batch]:
+    def _active(self, state: TrainingState) -> Turn:
+        turn = self.turn(state)
+        assert turn is not None
+        return turn
+
+    def _variant(self, state: TrainingState, variant: int) -> Iterator[Batch]:
         if self._store is not None:
-            yield from self._store.in_order(variant, self.training.batch_size)
+            yield from self._store.in_order(variant, state.training.batch_size)
             return
-        with seeded(self.config.seed, "variant", variant):
-            yield from self.ordered_loader
+        with seeded(state.config.seed, "variant", variant):
+            yield from self._ordered_loader
 
-    def _run_block(self, stack: BlockStack, block_index: int, inputs: Tensor) -> Tensor:
-        return block_features(stack, block_index, self._arrange(inputs), self.settings)
-
-    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
-        hidden_loss = self.rule.hidden_loss
-        assert hidden_loss is not None
-        block_index = self._active().block_index
-        return step_one_block(self.model, block_index, inputs, target, self.settings, hidden_loss)
-
-    def _let_rest(self, epoch: int, step: int) -> None:
-        """Blocks rest by their turn."""
-
-    def _rate_factor(self, epoch: int, step: int, steps_per_epoch: int) -> float:
-        warmup = self.training.warmup_epochs
-        return turn_rate(self._active(), epoch, step, steps_per_epoch, warmup)
-
-    @torch.no_grad()
-    def _validate(self, loader: Loader) -> tuple[float, tuple[float, ...]]:
-        """Loss and score of the block whose turn it is; of the others there is nothing new."""
-        self.judged.eval()
-        block_index = self._active().block_index
-        losses, score, count = 0.0, 0.0, 0
-        for batch in self._validation_batches(block_index, loader):
-            target = batch["target"].to(self.device)
-            features = self._run_block(self.judged, block_index, batch["inputs"])
-            with self.settings.autocast():
-                outputs = self.judged.read_out(block_index, features).mean(dim=1)
-            losses += float(output_loss(outputs, target, self.settings)) * len(target)
-            score += self._score(outputs[:, None], target)
-            count += len(target)
-        scores = [math.nan] * len(self.model)
-        scores[block_index] = score / count
-        return losses / count, tuple(scores)
-
-    def _validation_batches(self, level: int, loader: Iterable[Batch]) -> Iterable[Batch]:
+    def _validation_batches(
+        self, state: TrainingState, level: int, loader: Iterable[Batch]
+    ) -> Iterable[Batch]:
         """Return validation samples as the block `level` sees them, computed once a turn."""
         if level == 0:
             return loader
@@ -173,33 +172,29 @@ class ProgressiveTrainer(Trainer):
             batches = self._validation if known else list(loader)
             for block_index in range(self._validation_level if known else 0, level):
                 batches = [
-                    {**batch, "inputs": self._run_block(self.model, block_index, batch["inputs"])}
+                    batch | {"inputs": _run_block(state, state.model, block_index, batch["inputs"])}
                     for batch in batches
                 ]
             self._validation, self._validation_level = batches, level
         return self._validation
 
-    def _is_best(self, record: EpochRecord) -> bool:
-        """Best of its turn, by the score of the block whose turn it was."""
-        turn = current_turn([r.val_loss for r in self.history[:-1]], self.budgets, self.convergence)
-        assert turn is not None
-        if self.best_epoch < turn.first_epoch:
-            return True
-        best = self.history[self.best_epoch - 1].block_val_scores[turn.block_index]
-        score = record.block_val_scores[turn.block_index]
-        return score > best if self.target.higher_is_better else score < best
+
+def _freeze(state: TrainingState, block_index: int) -> None:
+    """Keep the block's weights that the settings ask for: best or last, averaged or not."""
+    weights = state.judged.state_dict() if state.training.keep == "last" else state.best
+    prefix = f"blocks.{block_index}."
+    kept = {name: value for name, value in weights.items() if name.startswith(prefix)}
+    state.model.load_state_dict(kept, strict=False)
+    if state.averaged is not None:
+        state.judged.load_state_dict(kept, strict=False)
+    state.optimizers[block_index].state.clear()
 
 
-def build_trainer(
-    model: BlockStack, config: Config, *, ordered_loader: Loader, **more: Any
-) -> Trainer:
-    """Return the trainer of the configured schedule; see `Trainer` and `ProgressiveTrainer`."""
-    if config.learning.schedule == "progressive":
-        return ProgressiveTrainer(model, config, ordered_loader=ordered_loader, **more)
-    return Trainer(model, config, **more)
+def _run_block(state: TrainingState, stack: BlockStack, block_index: int, inputs: Tensor) -> Tensor:
+    return block_features(stack, block_index, state.arrange(inputs), state.settings)
 
 
-def _deal(config: Config, blocks: int) -> list[int]:
+def _divide(config: Config, blocks: int) -> list[int]:
     try:
         return divide_epochs(config.training.epochs, blocks, config.learning.freeze_after)
     except ValueError as error:

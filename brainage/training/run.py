@@ -14,19 +14,16 @@ from torch import Tensor
 from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import Split, check_disjoint, hash_ids
 from brainage.config import Config, LearningConfig, dump_config
-from brainage.evaluation.reference import AGE_CELL_YEARS
+from brainage.evaluation.normative import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import METHOD_RULES
-from brainage.loading.augment import build_batch_augmentation
-from brainage.loading.dataset import ScanLoader, build_dataset, build_loader
-from brainage.loading.transforms import build_augmentation
 from brainage.model.build import build_target, resolve_target
 from brainage.model.distribution import AgeDistribution, predict_distribution
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import IN_MEMORY, TrainOptions
 from brainage.training.processes import FitTask, fit
-from brainage.training.trainer import Loader
+from brainage.training.state import Loader
 from brainage.types import HalfArray, Json
 
 
@@ -164,32 +161,16 @@ def build_loaders(
     reads_inputs : bool
         Without it a batch's inputs are one voxel each: its labels and order are all that counts.
     """
+    # MONAI takes seconds to import.
+    from brainage.loading.scans import build_scan_loader
+
     corner = slice(None) if reads_inputs else slice(1)
     train_arrays = train_scans[:, corner, corner, corner].numpy()
     validation_arrays = validation_scans[:, corner, corner, corner].numpy()
     return (
-        _build_loader(train_arrays, train_ages, config, shuffle, augments=reads_inputs),
-        _build_loader(validation_arrays, validation_ages, config, None, augments=False),
+        build_scan_loader(train_arrays, train_ages, config, shuffle, augments=reads_inputs),
+        build_scan_loader(validation_arrays, validation_ages, config),
     )
-
-
-def _build_loader(
-    arrays: HalfArray,
-    ages: NDArray[np.float64],
-    config: Config,
-    shuffle: torch.Generator | None,
-    *,
-    augments: bool,
-) -> Loader:
-    training, spacing_mm = config.training, config.preprocessing.spacing_mm
-    changes, processes = config.augmentation, training.loader_processes
-    if processes == 0:
-        augment = build_batch_augmentation(changes, spacing_mm) if augments else None
-        return ScanLoader(arrays, ages, training.batch_size, shuffle, augment)
-    augmentation = build_augmentation(changes, spacing_mm) if augments else None
-    dataset = build_dataset(arrays, ages, [""] * len(ages), augmentation)
-    order = torch.Generator() if shuffle is None else shuffle
-    return build_loader(dataset, training.batch_size, shuffle is not None, order, processes)
 
 
 def build_prediction_table(table: pd.DataFrame, predicted: AgeDistribution) -> pd.DataFrame:

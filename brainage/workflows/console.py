@@ -67,7 +67,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
         terminated = isinstance(interrupt, _Terminated)
         raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of the output has gone; the interpreter must not try to flush it again.
+        # What read the output has gone; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except (OSError, MemoryError) as error:
@@ -79,7 +79,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
 
 
 def _listen(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Have both signals handled, unless the parent process has one ignored."""
+    """Have both signals handled, unless the parent process wants one ignored."""
     with contextlib.suppress(ValueError):  # not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:

@@ -20,8 +20,8 @@ from brainage.errors import ConfigError
 from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.conformal import ConformalInterval, out_of_fold_intervals
 from brainage.evaluation.leakage import permuted_age_check
+from brainage.evaluation.normative import make_reference
 from brainage.evaluation.out_of_fold import average_repeats
-from brainage.evaluation.reference import make_reference
 from brainage.model.bundle import load_bundle, save_ensemble
 from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run

@@ -195,7 +195,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         self, values: Any, ages: ArrayLike | None = None
     ) -> tuple[NDArray[Any], DoubleArray]:
         """Volumes (N, I, J, K) and ages (N,); without ages, of the kind that was fitted."""
-        options = {"allow_nd": np.ndim(values) == 4, "dtype": [np.float16, np.float32]}
+        options = {"allow_nd": np.asarray(values).ndim == 4, "dtype": [np.float16, np.float32]}
         if ages is None:
             checked = validate_data(self, values, reset=False, **options)
             return _as_volumes(checked), np.empty(0)

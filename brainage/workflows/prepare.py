@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from brainage import __version__
 from brainage.cohorts.cohort import CohortReading
-from brainage.config import PreprocessingConfig
+from brainage.config import Config, PreprocessingConfig
 from brainage.errors import BrainageError, StoreError
 from brainage.files import atomic_write_text, hold_folder, remove_old, sha256_file
 from brainage.plotting.placement import SheetTile, build_sheet
@@ -19,18 +21,23 @@ from brainage.prepared.derivatives import (
     MASK,
     PICTURE,
     TASK,
-    DerivativeStore,
     ScanRecord,
     ScanRequest,
-    library_versions,
     place_file,
 )
+from brainage.prepared.store import PreparedStore, library_versions
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.sandbox.parent import Outcome
 from brainage.scans.brain_extraction import check_command
 from brainage.types import LedgerEntry
-from brainage.workflows.cohorts import CohortOptions, read_options, table_folder
+from brainage.workflows.cohorts import (
+    CohortInput,
+    CohortOptions,
+    as_options,
+    read_options,
+    table_folder,
+)
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.masks import find_masks
 from brainage.workflows.prepare_layout import (
@@ -46,6 +53,7 @@ from brainage.workflows.prepare_layout import (
     write_description,
 )
 from brainage.workflows.results import write_table
+from brainage.workflows.settings import choose_config
 
 # The template's brain takes 144 x 180 x 154 mm; room around it, so that no other brain is cut.
 FIELD_MM = (192.0, 224.0, 192.0)
@@ -55,10 +63,14 @@ _SOURCE_COLUMNS = ["derivative_mask"]
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Where to, how, and with whose mask.
+    """Say where volumes are written, how, and with whose mask.
 
     Attributes
     ----------
+    output : pathlib.Path
+        Folder to write.
+    engine : Engine
+        Where scans are prepared: in this process, in child processes, or on dask.
     mask : str
         Brain masks: a column of the table, or a path with {scan_id}, {subject_id}, {session_id}.
     command : str
@@ -68,7 +80,7 @@ class PrepareOptions:
     """
 
     output: Path
-    engine: Engine
+    engine: Engine = field(default_factory=lambda: Engine("serial"))
     mask: str = ""
     command: str = ""
     age_from_dicom: bool = False
@@ -89,29 +101,79 @@ class PreparedRow:
 
 
 def prepare(
-    cohort_options: CohortOptions, settings: PreprocessingConfig, options: PrepareOptions
-) -> int:
-    """Prepare every scan of a cohort; returns how many inputs failed.
+    cohort: CohortInput,
+    output: str | Path,
+    config: Config | str | Path = "cnn3d_light",
+    *,
+    spacing_mm: float = 2.0,
+    settings: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Bring raw scans to MNI space, with a verdict and a picture for each.
 
-    Finished scans lie in the cache and are not done again, whatever stopped an earlier run.
+    Writes a BIDS derivative data set, ``cohort.csv`` for `brainage.train`, ``ledger.csv`` and a
+    contact sheet. Finished scans lie in the cache and are not done again, whatever stopped an
+    earlier run.
+
+    Parameters
+    ----------
+    cohort : path, Cohort or CohortReading
+        As in `brainage.train`; ages are not needed.
+    output : path
+        Folder to write: new, empty, or an earlier output.
+    config : str, path or Config
+        Whose preprocessing settings are taken.
+    spacing_mm : float
+        Edge of a voxel of the volumes.
+    settings : mapping, optional
+        Changes by dotted key, such as ``{"preprocessing.series": "MPRAGE"}``.
+    cache : pathlib.Path, optional
+        Folder of prepared scans; absent: the user's cache folder.
+    **options
+        Attributes of `PrepareOptions`: `engine`, `mask`, `command`, `age_from_dicom`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The ledger: `scan_id`, `stage`, `verdict` (ok, flagged, failed), `reason` and more, one
+        row for every input.
 
     Raises
     ------
     BrainageError
         If cohort, options, output or cache cannot be used; a scan that fails is a ledger row.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import brainage
+    >>> from brainage.cohorts.phantom import write_phantom_cohort
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> root = Path(folder.name)
+    >>> cohort = write_phantom_cohort(root / "phantoms", subjects=1, seed=0)
+    >>> ledger = brainage.prepare(cohort, root / "prepared", spacing_mm=4, cache=root)
+    >>> ledger["verdict"].tolist()
+    ['ok']
+    >>> brainage.read_cohort(root / "prepared" / "cohort.csv").rows_in
+    1
+    >>> folder.cleanup()
     """
-    with hold_folder(options.output):
-        return _prepare(cohort_options, settings, options)
+    chosen = PrepareOptions(Path(output), **options)
+    resolved = choose_config(config, settings).preprocessing.on_grid(spacing_mm, FIELD_MM)
+    with hold_folder(chosen.output):
+        return _prepare(as_options(cohort, cache), resolved, chosen)
 
 
 def _prepare(
     cohort_options: CohortOptions, settings: PreprocessingConfig, options: PrepareOptions
-) -> int:
+) -> pd.DataFrame:
     check_output(options.output)
     if options.command:
         check_command(options.command)
     reading = read_options(cohort_options, require_age=False)
-    store = DerivativeStore(cohort_options.cache_dir)
+    store = PreparedStore(cohort_options.cache_dir)
     requests = build_requests(reading, store, settings, options)
     rows = _run(requests, reading, store, options.engine)
     entries = [*reading.rejected, *(row.entry for row in rows)]
@@ -123,12 +185,12 @@ def _prepare(
             warn(f"{entry.scan_id}: {entry.reason}")
     summary = summarise_ledger(entries)
     say(f"{summary}; written to {options.output}")
-    return summary.failed
+    return pd.DataFrame([asdict(entry) for entry in entries])
 
 
 def build_requests(
     reading: CohortReading,
-    store: DerivativeStore,
+    store: PreparedStore,
     settings: PreprocessingConfig,
     options: PrepareOptions,
 ) -> list[ScanRequest]:
@@ -150,7 +212,7 @@ def build_requests(
 
 
 def _run(
-    requests: Sequence[ScanRequest], reading: CohortReading, store: DerivativeStore, engine: Engine
+    requests: Sequence[ScanRequest], reading: CohortReading, store: PreparedStore, engine: Engine
 ) -> list[PreparedRow]:
     outcomes: dict[int, Outcome] = {}
     arguments = [asdict(request) for request in requests]
@@ -169,9 +231,10 @@ def _run(
 
 
 def _build_row(
-    stem: str, request: ScanRequest, outcome: Outcome, store: DerivativeStore
+    stem: str, request: ScanRequest, outcome: Outcome, store: PreparedStore
 ) -> PreparedRow:
-    versions = " ".join(f"{name}={number}" for name, number in library_versions().items())
+    used = {"brainage": __version__} | library_versions()
+    versions = " ".join(f"{name}={number}" for name, number in used.items())
     path_hash = hashlib.sha256(request.path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if outcome.result is None:
         entry = LedgerEntry(
@@ -180,10 +243,10 @@ def _build_row(
         )  # fmt: skip
         return PreparedRow(stem, entry, None)
     record = ScanRecord(**outcome.result)
-    if record.verdict != "failed" and not store.path(record.key).is_dir():
+    if record.verdict != "failed" and not store.path("derivative", record.key).is_dir():
         problem = "a worker's result is not there."
         raise StoreError(str(store.folder), problem, "Give a --cache that all workers share.")
-    reason = record.reason or record.note
+    reason = "; ".join(filter(None, (record.reason, record.note)))
     entry = LedgerEntry(
         request.scan_id, record.stage, record.verdict, reason, outcome.seconds, path_hash, versions
     )
@@ -191,7 +254,7 @@ def _build_row(
 
 
 def write_outputs(
-    rows: Sequence[PreparedRow], reading: CohortReading, store: DerivativeStore, output: Path
+    rows: Sequence[PreparedRow], reading: CohortReading, store: PreparedStore, output: Path
 ) -> None:
     """Lay out volumes, sidecars, pictures, contact sheet and, last, the cohort table."""
     cohort = build_cohort(rows, reading)
@@ -204,7 +267,7 @@ def write_outputs(
     for row in rows:
         picture = b""
         if row.record is not None and PICTURE in row.record.files:
-            folder, name = store.path(row.record.key), Path(row.stem).name
+            folder, name = store.path("derivative", row.record.key), Path(row.stem).name
             picture = (folder / PICTURE).read_bytes()
             place_file(folder / PICTURE, output / PICTURES / f"{name}.png")
         if row.record is not None and row.is_used:
@@ -227,8 +290,8 @@ def _are_placed(rows: Sequence[PreparedRow], output: Path) -> bool:
         return False
 
 
-def _place_volumes(record: ScanRecord, store: DerivativeStore, stem: Path) -> None:
-    folder = store.path(record.key)
+def _place_volumes(record: ScanRecord, store: PreparedStore, stem: Path) -> None:
+    folder = store.path("derivative", record.key)
     for source, end in ((IMAGE, IMAGE_END), (MASK, MASK_END)):
         place_file(folder / source, stem.with_name(f"{stem.name}{end}.nii.gz"))
     sidecar = json.dumps(record.provenance, indent=2) + "\n"

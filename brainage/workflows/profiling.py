@@ -223,20 +223,20 @@ def simulate(
 def _project(parts: list[BlockTimes], devices: int, steps: int, link: Link) -> dict[str, Any]:
     alone = one_device_epoch_s(parts, steps)
     local = pipelined_epoch_s(parts, devices, steps, link)
-    rivals = {
+    baselines = {
         f"one_f_one_b_m{m}": microbatched_epoch_s(parts, devices, steps, m, link)
         for m in (4, 8, 32)
     }
-    rivals["data_parallel"] = data_parallel_epoch_s(parts, devices, steps, link)
+    baselines["data_parallel"] = data_parallel_epoch_s(parts, devices, steps, link)
     bound = bound_of(parts)
     return {
         "blocks": len(parts),
         "devices": devices,
         "bp_one_device_s": alone,
         "lfnn_l_pipelined_s": local,
-        **{f"{name}_s": seconds for name, seconds in rivals.items()},
+        **{f"{name}_s": seconds for name, seconds in baselines.items()},
         "lfnn_l_speedup": alone / local,
-        **{f"{name}_speedup": alone / seconds for name, seconds in rivals.items()},
+        **{f"{name}_speedup": alone / seconds for name, seconds in baselines.items()},
         "bound_speedup": bound.speedup,
         "imbalance": bound.imbalance,
     }
@@ -246,7 +246,7 @@ def halve(stages: list[StageTimes]) -> list[StageTimes]:
     """Cut encoder layers between attention and perceptron, by their share of multiply-adds.
 
     Sixteen blocks do not fit twelve layers and an embedding; these halves are not trained
-    anywhere, they only let the projection go as far as the seed's table does.
+    anywhere, they only let the projection go as far as the paper's table does.
     """
     halves = []
     for stage in stages:

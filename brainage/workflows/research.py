@@ -50,6 +50,11 @@ def load_program(name: str) -> Any:
     return import_module(name)
 
 
+def list_studies() -> None:
+    """Say which studies there are."""
+    say(load_program("pipelines.study.plan").list_studies())
+
+
 def announce_study(name: str, path: Path | None, quick: bool) -> None:
     """Say which runs a study holds, before anything heavy is loaded.
 

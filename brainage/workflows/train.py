@@ -20,8 +20,8 @@ from brainage.evaluation.baselines import baseline_predictions, check_names
 from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
 from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.metrics import describe_unbeaten
+from brainage.evaluation.normative import make_reference
 from brainage.evaluation.out_of_fold import baseline_column
-from brainage.evaluation.reference import make_reference
 from brainage.files import hold_folder
 from brainage.model.build import block_count
 from brainage.model.bundle import save_bundle

@@ -1,4 +1,4 @@
-"""Volumes per second from disk or cache to augmented batches: ours, MONAI's and TorchIO's.
+"""Measure volumes per second from disk or cache to augmented batches: ours, MONAI's, TorchIO's.
 
 ``python -m pipelines.speed.data_path --output DIR``. All read the same volumes, apply the same
 kinds of changes with the same probabilities, and give float32 batches of 4. The others also run
@@ -21,10 +21,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainage.config import AugmentationConfig, PreprocessingConfig
-from brainage.loading.augment import build_batch_augmentation
-from brainage.loading.dataset import ScanLoader
-from brainage.prepared.arrays import PreparedScan, PreparedStore
+from brainage.config import (
+    AugmentationConfig,
+    Config,
+    NetworkConfig,
+    PreprocessingConfig,
+    TrainingConfig,
+)
+from brainage.loading.scans import build_scan_loader
+from brainage.prepared.arrays import PreparedScan, load_scan, pack_scan
+from brainage.prepared.store import PreparedStore
 from brainage.training.resources import keep_freed_memory
 from brainage.types import HalfArray
 from brainage.workflows.console import say
@@ -95,7 +101,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
         fine = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(size) for size in shape)]
         array = np.where(brain, fine, 0).astype(np.float16)
         key = f"{number:064x}"
-        store.save(key, PreparedScan(array, "noise", "ok", (), {}))
+        store.save("array", key, *pack_scan(PreparedScan(array, "noise", "ok", (), {})))
         path = folder / f"{number}.nii.gz"
         image = nibabel.Nifti1Image(array.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
         nibabel.save(image, path)
@@ -127,16 +133,22 @@ def _inputs(batch: Any) -> torch.Tensor:
     return tensor
 
 
-def _ours(files: Files) -> Epoch:
+def _ours(files: Files, processes: int = 0) -> Epoch:
     shape = nibabel.load(files.nifti[0]).shape
     arrays: HalfArray = np.empty((len(files.keys), *shape), np.float16)
     for row, key in enumerate(files.keys):
-        scan = files.store.load(key, PreprocessingConfig(shape=shape).shape)
+        scan = load_scan(files.store, key, PreprocessingConfig(shape=shape))
         assert scan is not None
         arrays[row] = scan.array
-    augmentation = build_batch_augmentation(CHANGES, SPACING_MM)
-    ages = [50.0] * len(arrays)
-    return lambda: ScanLoader(arrays, ages, BATCH, torch.Generator(), augmentation)
+    config = Config(
+        network=NetworkConfig(name="cnn3d_light"),
+        preprocessing=PreprocessingConfig(spacing_mm=SPACING_MM, shape=shape),
+        augmentation=CHANGES,
+        training=TrainingConfig(batch_size=BATCH, loader_processes=processes),
+    )
+    ages, shuffle = [50.0] * len(arrays), torch.Generator()
+    loader = build_scan_loader(arrays, ages, config, shuffle, augments=True)
+    return lambda: loader
 
 
 def _monai_transforms(plain: bool) -> tuple[list[Any], list[Any]]:
@@ -222,6 +234,7 @@ def _torchio(files: Files, keeps: bool = False, processes: int = 0) -> Epoch:
 
 PATHS: dict[str, Callable[[Files], Epoch]] = {
     "brainage": _ours,
+    "brainage, 2 processes": partial(_ours, processes=2),
     "MONAI CacheDataset": _monai,
     "MONAI CacheDataset, lazy": partial(_monai, lazy=True),
     "MONAI CacheDataset, plain tensors": partial(_monai, plain=True),

@@ -8,7 +8,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,10 +27,12 @@ from brainage.lfnn.parallel.transport import keep_blocks, place_ranks
 from brainage.lfnn.rules import StepResult
 from brainage.lfnn.step import output_loss
 from brainage.model.build import build_model, group_blocks
-from brainage.training.pipelined import PipelinedTrainer, check_pipelined
+from brainage.training.pipelined import Pipelined, build_rank_trainer, check_pipelined
 from brainage.training.processes import join_ranks, run_ranks
 from brainage.training.resources import peak_memory_mb, reset_peak_memory
-from brainage.training.trainer import Batch, Trainer
+from brainage.training.schedules import Schedule
+from brainage.training.state import Batch, TrainingState, build_step_settings
+from brainage.training.trainer import Trainer
 from pipelines.speed.memory import allocated_mb
 from pipelines.speed.plan import Candidate
 from pipelines.speed.runs import (
@@ -46,22 +47,25 @@ SCHEDULES = ("pipelined", "ddp", "1f1b", "1f1b_m8", "gpipe", "streams")
 MICROBATCHES = {"1f1b": 4, "1f1b_m8": 8, "gpipe": 4}
 
 
-class DataParallelTrainer(Trainer):
+class DataParallel(Schedule):
     """Backpropagation on a part of each batch; gradients are averaged while they come."""
 
-    def __init__(self, model: BlockStack, config: Config, **more: Any) -> None:
-        super().__init__(model, config, **more)
-        self._parallel = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
+    def __init__(self) -> None:
+        self._parallel: DistributedDataParallel | None = None
 
-    def _load(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        inputs, target = super()._load(batch)
+    def load(self, state: TrainingState, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the part of the batch for this rank."""
+        inputs, target = state.load(batch)
         rank, count = dist.get_rank(), dist.get_world_size()
         return inputs.tensor_split(count)[rank], target.tensor_split(count)[rank]
 
-    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
-        with self.settings.autocast():
+    def learn(self, state: TrainingState, inputs: Tensor, target: Tensor) -> StepResult:
+        """Leave averaged gradients."""
+        if self._parallel is None:
+            self._parallel = DistributedDataParallel(state.model, gradient_as_bucket_view=True)
+        with state.settings.autocast():
             output = self._parallel(inputs)
-        loss = output_loss(output, target, self.settings)
+        loss = output_loss(output, target, state.settings)
         loss.backward()
         return StepResult(output.detach(), (loss.detach(),))
 
@@ -74,32 +78,38 @@ class _Contiguous(nn.Module):
         return features.contiguous()
 
 
-class MicrobatchTrainer(Trainer):
-    """Backpropagation in a pipeline of microbatches: torch's own 1F1B or GPipe schedule."""
+class Microbatched(Schedule):
+    """Backpropagation in a pipeline of microbatches: torch's own 1F1B or GPipe schedule.
 
-    def __init__(
-        self, model: BlockStack, config: Config, *, blocks: range, schedule: str, **more: Any
-    ) -> None:
-        super().__init__(keep_blocks(model, blocks), config, **more)
-        body: list[nn.Module] = [self.model[index].body for index in blocks]
+    Parameters
+    ----------
+    model : BlockStack
+        Network with this rank's `blocks` alone, on its device.
+    """
+
+    def __init__(self, model: BlockStack, config: Config, blocks: range, schedule: str) -> None:
+        device = next(model.parameters()).device
+        self._settings = build_step_settings(config, device)
+        body: list[nn.Module] = [model[index].body for index in blocks]
         self._is_last = blocks[-1] == len(model) - 1
-        head = self.model[blocks[-1]].head
+        head = model[blocks[-1]].head
         if self._is_last and head is not None:
             body += [head, nn.Flatten()]
         else:
             body.append(_Contiguous())
         stages, rank = dist.get_world_size(), dist.get_rank()
-        stage = PipelineStage(nn.Sequential(*body), rank, stages, self.device)
+        stage = PipelineStage(nn.Sequential(*body), rank, stages, device)
         kind = ScheduleGPipe if schedule == "gpipe" else Schedule1F1B
         self._schedule = kind(stage, MICROBATCHES[schedule], loss_fn=self._loss)
 
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
-        return output_loss(output, target, self.settings)
+        return output_loss(output, target, self._settings)
 
-    def _learn(self, inputs: Tensor, target: Tensor) -> StepResult:
+    def learn(self, state: TrainingState, inputs: Tensor, target: Tensor) -> StepResult:
+        """Leave the gradients of own blocks over all microbatches."""
         losses: list[Tensor] = []
         given = (inputs,) if dist.get_rank() == 0 else ()
-        with self.settings.autocast():
+        with state.settings.autocast():
             if self._is_last:
                 self._schedule.step(*given, target=target, losses=losses, return_outputs=False)
             else:
@@ -108,20 +118,24 @@ class MicrobatchTrainer(Trainer):
         return StepResult(loss, (loss,))
 
 
-class StreamedTrainer(Trainer):
+class StreamedTrainer:
     """LFNN-ℓ with a CUDA stream for each block; a step returns when its batch is queued."""
 
     def __init__(self, model: BlockStack, config: Config, **more: Any) -> None:
-        super().__init__(model, config, **more)
-        hidden_loss, bound = self.rule.hidden_loss, self.training.max_gradient_norm
-        assert hidden_loss is not None
+        self._state = TrainingState(model, config, **more)
+        self.model, rule = self._state.model, self._state.rule
+        assert rule.hidden_loss is not None
         self._streams = StreamedBlocks(
-            self.model, self.optimizers, self.settings, hidden_loss, bound
+            self.model,
+            self._state.optimizers,
+            self._state.settings,
+            rule.hidden_loss,
+            config.training.max_gradient_norm,
         )
 
     def train_step(self, batch: Batch) -> float:
         """Queue one batch; the loss is not waited for."""
-        self._streams.step(*self._load(batch))
+        self._streams.step(*self._state.load(batch))
         return math.nan
 
     def wait(self) -> None:
@@ -197,35 +211,42 @@ def run_rank(
     dist.destroy_process_group()
 
 
-def build_trainer(rank: int, candidate: Candidate, config: Config, device: torch.device) -> Trainer:
+def build_trainer(
+    rank: int, candidate: Candidate, config: Config, device: torch.device
+) -> Trainer | StreamedTrainer:
     """Build the trainer of one rank."""
-    model, more = build_model(config), {"names": [], "shuffle": torch.Generator(), "device": device}
+    more: dict[str, Any] = {"names": [], "shuffle": torch.Generator(), "device": device}
+    model = build_model(config).to(device)
     if candidate.schedule == "streams":
         return StreamedTrainer(model, config, **more)
     if candidate.schedule == "ddp":
-        return DataParallelTrainer(model, config, **more)
+        return Trainer(model, config, schedule=DataParallel(), **more)
     groups = group_blocks(config, candidate.devices)
     if candidate.schedule != "pipelined":
-        return MicrobatchTrainer(
-            model, config, blocks=groups[rank], schedule=candidate.schedule, **more
-        )
+        own = keep_blocks(model, groups[rank])
+        schedule = Microbatched(own, config, groups[rank], candidate.schedule)
+        return Trainer(own, config, schedule=schedule, **more)
     alone = [dist.new_group([number]) for number in range(candidate.devices)]
     place = place_ranks(groups, 1)[rank]
-    return PipelinedTrainer(model, config, place=place, groups=alone, **more)
+    return build_rank_trainer(model, config, place=place, groups=alone, **more)[0]
 
 
-def time_steps(trainer: Trainer, batch: Batch, settings: RunSettings) -> tuple[float, ...]:
+def time_steps(
+    trainer: Trainer | StreamedTrainer, batch: Batch, settings: RunSettings
+) -> tuple[float, ...]:
     """Time from one end of a step to the next, in the flow; the last stage's are the pipeline's."""
     count = settings.warmup_steps + settings.steps
-    sizes = [len(batch["target"])] * count
     trainer.model.train()
-    flow = trainer.linked(sizes) if isinstance(trainer, PipelinedTrainer) else nullcontext()
+    schedule = None if isinstance(trainer, StreamedTrainer) else trainer.schedule
+    if isinstance(schedule, Pipelined):
+        schedule.open_links([len(batch["target"])] * count)
     dist.barrier()
     ends = []
-    with flow:
-        for _ in range(count):
-            trainer.train_step(batch)
-            ends.append(time.perf_counter())
+    for _ in range(count):
+        trainer.train_step(batch)
+        ends.append(time.perf_counter())
+    if isinstance(schedule, Pipelined):
+        schedule.drain_links()
     if isinstance(trainer, StreamedTrainer):
         trainer.wait()  # the last end is that of all work: the mean of the steps is what counts
         ends[-1] = time.perf_counter()

@@ -98,11 +98,11 @@ def count_step(trainer: Trainer, batch: dict[str, Tensor]) -> tuple[float, float
     """Count the megabytes that autograd keeps in a step, and those of all its tensors."""
     held = [*trainer.model.parameters(), *trainer.model.buffers(), *batch.values()]
     saved_mb = math.nan
-    if not trainer.training.recompute:  # a checkpoint hides what it recomputes
+    if not trainer.state.training.recompute:  # a checkpoint hides what it recomputes
         with count_saved_bytes(held) as saved:
             trainer.train_step(batch)
         saved_mb = saved.peak / 2**20
-    for optimizer in trainer.optimizers:
+    for optimizer in trainer.state.optimizers:
         optimizer.zero_grad(set_to_none=True)
     with LiveBytes() as live:
         trainer.train_step(batch)

@@ -1,6 +1,6 @@
-"""The seed's tables and figures, one module each: `brainage study NAME`.
+"""Reproduce the paper's tables and figures, and our own: `brainage study NAME`.
 
-A module with a YAML of its name in `configs/study` names its `STUDY`: the job of one run, the
-metrics, the seed's numbers and the picture; the YAML gives data set, plan, seeds and budget.
-The others are scripts on raw heads and the quality gate, run by `python -m pipelines.study.NAME`.
+`catalogue` holds a record of each study, `configs/study` its data set, plan, seeds and budget.
+`damage`, `steps` and `voxel_check` are scripts on raw heads and the quality gate, run by
+`python -m pipelines.study.NAME`.
 """

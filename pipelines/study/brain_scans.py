@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,24 +14,20 @@ from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run
 from brainage.workflows.benchmark import default_data_root
 from brainage.workflows.cohorts import CohortOptions, prepare_options
+from pipelines.study.plan import Case
+from pipelines.study.records import Outcome, StudyOptions
 from pipelines.study.table import DIFFERENCE_COLUMNS, Results
-
-if TYPE_CHECKING:
-    from pipelines.study.engine import Outcome, StudyOptions
-    from pipelines.study.plan import Case
 
 TABLE, HEALTHY = "oasis1/cohort.csv", "CDR != CDR or CDR == 0"
 FOLDS = 5
 
 
-def cross_validate(case: "Case", options: "StudyOptions") -> "Outcome":
+def cross_validate(case: Case, options: StudyOptions) -> Outcome:
     """Out-of-fold errors of healthy OASIS-1 scans; rows of curves hold every scan's error.
 
     The run's seed is that of training and of the folds, so that seeds differ in both and the
     settings of a study meet the same folds.
     """
-    from pipelines.study.engine import Outcome
-
     root = options.data_root or default_data_root()
     prepared = _prepare(str(root / TABLE), case.config.preprocessing)
     training, split = TrainOptions(device=options.device), case.config.split

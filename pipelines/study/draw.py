@@ -1,4 +1,4 @@
-"""Pictures of studies: lines over a number, dots for names; ours filled, the seed's hollow."""
+"""Pictures of studies: lines over a number, dots for names; ours filled, the paper's hollow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,11 +32,11 @@ def over(axis: str, metric: str) -> Draw:
                 half = row[f"{metric}_half_width"]
                 low, high = row[metric] - half, row[metric] + half
                 draw_interval(axes, row[axis], row[metric], low, high, color=colour)
-            if f"{metric}_seed" in rows:
-                reported = rows[f"{metric}_seed"]
+            if f"{metric}_paper" in rows:
+                reported = rows[f"{metric}_paper"]
                 axes.plot(rows[axis], reported, "s:", color=INK, mfc="none", alpha=0.6)
-        if f"{metric}_seed" in results.table:
-            axes.plot([], [], "s", mfc="none", color=INK, label="the seed's")
+        if f"{metric}_paper" in results.table:
+            axes.plot([], [], "s", mfc="none", color=INK, label="the paper's")
         _fit_values(axes, results.table, metric)
         axes.set(xlabel=axis.replace("_", " "), ylabel=metric.replace("_", " "))
         _legend(axes)
@@ -59,10 +59,10 @@ def dots(*metrics: str) -> Draw:
                 half = row[f"{metric}_half_width"]
                 low, high = row[metric] - half, row[metric] + half
                 draw_interval(axes, position, row[metric], low, high, color=colour, horizontal=True)
-                if f"{metric}_seed" in row:
-                    axes.plot(row[f"{metric}_seed"], position, "s", mfc="none", color=INK)
+                if f"{metric}_paper" in row:
+                    axes.plot(row[f"{metric}_paper"], position, "s", mfc="none", color=INK)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-        axes.set_xlabel("dot: ours, mean and 95 % interval over seeds; hollow square: the seed's")
+        axes.set_xlabel("dot: ours, mean and 95 % interval over seeds; hollow square: the paper's")
         _legend(axes)
         return save_figure(figure, path)
 
@@ -146,7 +146,7 @@ def _groups(results: Results, without: str = "") -> list[tuple[str, pd.DataFrame
 
 def _fit_values(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     """Show all means; the interval of two seeds may be many times as wide and run off the sheet."""
-    values = table[[name for name in (metric, f"{metric}_seed") if name in table]].stack()
+    values = table[[name for name in (metric, f"{metric}_paper") if name in table]].stack()
     low, high = float(np.min(values)), float(np.max(values))
     margin = 0.15 * (high - low) + 0.2
     axes.set_ylim(low - margin, high + margin)

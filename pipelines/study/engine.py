@@ -4,13 +4,12 @@ A finished run is a JSON file under OUTPUT/runs and is not redone; its name hold
 settings, so that a changed study runs anew.
 """
 
-import importlib
 import os
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import torch
@@ -21,69 +20,12 @@ from brainage.types import Json
 from brainage.workflows.benchmark import EXPERIMENT
 from brainage.workflows.console import say, warn
 from brainage.workflows.results import write_json
-from pipelines.study.draw import Draw
+from pipelines.study.catalogue import STUDIES
 from pipelines.study.plan import Case, QuickBudget, build_cases, load_study
-from pipelines.study.reference import Row
-from pipelines.study.table import REDUCED, Results, beside_seed, summarise, to_markdown
+from pipelines.study.records import Job, Study, StudyOptions
+from pipelines.study.table import REDUCED, Results, beside_paper, summarise, to_markdown
 
 CAPTION_WIDTH = 80
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """What the command line says beside the study's name."""
-
-    output: Path
-    data_root: Path | None = None
-    quick: bool = False
-    config: Path | None = None
-    device: str = "auto"
-    tracking_uri: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gives: numbers for the table, and rows for curves (`line`, x, `value`)."""
-
-    metrics: Mapping[str, float | None]
-    curves: Sequence[Mapping[str, object]] = field(default_factory=tuple)
-
-
-Job = Callable[[Case, StudyOptions], Outcome]
-
-
-@dataclass(frozen=True)
-class Study:
-    """The constant STUDY of a module of this package.
-
-    Attributes
-    ----------
-    job : callable
-        From one case to its outcome.
-    metrics : sequence of str
-        Columns of the table, in order; the first is the one that counts.
-    draw : callable
-        The picture.
-    reference : sequence of mapping
-        The seed's numbers, under the same names of axes and metrics.
-    trains : bool
-        Whether a network is trained, so that the number of epochs means something.
-    refine : callable, optional
-        Adds columns to the table, such as differences that are paired scan by scan.
-    """
-
-    job: Job
-    metrics: Sequence[str]
-    draw: Draw
-    reference: Sequence[Row] = ()
-    trains: bool = True
-    refine: Callable[[Results], Results] | None = None
-
-
-def load_module(name: str) -> Study:
-    """Return the STUDY of a module of this package."""
-    study: Study = importlib.import_module(f"pipelines.study.{name}").STUDY
-    return study
 
 
 def run_study(name: str, options: StudyOptions) -> Results:
@@ -95,27 +37,24 @@ def run_study(name: str, options: StudyOptions) -> Results:
         If the study is unknown or its settings are wrong; before any run.
     """
     config = load_study(name, options.config)
-    study = load_module(name)
+    study = STUDIES[name]
     cases = build_cases(config, options.quick)
     is_reduced = options.quick and config.quick != QuickBudget()
     budget = describe_budget(cases, study.trains, is_reduced)
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
-    say(budget)
+    folder = options.output / "runs" / name
+    kept = {case.name: load_record(folder / f"{case.name}.json") for case in cases}
+    say(f"{budget}\n{describe_rest(list(kept.values()))}")
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     tags: dict[str, str | bool] = {"study": name, "reduced_budget": is_reduced}
-    folder = options.output / "runs" / name
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
-        records, started, trained = [], time.monotonic(), 0
         for number, case in enumerate(cases, start=1):
-            path = folder / f"{case.name}.json"
-            record = load_record(path)
-            if record is None:
-                record, trained = run_case(case, study.job, options, tracker, parent), trained + 1
-            write_json(record, path)
-            records.append(record)
-            left = describe_left(time.monotonic() - started, trained, len(cases) - number)
-            say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}{left}")
-        results = collect(records, study)
+            record = kept[case.name] or run_case(case, study.job, options, tracker, parent)
+            write_json(record, folder / f"{case.name}.json")
+            kept[case.name] = record
+            say(f"{number}/{len(cases)} {case.name}: {_brief(record, study.metrics)}")
+            say(describe_rest(list(kept.values())))
+        results = collect([record for record in kept.values() if record], study)
         picture = options.output / f"{name}.png"
         study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
         parent.log_figure(picture)
@@ -125,19 +64,6 @@ def run_study(name: str, options: StudyOptions) -> Results:
     atomic_write_text(options.output / f"{name}.md", markdown)
     say(f"\n{markdown}\nwritten to {options.output}")
     return results
-
-
-def describe_left(seconds: float, trained: int, left: int) -> str:
-    """Say how long the runs that are left take if they take as long as those before.
-
-    Examples
-    --------
-    >>> describe_left(120.0, 2, 5)
-    '; about 5 min left'
-    """
-    if not trained or not left:
-        return ""
-    return f"; about {max(1, round(seconds / trained * left / 60))} min left"
 
 
 def load_record(path: Path) -> Json | None:
@@ -153,12 +79,14 @@ def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, pare
     """Run one case, under its own name in MLflow, and return its record."""
     params = case.config.model_dump(mode="json")
     tags = {key: str(value) for key, value in case.axes.items()} | {"seed": str(case.config.seed)}
+    start = time.perf_counter()
     with tracker.start_run(case.name, tags=tags, params=params, parent=parent) as run:
         outcome = job(case, options)
         run.log_metrics(outcome.metrics)
     return {
         "axes": dict(case.axes),
         "seed": case.config.seed,
+        "seconds": time.perf_counter() - start,
         "metrics": dict(outcome.metrics),
         "curves": [dict(row) for row in outcome.curves],
     }
@@ -170,7 +98,7 @@ def collect(records: Sequence[Json], study: Study) -> Results:
     axes = list(dict.fromkeys(axis for r in records for axis in r["axes"]))
     metrics = [metric for metric in study.metrics if metric in runs]
     runs[metrics] = runs[metrics].astype(float)
-    table = beside_seed(summarise(runs, axes, metrics), study.reference, metrics)
+    table = beside_paper(summarise(runs, axes, metrics), study.reference, metrics)
     curves = [r["axes"] | {"seed": r["seed"]} | row for r in records for row in r["curves"]]
     results = Results(table, tuple(axes), tuple(metrics), pd.DataFrame(curves))
     return results if study.refine is None else study.refine(results)
@@ -186,6 +114,16 @@ def describe_budget(cases: Sequence[Case], trains: bool, is_reduced: bool) -> st
             parts.append(f"{_join(limit for limit in limits if limit)} training images")
     parts.append(f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads")
     return (f"{REDUCED}: " if is_reduced else "") + ", ".join(parts) + "."
+
+
+def describe_rest(records: Sequence[Json | None]) -> str:
+    """Say how many runs are to do, and how long they take where one was timed."""
+    done = [record for record in records if record is not None]
+    left, seconds = len(records) - len(done), [r["seconds"] for r in done if "seconds" in r]
+    if not left:
+        return "all runs are done"
+    time_left = f", about {left * median(seconds) / 60:.0f} min" if seconds else ""
+    return f"{left} of {len(records)} runs to do{time_left}"
 
 
 def _join(numbers: Iterable[int]) -> str:

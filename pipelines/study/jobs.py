@@ -26,14 +26,14 @@ from brainage.lfnn.observe import (
     worker_activity,
 )
 from brainage.lfnn.targets import Classes
-from brainage.loading.images import ImageLoader
+from brainage.loading.images import build_image_loader
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, train_images
 from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.workflows.benchmark import default_data_root, leader_fractions, measure
-from pipelines.study.engine import Outcome, StudyOptions
 from pipelines.study.plan import Case
+from pipelines.study.records import Outcome, StudyOptions
 
 PROBE = 2000
 """Images that are looked at, of the training part to choose leaders and of the test part."""
@@ -264,7 +264,7 @@ def _take(source: ImageSource, config: Config, device: torch.device) -> tuple[Te
     assert config.images is not None
     count = len(source.labels)
     indices = np.linspace(0, count - 1, min(PROBE, count)).astype(np.int64)
-    (batch,) = ImageLoader(source, indices, config.images, len(indices))
+    (batch,) = build_image_loader(source, indices, config.images, len(indices))
     return batch["inputs"].to(device), batch["target"].to(device)
 
 

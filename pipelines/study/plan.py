@@ -1,5 +1,6 @@
 """From a study's YAML to its runs: the products of the plan, once for each data set and seed."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -26,6 +27,8 @@ AXES = {
     "head": "learning.head",
 }
 """Axes that are one setting; others are named bundles of settings, under `choices` in the YAML."""
+
+_NUMBERS = re.compile(r"(\d+)")
 
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -97,8 +100,33 @@ class Case:
 
 
 def study_names() -> list[str]:
-    """Names that `load_study` accepts."""
-    return sorted(path.stem for path in (config_folder() / "study").glob("*.yaml"))
+    """Names that `load_study` accepts, numbers in their order."""
+    names = [path.stem for path in (config_folder() / "study").glob("*.yaml")]
+    return sorted(names, key=lambda name: [part.zfill(3) for part in _NUMBERS.split(name)])
+
+
+def list_studies() -> str:
+    """Names and titles of all studies, one a line."""
+    folder = config_folder() / "study"
+    titles = {
+        name: parse_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"))["title"]
+        for name in study_names()
+    }
+    width = max(map(len, titles))
+    return "\n".join(f"{name:<{width}}  {title}" for name, title in titles.items())
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no study's.
+
+    Raises
+    ------
+    ConfigError
+        With the names that there are.
+    """
+    if name not in study_names():
+        known = ", ".join(study_names())
+        raise ConfigError("study", f"unknown study {name!r}.", f"Choose one of: {known}.")
 
 
 def load_study(name: str, path: Path | None = None) -> StudyConfig:
@@ -109,9 +137,7 @@ def load_study(name: str, path: Path | None = None) -> StudyConfig:
     ConfigError
         If the name is unknown, or the file is not valid.
     """
-    if name not in study_names():
-        known = ", ".join(study_names())
-        raise ConfigError("study", f"unknown study {name!r}.", f"Choose one of: {known}.")
+    check_name(name)
     path = path or config_folder() / "study" / f"{name}.yaml"
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
@@ -126,7 +152,7 @@ def load_study(name: str, path: Path | None = None) -> StudyConfig:
 
 
 def build_cases(study: StudyConfig, quick: bool) -> list[Case]:
-    """All runs of a study; seeds take turns outside, so that an early stop leaves whole tables.
+    """Build all runs of a study, seed after seed: an early stop leaves whole tables.
 
     Raises
     ------

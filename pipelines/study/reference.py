@@ -1,4 +1,4 @@
-"""What the seed reports: Cheng, Yin et al., arXiv 2310.07885 and its later version.
+"""Numbers that the paper reports: Cheng, Yin et al., arXiv 2310.07885 and its later version.
 
 Rows of axis values and metrics under the names of our own tables, so that a merge on the axes sets
 them side by side. Numbers are copied as they stand; where a table repeats over data sets or
@@ -66,7 +66,6 @@ S8 = [
         dataset="cifar10",
     ),
 ]
-S9_FINDING = "error over λ = 0.2 … 2.0 is flat, best at λ = 1"
 S10: list[Row] = [
     {
         "leader_follower_cosine": 0.65,

@@ -1,4 +1,4 @@
-"""From runs to a table: mean and interval over seeds, with the seed's numbers beside ours."""
+"""From runs to a table: mean and interval over seeds, with the paper's numbers beside ours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Results:
     ----------
     table : pandas.DataFrame
         A row for each combination of `axes`: mean over seeds of each of `metrics`,
-        `<metric>_half_width` of its 95 % interval, `<metric>_seed` where the seed reports one.
+        `<metric>_half_width` of its 95 % interval, `<metric>_paper` where the paper reports one.
     curves : pandas.DataFrame
         Rows of all curves, with the axes and the seed of their run; may be empty.
     """
@@ -61,10 +61,10 @@ def summarise(runs: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str]) -
     return table.reset_index()
 
 
-def beside_seed(
+def beside_paper(
     table: pd.DataFrame, reference: Sequence[Row], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """Add `<metric>_seed` where the seed reports a number for the same axis values, else NaN.
+    """Add `<metric>_paper` where the paper reports a number for the same axis values, else NaN.
 
     A single row without axes stands beside every row of ours; rows with axes that our table does
     not have stand nowhere.
@@ -72,7 +72,7 @@ def beside_seed(
     numbers = pd.DataFrame(list(reference))
     known = [metric for metric in metrics if metric in numbers]
     axes = [name for name in numbers if name not in known]
-    numbers = numbers.rename(columns={metric: f"{metric}_seed" for metric in known})
+    numbers = numbers.rename(columns={metric: f"{metric}_paper" for metric in known})
     if not axes and len(numbers) == 1:
         return table.merge(numbers, how="cross")
     if not axes or not set(axes) <= set(table):
@@ -81,15 +81,15 @@ def beside_seed(
 
 
 def to_markdown(results: Results, *, title: str, notes: Sequence[str]) -> str:
-    """Write the table for people: ours as mean ± half-width, the seed's number beside it."""
+    """Write the table for people: ours as mean ± half-width, the paper's number beside it."""
     table = results.table
     shown = pd.DataFrame({axis.replace("_", " "): table[axis].map(_plain) for axis in results.axes})
     for metric in results.metrics:
         name = metric.replace("_", " ")
         halves = table[f"{metric}_half_width"]
         shown[name] = [_measured(m, h) for m, h in zip(table[metric], halves, strict=True)]
-        if f"{metric}_seed" in table and table[f"{metric}_seed"].notna().any():
-            shown[f"{name}, seed's"] = table[f"{metric}_seed"].map(_plain)
+        if f"{metric}_paper" in table and table[f"{metric}_paper"].notna().any():
+            shown[f"{name}, paper's"] = table[f"{metric}_paper"].map(_plain)
     if DIFFERENCE in table:
         shown["minus base, years [95 % over people]"] = [
             _bracketed(*row) for row in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)

@@ -1,4 +1,4 @@
-"""Search every byte that is written: what is told of a person stays where the docs say.
+"""Check that nothing of a person reaches logs, trackers, bundles or the page.
 
 File names, header texts, DICOM tags, ids and ages are marks that occur nowhere else. They go
 through the commands, with a database of MLflow beside them; in the slow tests through all commands

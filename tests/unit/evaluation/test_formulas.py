@@ -9,7 +9,7 @@ from brainage.evaluation import conformal, groups, reliability
 from brainage.evaluation.age_bias import bias_report, correct_out_of_fold, subject_folds
 from brainage.evaluation.leakage import permutations_needed, permute_ages, permuted_age_check
 from brainage.evaluation.metrics import age_metrics, paired_difference, subgroup_metrics
-from brainage.evaluation.reference import make_reference, match_percentile
+from brainage.evaluation.normative import make_reference, match_percentile
 
 
 def test_mean_squares_are_those_of_shrout_and_fleiss() -> None:

@@ -12,8 +12,8 @@ from brainage.evaluation.features import (
     pool_voxels,
     tissue_volumes,
 )
+from brainage.evaluation.normative import make_reference
 from brainage.evaluation.ood import OutOfDistribution, appearance, fit_ood
-from brainage.evaluation.reference import make_reference
 
 
 def test_pooled_voxels_are_means_of_cubes_filled_up_with_zeros() -> None:

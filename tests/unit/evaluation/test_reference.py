@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from brainage.errors import BundleError, CohortError
-from brainage.evaluation.reference import (
+from brainage.evaluation.normative import (
     MIN_MATCHED,
     corrected_gap,
     make_reference,

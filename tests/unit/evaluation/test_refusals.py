@@ -14,9 +14,9 @@ from brainage.evaluation import (
     conformal,
     groups,
     metrics,
+    normative,
     ood,
     out_of_fold,
-    reference,
     reliability,
 )
 from tests.refusals import check_refusal
@@ -191,15 +191,15 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         ("reliability", "subject_id", "age_years", "scan_id"),
     ),
     "reference": (
-        lambda: reference.reference_from_json({"source": "x"}),
+        lambda: normative.reference_from_json({"source": "x"}),
         ("reference", "is not readable"),
     ),
     "reference cells": (
-        lambda: reference.reference_from_json({"source": "x", "cells": [[20, 0]]}),
+        lambda: normative.reference_from_json({"source": "x", "cells": [[20, 0]]}),
         ("reference", "people in cells"),
     ),
     "reference counts": (
-        lambda: reference.reference_from_json({"source": "x", "cells": [[1, 0, -1], [2, 0, 1]]}),
+        lambda: normative.reference_from_json({"source": "x", "cells": [[1, 0, -1], [2, 0, 1]]}),
         ("reference", "people than none"),
     ),
     "ood": (lambda: ood.ood_from_bytes(b"nothing"), ("ood.safetensors", "is not readable")),

@@ -1,152 +1,125 @@
-"""Augmentation of a whole batch, held against TorchIO and against geometry."""
+"""The chain that the settings ask for, and the user's own transforms in it."""
 
-import dataclasses
-import math
-
-import numpy as np
 import pytest
 import torch
-import torchio
-from scipy import ndimage
 
 from brainage.config import AugmentationConfig
-from brainage.loading.augment import (
-    apply,
-    bias_field,
-    build_batch_augmentation,
-    draw,
-    draw_noise,
-)
-from brainage.loading.resample import resample
+from brainage.errors import ConfigError
+from brainage.loading.augment import Augmentation, load_transform
 
-OFF = AugmentationConfig(flip_probability=0, affine_probability=0, noise_probability=0)
-SIZE = (14, 18, 12)
+OFF = {"flip_probability": 0.0, "affine_probability": 0.0, "noise_probability": 0.0}
 
 
-def volumes(count=3):
-    generator = torch.Generator().manual_seed(3)
-    noise = torch.rand(count, 1, *SIZE, generator=generator) + 0.5
-    smooth = torch.from_numpy(ndimage.gaussian_filter(noise.numpy(), (0, 0, 1.5, 1.5, 1.5)))
-    brain = torch.zeros(SIZE)
-    brain[3:-3, 4:-4, 3:-3] = 1
-    return smooth * brain
+def make_volumes(count: int = 3) -> torch.Tensor:
+    volumes = torch.rand(count, 1, 14, 18, 12, generator=torch.Generator().manual_seed(3)) + 0.5
+    volumes[..., :3] = 0
+    return volumes
 
 
-def nothing(count):
-    return draw(OFF, count, 1.0)
+def change(settings: dict, seed: int = 0, spacing_mm: float = 2.0, volumes=None) -> torch.Tensor:
+    augment = Augmentation(AugmentationConfig.model_validate(OFF | settings), spacing_mm)
+    inputs = make_volumes() if volumes is None else volumes
+    return augment({"inputs": inputs, "seeds": torch.arange(len(inputs)) + 10 * seed})["inputs"]
 
 
-def change(config, seed=0, count=3, spacing_mm=1.0):
-    torch.manual_seed(seed)
-    return build_batch_augmentation(config, spacing_mm)(volumes(count))
+def extra(name: str, keeps_background: bool = False, **arguments) -> dict:
+    setting = {"name": name, "arguments": arguments, "keeps_background": keeps_background}
+    return {"extra": [setting]}
 
 
-def test_all_switched_off_is_no_augmentation():
-    assert build_batch_augmentation(OFF, 2.0) is None
-    assert torch.equal(apply(volumes(), nothing(3)), volumes())
+SETTINGS = [
+    {"flip_probability": 0.5},
+    {"affine_probability": 1.0},
+    {"contrast_probability": 1.0},
+    {"bias_probability": 1.0},
+    {"noise_probability": 1.0},
+    {"blur_probability": 1.0},
+    {"motion_probability": 1.0},
+    extra("torchio.RandomGhosting", p=1.0),
+    extra("monai.transforms.RandGibbsNoise", prob=1.0),
+    extra("monai.transforms.RandGibbsNoised", keys="inputs", prob=1.0),
+    extra("tests.unit.loading.own:AddNumpyNoise"),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: str(settings)[:60])
+def test_each_change_follows_the_seeds_and_leaves_the_input_alone(settings) -> None:
+    volumes = make_volumes()
+    one, same, other = (change(settings, seed, volumes=volumes) for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, volumes)
+    assert not torch.equal(one, other)
+    assert type(one) is torch.Tensor and one.dtype == torch.float32 and one.is_contiguous()
+    assert torch.equal(volumes, make_volumes())
+
+
+def test_all_switched_off_changes_nothing() -> None:
+    assert torch.equal(change({}), make_volumes())
 
 
 @pytest.mark.parametrize(
-    "switched_on",
+    "settings",
     [
-        {"flip_probability": 1},
-        {"affine_probability": 1},
-        {"bias_probability": 1},
-        {"noise_probability": 1},
-        {"blur_probability": 1},
+        {"noise_probability": 1, "bias_probability": 1, "contrast_probability": 1},
+        {"blur_probability": 1, "motion_probability": 1},
+        extra("tests.unit.loading.own.AddNumpyNoise", keeps_background=True),
     ],
 )
-def test_each_change_follows_the_seed_and_leaves_input_and_background_alone(switched_on):
-    config = OFF.model_copy(update=switched_on)
-    one, same, other = change(config), change(config), change(config, seed=1)
-    assert torch.equal(one, same) and not torch.equal(one, volumes())
-    assert "flip_probability" in switched_on or not torch.equal(one, other)
-    assert one.dtype == torch.float32 and one.is_contiguous()
-    assert (one[..., 0] == 0).all() or "affine_probability" in switched_on
+def test_the_background_stays_zero(settings) -> None:
+    assert not change(settings)[..., :3].any()
 
 
-def test_the_flip_mirrors_the_first_axis_of_some():
-    drawn = dataclasses.replace(nothing(3), flips=torch.tensor([True, False, True]))
-    result, source = apply(volumes(), drawn), volumes()
-    assert torch.equal(result[0, 0], source[0, 0].flip(0))
-    assert torch.equal(result[1], source[1]) and torch.equal(result[2, 0], source[2, 0].flip(0))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"affine_probability": 1.0, "max_shift_mm": 8, "max_rotation_degrees": 0, "max_scale": 0},
+        extra("torchio.Affine", scales=[1, 1, 1], degrees=[0, 0, 0], translation=[8, 8, 8]),
+    ],
+)
+def test_lengths_are_millimetres(settings) -> None:
+    volumes = torch.zeros(40, 1, 20, 20, 20)
+    volumes[:, :, 10, 10, 10] = 1
+    furthest = 0.0
+    for moved in change(settings, spacing_mm=4.0, volumes=volumes)[:, 0]:
+        place, weights = torch.nonzero(moved).double() - 10, moved[moved != 0].double()
+        centre = (place * weights[:, None]).sum(0) / weights.sum()
+        furthest = max(furthest, float(centre.abs().max()))
+    assert 1.5 < furthest <= 2.01
 
 
-def test_the_placement_is_the_drawn_one_in_voxels():
-    config = OFF.model_copy(
-        update={
-            "affine_probability": 1.0,
-            "max_rotation_degrees": 20.0,
-            "max_scale": 0.2,
-            "max_shift_mm": 4.0,
-        }
-    )
-    torch.manual_seed(1)
-    drawn, source = draw(config, 3, 2.0), volumes()
-    result = apply(source, drawn)
-    assert drawn.shift_voxels.abs().max() <= 2.0  # 4 mm at 2 mm
-    for number in range(3):
-        matrix, shift = drawn.matrix[number], drawn.shift_voxels[number]
-        assert torch.equal(result[number, 0], resample(source[number, 0], matrix, shift))
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (extra("torchio.NoSuchTransform"), "augmentation.extra[0].name"),
+        (extra("no_such_package.Flip"), "augmentation.extra[0].name"),
+        (extra("os.system"), "augmentation.extra[0].name"),
+        (extra("tests.unit.loading.own.no_transform"), "augmentation.extra[0].name"),
+        (extra("torchio.RandomFlip", flip="often"), "augmentation.extra[0].arguments"),
+        (extra("tests.unit.loading.own.Spoil"), "augmentation.extra[0]"),
+        (extra("torchio.RandomGamma", log_gamma=1e6), "augmentation.extra[0]"),
+    ],
+)
+def test_what_is_no_transform_of_this_grid_is_refused_in_one_line(settings, where) -> None:
+    with pytest.raises(ConfigError) as caught:
+        change(settings)
+    assert caught.value.where == where and caught.value.remedy
+    assert "\n" not in str(caught.value)
 
 
-def test_rotations_and_scales_have_the_promised_size():
-    config = OFF.model_copy(update={"max_rotation_degrees": 10.0, "max_scale": 0.0})
-    matrix = draw(config, 500, 1.0).matrix
-    assert torch.allclose(matrix @ matrix.mT, torch.eye(3).expand(500, 3, 3), atol=1e-5)
-    assert torch.allclose(torch.linalg.det(matrix), torch.ones(500), atol=1e-5)
-    about_i = torch.atan2(matrix[:, 2, 1], matrix[:, 2, 2]).abs().max() * 180 / math.pi
-    assert 9.5 < about_i <= 10.0 + 1e-3
-    volume = torch.linalg.det(draw(OFF.model_copy(update={"max_scale": 0.1}), 500, 1.0).matrix)
-    assert 0.7 < volume.min() < 0.95 and 1.05 < volume.max() < 1.4
+@pytest.mark.parametrize("name", ["RandomFlip", "torchio.", "a b.c", "os;system", ""])
+def test_names_that_cannot_be_imported_are_refused_in_the_settings(name) -> None:
+    with pytest.raises(ValueError, match="name"):
+        AugmentationConfig.model_validate(extra(name))
 
 
-def test_the_bias_field_is_torchios():
-    coefficients = torch.zeros(1, 4, 4, 4)
-    listed = [0.1 * n - 0.7 for n in range(20)]
-    numbers = iter(listed)
-    for i in range(4):
-        for j in range(4 - i):
-            for k in range(4 - i - j):
-                coefficients[0, i, j, k] = next(numbers)
-    found = bias_field(coefficients[0], torch.Size(SIZE)).numpy()
-    ones = torch.ones(1, *SIZE)
-    transform = torchio.BiasField(order=3, coefficients=listed)
-    theirs = transform(torchio.ScalarImage(tensor=ones)).numpy()[0]
-    assert np.allclose(found, theirs, rtol=1e-3)
+def test_reading_settings_imports_nothing_that_they_name(capsys) -> None:
+    # `this` prints when it is imported.
+    config = AugmentationConfig.model_validate(extra("this.Transform"))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ConfigError):
+        load_transform(config.extra[0], 0)
 
 
-def test_noise_has_the_drawn_deviation_inside_the_brain_only():
-    drawn = dataclasses.replace(nothing(3), noise_std=torch.tensor([0.0, 0.2, 0.5]))
-    torch.manual_seed(0)
-    source = volumes()
-    difference = apply(source, drawn) - source
-    inside = source != 0
-    spread = [float(difference[n][inside[n]].std()) for n in range(3)]
-    assert spread == pytest.approx([0.0, 0.2, 0.5], abs=0.05)
-    assert (difference[~inside] == 0).all()
-
-
-def test_noise_is_normal_follows_the_seed_and_no_two_volumes_share_it():
-    torch.manual_seed(0)
-    one, other = (draw_noise(torch.empty(1, 61, 50, 33)) for _ in range(2))
-    torch.manual_seed(0)
-    assert torch.equal(one, draw_noise(torch.empty(1, 61, 50, 33)))
-    assert abs(float((one * other).mean())) < 0.02
-    moments = [float((one**power).mean()) for power in (1, 2, 3, 4)]
-    assert moments == pytest.approx([0.0, 1.0, 0.0, 3.0], abs=0.06)
-    assert float(one.abs().max()) < 5 and bool(one.isfinite().all())
-
-
-def test_half_precision_gives_what_single_precision_gives():
-    config = OFF.model_copy(
-        update={"flip_probability": 1.0, "affine_probability": 1.0, "noise_probability": 1.0}
-    )
-    halves = volumes().half()
-    torch.manual_seed(2)
-    drawn = draw(config, 3, 2.0)
-    results = []
-    for source in (halves, halves.float()):
-        torch.manual_seed(5)
-        results.append(apply(source, drawn))
-    assert results[0].dtype == torch.float32 and torch.equal(*results)
+def test_settings_without_extra_transforms_have_the_text_they_always_had() -> None:
+    assert "extra" not in AugmentationConfig().model_dump(mode="json")
+    config = AugmentationConfig.model_validate(extra("torchio.RandomGhosting"))
+    assert AugmentationConfig.model_validate(config.model_dump(mode="json")) == config

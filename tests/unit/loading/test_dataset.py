@@ -1,17 +1,46 @@
 """What the loaders hand to training."""
 
+import monai.data
 import numpy as np
 import pytest
 import torch
 
-from brainage.errors import ShapeError
-from brainage.loading.dataset import ScanLoader, build_dataset, build_loader
+from brainage.config import Config
+from brainage.errors import ConfigError, ImageDataError, ShapeError
+from brainage.loading.dataset import BatchLoader
+from brainage.loading.scans import PreparedScans, build_scan_loader, to_float
+
+ALL_ON = {
+    "flip_probability": 0.5,
+    "affine_probability": 0.5,
+    "contrast_probability": 0.5,
+    "bias_probability": 0.5,
+    "noise_probability": 0.5,
+    "blur_probability": 0.5,
+    "motion_probability": 0.3,
+    "extra": [
+        {"name": "torchio.RandomGamma", "keeps_background": True},
+        {"name": "monai.transforms.RandGibbsNoise", "arguments": {"prob": 0.5}},
+        {"name": "tests.unit.loading.own.AddNumpyNoise"},
+    ],
+}
 
 
-def make_dataset(scans: int = 7, augmentation=None):
-    arrays = np.arange(scans, dtype=np.float16)[:, None, None, None] + np.zeros((4, 5, 6), "f2")
-    ids = [f"s{index}" for index in range(scans)]
-    return build_dataset(arrays, np.arange(scans) + 20.0, ids, augmentation)
+def make_arrays(scans: int = 7) -> np.ndarray:
+    return np.arange(scans, dtype=np.float16)[:, None, None, None] + np.zeros((4, 5, 6), "f2")
+
+
+def make_loader(scans=7, batch_size=3, seed=None, augmentation=None, processes=0):
+    config = Config.model_validate(
+        {
+            "network": {"name": "cnn3d_light"},
+            "augmentation": augmentation or {},
+            "training": {"batch_size": batch_size, "loader_processes": processes},
+        }
+    )
+    shuffle = None if seed is None else torch.Generator().manual_seed(seed)
+    ages, augments = np.arange(scans) + 20.0, augmentation is not None
+    return build_scan_loader(make_arrays(scans), ages, config, shuffle, augments=augments)
 
 
 def order(loader) -> list[int]:
@@ -19,97 +48,106 @@ def order(loader) -> list[int]:
 
 
 def test_batches_are_plain_tensors_of_the_promised_shapes() -> None:
-    loader = build_loader(make_dataset(), 3, False, torch.Generator())
-    batch = next(iter(loader))
-    assert type(batch) is dict
-    assert {
-        key: (type(value), value.dtype, tuple(value.shape)) for key, value in batch.items()
-    } == {
-        "inputs": (torch.Tensor, torch.float32, (3, 1, 4, 5, 6)),
-        "target": (torch.Tensor, torch.float32, (3,)),
-        "index": (torch.Tensor, torch.int64, (3,)),
-    }
+    for batch in (next(iter(make_loader())), next(iter(make_loader(augmentation=ALL_ON)))):
+        assert {
+            key: (type(value), value.dtype, tuple(value.shape)) for key, value in batch.items()
+        } == {
+            "inputs": (torch.Tensor, torch.float32, (3, 1, 4, 5, 6)),
+            "target": (torch.Tensor, torch.float32, (3,)),
+            "index": (torch.Tensor, torch.int64, (3,)),
+        }
+
+
+def test_monai_loads() -> None:
+    loader = make_loader()
+    assert isinstance(loader, monai.data.DataLoader)
+    assert isinstance(loader.dataset, monai.data.Dataset) and len(loader.dataset) == 7
 
 
 def test_volume_age_and_index_stay_together_when_shuffled() -> None:
-    loader = build_loader(make_dataset(), 3, True, torch.Generator().manual_seed(1))
-    for batch in loader:
+    for batch in make_loader(seed=1):
         assert torch.equal(batch["inputs"][:, 0, 0, 0, 0], batch["index"].float())
         assert torch.equal(batch["target"], batch["index"].float() + 20)
 
 
 def test_the_generator_alone_decides_the_order() -> None:
-    first, again, other = (
-        order(build_loader(make_dataset(20), 4, True, torch.Generator().manual_seed(seed)))
-        for seed in (0, 0, 1)
-    )
-    assert first == again
-    assert first != other
+    first, again, other = (order(make_loader(20, 4, seed)) for seed in (0, 0, 1))
+    assert first == again != other
 
 
 def test_building_a_loader_moves_no_generator() -> None:
-    generator = torch.Generator().manual_seed(3)
-    torch.rand(5, generator=generator)
-    before, before_global = generator.get_state(), torch.get_rng_state()
-    build_loader(make_dataset(), 3, True, generator)
-    assert torch.equal(generator.get_state(), before)
-    assert torch.equal(torch.get_rng_state(), before_global)
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+    loader = make_loader(seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    list(loader)
+    assert torch.equal(torch.get_rng_state(), before)  # nothing is random here
+    list(make_loader(augmentation=ALL_ON))
+    assert np.array_equal(np.random.get_state()[1], before_numpy)
 
 
 def test_epochs_differ_and_a_restored_generator_repeats_the_next() -> None:
-    generator = torch.Generator().manual_seed(0)
-    first = order(build_loader(make_dataset(20), 4, True, generator))
-    state = generator.get_state()
-    second = order(build_loader(make_dataset(20), 4, True, generator))
-    restored = torch.Generator()
-    restored.set_state(state)
-    assert first != second
-    assert order(build_loader(make_dataset(20), 4, True, restored)) == second
+    shuffle = torch.Generator().manual_seed(0)
+    loader = BatchLoader(PreparedScans(make_arrays(20), [0.0] * 20), to_float, 4, shuffle)
+    first, state = order(loader), shuffle.get_state()
+    second = order(loader)
+    shuffle.set_state(state)
+    assert first != second == order(loader)
 
 
-@pytest.mark.parametrize(("scans", "shuffle", "used"), [(7, True, 6), (8, True, 8), (7, False, 7)])
-def test_training_leaves_out_a_last_batch_of_one_only(scans: int, shuffle: bool, used: int) -> None:
-    loader = build_loader(make_dataset(scans), 3, shuffle, torch.Generator())
-    assert len(order(loader)) == used
+@pytest.mark.parametrize(("scans", "seed", "used"), [(7, 0, 6), (8, 0, 8), (7, None, 7)])
+def test_training_leaves_out_a_last_batch_of_one_only(scans, seed, used) -> None:
+    loader = make_loader(scans, 3, seed)
+    assert len(order(loader)) == used and len(loader) == -(-used // 3)
 
 
 def test_one_scan_can_be_trained_on_when_asked() -> None:
-    assert order(build_loader(make_dataset(1), 8, True, torch.Generator())) == [0]
-    assert len(order(build_loader(make_dataset(3), 1, True, torch.Generator()))) == 3
+    assert order(make_loader(1, 8, 0)) == [0]
+    assert len(order(make_loader(3, 1, 0))) == 3
 
 
-def test_augmentation_is_applied_anew_at_each_access() -> None:
-    dataset = make_dataset(2, augmentation=lambda volume: volume + torch.rand(1))
-    assert not torch.equal(dataset[0]["inputs"], dataset[0]["inputs"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_any_number_of_loader_processes_gives_the_same_bits(processes) -> None:
+    def epochs(processes: int) -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        loader = make_loader(9, 2, 0, ALL_ON, processes)
+        return [batch[key] for _ in range(2) for batch in loader for key in batch]
+
+    alone, helped = epochs(0), epochs(processes)
+    assert len(alone) == 24 and all(map(torch.equal, alone, helped))
+    assert not torch.equal(alone[0][0], alone[0][1] - alone[2][1] + alone[2][0])  # it was changed
 
 
-def test_loader_processes_give_the_same_batches() -> None:
-    alone, helped = (
-        order(build_loader(make_dataset(9), 4, True, torch.Generator().manual_seed(0), processes))
-        for processes in (0, 1)
-    )
-    assert alone[:8] == helped[:8]
+def test_a_scan_is_changed_alike_in_any_batch() -> None:
+    changed = []
+    for batch_size in (2, 5):
+        torch.manual_seed(1)
+        batches = list(make_loader(5, batch_size, None, ALL_ON))
+        changed.append(torch.cat([batch["inputs"] for batch in batches]))
+    assert torch.equal(*changed)
+
+
+def test_scans_are_changed_anew_each_time() -> None:
+    loader = make_loader(2, 2, 0, {"noise_probability": 1.0})
+    first, second = (next(iter(loader))["inputs"] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+class Broken(PreparedScans):
+    def __getitem__(self, positions):
+        raise ImageDataError("a.png", "is not a readable image.", "Mend it.")
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_errors_arrive_whole_from_any_process(processes) -> None:
+    loader = BatchLoader(Broken(make_arrays(), [0.0] * 7), to_float, 4, processes=processes)
+    with pytest.raises(ImageDataError) as caught:
+        list(loader)
+    assert caught.value.where == "a.png" and caught.value.remedy == "Mend it."
+    crop = {"extra": [{"name": "torchio.Crop", "arguments": {"cropping": 1}}]}
+    with pytest.raises(ConfigError, match="shape"):
+        list(make_loader(augmentation=crop, processes=processes))
 
 
 def test_mismatched_ages_are_refused() -> None:
-    with pytest.raises(ShapeError, match="N ages and ids"):
-        build_dataset(np.zeros((3, 4, 5, 6), "f2"), [1.0, 2.0], ["a", "b", "c"])
-
-
-@pytest.mark.parametrize(("scans", "shuffled"), [(9, True), (9, False), (8, True), (1, True)])
-def test_the_plain_loader_gives_what_the_dataset_gives(scans: int, shuffled: bool) -> None:
-    arrays = np.random.default_rng(0).normal(size=(scans, 2, 3, 4)).astype(np.float16)
-    ages = list(range(20, 20 + scans))
-    generator = torch.Generator().manual_seed(1) if shuffled else None
-    loader = ScanLoader(arrays, ages, 4, generator, lambda volumes: volumes.float() + 1)
-    batches = list(loader)
-    dropped = shuffled and scans == 9
-    assert len(batches) == len(loader) == (2 if dropped else -(-scans // 4))
-    for batch in batches:
-        index = batch["index"].numpy()
-        expected = torch.from_numpy(arrays[index].astype(np.float32))[:, None] + 1
-        assert torch.equal(batch["inputs"], expected) and batch["inputs"].dtype == torch.float32
-        assert batch["target"].tolist() == [ages[n] for n in index]
-    seen = [int(n) for batch in batches for n in batch["index"]]
-    assert len(set(seen)) == len(seen) == scans - dropped
-    assert (seen == sorted(seen)) == (not shuffled or scans == 1)
+    with pytest.raises(ShapeError):
+        PreparedScans(np.zeros((3, 4, 5, 6), "f2"), [1.0, 2.0])

@@ -4,21 +4,19 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
-from brainage.config import AugmentationConfig
-from brainage.loading.augment import draw
 from brainage.loading.resample import resample, resample_at_once, resample_by_planes
 
 SIZE = (30, 36, 28)
 
 
-def drawn(seed, degrees, scale=0.1, shift_mm=4.0):
-    config = AugmentationConfig(
-        max_rotation_degrees=degrees, max_scale=scale, max_shift_mm=shift_mm
-    )
-    torch.manual_seed(seed)
-    found = draw(config, 1, 2.0)
-    return found.matrix[0], found.shift_voxels[0]
+def drawn(seed, degrees, scale=0.1, shift_voxels=2.0):
+    """A random matrix and shift, as far from the identity as they may be."""
+    angles, scales, shift = np.random.default_rng(seed).uniform(-1, 1, (3, 3))
+    turn = Rotation.from_euler("yxz", angles * degrees, degrees=True).as_matrix()
+    matrix = torch.from_numpy(turn / (1 + scale * scales)).float()
+    return matrix, torch.from_numpy(shift * shift_voxels).float()
 
 
 def places(matrix, shift):

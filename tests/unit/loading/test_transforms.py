@@ -1,110 +1,139 @@
-"""Normalisation and augmentation."""
+"""Our transforms against TorchIO's own, from the same seeds and in distribution."""
 
+import numpy as np
 import pytest
 import torch
+import torchio
+from scipy import ndimage
 
-from brainage.config import AugmentationConfig
-from brainage.loading.transforms import build_augmentation, change_contrast
+from brainage.loading.transforms import (
+    RandomAffine,
+    RandomBiasField,
+    RandomContrast,
+    RandomFlip,
+    RandomNoise,
+    bend,
+    normal_noise,
+)
 
-OFF = AugmentationConfig(flip_probability=0, affine_probability=0, noise_probability=0)
+SIZE = (24, 28, 22)
+PLACED = {"scales": 0.1, "degrees": 15, "translation": 3, "default_pad_value": 0.0}
 
 
 def make_volume() -> torch.Tensor:
-    volume = torch.zeros(1, 10, 12, 14)
-    volume[:, 2:8, 2:10, 2:12] = torch.randn(6, 8, 10, generator=torch.Generator().manual_seed(0))
-    return volume
+    """A smooth brain (1, I, J, K), 0 around."""
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.rand(SIZE, generator=generator).numpy()
+    brain = np.zeros(SIZE)
+    brain[5:-5, 5:-5, 5:-5] = 1
+    smooth = ndimage.gaussian_filter((1 + 3 * noise) * brain, 1.5)
+    return torch.from_numpy(np.where(smooth > 0.05, smooth, 0)).float()[None]
 
 
-def augment(volume: torch.Tensor, seed: int = 0, **switched_on: float) -> torch.Tensor:
-    change = build_augmentation(OFF.model_copy(update=switched_on), spacing_mm=4.0)
-    assert change is not None
+def changed(transform, seed: int, volume: torch.Tensor) -> torch.Tensor:
     torch.manual_seed(seed)
-    return change(volume)
-
-
-def test_nothing_switched_on_gives_no_augmentation() -> None:
-    assert build_augmentation(OFF, spacing_mm=4.0) is None
-
-
-def test_the_flip_mirrors_left_and_right_only() -> None:
-    volume = make_volume()
-    assert torch.equal(augment(volume, flip_probability=1.0), volume.flip(1))
+    return transform(volume)
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("ours", "theirs", "most"),
     [
-        "affine_probability", "bias_probability", "noise_probability", "blur_probability",
-        "motion_probability",
+        (RandomFlip(axes=(0, 2)), torchio.RandomFlip(axes=(0, 2)), 0.0),
+        (RandomBiasField(p=0.8), torchio.RandomBiasField(p=0.8), 1e-5),
+        (RandomAffine(**PLACED, p=0.8), torchio.RandomAffine(**PLACED, p=0.8), 0.02),
     ],
-)  # fmt: skip
-def test_every_transform_changes_the_volume_and_follows_the_seed(name: str) -> None:
+)
+def test_one_seed_gives_torchios_image(ours, theirs, most) -> None:
+    volume, seen = make_volume(), 0
+    for seed in range(12):
+        found, expected = (changed(transform, seed, volume) for transform in (ours, theirs))
+        moved = (expected - volume).square().mean().sqrt()
+        assert (found - expected).square().mean().sqrt() <= most * moved
+        seen += bool(moved > 0)
+    assert 6 <= seen <= 12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_has_torchios_moments_inside_the_head(seed) -> None:
+    volume = (make_volume() > 0).float().expand(1, *SIZE)
+    noises = [
+        (changed(kind(std=(0.1, 0.3), mean=0.2), seed, volume) - volume)[volume > 0]
+        for kind in (RandomNoise, torchio.RandomNoise)
+    ]
+    for found, expected in zip(*map(moments, noises), strict=True):
+        assert found == pytest.approx(expected, abs=0.05)
+
+
+def moments(values: torch.Tensor) -> list[float]:
+    """Mean, deviation, and skewness and kurtosis around them."""
+    mean, std = values.mean(), values.std()
+    scaled = (values - mean) / std
+    return [float(v) for v in (mean, std, 0.3 * scaled.pow(3).mean(), 0.1 * scaled.pow(4).mean())]
+
+
+def test_the_chain_has_torchios_mean_and_spread_at_every_voxel() -> None:
+    volume, inside = make_volume(), make_volume() > 0
+
+    def draw(kinds, seeds):
+        flip, affine, bias, noise = kinds
+        placed = PLACED | {"translation": 1.0, "degrees": 5}
+        steps = [flip(axes=(0,)), affine(**placed, p=0.5), bias(p=0.5), noise(p=0.5)]
+        return torch.stack([changed(torchio.Compose(steps), seed, volume) for seed in seeds])
+
+    names = ("RandomFlip", "RandomAffine", "RandomBiasField", "RandomNoise")
+    ours = draw((RandomFlip, RandomAffine, RandomBiasField, RandomNoise), range(150))
+    theirs = draw([getattr(torchio, name) for name in names], range(1000, 1150))
+    error = theirs.std(0)[inside] * (2 / 150) ** 0.5
+    off = (ours.mean(0) - theirs.mean(0))[inside] / error.clamp(min=1e-3)
+    assert off.square().mean() < 2.0  # 1 on average if they are the same
+    ratio = ours.std(0)[inside].mean() / theirs.std(0)[inside].mean()
+    assert ratio == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [RandomFlip(flip_probability=1), RandomAffine(), RandomBiasField(), RandomNoise()],
+    ids=lambda transform: transform.name,
+)
+def test_bare_tensors_and_subjects_are_taken_and_left_as_they_are(transform) -> None:
     volume = make_volume()
-    first, again, other = (augment(volume, seed, **{name: 1.0}) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, volume)
-    assert torch.isfinite(first).all()
-
-
-def test_the_input_is_left_alone() -> None:
-    volume = make_volume()
-    before = volume.clone()
-    augment(volume, flip_probability=1.0, affine_probability=1.0, noise_probability=1.0)
-    assert torch.equal(volume, before)
-
-
-def test_plain_contiguous_float32_leaves() -> None:
-    changed = augment(make_volume(), flip_probability=1.0, affine_probability=1.0)
-    assert type(changed) is torch.Tensor
-    assert changed.is_contiguous()
-    assert changed.dtype == torch.float32
+    result = changed(transform, 0, volume)
+    assert type(result) is torch.Tensor and result.shape == volume.shape
+    assert torch.equal(volume, make_volume()) and not torch.equal(result, volume)
+    subject = torchio.Subject(t1=torchio.ScalarImage(tensor=volume))
+    assert transform(subject)["t1"].shape == volume.shape
+    halves = changed(transform, 0, volume.half()).float()
+    assert torch.equal(halves, changed(transform, 0, volume.half().float()))
 
 
 def test_the_background_stays_zero() -> None:
     volume = make_volume()
-    changed = augment(volume, noise_probability=1.0, bias_probability=1.0, blur_probability=1.0)
-    assert not changed[volume == 0].any()
+    for transform in (RandomNoise(), RandomBiasField(), RandomContrast(0.5)):
+        assert not changed(transform, 1, volume)[volume == 0].any()
 
 
-def test_shifts_are_millimetres() -> None:
-    volume = torch.zeros(1, 20, 20, 20)
-    volume[:, 10, 10, 10] = 1
-    config = OFF.model_copy(update={"affine_probability": 1.0, "max_shift_mm": 8.0})
-    still = config.model_copy(update={"max_rotation_degrees": 0.0, "max_scale": 0.0})
-    change = build_augmentation(still, spacing_mm=4.0)
-    assert change is not None
-    furthest = 0.0
-    for seed in range(40):
-        torch.manual_seed(seed)
-        moved = change(volume)[0]
-        place = torch.nonzero(moved).double() - 10
-        weights = moved[moved != 0].double()
-        centre = (place * weights[:, None]).sum(0) / weights.sum()
-        furthest = max(furthest, float(centre.abs().max()))
-    assert 1.5 < furthest <= 2.01
+def test_noise_is_normal_follows_the_seed_and_no_number_of_threads_moves_a_bit() -> None:
+    shape, before = torch.Size((1, 61, 50, 33)), torch.get_num_threads()
+    one, other = normal_noise(shape, 1), normal_noise(shape, 2)
+    torch.set_num_threads(before + 2)
+    assert torch.equal(one, normal_noise(shape, 1))
+    torch.set_num_threads(before)
+    assert abs(float((one * other).mean())) < 0.02
+    moments = [float((one**power).mean()) for power in (1, 2, 3, 4)]
+    assert moments == pytest.approx([0.0, 1.0, 0.0, 3.0], abs=0.06)
+    assert float(one.abs().max()) < 5 and bool(one.isfinite().all())
 
 
-def test_changed_contrast_keeps_order_ends_and_background():
-    generator = torch.Generator().manual_seed(0)
-    volume = torch.randn(1, 6, 6, 6, generator=generator)
+def test_changed_contrast_keeps_order_ends_and_background() -> None:
+    volume = torch.randn(1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
     volume[:, :2] = 0
-    changed = change_contrast(volume, torch.tensor([1.0, -1.0, 0.5, 0.0]))
-    inside = volume != 0
-    before, after = volume[inside], changed[inside]
-    assert (changed[~inside] == 0).all() and not torch.allclose(before, after, atol=0.1)
+    result, inside = bend(volume, torch.tensor([1.0, -1.0, 0.5, 0.0])), volume != 0
+    before, after = volume[inside], result[inside]
+    assert (result[~inside] == 0).all() and not torch.allclose(before, after, atol=0.1)
     assert torch.equal(before.argsort(), after.argsort())
     torch.testing.assert_close(torch.stack(before.aminmax()), torch.stack(after.aminmax()))
 
 
-def test_level_slopes_change_nothing():
+def test_level_slopes_change_nothing() -> None:
     volume = torch.arange(1.0, 9.0).reshape(1, 2, 2, 2)
-    torch.testing.assert_close(change_contrast(volume, torch.zeros(3)), volume)
-
-
-def test_contrast_is_switched_on_by_its_probability():
-    off = {"flip_probability": 0.0, "affine_probability": 0.0, "noise_probability": 0.0}
-    assert build_augmentation(AugmentationConfig(**off), 4.0) is None
-    augment = build_augmentation(AugmentationConfig(**off, contrast_probability=1.0), 4.0)
-    volume = torch.randn(1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
-    assert not torch.equal(augment(volume), volume)
+    torch.testing.assert_close(bend(volume, torch.zeros(3)), volume)

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from brainage.cli.main import app
 from brainage.config import config_folder
 from brainage.errors import BrainageError
-from pipelines.study.engine import StudyOptions, load_module, run_study
+from pipelines.study.catalogue import STUDIES
+from pipelines.study.engine import describe_rest, run_study
 from pipelines.study.plan import build_cases, load_study, study_names
+from pipelines.study.records import StudyOptions
 
 SIZES = {"train": 200, "t10k": 60}
 
@@ -59,7 +61,7 @@ def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
 def test_a_study_writes_table_csv_and_picture(name: str, tmp_path: Path, data_root: Path) -> None:
     options = small_study(name, tmp_path, data_root)
     results = run_study(name, options)
-    metrics = load_module(name).metrics
+    metrics = STUDIES[name].metrics
     table = pd.read_csv(tmp_path / f"{name}.csv")
     assert table["seeds"].tolist() == [2]
     assert np.isfinite(results.table[[metrics[0], f"{metrics[0]}_half_width"]]).all(axis=None)
@@ -105,9 +107,9 @@ def test_a_reduced_budget_says_so_everywhere(tmp_path: Path, data_root: Path) ->
 
 
 @pytest.mark.parametrize("name", study_names())
-def test_every_study_has_a_module_and_a_plan(name: str) -> None:
+def test_every_study_has_a_record_and_a_plan(name: str) -> None:
     study = load_study(name)
-    assert load_module(name).metrics
+    assert STUDIES[name].metrics
     assert build_cases(study, quick=True) and build_cases(study, quick=False)
 
 
@@ -121,3 +123,22 @@ def test_the_command_names_the_known_studies_and_leaves_with_code_2() -> None:
     result = CliRunner().invoke(app, ["study", "s99", "--tracking-uri", "off"])
     assert result.exit_code == 2
     assert "unknown study 's99'" in result.output and "fig_s10" in result.output
+
+
+def test_every_record_has_its_yaml() -> None:
+    assert sorted(STUDIES) == sorted(study_names())
+
+
+def test_the_command_without_a_name_lists_all_studies() -> None:
+    result = CliRunner().invoke(app, ["study"])
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == study_names()
+    assert study_names().index("s9") < study_names().index("s10")
+
+
+def test_the_rest_is_estimated_from_runs_that_were_timed() -> None:
+    timed = {"seconds": 120.0}
+    assert "2 of 3 runs" in describe_rest([None, None, timed])
+    assert "4 min" in describe_rest([None, None, timed])
+    assert "min" not in describe_rest([None, {}])
+    assert "done" in describe_rest([timed])

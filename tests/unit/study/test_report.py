@@ -1,11 +1,11 @@
-"""Tables hold mean, interval and the seed's number for the same axis values."""
+"""Tables hold mean, interval and the paper's number for the same axis values."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipelines.study import reference
-from pipelines.study.table import Results, beside_seed, summarise, to_markdown
+from pipelines.study.table import Results, beside_paper, summarise, to_markdown
 
 RUNS = pd.DataFrame(
     {
@@ -30,30 +30,30 @@ def test_one_seed_has_no_interval() -> None:
     assert table["accuracy_percent_half_width"].isna().all()
 
 
-def test_the_seed_stands_beside_the_same_axis_values_and_nowhere_else() -> None:
+def test_the_paper_stands_beside_the_same_axis_values_and_nowhere_else() -> None:
     other = RUNS.assign(leader_fraction=0.25, method="lfnn_l").head(1)
     table = summarise(pd.concat([RUNS, other]), AXES, METRICS)
-    beside = beside_seed(table, reference.S1, METRICS)
+    beside = beside_paper(table, reference.S1, METRICS)
     assert len(beside) == 3
-    assert beside["accuracy_percent_seed"].tolist()[:2] == [98.11, 96.68]
-    assert np.isnan(beside["accuracy_percent_seed"].iloc[2])
+    assert beside["accuracy_percent_paper"].tolist()[:2] == [98.11, 96.68]
+    assert np.isnan(beside["accuracy_percent_paper"].iloc[2])
 
 
 def test_numbers_without_axes_stand_beside_every_row() -> None:
     runs = pd.DataFrame({"dataset": ["mnist"], "seed": [0], "followers_cosine": [0.9]})
     table = summarise(runs, ["dataset"], ["followers_cosine"])
-    beside = beside_seed(table, reference.S10, list(reference.S10[0]))
-    assert beside["followers_cosine_seed"].tolist() == [0.40]
+    beside = beside_paper(table, reference.S10, list(reference.S10[0]))
+    assert beside["followers_cosine_paper"].tolist() == [0.40]
 
 
-def test_a_table_without_the_seeds_axes_gets_none_of_its_numbers() -> None:
+def test_a_table_without_the_papers_axes_gets_none_of_its_numbers() -> None:
     runs = RUNS.drop(columns="leader_fraction")
     table = summarise(runs, ["method"], METRICS)
-    assert "accuracy_percent_seed" not in beside_seed(table, reference.S1, METRICS)
+    assert "accuracy_percent_paper" not in beside_paper(table, reference.S1, METRICS)
 
 
 def test_markdown_shows_ours_with_interval_and_the_number_of_seeds() -> None:
-    table = beside_seed(summarise(RUNS, AXES, METRICS), reference.S1, METRICS)
+    table = beside_paper(summarise(RUNS, AXES, METRICS), reference.S1, METRICS)
     text = to_markdown(Results(table, AXES, METRICS, pd.DataFrame()), title="T", notes=["N"])
     assert "## T\n\nN\n\n| method | leader fraction | accuracy percent |" in text
     assert "| bp | — | 98.50 ± 6.35 | 98.11 | 2 |" in text

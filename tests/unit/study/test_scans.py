@@ -9,7 +9,8 @@ import yaml
 from brainage.cohorts.phantom import write_phantom_cohort
 from brainage.config import config_folder
 from pipelines.study.brain_scans import paired_with
-from pipelines.study.engine import StudyOptions, run_study
+from pipelines.study.engine import run_study
+from pipelines.study.records import StudyOptions
 from pipelines.study.table import DIFFERENCE_COLUMNS, Results
 
 

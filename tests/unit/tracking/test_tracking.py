@@ -135,8 +135,9 @@ def test_bundle_is_stored_without_tables_and_images(tracker, stored, client, tmp
 
 
 def test_paths_in_values_are_withheld(tracker, stored):
-    with tracker.start_run("private", params={"cohort": Path("/data/anna/t1.nii")}) as run:
-        run.set_tags({"source": "C:\\scans\\anna", "method": "bp"})
+    tags, params = {"source": "C:\\scans\\anna", "method": "bp"}, {"cohort": Path("/anna/t1.nii")}
+    with tracker.start_run("private", tags=tags, params=params):
+        pass
     data = stored("private").data
     assert data.params["cohort"] == data.tags["source"] == "(path withheld)"
     assert data.tags["method"] == "bp"
@@ -325,3 +326,14 @@ def test_three_that_make_one_database_at_once_all_find_it_whole(tmp_path):
     code = "import sys; from brainage.tracking.backend import Backend; Backend(sys.argv[1], 'x')"
     started = [subprocess.Popen([sys.executable, "-c", code, uri]) for _ in range(3)]
     assert [process.wait(timeout=120) for process in started] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["mlflow.store.db.utils", "alembic.runtime.migration"])
+def test_progress_messages_stay_off_the_terminal_though_mlflow_was_there_before(name, tracker):
+    import mlflow  # noqa: F401
+
+    for root in ("mlflow", "alembic"):
+        logging.getLogger(root).setLevel(logging.INFO)
+    with tracker.start_run("quiet"):
+        pass
+    assert not logging.getLogger(name).isEnabledFor(logging.INFO)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from brainage.config import with_changes
+from brainage.loading.mixing import mix_batch
 from brainage.model.build import build_model
-from brainage.training.trainer import Trainer, mix_batch
+from brainage.training.trainer import Trainer
 from tests.small import make_config, random_batch
 
 
@@ -28,22 +29,22 @@ def test_averaged_weights_are_those_of_the_formula_and_are_kept():
         trainer.train_step(batch)
         current = trainer.model.state_dict()[name].clone()
         expected = current if expected is None else decay * expected + (1 - decay) * current
-    assert torch.allclose(trainer.judged.state_dict()[name], expected, atol=1e-6)
+    assert torch.allclose(trainer.state.judged.state_dict()[name], expected, atol=1e-6)
     assert not torch.equal(expected, trainer.model.state_dict()[name])
-    trainer._finish()
+    trainer.state.finish()
     assert torch.allclose(trainer.model.state_dict()[name], expected, atol=1e-6)
 
 
 def test_best_weights_are_the_averaged_ones():
     trainer = make_trainer(**{"training.ema_decay": 0.9, "training.epochs": 1})
     trainer.fit(batches(3), batches(1))
-    kept, judged = trainer.model.state_dict(), trainer.judged.state_dict()
+    kept, judged = trainer.model.state_dict(), trainer.state.judged.state_dict()
     assert all(torch.equal(kept[name], judged[name]) for name in kept)
 
 
 def test_without_decay_the_network_itself_is_judged():
     trainer = make_trainer()
-    assert trainer.averaged is None and trainer.judged is trainer.model
+    assert trainer.state.averaged is None and trainer.state.judged is trainer.model
 
 
 def test_mixed_scan_and_age_have_one_share():

@@ -13,7 +13,7 @@ from brainage.images.sources import ArrayImages, ImageData
 from brainage.inference.predict import predict_scans, scans_table
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.rules import METHOD_RULES
-from brainage.loading.images import ImageLoader
+from brainage.loading.images import build_image_loader
 from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, predict_classes, train_images
@@ -90,7 +90,7 @@ def test_the_bundle_predicts_as_the_trained_model(data, tmp_path):
     trained = train(data, config_of("dfa", "resnet"))
     save_bundle(tmp_path, trained.model, trained.config, {"metrics": {"test_accuracy": 0.5}})
     bundle = load_bundle(tmp_path)
-    loader = ImageLoader(data.test, np.arange(60), bundle.config.images, 8)
+    loader = build_image_loader(data.test, np.arange(60), bundle.config.images, 8)
     assert np.array_equal(predict_classes(bundle.model, bundle.config, loader), trained.predicted)
     assert "one of 3 classes" in (tmp_path / "card.md").read_text()
 

@@ -11,7 +11,8 @@ from brainage.errors import ConfigError, TrainingError
 from brainage.model.build import build_model
 from brainage.training.callbacks import Callback
 from brainage.training.features import fill_store
-from brainage.training.progressive import ProgressiveTrainer
+from brainage.training.progressive import Progressive
+from brainage.training.schedules import Schedule
 from brainage.training.trainer import Trainer
 from tests.small import make_config, random_batch
 
@@ -44,13 +45,10 @@ def settings(**changes):
 def make(config, **more):
     volumes, ages = random_batch(config, 10)
     loader = Noisy(volumes, ages)
-    trainer = ProgressiveTrainer(
-        build_model(config),
-        config,
-        ordered_loader=loader,
-        names=IDS,
-        shuffle=torch.Generator(),
-        **more,
+    model = build_model(config)
+    schedule = Progressive(config, len(model), loader)
+    trainer = Trainer(
+        model, config, schedule=schedule, names=IDS, shuffle=torch.Generator(), **more
     )
     return trainer, loader, Noisy(volumes, ages, noise=0.0)
 
@@ -84,7 +82,7 @@ def test_only_the_block_whose_turn_it_is_changes():
 def test_what_is_validated_is_what_the_model_predicts():
     trainer, loader, validation = make(settings(**{"training.keep": "last"}))
     history = trainer.fit(loader, validation).history
-    _, scores = Trainer._validate(trainer, validation)
+    _, scores = Schedule().validate(trainer.state, validation)
     assert scores[-1] == pytest.approx(history[-1].val_score, rel=1e-3)
 
 
@@ -92,7 +90,7 @@ def test_stored_features_are_those_of_the_frozen_block():
     trainer, loader, validation = make(settings())
     loader.noise = 0.0
     trainer.fit(loader, validation)
-    store = trainer._advance(2)
+    store = trainer.schedule.advance(trainer.state, 2)
     trainer.model.eval()
     with torch.no_grad():
         expected = trainer.model[1].body(trainer.model[0].body(validation.volumes))

@@ -46,7 +46,7 @@ def make_trainer(config=None, **more):
 
 
 def make_batches(trainer):
-    return Batches(*random_batch(trainer.config, samples=8))
+    return Batches(*random_batch(trainer.state.config, samples=8))
 
 
 def test_training_lowers_the_loss():
@@ -100,7 +100,7 @@ def test_the_model_ends_with_the_weights_that_were_asked_for(keep):
     trainer = make_trainer(config)
     batches = make_batches(trainer)
     result = trainer.fit(batches, batches)
-    _, scores = trainer._validate(batches)
+    _, scores = trainer.schedule.validate(trainer.state, batches)
     assert scores[-1] == pytest.approx(result.history[result.kept_epoch - 1].val_score, rel=1e-6)
     assert keep == "best" or result.kept_epoch == 6
 
@@ -110,8 +110,8 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     trainer = make_trainer(config)
     rates = []
     for step in range(100):
-        trainer._set_learning_rate(1 + step // 10, step % 10, 10)
-        rates.append(trainer.optimizers[-1].param_groups[0]["lr"])
+        trainer.set_learning_rate(1 + step // 10, step % 10, 10)
+        rates.append(trainer.state.optimizers[-1].param_groups[0]["lr"])
     top = config.training.learning_rate
     assert rates[0] == pytest.approx(top / 20) and max(rates) == pytest.approx(top)
     assert rates.index(max(rates)) in (19, 20) and rates[-1] < 0.01 * top
@@ -125,8 +125,8 @@ def test_each_turn_of_greedy_warms_up_and_falls_to_zero():
     trainer = make_trainer(config)
     rates = []
     for step in range(70):
-        trainer._set_learning_rate(1 + step // 10, step % 10, 10)
-        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        trainer.set_learning_rate(1 + step // 10, step % 10, 10)
+        rates.append(trainer.state.optimizers[0].param_groups[0]["lr"])
     top = config.training.learning_rate
     assert [rates[step] for step in (0, 30, 50)] == pytest.approx([top / 10] * 3)
     assert max(rates[step] for step in (29, 49, 69)) < 0.05 * top
@@ -136,8 +136,8 @@ def test_gradients_are_clipped_for_each_block():
     config = with_changes(make_config("cnn3d_light"), {"training.max_gradient_norm": 1e-3})
     trainer = make_trainer(config)
     volumes, ages = random_batch(config)
-    result = trainer.rule.step(trainer.model, volumes, ages, trainer.settings)
-    trainer._check_finite(result, {"index": torch.arange(4)})
+    result = trainer.schedule.learn(trainer.state, volumes, ages)
+    trainer.clip_gradients(result, {"index": torch.arange(4)})
     for block in trainer.model.blocks:
         norm = torch.cat([p.grad.flatten() for p in block.parameters()]).norm()
         assert norm == pytest.approx(1e-3, rel=1e-2)
@@ -270,8 +270,8 @@ def test_damaged_checkpoint_is_refused(damage, tmp_path):
 
 def test_checkpoint_without_the_networks_weights_is_told_as_a_damaged_one(tmp_path):
     trainer = make_trainer()
-    trainer.checkpoint_path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(Checkpoint({}, {"best_epoch": 1}, trainer.run_hash), trainer.checkpoint_path)
+    trainer.state.checkpoint_path = path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(Checkpoint({}, {"best_epoch": 1}, trainer.state.run_hash), path)
     with pytest.raises(CheckpointError, match=r"not hold this run\. Delete it and use --resume"):
         trainer.fit(make_batches(trainer), make_batches(trainer), resume=True)
 
@@ -310,7 +310,7 @@ def test_recomputing_and_the_order_in_memory_change_no_result(network, method, c
     for more in ({}, changes):
         trainer = make_trainer(with_changes(make_config(network, method=method), more))
         batch = next(iter(make_batches(trainer)))
-        trainer._learn(trainer._arrange(batch["inputs"]), batch["target"])
+        trainer.schedule.learn(trainer.state, *trainer.state.load(batch))
         trainers.append(trainer)
     plain, changed = (trainer.model[0] for trainer in trainers)
     for name, value in plain.body.state_dict().items():

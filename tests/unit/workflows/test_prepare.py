@@ -20,6 +20,7 @@ import brainage.prepared.derivatives as derivatives
 from brainage.cohorts.cohort import read_cohort
 from brainage.config import PreprocessingConfig
 from brainage.errors import CohortError, ConfigError, StoreError
+from brainage.files import hold_folder
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.preprocessing.ledger import read_ledger
@@ -31,7 +32,7 @@ from brainage.scans.volume import load_volume
 from brainage.workflows import prepare as job
 from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.masks import find_masks
-from brainage.workflows.prepare import PrepareOptions, prepare
+from brainage.workflows.prepare import PrepareOptions
 from brainage.workflows.prepare_layout import name_scans
 from tests.dicom_helpers import SECRETS, make_head, make_zip, write_series, zip_files
 from tests.heads import FAST, build_head
@@ -46,8 +47,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     processed: list[str] = []
     process = derivatives.process_source
 
-    def count(source, settings, cache_dir):
-        done = process(source, settings, cache_dir)
+    def count(source, *how):
+        done = process(source, *how)
         processed.append(source.where)
         return done
 
@@ -78,7 +79,9 @@ def run(cohort: Path, output: Path, engine: Engine | None = None, **options) -> 
     settings = options.pop("settings", SETTINGS)
     cohort_options = CohortOptions(str(cohort), cache=cohort.parent / "cache")
     engine = engine or Engine(limits=LIMITS)
-    return prepare(cohort_options, settings, PrepareOptions(output, engine, **options))
+    with hold_folder(output):
+        ledger = job._prepare(cohort_options, settings, PrepareOptions(output, engine, **options))
+    return int((ledger["verdict"] == "failed").sum())
 
 
 def test_in_is_ok_and_flagged_and_failed_and_train_can_read_the_rest(here, cohort, tmp_path):
@@ -218,7 +221,7 @@ def test_a_crash_of_one_scan_is_a_row(here, cohort, tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_written_ends_the_run_and_blames_no_scan(here, cohort, tmp_path):
     cache = cohort.parent / "cache"
     cache.mkdir()
-    (cache / "placements").write_text("a file where a folder should be")
+    (cache / "prepared").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot be written"):
         run(cohort, tmp_path / "out")
     assert not (tmp_path / "out" / "cohort.csv").exists()
@@ -279,12 +282,16 @@ def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(cache.glob("derivatives/*/*/record.sealed")) and time.monotonic() < deadline:
+    while (
+        not list(cache.glob("prepared/derivative/*/*/record.sealed"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     process.kill()
     process.wait()
     finished = {
-        path: path.stat().st_mtime_ns for path in cache.glob("derivatives/*/*/record.sealed")
+        path: path.stat().st_mtime_ns
+        for path in cache.glob("prepared/derivative/*/*/record.sealed")
     }
     assert finished and not (tmp_path / "out" / "ledger.csv").exists()
     subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,101 @@
+"""Catalogue of the studies: the paper's tables and figures, and our own, one record each.
+
+The YAML of the same name in `configs/study` gives title, data set, plan, seeds and budget.
+"""
+
+from dataclasses import replace
+
+from pipelines.study import brain_scans, jobs, reference
+from pipelines.study.draw import curves, dots, hilbert, over, scatter
+from pipelines.study.records import Study
+
+COSTS = ("seconds_per_epoch", "peak_memory_mb")
+BRAIN_AGE = Study(
+    brain_scans.cross_validate,
+    ("mae_years", "r", "bias_years", "first_block_mae_years"),
+    dots("mae_years"),
+)
+ERROR_OVER_FRACTION = Study(
+    jobs.train, ("error_percent",), over("leader_fraction", "error_percent"), reference.S3
+)
+
+STUDIES = {
+    "s1": Study(
+        jobs.train,
+        ("accuracy_percent",),
+        over("leader_fraction", "accuracy_percent"),
+        reference.S1,
+    ),
+    "s2": replace(
+        ERROR_OVER_FRACTION, metrics=("error_percent", "parameters"), reference=reference.S2
+    ),
+    "s3": ERROR_OVER_FRACTION,
+    "s5": Study(jobs.train, ("accuracy_percent", *COSTS), dots("accuracy_percent"), reference.S5),
+    "s6": Study(jobs.train, ("error_percent", *COSTS), dots("error_percent"), reference.S6),
+    "s7": ERROR_OVER_FRACTION,
+    "s8": Study(jobs.train, ("accuracy_percent",), dots("accuracy_percent"), reference.S8),
+    # The paper finds the error flat over λ = 0.2 … 2.0 and best at λ = 1.
+    "s9": Study(jobs.train, ("error_percent",), over("follower_weight", "error_percent")),
+    "s10": Study(
+        jobs.compare_workers,
+        (
+            "leader_follower_cosine",
+            "followers_cosine",
+            "leader_follower_distance",
+            "followers_distance",
+            "leader_variance",
+            "follower_variance",
+            "accuracy_percent",
+        ),
+        dots("leader_follower_cosine"),
+        reference.S10,
+    ),
+    "fig_s1": Study(
+        jobs.watch_best_leader,
+        ("accuracy_percent",),
+        curves("epoch", "leader_fraction", "test accuracy of the best leader (%)"),
+    ),
+    "fig_s2": Study(
+        jobs.compare_roles,
+        (
+            "both_percent",
+            "leaders_only_percent",
+            "followers_only_percent",
+            "accuracy_percent",
+        ),
+        dots("both_percent", "leaders_only_percent", "followers_only_percent"),
+    ),
+    "fig_s4": Study(
+        jobs.watch_activity,
+        ("accuracy_percent",),
+        curves("step", "leader_fraction", "change of a worker's output in a step"),
+    ),
+    "fig_s5": Study(
+        jobs.train,
+        ("accuracy_percent", *COSTS),
+        curves("epoch", "blocks", "validation accuracy (%)"),
+    ),
+    "fig_s7": Study(jobs.train, ("accuracy_percent",), over("leader_fraction", "accuracy_percent")),
+    "fig_s9": Study(jobs.map_image, ("order",), hilbert, trains=False),
+    "fig_s10": Study(
+        jobs.measure_complexity,
+        ("width", "irregularity", "width_typical"),
+        curves("alpha", "", "f(α)", line="dataset"),
+        trains=False,
+    ),
+    "fig_s11": Study(
+        jobs.complexity_and_leaders,
+        ("leaders_percent", "irregularity", "width", "accuracy_percent"),
+        scatter("irregularity", "leaders_percent"),
+    ),
+    "methods": Study(
+        jobs.train, ("accuracy_percent", *COSTS, "parameters"), dots("accuracy_percent")
+    ),
+    "adaptive": Study(
+        jobs.find_leaders, ("accuracy_percent", "leaders_percent"), dots("accuracy_percent")
+    ),
+    "brain_age": replace(
+        BRAIN_AGE, refine=brain_scans.paired_with(method="lfnn_l", leader_fraction=1.0)
+    ),
+    "brain_age_methods": replace(BRAIN_AGE, refine=brain_scans.paired_with(method="bp")),
+}
