@@ -1,5 +1,6 @@
 """The house rules that a tool can check."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -55,6 +56,31 @@ def test_a_package_is_imported_in_one_place_only(package, home):
         lines = [line.strip() for line in path.read_text().splitlines()]
         words = (f"import {package}", f"from {package}")
         assert not any(line.startswith(words) for line in lines), name
+
+
+def imported_names(path):
+    """Modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "app").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_page_takes_its_numbers_from_the_server_and_the_public_names(path):
+    for name in imported_names(path):
+        if name.split(".")[0] == "brainage":
+            assert name in ("brainage", "brainage.types") or name.startswith("brainage.serving.")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_that_is_installed_imports_the_page_or_the_studies(path):
+    if path.is_relative_to(ROOT / "brainage"):
+        outside = {"app", "pages", "page_parts", "pipelines", "tools", "tests"}
+        assert not outside & {name.split(".")[0] for name in imported_names(path)}
 
 
 def test_nothing_loads_pickles():

@@ -9,10 +9,10 @@ import streamlit as st
 
 from brainage.serving.names import REPORT
 from brainage.serving.service import Job
+from brainage.serving.timeline import draw_timeline
 from page_parts.explained import CHECKS, FAILED, GAPS, PREDICTED
 from page_parts.parts import explain, picture, rows, verdict
 from page_parts.progress import STAGE_WORDS
-from page_parts.timeline import draw_timeline
 from page_parts.viewer import show_viewer
 
 if TYPE_CHECKING:

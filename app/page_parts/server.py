@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
+import streamlit
 import streamlit as st
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -24,6 +25,7 @@ from brainage.serving.settings import ServerLimits
 from brainage.types import Json
 from page_parts.sessions import Sessions, keep_house, this_session
 
+STATIC_PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
 NIIVUE = Path(__file__).with_name("viewer") / "niivue.umd.js"
 _served: "weakref.WeakValueDictionary[str, Job]" = weakref.WeakValueDictionary()
 
@@ -59,7 +61,9 @@ def build_app(hosts: list[str]) -> st.App:
     return st.App(
         Path(__file__).parents[1] / "main.py",
         lifespan=_while_serving,
-        middleware=[Middleware(Guard, hosts=hosts, limits=limits, stored=_stored)],
+        middleware=[
+            Middleware(Guard, hosts=hosts, limits=limits, stored=_stored, page=STATIC_PAGE)
+        ],
         routes=[
             Route("/viewer/niivue.js", _niivue),
             Route("/viewer/{token}/{name}", _scan_file),
@@ -160,7 +164,7 @@ async def _scan_file(request: Request) -> Response:
     if name in (IMAGE, MAP) and name in job.files:
         return Response(job.files[name], media_type="application/octet-stream", headers=private)
     if name == "fallback.html" and IMAGE in job.files:
-        from page_parts.viewer.fallback import draw_fallback
+        from brainage.serving.fallback import draw_fallback
 
         page = await run_in_threadpool(draw_fallback, job.files[IMAGE], job.files.get(MAP))
         return Response(page, media_type="text/html", headers=private)

@@ -8,7 +8,7 @@ limits = ServerLimits()
 st.title("Privacy and limits", anchor=False)
 st.markdown(
     f"""
-- Your scan goes to the server that shows this page, and to nobody else: this page loads nothing
+- Your scan goes to the server that shows this page, and nowhere else: this page loads nothing
   from other hosts.
 - It is held in memory and in a private temporary folder while it is examined. The folder is
   deleted when the examination ends; the results when you close the page.

@@ -1,26 +1,21 @@
 """Backpropagation against local learning: the numbers of `brainage compare`, from MLflow."""
 
-import os
 from datetime import datetime
-from pathlib import Path
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from brainage.errors import BrainageError
-from brainage.evaluation.comparison import comparison_markdown
-from brainage.tracking import (
+from brainage import BrainageError
+from brainage.serving.comparisons import (
     Comparison,
+    comparison_markdown,
     list_comparisons,
     load_comparison,
-    resolve_uri,
-    shown_uri,
+    mlflow_page,
 )
 from page_parts.charts import by_method, described
 
-# Where browsers find MLflow, if not at the address that the server uses.
-PAGE_VARIABLE = "BRAINAGE_MLFLOW_PAGE"
 COSTS = {
     "mae_years": ("Test error, years", ".2f"),
     "seconds_per_epoch": ("Seconds per epoch", ".2f"),
@@ -86,13 +81,6 @@ def _draw_curves(curves: pd.DataFrame, time: str, by_seed: bool) -> alt.Chart:
     return described(chart.properties(height=380), f"Validation error, at the end: {words}")
 
 
-def _mlflow_page() -> str:
-    """Address of MLflow's own pages, without a password; empty where there is no server."""
-    named = os.environ.get(PAGE_VARIABLE, "")
-    address = named or shown_uri(resolve_uri(None, Path.cwd()) or "")
-    return address.rstrip("/") if address.startswith("http") else ""
-
-
 st.title("Compare methods", anchor=False)
 st.markdown(
     "Backpropagation (bp) sends one error through the whole network. Local learning (lfnn_l) cuts "
@@ -128,7 +116,7 @@ st.caption("A dot is one run, on one fold with one seed; a bar is the median.")
 st.header("How fast does each learn?", anchor=False)
 time = st.radio("Against", list(TIMES), format_func=lambda name: TIMES[name], horizontal=True)
 st.altair_chart(_draw_curves(comparison.curves, time, by_seed))
-if server := _mlflow_page():
+if server := mlflow_page():
     st.link_button("Open this comparison in MLflow", f"{server}/{page}")
 else:
     st.caption("`brainage mlflow` opens these runs in MLflow's own pages.")

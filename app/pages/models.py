@@ -1,17 +1,22 @@
 """Which models are installed, how good they are, and for whom."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from brainage.errors import BrainageError
-from brainage.evaluation.conformal import DEFAULT_LEVEL
-from brainage.evaluation.normative import reference_from_json
-from brainage.files import parse_json
-from brainage.serving.model_list import FoundModel, find_models
+from brainage.serving.model_facts import (
+    DEFAULT_LEVEL,
+    age_range,
+    baseline_table,
+    coverage_groups,
+    error_groups,
+    held_out_people,
+    overview_table,
+    read_facts,
+)
+from brainage.serving.model_list import find_models
 from brainage.types import Json
 from page_parts.charts import BLUE, GREY, described, draw_calibration, draw_groups
 
@@ -19,11 +24,6 @@ if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig
 
 CARD = "card.md"
-_GROUPS = {"sex": {"F": "Women", "M": "Men"}, "all": {"all": "Everybody"}}
-_BASELINES = {
-    "linear": "Straight line through the voxels",
-    "constant": "The same age for everybody",
-}
 _SCORES: "dict[str, ColumnConfig | str | None]" = {
     "label": "Group",
     "n": st.column_config.NumberColumn("People"),
@@ -38,50 +38,9 @@ _SCORES: "dict[str, ColumnConfig | str | None]" = {
 }
 
 
-def _read(folder: Path) -> Json:
-    try:
-        return dict(parse_json((folder / "bundle.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _label(group: str, value: str) -> str:
-    if group == "age_band":
-        return f"Age {value.replace('-', '–')}"
-    return _GROUPS.get(group, {}).get(value, f"{group.capitalize()} {value}")
-
-
-def _groups(rows: list[Json]) -> pd.DataFrame:
-    """Return groups with readable names; a single site without a name is no group."""
-    kept = [row for row in rows if row.get("value")]
-    return pd.DataFrame(
-        [{"label": _label(str(row["group"]), str(row["value"])), **row} for row in kept]
-    )
-
-
-def _overview(found: list[FoundModel]) -> pd.DataFrame:
-    table = []
-    for model in found:
-        facts = _read(model.folder)
-        cohort, ages = facts.get("cohort", {}), None
-        if ages := cohort.get("train_age_range_years"):
-            ages = f"{ages[0]:.0f} to {ages[1]:.0f}"
-        table.append(
-            {
-                "Model": model.name,
-                "Mean error, years": facts.get("metrics", {}).get("mae_years"),
-                "Scans": cohort.get("n_train"),
-                "Ages": ages,
-                "Trained by": facts.get("method"),
-                "Networks": facts.get("members", 1),
-            }
-        )
-    return pd.DataFrame(table)
-
-
 def _show_summary(facts: Json) -> None:
     metrics, cohort = facts.get("metrics", {}), facts.get("cohort", {})
-    error, ages = metrics.get("mae_years"), cohort.get("train_age_range_years")
+    error = metrics.get("mae_years")
     covered = metrics.get("intervals", {})
     places = st.columns(4)
     places[0].metric(
@@ -91,7 +50,7 @@ def _show_summary(facts: Json) -> None:
         "not seen. No correction by the age itself.",
     )
     places[1].metric("Trained on", f"{cohort.get('n_train', '?')} scans")
-    places[2].metric("Their ages", f"{ages[0]:.0f} to {ages[1]:.0f}" if ages else "not known")
+    places[2].metric("Their ages", age_range(facts) or "not known")
     places[3].metric(
         f"{100 * DEFAULT_LEVEL:.0f} % interval spans",
         f"{covered['mean_width_years']:.0f} years" if covered else "not known",
@@ -107,25 +66,19 @@ def _show_summary(facts: Json) -> None:
         st.caption(words)
 
 
-def _show_baselines(metrics: Json) -> None:
-    known = metrics.get("baselines", {})
-    rows = [{"what": "This model", "years": metrics.get("mae_years")}]
-    rows += [
-        {"what": words, "years": known[name]["mae_years"]}
-        for name, words in _BASELINES.items()
-        if name in known
-    ]
-    if len(rows) == 1 or rows[0]["years"] is None:
+def _show_baselines(facts: Json) -> None:
+    table = baseline_table(facts)
+    if table.empty:
         return
     st.header("Is it better than something simple?", anchor=False)
-    base = alt.Chart(pd.DataFrame(rows)).encode(
+    base = alt.Chart(table).encode(
         y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
         x=alt.X("years:Q", title="Mean error, years", axis=alt.Axis(tickCount=6)),
     )
     mine = alt.condition(alt.datum.what == "This model", alt.value(BLUE), alt.value(GREY))
     bars = base.mark_bar(size=18).encode(color=mine)
     text = base.mark_text(align="left", dx=5).encode(text=alt.Text("years:Q", format=".1f"))
-    words = "; ".join(f"{row['what']}: {row['years']:.1f} years" for row in rows)
+    words = "; ".join(f"{what}: {years:.1f} years" for what, years in table.to_numpy())
     st.altair_chart(
         described((bars + text).properties(height=alt.Step(34)), f"Mean error. {words}")
     )
@@ -137,9 +90,7 @@ def _say(table: pd.DataFrame, value: str, unit: str) -> str:
 
 
 def _show_groups(facts: Json) -> None:
-    everybody = {"group": "all", "value": "all", **facts.get("metrics", {})}
-    errors = _groups([everybody, *facts["subgroups"]] if facts.get("subgroups") else [])
-    covered = _groups(facts.get("coverage", []))
+    errors, covered = error_groups(facts), coverage_groups(facts)
     left, right = st.columns(2, gap="large")
     if not errors.empty:
         left.header("For whom is it good?", anchor=False)
@@ -165,15 +116,9 @@ def _show_groups(facts: Json) -> None:
 
 
 def _show_calibration(facts: Json) -> None:
-    try:
-        reference = reference_from_json(facts["reference"])
-    except (KeyError, BrainageError):
-        st.caption("This model keeps no held-out people: no calibration plot.")
-        return
-    people = pd.DataFrame(
-        {"age_years": reference.age_years, "predicted_age_years": reference.predicted_age_years}
-    )
+    people = held_out_people(facts)
     if people.empty:
+        st.caption("This model keeps no held-out people: no calibration plot.")
         return
     st.header("Calibration: what age do people with a prediction have?", anchor=False)
     words = f"Age against predicted age of {len(people)} held-out people, with means by decade"
@@ -195,7 +140,7 @@ if not models:
 st.markdown("A model is as good as on people like yours: look at ages and scans before its error.")
 if len(models) > 1:
     st.dataframe(
-        _overview(models),
+        overview_table(models),
         hide_index=True,
         column_config={
             "Mean error, years": st.column_config.NumberColumn(format="%.1f"),
@@ -203,9 +148,9 @@ if len(models) > 1:
     )
 position = st.selectbox("Show", range(len(models)), format_func=lambda n: models[n].name)
 chosen = models[position or 0]
-content = _read(chosen.folder)
+content = read_facts(chosen.folder)
 _show_summary(content)
-_show_baselines(content.get("metrics", {}))
+_show_baselines(content)
 _show_groups(content)
 _show_calibration(content)
 for picture in sorted(chosen.folder.glob("*.png")):

@@ -186,6 +186,8 @@ def benchmark(
     replicas: ReplicasOption = 1,
 ) -> None:
     """Train a network on an image data set by one method, and write its test accuracy and cost."""
+    from brainage.workflows.research import announce_benchmark
+
     config = settings.resolve(
         network,
         "images",
@@ -199,6 +201,7 @@ def benchmark(
         seed=seed,
     )
     running.check()
+    announce_benchmark(config)
 
     from brainage.training.options import TrainOptions
     from brainage.workflows import benchmark as job
@@ -210,6 +213,9 @@ def benchmark(
 @command(LEARNING)
 def demo(output: OutputOption = Path("demo")) -> None:
     """Make phantoms, compare bp and lfnn_l on them, and predict: everything, in minutes."""
+    from brainage.extras import check_extra
+
+    check_extra("reportlab", "report")
     from brainage.workflows import demo as job
 
     job.demo(output)

@@ -195,18 +195,18 @@ class ScansOrCohort:
     model: AnyModelOption = None
     cache: CacheOption = None
 
-    def options(self) -> "CohortOptions | None":
-        """Check scans, cohort and model; what is returned is the cohort, if one was named."""
+    def inputs(self) -> "list[str] | CohortOptions":
+        """Check scans, cohort and model; return the scans, or the cohort that was named."""
         from brainage.errors import ConfigError
-        from brainage.workflows.inputs import check_model, check_scans
+        from brainage.workflows.inputs import check_model, check_scans, place_named
 
         if bool(self.scans) == (self.cohort is not None):
             raise ConfigError("SCAN", "give either scans or --cohort.")
-        check_scans(self.scans or [])
         check_model(self.model)
-        if self.cohort is None:
-            return None
-        return read_cohort_options(self.cohort, self.where, self.column, cache=self.cache)
+        if self.cohort is not None:
+            return read_cohort_options(self.cohort, self.where, self.column, cache=self.cache)
+        check_scans(self.scans or [])
+        return [place_named(name, self.cache) for name in self.scans or []]
 
 
 @dataclass(frozen=True)

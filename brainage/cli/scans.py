@@ -27,11 +27,11 @@ def predict(
     extraction: Extraction = Extraction(),
 ) -> None:
     """Predict the age of scans. Exit code 2 if any scan failed; the others are written."""
-    cohort = source.options()
+    chosen = source.inputs()
     from brainage.workflows import predict as job
 
     options = job.PredictOptions(level, series, source.cache, extraction.options())
-    if job.predict(cohort or source.scans or [], source.model, output, options):
+    if job.predict(chosen, source.model, output, options):
         raise typer.Exit(2)
 
 
@@ -111,11 +111,11 @@ def explain(
     from brainage.workflows.inputs import check_choices
 
     methods = check_choices("--method", method, MAP_METHODS)
-    cohort = source.options()
+    chosen = source.inputs()
     from brainage.workflows import explain as job
 
     job.explain(
-        cohort or source.scans or [],
+        chosen,
         output,
         model=source.model,
         methods=methods,

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable, MutableMapping
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,8 @@ class Guard:
         Bounds of uploads.
     stored : callable
         Number and bytes of the files that a session holds already.
+    page : pathlib.Path
+        Static page that is served: browsers may run the scripts that stand in it, and no others.
     """
 
     def __init__(
@@ -40,8 +40,10 @@ class Guard:
         hosts: Iterable[str],
         limits: ServerLimits,
         stored: Callable[[str], tuple[int, int]],
+        page: Path,
     ) -> None:
         self._app, self._limits, self._stored = app, limits, stored
+        self._policy = build_policy(page.read_text(encoding="utf-8"))
         self._hosts = {name.lower() for name in (*LOCAL_HOSTS, *hosts)}
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
@@ -54,11 +56,24 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         elif status:
-            await _answer(send, status, problem)
+            await _answer(self._with_headers(send, ""), status, problem)
         elif scope["type"] == "http":
-            await self._app(scope, receive, _with_headers(send, scope["path"]))
+            await self._app(scope, receive, self._with_headers(send, scope["path"]))
         else:
             await self._app(scope, receive, send)
+
+    def _with_headers(self, send: Any, path: str) -> Any:
+        headers = security_headers(path, self._policy)
+        added = [(k.encode(), v.encode()) for k, v in headers.items()]
+        names = {name for name, _ in added} | {b"server"}
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
+                message["headers"] = [*kept, *added]
+            await send(message)
+
+        return send_on
 
     def _refusal(self, scope: Message) -> tuple[int, str]:
         """Status and words of a refusal; 0 if there is none."""
@@ -91,12 +106,11 @@ def host_name(header: str) -> str:
     return host.partition(":")[0]
 
 
-def security_headers(path: str) -> dict[str, str]:
+def security_headers(path: str, policy: str) -> dict[str, str]:
     """Headers of an answer; the fallback viewer is a page of its own, in a sandbox."""
     framed = path.endswith("/fallback.html")
-    policy = _SANDBOX if framed else _policy()
     return {
-        "content-security-policy": policy,
+        "content-security-policy": _SANDBOX if framed else policy,
         "x-frame-options": "SAMEORIGIN" if framed else "DENY",
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
@@ -112,12 +126,15 @@ _SANDBOX = (
 )
 
 
-@lru_cache(maxsize=1)
-def _policy() -> str:
-    package = find_spec("streamlit")
-    assert package is not None and package.origin is not None
-    page = Path(package.origin).parent / "static" / "index.html"
-    inline = re.findall(r"<script>(.*?)</script>", page.read_text(encoding="utf-8"), re.DOTALL)
+def build_policy(page: str) -> str:
+    """Write the content security policy of a page: its own scripts run, and no others.
+
+    Parameters
+    ----------
+    page : str
+        HTML of the page.
+    """
+    inline = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return "; ".join(
@@ -139,21 +156,7 @@ def _policy() -> str:
     )
 
 
-def _with_headers(send: Any, path: str) -> Any:
-    added = [(k.encode(), v.encode()) for k, v in security_headers(path).items()]
-    names = {name for name, _ in added} | {b"server"}
-
-    async def send_on(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            kept = [pair for pair in message.get("headers", ()) if pair[0].lower() not in names]
-            message["headers"] = [*kept, *added]
-        await send(message)
-
-    return send_on
-
-
 async def _answer(send: Any, status: int, text: str) -> None:
-    send = _with_headers(send, "")
     body = text.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),

@@ -3,6 +3,8 @@
 The server itself imports no more than this: a network's libraries are for the children alone.
 """
 
+from brainage.cohorts.sample import SAMPLE_AGE_YEARS as SAMPLE_AGE_YEARS
+
 TASK = "brainage.serving.task:examine"
 LOOK = "brainage.serving.task:look"
 WARM = "brainage.serving.task:warm"
@@ -13,7 +15,5 @@ REPORT = "report"
 IMAGE, MAP = "image.nii.gz", "map.nii.gz"
 PICTURES = ("planes", "age_line", "cohort")
 
-# One of brainage.inference.attribution.METHODS.
+# One of brainage.types.MAP_METHODS.
 MAP_METHOD = "smoothgrad"
-SAMPLE_AGE_YEARS = 58.0
-SAMPLE_WORDS = "this sample is computed and nobody's brain: its age shows how a page looks, no more"

@@ -75,7 +75,7 @@ class Job:
         return self.state in FINISHED
 
     def forget(self) -> None:
-        """Drop what is known of the scan: nobody will look at it again."""
+        """Drop what is known of the scan, once no page will show it again."""
         self.shown, self.result, self.files = "", {}, {}
 
     def stage(self) -> str:
@@ -188,7 +188,7 @@ class Service:
             self._finish(job, outcome.result, outcome.problem)
             # A killed child must not meet the next scan; a look has read headers only.
             if job.state == "cancelled" or (not self._line and job.task == TASK):
-                # Nobody waits: a fresh process gives the memory back and knows of no one.
+                # The queue is empty: a fresh process gives the memory back and keeps no scan.
                 child.close()
                 self._warm(child)
         child.close()

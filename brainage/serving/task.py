@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from brainage.cohorts.sample import SAMPLE_WORDS, write_sample
 from brainage.errors import BrainageError, BundleError
 from brainage.files import atomic_write_text
 from brainage.inference.model import Model
@@ -28,8 +29,6 @@ from brainage.serving.names import (
     PICTURES,
     REPORT,
     RESULT,
-    SAMPLE_AGE_YEARS,
-    SAMPLE_WORDS,
     STAGES,
 )
 from brainage.types import Json, Volume
@@ -91,7 +90,10 @@ def examine(argument: Json) -> Json:
             argument.get("sex", ""),
             map_method=argument.get("map_method", ""),
         )
-        scan = _sample(folder) if argument.get("sample") else folder / argument["scan"]
+        scan = folder / argument["scan"]
+        if argument.get("sample"):
+            scan = folder / "scan.nii.gz"
+            write_sample(scan)
         findings = examine_scan(model, scan, options, on_stage=stages.begin)
         if argument.get("sample"):
             findings = replace(findings, reasons=(SAMPLE_WORDS, *findings.reasons))
@@ -156,18 +158,6 @@ def _write(folder: Path, findings: Findings, report: Report) -> None:
             "limit": limit,
         }
     atomic_write_text(folder / RESULT, json.dumps(content))
-
-
-def _sample(folder: Path) -> Path:
-    """Write the built-in sample, a synthetic phantom that belongs to nobody."""
-    from brainage.cohorts.phantom import build_phantom
-
-    volume = build_phantom(
-        SAMPLE_AGE_YEARS, np.random.default_rng(1), np.random.default_rng(2), spacing_mm=2
-    )
-    path = folder / "scan.nii.gz"
-    nib.save(nib.Nifti1Image(volume.data, volume.affine), path)
-    return path
 
 
 def _save_image(path: Path, volume: Volume) -> None:

@@ -31,9 +31,8 @@ from brainage.tracking.tracker import (
     PENDING_FILE,
     Run,
     Tracker,
-    resolve_uri,
-    shown_uri,
 )
+from brainage.tracking.uri import resolve_uri, shown_uri
 
 __all__ = [
     "CHAMPION",

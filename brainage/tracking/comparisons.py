@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from brainage.errors import TrackingError
 from brainage.tracking.backend import Archive, FoundRun
 from brainage.tracking.registry import existing_uri
-from brainage.tracking.tracker import EXPERIMENT, shown_uri
+from brainage.tracking.tracker import EXPERIMENT
+from brainage.tracking.uri import shown_uri
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,13 +8,8 @@ from typing import Any
 from brainage.errors import TrackingError
 from brainage.files import atomic_write_text, parse_json
 from brainage.tracking.backend import Backend, Event
-from brainage.tracking.tracker import (
-    EXPERIMENT,
-    PENDING_FILE,
-    log_warning,
-    resolve_uri,
-    shown_uri,
-)
+from brainage.tracking.tracker import EXPERIMENT, PENDING_FILE, log_warning
+from brainage.tracking.uri import resolve_uri, shown_uri
 
 
 def upload_pending(

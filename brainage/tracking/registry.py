@@ -13,7 +13,7 @@ from pathlib import Path
 from brainage.errors import TrackingError
 from brainage.extras import check_extra
 from brainage.tracking.backend import ModelVersion, Registry
-from brainage.tracking.tracker import resolve_uri, shown_uri
+from brainage.tracking.uri import resolve_uri, shown_uri
 
 PREFIX = "models:/"
 MODEL_NAME, CHAMPION = "brainage", "champion"

@@ -16,17 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-from brainage.errors import MissingExtraError, TrackingError
-from brainage.extras import check_extra
+from brainage.errors import TrackingError
 from brainage.tracking.backend import Backend, Event
+from brainage.tracking.uri import installed_uri, shown_uri
 
 EXPERIMENT = "brainage"
 PENDING_FILE = "mlflow-pending.jsonl"
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
-OFF = ("off", "none")
 # What a bundle consists of. Tables and images stay: they hold ids, ages and scans.
 ARTIFACT_SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".txt")
 PARAMETER_LENGTH, TAG_LENGTH = 6000, 5000
@@ -38,48 +35,6 @@ Scalar = str | int | float | bool | None
 def log_warning(message: str) -> None:
     """Send a warning to the log of this module."""
     logging.getLogger(__name__).warning(message)
-
-
-def resolve_uri(uri: str | None, folder: Path) -> str | None:
-    """Choose where to log.
-
-    Parameters
-    ----------
-    uri : str, optional
-        ``http(s)://…`` of a server, ``sqlite:///…``, ``off`` or ``none``; absent: the environment
-        variable MLFLOW_TRACKING_URI, else `mlflow.db` in `folder`.
-    folder : pathlib.Path
-        Folder of the default database.
-
-    Returns
-    -------
-    str or None
-        The URI; None when tracking is off.
-
-    Raises
-    ------
-    TrackingError
-        If the URI is of another kind.
-    """
-    default = f"sqlite:///{folder.resolve().as_posix()}/mlflow.db"
-    uri = uri or os.environ.get(URI_VARIABLE) or default
-    if uri.lower() in OFF:
-        return None
-    parts = urlsplit(uri)
-    if (parts.scheme in ("http", "https") and parts.hostname) or uri.startswith("sqlite:///"):
-        return uri
-    raise TrackingError(
-        "--tracking-uri",
-        f"expected a server or a database, got {shown_uri(uri)!r}.",
-        "Give http://host:port, sqlite:///path/mlflow.db or off.",
-    )
-
-
-def shown_uri(uri: str) -> str:
-    """Write a URI without the user name and password it may carry."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="").geturl() if parts.netloc else uri
 
 
 class Tracker:
@@ -113,10 +68,8 @@ class Tracker:
         on_warning: Callable[[str], None] = log_warning,
     ) -> None:
         self.folder, self.experiment = folder, experiment
-        self.uri = resolve_uri(uri, folder)
+        self.uri = installed_uri(uri, folder, on_warning)
         self._on_warning = on_warning
-        if self.uri is not None:
-            self._check_installed(asked=bool(uri or os.environ.get(URI_VARIABLE)))
         self._backend: Backend | None = None
         self._failed = self._lost = False
 
@@ -124,15 +77,6 @@ class Tracker:
     def failed(self) -> bool:
         """Whether events wait in `mlflow-pending.jsonl` since the tracker failed."""
         return self._failed
-
-    def _check_installed(self, asked: bool) -> None:
-        try:
-            check_extra("mlflow", "tracking")
-        except MissingExtraError as error:
-            if asked:
-                raise
-            self.uri = None
-            self._on_warning(f"runs are not tracked, {error}")
 
     @contextmanager
     def start_run(

@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from brainage.cohorts.sample import SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import BundleError, CohortError, ConfigError, VolumeError, suggest
+from brainage.workflows.console import warn
 
-DEMO, SAMPLE = "demo", "sample"
+DEMO = "demo"
 SCAN_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".dcm", ".zip", ".img", ".hdr")
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".xls", ".xlsx")
 
@@ -48,8 +50,16 @@ def check_scans(scans: Sequence[str]) -> None:
     for name in scans:
         if name.lower().endswith(TABLE_SUFFIXES):
             raise ConfigError(name, "is a table, not a scan.", f"Did you mean --cohort {name}?")
-    if scans and not any(name == SAMPLE or Path(name).exists() for name in scans):
+    if scans and not any(is_sample(name) or Path(name).exists() for name in scans):
         raise VolumeError(scans[0], "is not there.", _nearest_file(Path(scans[0])))
+
+
+def place_named(name: str, cache: Path | None) -> str:
+    """Return the path of a scan; the built-in sample is written first, and said to be one."""
+    if not is_sample(name):
+        return name
+    warn(f"{SAMPLE_WORDS}.")
+    return str(place_sample(cache))
 
 
 def check_table(path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError
 from brainage.inference.model import Model, check_level
 from brainage.report import (
@@ -72,7 +73,7 @@ def write_report(
     Parameters
     ----------
     scan : path
-        T1 scan: NIfTI or MGZ file, DICOM folder or zip.
+        T1 scan: NIfTI or MGZ file, DICOM folder or zip; ``sample``: the built-in one.
     output : path
         Without suffix; ``.html``, ``.pdf`` and ``.json`` are added.
     model : path or Model, optional
@@ -112,8 +113,14 @@ def write_report(
     """
     chosen = ReportOptions(**options)
     loaded = load_model(model).with_series(chosen.series)
+    sample = is_sample(scan)
+    if sample:
+        scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
-    return _write(examine_scan(loaded, scan, asked), Path(output), chosen)
+    found = examine_scan(loaded, scan, asked)
+    if sample:
+        found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
+    return _write(found, Path(output), chosen)
 
 
 def report_prediction(

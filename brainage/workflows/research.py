@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from brainage.config import config_folder
+from brainage.config import Config, config_folder
 from brainage.errors import ConfigError, suggest
 from brainage.files import parse_yaml
 from brainage.workflows.console import say
@@ -70,6 +70,15 @@ def announce_study(name: str, path: Path | None, quick: bool) -> None:
     say(
         f"{name}: {study.title}\n{len(cases)} runs of at most {epochs} epochs; finished ones are "
         "not redone, and the time left is told after each."
+    )
+
+
+def announce_benchmark(config: Config) -> None:
+    """Say what a benchmark trains, before anything heavy is loaded."""
+    dataset = config.images.dataset if config.images else "scans"
+    say(
+        f"{config.network.name} on {dataset} by {config.learning.method}: at most "
+        f"{config.training.epochs} epochs; the bar tells the time left."
     )
 
 

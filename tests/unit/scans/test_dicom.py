@@ -197,7 +197,7 @@ def test_an_enhanced_file_with_all_slices_is_a_series(tmp_path):
 def test_dcm2niix_that_fails_or_hangs_is_one_line(tmp_path, monkeypatch):
     write_series(tmp_path, HEAD)
     program = tmp_path.parent / "program"
-    monkeypatch.setattr(dicom_convert, "dcm2niix_program", str(program))
+    monkeypatch.setattr("dcm2niix.bin", str(program))
     program.write_text(f"#!/bin/sh\necho {SECRETS[0]}\nexit 3\n")
     program.chmod(0o755)
     assert "dcm2niix failed (3)" in refusal(tmp_path)

@@ -1,12 +1,15 @@
 """Hosts, headers and upload bounds, without a server."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+import streamlit
 
 from brainage.serving.guard import Guard, host_name
 from brainage.serving.settings import ServerLimits
 
+PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
 LIMITS = ServerLimits(upload_mb=1, files=2, session_mb=2)
 
 
@@ -32,7 +35,7 @@ def ask(path="/", host="localhost", method="GET", kind="http", stored=(0, 0), **
         (name.replace("_", "-").encode(), str(v).encode("latin-1")) for name, v in headers.items()
     ]
     scope = {"type": kind, "path": path, "method": method, "headers": pairs}
-    guard = Guard(inner, ["brain.example"], LIMITS, lambda session: stored)
+    guard = Guard(inner, ["brain.example"], LIMITS, lambda session: stored, PAGE)
     asyncio.run(guard(scope, receive, send))
     first = sent[0]
     return first.get("status", first["type"]), dict(first.get("headers", ()))
