@@ -202,20 +202,22 @@ def hold_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         problem = f"cannot be used as output folder ({error.strerror})."
         raise BrainageError(str(folder), problem, "Choose another --output.") from error
-    try:
-        with hold_lock(folder / LOCK, waits=False):
-            _sweep(folder, _SWEPT_LEVELS)
-            try:
-                yield
-            finally:
-                _remove(folder / LOCK)  # who waits for it sees that it is gone
-    except BlockingIOError as error:
-        remedy = "Wait for its end or choose another --output."
-        raise BrainageError(str(folder), "is in use by another run.", remedy) from error
-    finally:
+    with contextlib.ExitStack() as held:
         if is_new:
-            with contextlib.suppress(OSError):  # something was written
-                folder.rmdir()
+            held.callback(_remove_empty, folder)
+        try:
+            held.enter_context(hold_lock(folder / LOCK, waits=False))
+        except BlockingIOError as error:
+            remedy = "Wait for its end or choose another --output."
+            raise BrainageError(str(folder), "is in use by another run.", remedy) from error
+        held.callback(_remove, folder / LOCK)  # who opened it meanwhile sees that it is gone
+        _sweep(folder, _SWEPT_LEVELS)
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # something was written
+        folder.rmdir()
 
 
 def _sweep(folder: Path, levels: int) -> None:

@@ -49,7 +49,8 @@ interval = brainage.ConformalInterval(kind="absolute").fit(predicted, ages)
 low, high = interval.predict(predicted, level=0.8).T
 print(f"80 % interval of the first scan: {low[0]:.0f} to {high[0]:.0f} years, age {ages[0]:.0f}")
 
-# %% The picture: age, prediction and interval of every scan.
+# %% The picture: age, prediction and interval of every scan. After 8 epochs on 20 phantoms a
+# network is hardly better than the constant; slope and intervals say so.
 
 figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
 axes.errorbar(ages, predicted, yerr=[predicted - low, high - predicted], fmt="o", alpha=0.6)

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from brainage.cohorts.cohort import Cohort
 from brainage.config import Config, build_config
+from brainage.training.run import PreparedCohort
 
 SHAPE = (16, 16, 16)
 NETWORKS = ("cnn3d_light", "sfcn", "usc_cnn3d", "resnet3d", "vit3d")
@@ -71,6 +74,17 @@ def random_batch(config: Config, samples: int = 4) -> tuple[torch.Tensor, torch.
     if config.images is not None:
         return inputs, torch.arange(samples) % 3
     return inputs, 20 + 70 * torch.rand(samples, generator=generator)
+
+
+def make_noise_cohort(scans: int = 24) -> PreparedCohort:
+    """Noise that brightens with age; no scan has to be prepared."""
+    rng = np.random.default_rng(0)
+    ages = rng.uniform(20, 90, scans)
+    arrays = rng.normal(size=(scans, *SHAPE)) + ages[:, None, None, None] / 50
+    names = [f"s{number}" for number in range(scans)]
+    table = pd.DataFrame({"scan_id": names, "subject_id": names, "age_years": ages})
+    table = table.assign(session_id="", sex="F", site="", path="")
+    return PreparedCohort(Cohort(table, "noise"), arrays.astype(np.float16), synthetic=True)
 
 
 def write_mnist(root: Path, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> Path:

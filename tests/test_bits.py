@@ -17,15 +17,10 @@ from brainage.config import PreprocessingConfig
 from brainage.errors import BundleError, CheckpointError
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
-from brainage.prepared.arrays import PreparedStore, load_or_prepare
-from brainage.prepared.derivatives import DerivativeStore, ScanRequest, derive_scan, place_file
-from brainage.prepared.source import (
-    SIDECAR_SELF,
-    ScanSource,
-    load_placement,
-    placement_path,
-    read_sidecar,
-)
+from brainage.prepared.arrays import load_or_prepare
+from brainage.prepared.derivatives import ScanRecord, ScanRequest, derive_scan, place_file
+from brainage.prepared.source import SIDECAR_SELF, ScanSource, read_sidecar
+from brainage.prepared.store import PreparedStore
 from brainage.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from brainage.training.features import fill_store
 from tests.small import make_config
@@ -127,38 +122,32 @@ def request_for(scan: Path, cache: Path) -> ScanRequest:
 
 
 @MANY
-@given(where=WHERE)
-def test_kept_placement_and_array_with_one_changed_bit_are_not_used(where, scan, cache):
-    store = PreparedStore(cache)
-    placement = placement_path(cache, ScanSource(str(scan)), SETTINGS)
-    (array,) = cache.glob("??/*.npy")
-    assert load_placement(placement) and store.load(array.stem, SETTINGS.shape)
-    for path, load in (
-        (placement, lambda: load_placement(placement)),
-        (array, lambda: store.load(array.stem, SETTINGS.shape)),
-    ):
-        mend = flip(path, where)
-        assert load() is None
-        mend()
-
-
-@MANY
 @given(number=st.integers(0, 3), where=WHERE)
-def test_kept_derivative_with_one_changed_bit_is_not_used(number, where, cache):
-    (folder,) = cache.glob("derivatives/*/*")
-    store, files = DerivativeStore(cache), sorted(folder.iterdir())
-    assert len(files) == 4 and store.load(folder.name) is not None
-    mend = flip(files[number], where)
-    assert store.load(folder.name) is None
-    mend()
+@pytest.mark.parametrize("kind", ["placement", "array", "derivative"])
+def test_kept_entry_with_one_changed_bit_is_removed_and_not_used(
+    kind, number, where, cache, tmp_path
+):
+    (folder,) = cache.glob(f"prepared/{kind}/*/*")
+    notes: list[str] = []
+    store = PreparedStore(tmp_path, notes.append)
+    copy = store.path(kind, folder.name)
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    files = sorted(copy.iterdir())
+    assert len(files) == (4 if kind == "derivative" else 2)
+    assert store.load(kind, folder.name, lambda about, _: about) is not None
+    flip(files[number % len(files)], where)
+    assert store.load(kind, folder.name, lambda about, _: about) is None
+    assert len(notes) == 1 and not copy.exists()
 
 
 @pytest.fixture(scope="module")
 def prepared(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume, mask and sidecar as `brainage prepare` lays them out."""
-    (folder,) = cache.glob("derivatives/*/*")
+    (folder,) = cache.glob("prepared/derivative/*/*")
     target = tmp_path_factory.mktemp("prepared")
-    record = DerivativeStore(cache).load(folder.name)
+    store = PreparedStore(cache)
+    record = store.load("derivative", folder.name, lambda about, _: ScanRecord(**about))
     assert record is not None
     place_file(folder / "T1w.nii.gz", target / "sub-1_desc-preproc_T1w.nii.gz")
     place_file(folder / "mask.nii.gz", target / "sub-1_desc-brain_mask.nii.gz")

@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import make_split
 from brainage.config import Config, with_changes
 from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, TrainedRun, train_run
 from brainage.types import METHODS
-from tests.small import SHAPE, make_config
+from tests.small import make_config, make_noise_cohort
 
 # Of docs/explanation/reproducibility.md.
 TOLERANCE_YEARS = 0.01
@@ -23,14 +21,7 @@ PROGRESSIVE = ("lfnn_l", "predsim")
 
 @pytest.fixture(scope="module")
 def prepared() -> PreparedCohort:
-    """Noise that brightens with age; no scan has to be prepared."""
-    rng = np.random.default_rng(0)
-    ages = rng.uniform(20, 90, 24)
-    arrays = rng.normal(size=(24, *SHAPE)) + ages[:, None, None, None] / 50
-    names = [f"s{number}" for number in range(24)]
-    table = pd.DataFrame({"scan_id": names, "subject_id": names, "age_years": ages})
-    table = table.assign(session_id="", sex="F", site="", path="")
-    return PreparedCohort(Cohort(table, "noise"), arrays.astype(np.float16), synthetic=True)
+    return make_noise_cohort()
 
 
 @pytest.fixture

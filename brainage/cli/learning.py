@@ -18,6 +18,7 @@ from brainage.cli.options import (
     NetworkOption,
     OutputOption,
     OverwriteOption,
+    OwnNetworkOption,
     PresetOption,
     ProcessesOption,
     RepeatsOption,
@@ -74,6 +75,7 @@ def train(
     running: Running,
     add_cohort: AddCohortOption = None,
     preset: PresetOption = "cnn3d_light",
+    network: OwnNetworkOption = None,
     method: MethodOption = None,
     seed: SeedOption = None,
     folds: FoldsOption = "1",
@@ -101,7 +103,7 @@ def train(
     """Train on a cohort, test on held-out subjects, and write a model with its results."""
     from brainage.workflows.settings import parse_baselines, parse_folds
 
-    config = settings.resolve(preset, learning__method=method, seed=seed)
+    config = settings.resolve(preset, network__name=network, learning__method=method, seed=seed)
     options = running.words(
         folds=parse_folds(folds),
         repeats=repeats,
@@ -131,13 +133,14 @@ def compare(
     ] = "bp,lfnn_l",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 1,
     preset: PresetOption = "cnn3d_light",
+    network: OwnNetworkOption = None,
     folds: FoldsOption = "1",
     extraction: Extraction = Extraction(),
 ) -> None:
     """Train several methods on the same folds and seeds, and set them side by side."""
     from brainage.workflows.settings import check_methods, parse_folds
 
-    config = settings.resolve(preset)
+    config = settings.resolve(preset, network__name=network)
     chosen = check_methods([part.strip() for part in methods.split(",") if part.strip()])
     options = running.words(folds=parse_folds(folds))
     cohort = source.options(extraction, add_cohort)
@@ -154,7 +157,8 @@ def benchmark(
     settings: Settings,
     running: Running,
     network: Annotated[
-        str, typer.Option("--network", help="Settings in configs/images: resnet32, mlp, …")
+        str,
+        typer.Option("--network", help="Settings in configs/images, or package.module:function."),
     ] = "resnet32",
     dataset: Annotated[
         str | None,

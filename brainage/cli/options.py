@@ -37,7 +37,16 @@ ConfigOption = Annotated[
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="Settings in configs/brain_age.")]
 NetworkOption = Annotated[
-    str | None, typer.Option("--network", help="Settings in configs/images: vit_b16, resnet32, …")
+    str | None,
+    typer.Option("--network", help="Settings in configs/images, or package.module:function."),
+]
+OwnNetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        help="Network: sfcn, resnet3d, … or package.module:function.",
+        show_default="the preset's",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

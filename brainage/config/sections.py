@@ -13,12 +13,13 @@ from pydantic import (
     model_validator,
 )
 
+from brainage.named_code import is_code_name
 from brainage.types import METHODS
 
 
 def _check_method(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"must be one of {', '.join(METHODS)}")
+    if name not in METHODS and not is_code_name(name):
+        raise ValueError(f"must be package.module:RULE or one of {', '.join(METHODS)}")
     return name
 
 
@@ -225,7 +226,15 @@ class ImagesConfig(Settings):
 
 
 class NetworkConfig(Settings):
-    """Which network, and the arguments of its `build_stages`."""
+    """Which network, and the arguments of its `build_stages`.
+
+    Attributes
+    ----------
+    name : str
+        Network of the package, or ``package.module:function`` (see `brainage.networks`).
+    arguments : dict
+        Keyword arguments of the network.
+    """
 
     name: str
     arguments: dict[str, int | float | str | bool | list[int]] = Field(default_factory=dict)
@@ -236,6 +245,8 @@ class LearningConfig(Settings):
 
     Attributes
     ----------
+    method : str
+        Method of the package, or ``package.module:RULE`` (see `brainage.lfnn.Rule`).
     blocks : int, optional
         Number of blocks K; absent: one per stage.
     cut_by : {"time", "memory", "parameters"}

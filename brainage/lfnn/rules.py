@@ -6,12 +6,11 @@ method are computed block by block: the activations of one block are freed befor
 """
 
 import importlib
-import pkgutil
 
 from brainage.errors import ConfigError
-from brainage.lfnn import methods
 from brainage.lfnn.step import Rule, Step, StepResult, StepSettings
 from brainage.named_code import is_code_name, load_code
+from brainage.types import METHODS
 
 __all__ = ["METHOD_RULES", "Rule", "Step", "StepResult", "StepSettings"]
 
@@ -35,13 +34,8 @@ class _Rules(dict[str, Rule]):
 
 
 def _load_rule(name: str) -> Rule:
-    rule: Rule = importlib.import_module(f"{methods.__name__}.{name}").RULE
+    rule: Rule = importlib.import_module(f"brainage.lfnn.methods.{name}").RULE
     return rule
 
 
-METHOD_RULES: dict[str, Rule] = _Rules(
-    {
-        name: _load_rule(name)
-        for name in sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
-    }
-)
+METHOD_RULES: dict[str, Rule] = _Rules({name: _load_rule(name) for name in METHODS})

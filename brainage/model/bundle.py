@@ -29,7 +29,7 @@ from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
 from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.targets import Target
-from brainage.model.build import build_model, build_target, parameter_count
+from brainage.model.build import build_model, build_target, check_code, parameter_count
 from brainage.model.card import build_card
 from brainage.model.distribution import AgeDistribution, mix_distributions, predict_distribution
 from brainage.model.manifest import (
@@ -211,7 +211,8 @@ def load_bundle(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        If a file is missing, changed, or of an unknown version.
+        If a file is missing, changed, or of an unknown version; or if network or method are code
+        outside brainage that is not trusted (see `brainage.named_code`) or absent.
     """
     manifest = read_manifest(folder)
     if manifest.get("members"):
@@ -220,6 +221,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         # From the bytes that were checked: the file may be replaced meanwhile.
         config = parse_config(content["config.yaml"], str(folder / "config.yaml"))
+        check_code(config, str(folder))
         facts = _read_facts(content["bundle.json"])
         model = _build_for(config, load(content[WEIGHTS]))
     except (ConfigError, ValueError, RuntimeError, SafetensorError) as error:

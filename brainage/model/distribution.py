@@ -1,4 +1,4 @@
-"""From prepared arrays to ages: what training, inference and the app share."""
+"""Read ages out of a network: what training, inference and the app share."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
@@ -34,22 +33,6 @@ class AgeDistribution:
 
 
 @torch.no_grad()
-def predict_ages(
-    model: BlockStack, target: Target, arrays: HalfArray, batch_size: int = 8
-) -> NDArray[np.float64]:
-    """Predicted ages in years (N,) of prepared scans (N, I, J, K), in float32.
-
-    Scans go through one by one in effect: batch statistics are frozen, so that a prediction
-    does not depend on its neighbours.
-    """
-    predicted = [
-        target.predict(model(volumes)).cpu().double().numpy()
-        for volumes in _batches(model, arrays, batch_size)
-    ]
-    return np.concatenate(predicted) if predicted else np.zeros(0)
-
-
-@torch.no_grad()
 def predict_distribution(
     model: BlockStack,
     target: Target,
@@ -59,7 +42,9 @@ def predict_distribution(
     mirror: bool = False,
     point: Point = "mean",
 ) -> AgeDistribution:
-    """Predicted ages of prepared scans (N, I, J, K) and their standard deviations.
+    """Predict ages of prepared scans (N, I, J, K) with their standard deviations, in float32.
+
+    Batch statistics are frozen, so that a prediction does not depend on its neighbours.
 
     Parameters
     ----------

@@ -84,20 +84,7 @@ def plot_gap_vs_age(
 ) -> Path:
     """Draw the gap, predicted minus chronological age, against age, with its straight-line fit.
 
-    Parameters
-    ----------
-    table, path, title, synthetic
-        As in `plot_predicted_vs_true`.
-
-    Returns
-    -------
-    pathlib.Path
-        `path`.
-
-    Raises
-    ------
-    CohortError
-        As `plot_predicted_vs_true`.
+    Parameters, result and errors are those of `plot_predicted_vs_true`.
     """
     age, predicted, metrics = _ages(table)
     figure, (axes,) = build_figure(
@@ -129,20 +116,7 @@ def plot_error_by_age_band(
 ) -> Path:
     """Draw the absolute errors and their mean with 95 % interval in each age band.
 
-    Parameters
-    ----------
-    table, path, title, synthetic
-        As in `plot_predicted_vs_true`.
-
-    Returns
-    -------
-    pathlib.Path
-        `path`.
-
-    Raises
-    ------
-    CohortError
-        As `plot_predicted_vs_true`.
+    Parameters, result and errors are those of `plot_predicted_vs_true`.
     """
     age, predicted, metrics = _ages(table)
     figure, (axes,) = build_figure(

@@ -1,12 +1,7 @@
-"""From scans on disk to the arrays that networks see, prepared once and kept.
+"""Prepare scans to the arrays that networks see, once, and gather them for a cohort."""
 
-A prepared array is stored under a hash of the scan's bytes, the settings and
-`PREPARATION_VERSION`, so that a changed file or setting can never be served an old array.
-"""
-
-import hashlib
 import io
-import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,43 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainage.config import PreprocessingConfig
-from brainage.errors import (
-    BrainageError,
-    ConfigError,
-    PreparationError,
-    StoreError,
-    VolumeError,
-)
-from brainage.files import DAMAGE_ERRORS, parse_json, read_sealed, reserve, write_sealed
-from brainage.prepared.source import (
-    ScanSource,
-    hash_source,
-    process_source,
-    read_sidecar,
-    refuse_changed,
-)
+from brainage.errors import ConfigError, PreparationError, StoreError, VolumeError
+from brainage.files import reserve
+from brainage.prepared.placement import process_source
+from brainage.prepared.source import ScanSource, hash_source
+from brainage.prepared.store import Files, PreparedStore, entry_key
 from brainage.preprocessing.intensity import (
     normalise_in_brain,
     normalise_local,
     normalise_tissue,
 )
 from brainage.preprocessing.pipeline import Processed
-from brainage.preprocessing.quality import limits_hash
 from brainage.preprocessing.threads import one_thread
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.scans.derivative_names import find_derivative
 from brainage.types import HalfArray, Json, LedgerEntry, Verdict
 
-# Raise whenever the same file and settings would give another array.
-PREPARATION_VERSION = 4
 TASK = f"{__name__}:prepare_task"
+ARRAY = "array.npy"
 
 # Cohorts above this are memory-mapped; 2 GiB holds 13,900 scans of 40 x 48 x 40.
 MEMORY_BOUND_BYTES = 2**31
 
 _BY_CONTRAST = {"tissue": normalise_tissue, "local": normalise_local}
 _LOOK = "Look at the scan; give another one, or a brain mask."
-_OTHER_CACHE = "Free disk space or choose another cache folder."
 
 
 @dataclass(frozen=True)
@@ -76,7 +58,7 @@ class PreparedScans:
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """One scan as the network sees it, with the quality gate's word on it.
+    """One scan as the network sees it, with the verdict of the quality gate.
 
     Attributes
     ----------
@@ -100,9 +82,17 @@ class PreparedScan:
 
 
 def prepare_scan(
-    source: ScanSource, settings: PreprocessingConfig, cache_dir: Path | None = None
+    source: ScanSource,
+    settings: PreprocessingConfig,
+    store: PreparedStore | None = None,
+    scan_hash: str = "",
 ) -> PreparedScan:
-    """Read, process, check and normalise one scan; placements alone are cached.
+    """Read, process, check and normalise one scan; placements alone are kept.
+
+    Parameters
+    ----------
+    store, scan_hash
+        As in `process_source`.
 
     Raises
     ------
@@ -111,7 +101,7 @@ def prepare_scan(
     PreparationError
         If no brain is found, or the quality gate fails the scan.
     """
-    processed = process_source(source, settings, cache_dir).processed
+    processed = process_source(source, settings, store, scan_hash).processed
     scan = normalise(processed, settings, source.where)
     label = find_derivative(source.path).label
     if not label or processed.recognised == "prepared brain":
@@ -121,7 +111,7 @@ def prepare_scan(
 
 @one_thread()
 def normalise(processed: Processed, settings: PreprocessingConfig, where: str) -> PreparedScan:
-    """Array of a processed scan, its intensities as the settings want them.
+    """Normalise a processed scan to the intensities that the settings want.
 
     Raises
     ------
@@ -145,74 +135,24 @@ def normalise(processed: Processed, settings: PreprocessingConfig, where: str) -
     )
 
 
-def settings_hash(settings: PreprocessingConfig) -> str:
-    """SHA-256 of settings, quality limits and `PREPARATION_VERSION`: equal hash, equal result."""
-    content = {
-        "version": PREPARATION_VERSION,
-        "limits": limits_hash(),
-        "settings": settings.model_dump(mode="json"),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def pack_scan(scan: PreparedScan) -> tuple[Json, Files]:
+    """Pack a prepared scan for the store."""
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(scan.array), allow_pickle=False)
+    about = {f.name: getattr(scan, f.name) for f in fields(scan) if f.name != "array"}
+    return about, {ARRAY: stream.getvalue()}
 
 
-def content_hash(source: ScanSource, settings: PreprocessingConfig) -> str:
-    """SHA-256 of a scan's bytes, its mask, the sidecar that vouches for it, and the settings.
+def load_scan(store: PreparedStore, key: str, settings: PreprocessingConfig) -> PreparedScan | None:
+    """Load a prepared scan of the settings' shape; None where the store lacks it."""
 
-    Raises
-    ------
-    VolumeError
-        If a file is missing or cannot be read.
-    """
-    sidecar = None if source.mask or source.command else read_sidecar(source.path)
-    parts = (settings_hash(settings), hash_source(source), json.dumps(sidecar, sort_keys=True))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def unpack(about: Json, files: Files) -> PreparedScan:
+        array = np.load(io.BytesIO(files[ARRAY]), allow_pickle=False)
+        if array.shape != settings.shape or array.dtype != np.float16:
+            raise ValueError("the array has another shape or type")
+        return PreparedScan(array, **{**about, "reasons": tuple(about["reasons"])})
 
-
-@dataclass(frozen=True)
-class PreparedStore:
-    """A folder of prepared arrays, one file a scan, named by content hash.
-
-    Each file is a .npy array, then JSON with the quality gate's word on it, then the SHA-256 of
-    both. Files appear whole or not at all, so that several runs may share a folder and a kill
-    loses nothing finished.
-    """
-
-    folder: Path
-
-    def path(self, key: str) -> Path:
-        """Where the array of a content hash lies."""
-        return self.folder / key[:2] / f"{key}.npy"
-
-    def load(self, key: str, shape: tuple[int, int, int]) -> PreparedScan | None:
-        """Scan of a content hash; None where it is missing, damaged or of another shape."""
-        payload = read_sealed(self.path(key))
-        if payload is None:
-            return None
-        stream = io.BytesIO(payload)
-        try:
-            array = np.load(stream, allow_pickle=False)
-            record = parse_json(stream.read())
-            scan = PreparedScan(array, **{**record, "reasons": tuple(record["reasons"])})
-        except DAMAGE_ERRORS:
-            return None
-        return scan if array.shape == shape and array.dtype == np.float16 else None
-
-    def save(self, key: str, scan: PreparedScan) -> None:
-        """Store a scan under its content hash.
-
-        Raises
-        ------
-        StoreError
-            If the folder cannot be written.
-        """
-        stream = io.BytesIO()
-        np.save(stream, np.ascontiguousarray(scan.array), allow_pickle=False)
-        record = {f.name: getattr(scan, f.name) for f in fields(scan) if f.name != "array"}
-        payload = stream.getvalue() + json.dumps(record).encode()
-        try:
-            write_sealed(self.path(key), payload)
-        except BrainageError as error:
-            raise StoreError(error.where, error.problem, _OTHER_CACHE) from error
+    return store.load("array", key, unpack)
 
 
 @dataclass(frozen=True)
@@ -257,7 +197,7 @@ def prepare_cohort(
     paths, scan_ids : sequence of str (N,)
         Scans and their names in the ledger.
     cache_dir : pathlib.Path
-        Folder of a `PreparedStore`, made when missing.
+        Folder of the `PreparedStore`, made when missing.
     on_progress : callable, optional
         Called with (scans done, scans in all) after each scan.
 
@@ -280,14 +220,14 @@ def prepare_cohort(
     entries = [found[position][1] for position in range(len(paths))]
     used = [index for index, entry in enumerate(entries) if entry.verdict != "failed"]
     keys = [found[position][0] for position in used]
-    arrays = _gather(store, keys, settings.shape, how.memory_bound_bytes)
+    arrays = _gather(store, keys, settings, how.memory_bound_bytes)
     return PreparedScans(arrays, np.array(used, dtype=np.int64), entries)
 
 
 def load_or_prepare(
     store: PreparedStore, source: ScanSource, settings: PreprocessingConfig
 ) -> tuple[str, PreparedScan]:
-    """Content hash and prepared scan, computed and stored if the store lacks it.
+    """Load a prepared scan and its key; prepare and keep it if the store lacks it.
 
     Raises
     ------
@@ -296,24 +236,25 @@ def load_or_prepare(
     StoreError
         If the folder cannot be written.
     """
-    key = content_hash(source, settings)
-    scan = store.load(key, settings.shape)
+    scan_hash = hash_source(source)
+    key = entry_key("array", scan_hash, settings)
+    scan = load_scan(store, key, settings)
     if scan is None:
-        scan = prepare_scan(source, settings, store.folder)
-        refuse_changed(source, content_hash(source, settings) == key)
-        store.save(key, scan)
+        scan = prepare_scan(source, settings, store, scan_hash)
+        store.save("array", key, *pack_scan(scan))
     return key, scan
 
 
 def prepare_task(argument: Json) -> Json:
-    """Prepare a scan into the store, between JSON objects: what child processes run."""
+    """Prepare a scan into the store, between JSON objects, as child processes do."""
     source, start = ScanSource(**argument["source"]), time.perf_counter()
     settings = PreprocessingConfig.model_validate(argument["settings"])
-    store = PreparedStore(Path(argument["cache"]))
+    notes: list[str] = []
+    store = PreparedStore(Path(argument["cache"]), notes.append)
     key, stage, verdict, reason = "", "prepare", "failed", ""
     try:
         key, scan = load_or_prepare(store, source, settings)
-        verdict, reason = scan.verdict, "; ".join(scan.reasons)
+        verdict, reason = scan.verdict, "; ".join([*scan.reasons, *notes])
     except VolumeError as error:
         stage, reason = "read", error.reason
     except PreparationError as error:
@@ -354,7 +295,7 @@ def _prepare_all(
 
 def _is_stored(store: PreparedStore, source: ScanSource, settings: PreprocessingConfig) -> bool:
     try:
-        return store.path(content_hash(source, settings)).is_file()
+        return store.path("array", entry_key("array", hash_source(source), settings)).is_dir()
     except VolumeError:
         return False  # a child will say what is wrong with it
 
@@ -366,32 +307,28 @@ def _read_answer(answer: Json) -> tuple[str, LedgerEntry]:
 
 
 def _gather(
-    store: PreparedStore, keys: list[str], shape: tuple[int, int, int], memory_bound_bytes: int
+    store: PreparedStore, keys: list[str], settings: PreprocessingConfig, memory_bound_bytes: int
 ) -> HalfArray:
     """Stack stored arrays into one (N, I, J, K), in memory or, if too large, in a mapped file."""
-    full = (len(keys), *shape)
-    fits = 2 * int(np.prod(full)) <= memory_bound_bytes
-    arrays = np.empty(full, np.float16) if fits else _open_map(store.folder, keys, full)
+    shape = (len(keys), *settings.shape)
+    fits = 2 * int(np.prod(shape)) <= memory_bound_bytes
+    arrays = np.empty(shape, np.float16) if fits else _map_array(store.folder, shape)
     for row, key in enumerate(keys):
-        scan = store.load(key, shape)
+        scan = load_scan(store, key, settings)
         if scan is None:
-            raise StoreError(str(store.path(key)), "vanished while in use.", "Prepare again.")
+            problem = "vanished while in use."
+            raise StoreError(str(store.path("array", key)), problem, "Prepare again.")
         arrays[row] = scan.array
     return arrays
 
 
-def _open_map(folder: Path, keys: list[str], shape: tuple[int, ...]) -> HalfArray:
-    name = hashlib.sha256("".join(keys).encode()).hexdigest()
-    path = folder / "cohorts" / f"{name}.npy"
+def _map_array(folder: Path, shape: tuple[int, ...]) -> HalfArray:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Filled anew each time from the checked arrays, under a new inode: another run that has
-        # the old file mapped keeps reading what it mapped.
-        path.unlink(missing_ok=True)
-        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        with path.open("r+b") as file:
-            reserve(file.fileno(), path.stat().st_size)
-        return mapped
+        # Unlinked as soon as it is mapped: a killed run leaves nothing behind.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".arrays") as file:
+            reserve(file.fileno(), 2 * int(np.prod(shape)))
+            return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
     except OSError as error:
         problem = f"the cache cannot be written ({error.strerror})."
-        raise StoreError(str(folder), problem, _OTHER_CACHE) from error
+        remedy = "Free disk space or choose another cache folder."
+        raise StoreError(str(folder), problem, remedy) from error

@@ -1,65 +1,40 @@
-"""One scan from its source to volumes in MNI space, kept under a hash of all that decides them.
+"""Derive a scan's volumes in MNI space, with picture and provenance, once."""
 
-The result of a scan is a folder that appears whole or not at all, so that several machines may
-share a store, and a kill loses nothing finished.
-"""
-
-import contextlib
 import gzip
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from brainage import __version__
 from brainage.config import PreprocessingConfig
-from brainage.errors import (
-    BrainageError,
-    ConfigError,
-    PreparationError,
-    StoreError,
-    VolumeError,
-)
-from brainage.files import (
-    atomic_write_bytes,
-    parse_json,
-    read_sealed,
-    seal,
-    sha256_bytes,
-    sha256_file,
-    temporary_name,
-)
+from brainage.errors import BrainageError, ConfigError, PreparationError, StoreError, VolumeError
+from brainage.files import sha256_bytes, temporary_name
 from brainage.plotting.placement import draw_scan
-from brainage.prepared.arrays import content_hash
+from brainage.prepared.placement import process_source
 from brainage.prepared.source import (
     SIDECAR_IMAGE,
     SIDECAR_MASK,
     ScanSource,
-    process_source,
-    refuse_changed,
+    check_unchanged,
+    hash_source,
     sign_sidecar,
 )
+from brainage.prepared.store import PreparedStore, entry_key, library_versions
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.scans.derivative_names import find_derivative
 from brainage.scans.open import Scan
 from brainage.types import DoubleArray, Json, Verdict
 
-# Raise whenever the same scan and settings would give other files.
-DERIVATIVE_VERSION = 2
 SPACE = "MNI152NLin2009aSym"
-IMAGE, MASK, PICTURE, RECORD = "T1w.nii.gz", "mask.nii.gz", "picture.png", "record.sealed"
+IMAGE, MASK, PICTURE = "T1w.nii.gz", "mask.nii.gz", "picture.png"
 TASK = f"{__name__}:derive_task"
-
-_PACKAGES = ("brainage", "numpy", "scipy", "nibabel", "nilearn", "SimpleITK", "pydicom", "dcm2niix")
 
 
 @dataclass(frozen=True)
@@ -101,7 +76,7 @@ class ScanRecord:
     Attributes
     ----------
     key : str
-        Content hash; empty where the source could not even be read.
+        Key of the entry; empty where the source could not even be read.
     stage, verdict, reason : str
         As in the ledger.
     note : str
@@ -124,55 +99,8 @@ class ScanRecord:
     files: dict[str, str]
 
 
-@dataclass(frozen=True)
-class DerivativeStore:
-    """Folder of results, one folder a scan, named by content hash."""
-
-    folder: Path
-
-    def path(self, key: str) -> Path:
-        """Folder of a result."""
-        return self.folder / "derivatives" / key[:2] / key
-
-    def load(self, key: str) -> ScanRecord | None:
-        """Record of a result; None where it is missing or one of its files is damaged."""
-        folder = self.path(key)
-        try:
-            record = ScanRecord(**parse_json(read_sealed(folder / RECORD) or b""))
-            whole = all(sha256_file(folder / name) == sum_ for name, sum_ in record.files.items())
-        except (OSError, ValueError, TypeError, AttributeError, BrainageError):
-            return None
-        return record if whole and record.key == key else None
-
-    def save(self, record: ScanRecord, files: Mapping[str, bytes]) -> None:
-        """Put a result into its place; a damaged older one is replaced.
-
-        Raises
-        ------
-        StoreError
-            If the folder cannot be written.
-        """
-        target = self.path(record.key)
-        private = target.with_name(temporary_name())
-        sealed = seal(json.dumps(asdict(record), indent=1).encode())
-        try:
-            for name, content in {**files, RECORD: sealed}.items():
-                atomic_write_bytes(private / name, content)
-            if target.exists() and self.load(record.key) is None:
-                target.rename(private / "damaged")
-            if not target.exists():
-                private.rename(target)
-        except (BrainageError, OSError) as error:
-            # Another worker may have been as fast with the same scan: then all is well.
-            if self.load(record.key) is None:
-                problem = "results cannot be written."
-                raise StoreError(str(self.folder), problem, "Choose another --cache.") from error
-        finally:
-            shutil.rmtree(private, ignore_errors=True)
-
-
 def derive_task(argument: Json) -> Json:
-    """`derive_scan` between JSON objects: what child processes run."""
+    """Run `derive_scan` between JSON objects, as child processes do."""
     try:
         return asdict(derive_scan(ScanRequest(**argument)))
     except (StoreError, ConfigError) as error:
@@ -188,66 +116,53 @@ def derive_scan(request: ScanRequest) -> ScanRecord:
     StoreError, ConfigError
         If the store or the request, not the scan, is at fault.
     """
-    store = DerivativeStore(Path(request.store))
+    notes: list[str] = []
+    store = PreparedStore(Path(request.store), notes.append)
     settings = PreprocessingConfig.model_validate(request.settings)
-    key = ""
     try:
-        key = request_key(request, settings)
-        known = store.load(key)
-        if known is not None:
-            return known
-        done = process_source(request.source, settings, store.folder)
-        refuse_changed(request.source, request_key(request, settings) == key)
-        processed, scan = done.processed, done.scan
-    except (VolumeError, PreparationError) as error:
-        return _keep_failure(store, key, request, settings, error)
-    files = _render(processed, request.scan_id)
-    sums = {name: sha256_bytes(content) for name, content in files.items()}
-    record = ScanRecord(
-        key=key,
-        stage="prepare",
-        verdict=processed.verdict,
-        reason="; ".join(processed.reasons),
-        note=scan.note,
-        age_years=scan.age_years if request.age_from_dicom else None,
-        provenance=sign_sidecar(
-            _describe(processed, request, scan, settings)
-            | {SIDECAR_IMAGE: sums.get(IMAGE, ""), SIDECAR_MASK: sums.get(MASK, "")}
-        ),
-        files=sums,
-    )
-    store.save(record, files)
-    return record
+        scan_hash = hash_source(request.source)
+    except VolumeError as error:
+        return _failure("", error)
+    key = request_key(request, settings, scan_hash)
+    record = store.load("derivative", key, lambda about, _: ScanRecord(**about))
+    if record is None:
+        record = _derive(request, settings, store, key, scan_hash)
+    return replace(record, note="; ".join(filter(None, (record.note, *notes))))
 
 
-def request_key(request: ScanRequest, settings: PreprocessingConfig) -> str:
-    """SHA-256 of the scan's bytes and everything that the result depends on.
-
-    Raises
-    ------
-    VolumeError
-        If the scan or its mask is missing or cannot be read.
-    """
-    parts = [str(DERIVATIVE_VERSION), content_hash(request.source, settings)]
-    parts += [request.scan_id, str(request.age_from_dicom)]
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+def request_key(request: ScanRequest, settings: PreprocessingConfig, scan_hash: str) -> str:
+    """Hash all that the result of a request depends on."""
+    more = {"scan_id": request.scan_id, "age_from_dicom": request.age_from_dicom}
+    return entry_key("derivative", scan_hash, settings, **more)
 
 
-def _keep_failure(
-    store: DerivativeStore, key: str, request: ScanRequest, settings: PreprocessingConfig,
-    error: BrainageError,
+def _derive(
+    request: ScanRequest, settings: PreprocessingConfig, store: PreparedStore, key: str,
+    scan_hash: str,
 ) -> ScanRecord:  # fmt: skip
-    """Record of a failure, stored only where the scan still is what was looked for."""
-    stage = "read" if isinstance(error, VolumeError) else "prepare"
-    record = ScanRecord(key, stage, "failed", error.reason, "", None, {}, {})
-    with contextlib.suppress(VolumeError):
-        if key and request_key(request, settings) == key:
-            store.save(record, {})
+    files: Mapping[str, bytes] = {}
+    try:
+        done = process_source(request.source, settings, store, scan_hash)
+    except (VolumeError, PreparationError) as error:
+        record = _failure(key, error)
+        try:
+            check_unchanged(request.source, scan_hash)
+        except VolumeError:
+            return record  # kept only where the scan still is what was looked for
+    else:
+        files = _render(done.processed, request.scan_id)
+        record = _describe(done.processed, request, done.scan, settings, key, files)
+    store.save("derivative", key, asdict(record), files)
     return record
+
+
+def _failure(key: str, error: BrainageError) -> ScanRecord:
+    stage = "read" if isinstance(error, VolumeError) else "prepare"
+    return ScanRecord(key, stage, "failed", error.reason, "", None, {}, {})
 
 
 def _render(processed: Processed, scan_id: str) -> dict[str, bytes]:
-    """Files of a result: the picture always, volumes only where they can be trusted."""
+    """Render the files of a result: picture always, volumes where they can be trusted."""
     files = {PICTURE: draw_scan(processed, scan_id)}
     if processed.verdict != "failed":
         affine = processed.image.affine
@@ -262,9 +177,11 @@ def _nifti(data: NDArray[np.generic], affine: DoubleArray) -> bytes:
 
 
 def _describe(
-    processed: Processed, request: ScanRequest, scan: Scan, settings: PreprocessingConfig
-) -> Json:
-    return {
+    processed: Processed, request: ScanRequest, scan: Scan, settings: PreprocessingConfig,
+    key: str, files: Mapping[str, bytes],
+) -> ScanRecord:  # fmt: skip
+    sums = {name: sha256_bytes(content) for name, content in files.items()}
+    provenance = {
         "SkullStripped": True,
         "SpatialReference": SPACE,
         "Recognised": " ".join((processed.recognised, find_derivative(request.path).label)).strip(),
@@ -276,15 +193,21 @@ def _describe(
         "SourceToSpaceAffine": processed.transform.tolist(),
         "TemplateSHA256": TEMPLATE_SHA256,
         "Parameters": settings.model_dump(mode="json"),
-        "Versions": library_versions(),
+        "Versions": {"brainage": __version__} | library_versions(),
         "SecondsPerStep": {name: round(took, 3) for name, took in processed.seconds.items()},
+        SIDECAR_IMAGE: sums.get(IMAGE, ""),
+        SIDECAR_MASK: sums.get(MASK, ""),
     }
-
-
-@lru_cache(maxsize=1)
-def library_versions() -> dict[str, str]:
-    """Versions of brainage and of the libraries that touch voxels."""
-    return {package: version(package) for package in _PACKAGES}
+    return ScanRecord(
+        key=key,
+        stage="prepare",
+        verdict=processed.verdict,
+        reason="; ".join(processed.reasons),
+        note=scan.note,
+        age_years=scan.age_years if request.age_from_dicom else None,
+        provenance=sign_sidecar(provenance),
+        files=sums,
+    )
 
 
 def place_file(source: Path, target: Path) -> None:

@@ -16,7 +16,9 @@ from brainage.inference.model import Model
 from brainage.inference.predict import check_ages, predict_columns
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import normalise
-from brainage.prepared.source import ScanSource, process_source
+from brainage.prepared.placement import process_source
+from brainage.prepared.source import ScanSource
+from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.pipeline import Processed, process_again
 from brainage.preprocessing.priors import load_tissue_maps
@@ -86,7 +88,8 @@ def examine_scan(
     settings = bundle.config.preprocessing
     on_stage("locate")
     source = ScanSource(str(path), options.label)
-    read = process_source(source, settings, options.cache_dir)
+    store = None if options.cache_dir is None else PreparedStore(options.cache_dir)
+    read = process_source(source, settings, store)
     processed = read.processed
     on_stage("pictures")
     fine = settings.on_grid(PICTURE_SPACING_MM, PICTURE_FIELD_MM)

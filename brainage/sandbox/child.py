@@ -44,7 +44,7 @@ def run_task(task: Json) -> Json:
 def _read_tasks(tasks: "SimpleQueue[str]") -> None:
     for line in sys.stdin:
         tasks.put(line)
-    # The parent is gone or done: nobody waits for what is still running.
+    # The parent is gone or done: what is still running has no reader.
     os._exit(0)
 
 

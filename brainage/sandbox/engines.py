@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from brainage.errors import BrainageError, ConfigError
+from brainage.extras import check_extra
 from brainage.sandbox.parent import Children, Limits, Outcome
 from brainage.types import Json
 
 EngineKind = Literal["serial", "processes", "dask"]
-ENGINES: tuple[EngineKind, ...] = get_args(EngineKind)
 CONNECT_TIMEOUT_S = 30
 # A worker that cannot start a child may be a sick machine: the task goes to another one.
 RETRIES = 3
@@ -51,7 +52,7 @@ def run_tasks(
     Raises
     ------
     ConfigError
-        If the scheduler is not given or cannot be reached.
+        If the scheduler is not given or cannot be reached, or dask is not installed.
     BrainageError
         If the scheduler is lost; what was finished is not.
     """
@@ -65,7 +66,7 @@ def run_tasks(
 def _run_here(
     function: str, arguments: Sequence[Json], jobs: int, limits: Limits
 ) -> Iterator[tuple[int, Outcome]]:
-    with Children(limits) as children, ThreadPoolExecutor(max_workers=jobs) as threads:
+    with closing(Children(limits)) as children, ThreadPoolExecutor(max_workers=jobs) as threads:
         futures = {
             threads.submit(children.run, function, argument): position
             for position, argument in enumerate(arguments)
@@ -84,6 +85,7 @@ def _run_on_dask(
 ) -> Iterator[tuple[int, Outcome]]:
     from concurrent.futures import CancelledError
 
+    check_extra("distributed", "cluster")
     from distributed import Client, KilledWorker
     from distributed import as_completed as as_finished
 

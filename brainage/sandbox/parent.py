@@ -10,17 +10,10 @@ import sys
 import time
 from dataclasses import dataclass
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 from brainage.types import Json
 
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -160,17 +153,6 @@ class Children:
         """End all children."""
         for child in self._all:
             child.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _read_line(process: "subprocess.Popen[bytes]", deadline: float) -> bytes | None:

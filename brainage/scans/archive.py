@@ -1,4 +1,4 @@
-"""Zip files from strangers: checked by what they declare, then unpacked under bounds."""
+"""Unpack foreign zip files: checked by what they declare, and under bounds."""
 
 import stat
 import zipfile

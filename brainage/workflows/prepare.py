@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainage import __version__
 from brainage.cohorts.cohort import CohortReading
 from brainage.config import Config, PreprocessingConfig
 from brainage.errors import BrainageError, StoreError
@@ -20,12 +21,11 @@ from brainage.prepared.derivatives import (
     MASK,
     PICTURE,
     TASK,
-    DerivativeStore,
     ScanRecord,
     ScanRequest,
-    library_versions,
     place_file,
 )
+from brainage.prepared.store import PreparedStore, library_versions
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.sandbox.parent import Outcome
@@ -173,7 +173,7 @@ def _prepare(
     if options.command:
         check_command(options.command)
     reading = read_options(cohort_options, require_age=False)
-    store = DerivativeStore(cohort_options.cache_dir)
+    store = PreparedStore(cohort_options.cache_dir)
     requests = build_requests(reading, store, settings, options)
     rows = _run(requests, reading, store, options.engine)
     entries = [*reading.rejected, *(row.entry for row in rows)]
@@ -190,7 +190,7 @@ def _prepare(
 
 def build_requests(
     reading: CohortReading,
-    store: DerivativeStore,
+    store: PreparedStore,
     settings: PreprocessingConfig,
     options: PrepareOptions,
 ) -> list[ScanRequest]:
@@ -212,7 +212,7 @@ def build_requests(
 
 
 def _run(
-    requests: Sequence[ScanRequest], reading: CohortReading, store: DerivativeStore, engine: Engine
+    requests: Sequence[ScanRequest], reading: CohortReading, store: PreparedStore, engine: Engine
 ) -> list[PreparedRow]:
     outcomes: dict[int, Outcome] = {}
     arguments = [asdict(request) for request in requests]
@@ -231,9 +231,10 @@ def _run(
 
 
 def _build_row(
-    stem: str, request: ScanRequest, outcome: Outcome, store: DerivativeStore
+    stem: str, request: ScanRequest, outcome: Outcome, store: PreparedStore
 ) -> PreparedRow:
-    versions = " ".join(f"{name}={number}" for name, number in library_versions().items())
+    used = {"brainage": __version__} | library_versions()
+    versions = " ".join(f"{name}={number}" for name, number in used.items())
     path_hash = hashlib.sha256(request.path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if outcome.result is None:
         entry = LedgerEntry(
@@ -242,10 +243,10 @@ def _build_row(
         )  # fmt: skip
         return PreparedRow(stem, entry, None)
     record = ScanRecord(**outcome.result)
-    if record.verdict != "failed" and not store.path(record.key).is_dir():
+    if record.verdict != "failed" and not store.path("derivative", record.key).is_dir():
         problem = "a worker's result is not there."
         raise StoreError(str(store.folder), problem, "Give a --cache that all workers share.")
-    reason = record.reason or record.note
+    reason = "; ".join(filter(None, (record.reason, record.note)))
     entry = LedgerEntry(
         request.scan_id, record.stage, record.verdict, reason, outcome.seconds, path_hash, versions
     )
@@ -253,7 +254,7 @@ def _build_row(
 
 
 def write_outputs(
-    rows: Sequence[PreparedRow], reading: CohortReading, store: DerivativeStore, output: Path
+    rows: Sequence[PreparedRow], reading: CohortReading, store: PreparedStore, output: Path
 ) -> None:
     """Lay out volumes, sidecars, pictures, contact sheet and, last, the cohort table."""
     cohort = build_cohort(rows, reading)
@@ -266,7 +267,7 @@ def write_outputs(
     for row in rows:
         picture = b""
         if row.record is not None and PICTURE in row.record.files:
-            folder, name = store.path(row.record.key), Path(row.stem).name
+            folder, name = store.path("derivative", row.record.key), Path(row.stem).name
             picture = (folder / PICTURE).read_bytes()
             place_file(folder / PICTURE, output / PICTURES / f"{name}.png")
         if row.record is not None and row.is_used:
@@ -289,8 +290,8 @@ def _are_placed(rows: Sequence[PreparedRow], output: Path) -> bool:
         return False
 
 
-def _place_volumes(record: ScanRecord, store: DerivativeStore, stem: Path) -> None:
-    folder = store.path(record.key)
+def _place_volumes(record: ScanRecord, store: PreparedStore, stem: Path) -> None:
+    folder = store.path("derivative", record.key)
     for source, end in ((IMAGE, IMAGE_END), (MASK, MASK_END)):
         place_file(folder / source, stem.with_name(f"{stem.name}{end}.nii.gz"))
     sidecar = json.dumps(record.provenance, indent=2) + "\n"

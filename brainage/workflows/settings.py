@@ -7,9 +7,13 @@ from typing import Any
 from brainage.config import Config, load_config, load_preset, with_changes
 from brainage.errors import ConfigError
 from brainage.files import parse_yaml
+from brainage.named_code import is_code_name, load_code
 from brainage.types import BASELINES, METHODS
 from brainage.workflows.console import parse_pairs
 from brainage.workflows.inputs import check_choices
+
+FIRST_PRESETS = {"brain_age": "cnn3d_light", "images": "resnet32"}
+"""Presets whose other settings a network of one's own gets."""
 
 
 def resolve_config(
@@ -26,12 +30,28 @@ def resolve_config(
     ConfigError
         If a file, key or value is wrong.
     """
-    config = load_config(path) if path is not None else load_preset(preset, family)
+    config = load_config(path) if path is not None else _load_named(preset, family)
     config = with_changes(config, changes)
     assigned = {
         key: _parse_value(key, value) for key, value in parse_pairs(assignments, "--set").items()
     }
-    return with_changes(config, assigned, "--set")
+    return _with_code(with_changes(config, assigned, "--set"))
+
+
+def _load_named(name: str, family: str) -> Config:
+    """Load a preset; a network of one's own stands for the first preset with that network."""
+    if not is_code_name(name):
+        return load_preset(name, family)
+    return with_changes(load_preset(FIRST_PRESETS[family], family), {"network.name": name})
+
+
+def _with_code(config: Config) -> Config:
+    """Import a network and a method of one's own now: a wrong name is told before any work."""
+    if is_code_name(config.network.name):
+        load_code(config.network.name, "network.name")
+    if is_code_name(config.learning.method):
+        load_code(config.learning.method, "learning.method")
+    return config
 
 
 def choose_config(
@@ -42,7 +62,8 @@ def choose_config(
     Parameters
     ----------
     config : Config, str or pathlib.Path
-        A configuration, the name of a preset, or a YAML file.
+        A configuration, the name of a preset, a YAML file, or a network of one's own
+        (``package.module:function``).
     settings : mapping, optional
         Values by dotted key, such as ``{"training.epochs": 5}``.
 
@@ -53,8 +74,8 @@ def choose_config(
     """
     if not isinstance(config, Config):
         is_file = isinstance(config, Path) or config.endswith((".yaml", ".yml"))
-        config = load_config(Path(config)) if is_file else load_preset(str(config), family)
-    return with_changes(config, dict(settings or {}), "settings")
+        config = load_config(Path(config)) if is_file else _load_named(str(config), family)
+    return _with_code(with_changes(config, dict(settings or {}), "settings"))
 
 
 def parse_folds(text: str) -> int | str:
@@ -80,7 +101,7 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     ConfigError
         If one is unknown or named twice, or none is given.
     """
-    own = [name for name in methods if ":" in name]
+    own = [name for name in methods if is_code_name(name)]
     return check_choices("--methods", ",".join(methods), (*METHODS, *own))
 
 

@@ -29,7 +29,8 @@ from brainage.config import (
     TrainingConfig,
 )
 from brainage.loading.scans import build_scan_loader
-from brainage.prepared.arrays import PreparedScan, PreparedStore
+from brainage.prepared.arrays import PreparedScan, load_scan, pack_scan
+from brainage.prepared.store import PreparedStore
 from brainage.training.resources import keep_freed_memory
 from brainage.types import HalfArray
 from brainage.workflows.console import say
@@ -100,7 +101,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int]) -> File
         fine = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(size) for size in shape)]
         array = np.where(brain, fine, 0).astype(np.float16)
         key = f"{number:064x}"
-        store.save(key, PreparedScan(array, "noise", "ok", (), {}))
+        store.save("array", key, *pack_scan(PreparedScan(array, "noise", "ok", (), {})))
         path = folder / f"{number}.nii.gz"
         image = nibabel.Nifti1Image(array.astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
         nibabel.save(image, path)
@@ -136,7 +137,7 @@ def _ours(files: Files, processes: int = 0) -> Epoch:
     shape = nibabel.load(files.nifti[0]).shape
     arrays: HalfArray = np.empty((len(files.keys), *shape), np.float16)
     for row, key in enumerate(files.keys):
-        scan = files.store.load(key, shape)
+        scan = load_scan(files.store, key, PreprocessingConfig(shape=shape))
         assert scan is not None
         arrays[row] = scan.array
     config = Config(

@@ -1,9 +1,10 @@
 """Bytes that a training step needs, counted tensor by tensor: exact on a busy machine too."""
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,46 +15,39 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 
-@dataclass
 class SavedBytes:
-    """What a graph holds: every storage counts once, for as long as something keeps it.
+    """Count what a graph holds: every storage once, for as long as something keeps it.
 
     Attributes
     ----------
-    peak : int
-        Largest sum of bytes held at one time.
+    held, peak : int
+        Bytes held now, and the largest sum held at one time.
     """
 
-    peak: int = 0
-    held: int = 0
-    users: dict[int, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.held = self.peak = 0
+        self._users: Counter[int] = Counter()
 
-    def keep(self, pointer: int, size: int) -> None:
-        """Count one more saved tensor in the storage at `pointer`."""
-        self.users[pointer] = self.users.get(pointer, 0) + 1
-        if self.users[pointer] == 1:
-            self.held += size
-            self.peak = max(self.peak, self.held)
+    def keep(self, tensor: Tensor) -> "_Kept":
+        """Count one more saved tensor until it is dropped."""
+        kept, storage = _Kept(tensor.detach()), tensor.untyped_storage()
+        pointer, size = storage.data_ptr(), storage.nbytes()
+        self.held += 0 if self._users[pointer] else size
+        self.peak = max(self.peak, self.held)
+        self._users[pointer] += 1
+        weakref.finalize(kept, self._drop, pointer, size)
+        return kept
 
-    def drop(self, pointer: int, size: int) -> None:
-        """Count one saved tensor less."""
-        self.users[pointer] -= 1
-        if self.users[pointer] == 0:
-            del self.users[pointer]
-            self.held -= size
+    def _drop(self, pointer: int, size: int) -> None:
+        self._users[pointer] -= 1
+        self.held -= 0 if self._users[pointer] else size
 
 
+@dataclass(eq=False)
 class _Kept:
-    """A saved tensor; its end is counted."""
+    """A saved tensor whose end is counted."""
 
-    def __init__(self, tensor: Tensor, saved: SavedBytes) -> None:
-        storage = tensor.untyped_storage()
-        self.tensor, self._saved = tensor, saved
-        self._pointer, self._size = storage.data_ptr(), storage.nbytes()
-        saved.keep(self._pointer, self._size)
-
-    def __del__(self) -> None:
-        self._saved.drop(self._pointer, self._size)
+    tensor: Tensor
 
 
 @contextmanager
@@ -70,7 +64,7 @@ def count_saved_bytes(excluded: Iterable[Tensor] = ()) -> Iterator[SavedBytes]:
 
     def pack(tensor: Tensor) -> Tensor | _Kept:
         is_known = tensor.untyped_storage().data_ptr() in known or tensor.numel() == 0
-        return tensor if is_known else _Kept(tensor.detach(), saved)
+        return tensor if is_known else saved.keep(tensor)
 
     def unpack(kept: Tensor | _Kept) -> Tensor:
         return kept.tensor if isinstance(kept, _Kept) else kept

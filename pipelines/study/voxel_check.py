@@ -17,8 +17,9 @@ from brainage.cohorts.cohort import read_cohort
 from brainage.config import PreprocessingConfig
 from brainage.errors import BrainageError
 from brainage.evaluation.baselines import fit_linear_baseline
-from brainage.prepared.arrays import PreparedStore, load_or_prepare
+from brainage.prepared.arrays import load_or_prepare
 from brainage.prepared.source import ScanSource
+from brainage.prepared.store import PreparedStore
 from brainage.types import HalfArray
 from brainage.workflows.console import say
 

@@ -11,6 +11,7 @@ from brainage.inference.predict import predict_scans, scans_table
 from brainage.model.bundle import Bundle, load_bundle
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
+from brainage.prepared.store import PreparedStore
 from brainage.scans.volume import load_volume
 from brainage.training.options import TrainOptions
 from brainage.types import Volume
@@ -84,7 +85,9 @@ def test_a_real_scan_has_one_age_in_48_orientations_and_every_format(
     paths = write_all(load_volume(scan), tmp_path, orientations())
     ages = predict(real, paths, tmp_path / "cache")
     arrays = [
-        prepare_scan(ScanSource(str(path)), settings, tmp_path / "cache").array.astype(np.float32)
+        prepare_scan(
+            ScanSource(str(path)), settings, PreparedStore(tmp_path / "cache")
+        ).array.astype(np.float32)
         for path in paths
     ]
     inside = np.all([array != 0 for array in arrays], axis=0)

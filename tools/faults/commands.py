@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from brainage.errors import BundleError
-from brainage.files import is_temporary, sha256_bytes
+from brainage.files import LOCK, is_temporary, sha256_bytes
 from brainage.model.bundle import load_bundle
 from tools.faults.server import Run, Server
 
@@ -175,7 +175,10 @@ def digest(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): sha256_bytes(_lasting(path))
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not is_temporary(path) and not _TIMED_FILES.fullmatch(path.name)
+        if path.is_file()
+        and path.name != LOCK
+        and not is_temporary(path)
+        and not _TIMED_FILES.fullmatch(path.name)
     }
 
 

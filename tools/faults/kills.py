@@ -122,8 +122,6 @@ def _unclear(ended: Ended, word: str) -> list[str]:
 def finished(folder: Path) -> dict[str, int]:
     """Time stamps of what must not be done twice: prepared scans, and models."""
     paths = [
-        *folder.glob("cache/**/*.npy"),
-        *folder.glob("cache/**/*.npz"),
         *folder.glob("cache/**/record.sealed"),
         *folder.glob("out/**/manifest.json"),
     ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,15 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from brainage.config import PreprocessingConfig
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.normative import make_reference, match_percentile
 from brainage.evaluation.ood import fit_ood
 from brainage.files import sha256_bytes
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
-from brainage.prepared.arrays import PreparedScan, PreparedStore
-from brainage.prepared.derivatives import IMAGE, RECORD, DerivativeStore, ScanRecord
-from brainage.prepared.source import load_placement, read_sidecar, save_placement
+from brainage.prepared.arrays import ARRAY, PreparedScan, load_scan, pack_scan
+from brainage.prepared.derivatives import IMAGE, ScanRecord
+from brainage.prepared.placement import pack_placement, unpack_placement
+from brainage.prepared.source import read_sidecar
+from brainage.prepared.store import RECORD, Kind, PreparedStore
 from brainage.preprocessing.locate import Placement
 from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.training.callbacks import EpochRecord
@@ -126,58 +130,73 @@ def checkpoint_seeds() -> list[dict[str, bytes]]:
         return [files_below(Path(folder))]
 
 
-def _seal(content: bytes) -> bytes:
-    return content + hashlib.sha256(content).digest()
-
-
 def reseal(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Put the right digest at the end of a cached file."""
-    return {name: _seal(content[:-32]) for name, content in files.items()}
+    """Put the right hashes into the record of a stored entry, and the right digest at its end."""
+    payload = files.get(RECORD, b"")[:-32]
+    try:
+        record = json.loads(payload)
+        record["files"] = {name: sha256_bytes(files[name]) for name in record["files"]}
+        payload = json.dumps(record).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass  # the record itself is what was damaged
+    return files | {RECORD: payload + hashlib.sha256(payload).digest()}
+
+
+def _store_entry(kind: Kind, about: dict[str, object], files: Files) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        store = PreparedStore(Path(folder))
+        store.save(kind, KEY, about, files)
+        return files_below(store.path(kind, KEY))
+
+
+def _store_of(kind: Kind, folder: Path, private: str) -> PreparedStore:
+    """Put an entry's files into a store of their own."""
+    store = PreparedStore(Path(private), lambda _: None)
+    put(files_below(folder), store.path(kind, KEY))
+    return store
 
 
 def prepared_seeds() -> list[dict[str, bytes]]:
-    """A scan in the store."""
+    """Build a scan in the store."""
     scan = PreparedScan(np.ones(SHAPE, np.float16), "raw head", "flagged", ("a",), {"noise": 1.0})
-    with TemporaryDirectory() as folder:
-        PreparedStore(Path(folder)).save(KEY, scan)
-        return [{"stored": next(iter(files_below(Path(folder)).values()))}]
+    return [_store_entry("array", *pack_scan(scan))]
 
 
 def read_prepared(folder: Path) -> object:
     """Load the stored scan, as training does."""
     with TemporaryDirectory() as private:
-        store = PreparedStore(Path(private))
-        put({store.path(KEY).name: (folder / "stored").read_bytes()}, store.path(KEY).parent)
-        return store.load(KEY, SHAPE)
+        settings = PreprocessingConfig(shape=SHAPE)
+        return load_scan(_store_of("array", folder, private), KEY, settings)
 
 
 def placement_seeds() -> list[dict[str, bytes]]:
-    """Where a brain lies, with a bias field."""
+    """Build a placement in the store, with a bias field."""
     mask, affine = np.zeros(SHAPE, np.float32), np.diag([2.0, 2, 2, 1])
     mask[3:8, 3:8, 3:8] = 1
     bias = Volume(np.ones((4, 4, 4), np.float32), affine)
     placement = Placement("raw head", Volume(mask, affine), np.eye(4), bias)
-    with TemporaryDirectory() as folder:
-        save_placement(Path(folder) / "stored", placement, {"noise": 1.0})
-        return [files_below(Path(folder))]
+    return [_store_entry("placement", *pack_placement(placement, {"noise": 1.0}))]
+
+
+def read_placement(folder: Path) -> object:
+    """Load the stored placement, as another grid does."""
+    with TemporaryDirectory() as private:
+        store = _store_of("placement", folder, private)
+        return store.load("placement", KEY, unpack_placement)
 
 
 def derivative_seeds() -> list[dict[str, bytes]]:
-    """The record of a prepared scan."""
+    """Build the record of a prepared scan."""
     image = b"image"
     record = ScanRecord(KEY, "prepare", "ok", "", "", 30.0, {}, {IMAGE: sha256_bytes(image)})
-    with TemporaryDirectory() as folder:
-        DerivativeStore(Path(folder)).save(record, {IMAGE: image})
-        stored = DerivativeStore(Path(folder)).path(KEY)
-        return [files_below(stored)]
+    return [_store_entry("derivative", asdict(record), {IMAGE: image})]
 
 
 def read_derivative(folder: Path) -> object:
     """Load the record, as a resumed `prepare` does."""
     with TemporaryDirectory() as private:
-        store = DerivativeStore(Path(private))
-        put(files_below(folder), store.path(KEY))
-        return store.load(KEY)
+        store = _store_of("derivative", folder, private)
+        return store.load("derivative", KEY, lambda about, _: ScanRecord(**about))
 
 
 def sidecar_seeds() -> list[dict[str, bytes]]:
@@ -216,12 +235,11 @@ MODELS: dict[str, Target] = {
         guided="checkpoint.safetensors",
     ),
     "prepared": Target(prepared_seeds, read_prepared),
-    "resealed_prepared": Target(prepared_seeds, read_prepared, reseal, guided="stored"),
-    "placement": Target(placement_seeds, lambda folder: load_placement(folder / "stored")),
-    "resealed_placement": Target(
-        placement_seeds, lambda folder: load_placement(folder / "stored"), reseal
-    ),
+    "resealed_prepared": Target(prepared_seeds, read_prepared, reseal, guided=ARRAY),
+    "placement": Target(placement_seeds, read_placement),
+    "resealed_placement": Target(placement_seeds, read_placement, reseal),
     "derivative": Target(derivative_seeds, read_derivative, guided=RECORD),
+    "resealed_derivative": Target(derivative_seeds, read_derivative, reseal),
     "sidecar": Target(
         sidecar_seeds, read_sidecar_beside, guided="sub-1_space-MNI_desc-preproc_T1w.json"
     ),

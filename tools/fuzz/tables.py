@@ -17,7 +17,7 @@ from brainage.cohorts.public import read_ixi_table, read_oasis_table
 from brainage.config import load_config, preset_names
 from brainage.config.loading import config_folder
 from brainage.preprocessing.ledger import read_ledger
-from brainage.tracking import pending
+from brainage.tracking import PENDING_FILE, pending
 from brainage.tracking.backend import Backend
 from brainage.workflows import evaluate, groups, report
 from pipelines.speed.plan import load_plan
@@ -196,7 +196,7 @@ def event_seeds() -> list[dict[str, bytes]]:
     start = {"event": "start", "run": "a", "name": "x", "tags": {}, "params": {"k": "1"}}
     metrics = {"event": "metrics", "run": "a", "metrics": {"mae": 4.0}, "step": 1}
     events = [start, metrics, {"event": "end", "run": "a", "status": "FINISHED"}]
-    return [{pending.PENDING_FILE: "".join(json.dumps(e) + "\n" for e in events).encode()}]
+    return [{PENDING_FILE: "".join(json.dumps(e) + "\n" for e in events).encode()}]
 
 
 class _FailingBackend(Backend):
@@ -219,8 +219,8 @@ def read_events(folder: Path) -> None:
         TemporaryDirectory() as private,
         mock.patch.object(pending, "Backend", _FailingBackend),
     ):
-        content = (folder / pending.PENDING_FILE).read_bytes()
-        (Path(private) / pending.PENDING_FILE).write_bytes(content)
+        content = (folder / PENDING_FILE).read_bytes()
+        (Path(private) / PENDING_FILE).write_bytes(content)
         pending.upload_pending(Path(private), "http://127.0.0.1:9", on_warning=lambda _: None)
 
 
@@ -236,5 +236,5 @@ TABLES: dict[str, Target] = {
         yaml_seeds, lambda folder: load_config(folder / "config.yaml"), guided="config.yaml"
     ),
     "plans": Target(study_seeds, read_plans),
-    "events": Target(event_seeds, read_events, guided=pending.PENDING_FILE),
+    "events": Target(event_seeds, read_events, guided=PENDING_FILE),
 }

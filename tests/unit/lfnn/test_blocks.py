@@ -170,3 +170,18 @@ def test_outputs_of_all_blocks_name_those_without_a_head():
     assert none is None
     torch.testing.assert_close(first, heads[0](bodies[0](inputs)))
     torch.testing.assert_close(last.squeeze(1), stack(inputs))
+
+
+def test_weights_of_auxiliary_modules_under_their_former_name_still_load():
+    def make(fill):
+        block = LocalBlock(nn.Sequential(nn.Linear(2, 2)), None, nn.Linear(2, 2))
+        nn.init.constant_(block.auxiliary.weight, fill)
+        return BlockStack([block])
+
+    old = {
+        name.replace(".auxiliary.", ".aid."): value
+        for name, value in make(3.0).state_dict().items()
+    }
+    stack = make(0.0)
+    stack.load_state_dict(old)
+    assert (stack[0].auxiliary.weight == 3.0).all() and "blocks.0.aid.weight" in old

@@ -128,3 +128,26 @@ def test_a_manifest_with_an_entry_of_another_kind_is_refused(tmp_path):
     path.write_text(path.read_text().replace("{", '{"new": 1,', 1))
     with pytest.raises(BundleError, match="'new'"):
         load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(("linear", "shown"), [(3.0, True), (6.0, False)])
+def test_the_card_says_that_a_model_does_not_beat_a_baseline(linear, shown, tmp_path):
+    baselines = {"constant": {"mae_years": 9.0}, "linear": {"mae_years": linear}}
+    facts = FACTS | {"metrics": FACTS["metrics"] | {"baselines": baselines}}
+    config = make_config("cnn3d_light")
+    save_bundle(tmp_path, build_model(config).eval(), config, facts)
+    assert ("not beat the linear baseline" in (tmp_path / "card.md").read_text()) == shown
+
+
+def test_the_median_training_age_is_told_by_the_facts_or_by_the_reference(tmp_path):
+    config = make_config("cnn3d_light")
+    reference = {"source": "held_out", "cells": [[40, 0, 3], [60, 0, 1]]}
+    medians = []
+    for name, facts in (
+        ("kept", {"cohort": FACTS["cohort"] | {"train_median_age_years": 51.0}}),
+        ("old", {"reference": reference}),
+        ("unknown", {}),
+    ):
+        save_bundle(tmp_path / name, build_model(config).eval(), config, FACTS | facts)
+        medians.append(load_bundle(tmp_path / name).train_median_age_years)
+    assert medians[0] == 51.0 and 40 <= medians[1] <= 45 and medians[2] is None

@@ -7,11 +7,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import brainage.prepared.source as source
+import brainage.prepared.placement as placement
 from brainage.cohorts.cohort import read_cohort
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
-from brainage.prepared.derivatives import DerivativeStore, ScanRequest, derive_scan
+from brainage.prepared.derivatives import ScanRequest, derive_scan
+from brainage.prepared.store import PreparedStore
 from brainage.scans.volume import load_volume
 from tests.dicom_helpers import SECRETS, write_series
 
@@ -34,19 +35,19 @@ def request_(phantom_cohort: Path, tmp_path: Path) -> ScanRequest:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were processed rather than found in the store."""
     names: list[str] = []
-    process = source.process_volume
+    process = placement.process_volume
 
     def count(volume, settings, where, **options):
         names.append(where)
         return process(volume, settings, where, **options)
 
-    monkeypatch.setattr(source, "process_volume", count)
+    monkeypatch.setattr(placement, "process_volume", count)
     return names
 
 
 def test_a_result_holds_volume_mask_picture_and_provenance(request_):
     record = derive_scan(request_)
-    folder = DerivativeStore(Path(request_.store)).path(record.key)
+    folder = PreparedStore(Path(request_.store)).path("derivative", record.key)
     image, mask = (nib.load(folder / name) for name in ("T1w.nii.gz", "mask.nii.gz"))
     assert record.verdict == "ok" and image.shape == mask.shape == SETTINGS.shape
     assert not image.get_fdata()[mask.get_fdata() == 0].any()
@@ -75,11 +76,11 @@ def test_a_changed_setting_file_or_mask_redoes_a_scan(request_, counted, tmp_pat
 
 def test_a_damaged_result_is_redone(request_, counted):
     record = derive_scan(request_)
-    image = DerivativeStore(Path(request_.store)).path(record.key) / "T1w.nii.gz"
+    image = PreparedStore(Path(request_.store)).path("derivative", record.key) / "T1w.nii.gz"
     whole = image.read_bytes()
     image.write_bytes(whole[:-5])
-    derive_scan(request_)
-    assert image.read_bytes() == whole
+    assert "damaged and is made again" in derive_scan(request_).note
+    assert image.read_bytes() == whole and derive_scan(request_).note == record.note
     assert counted == ["scan"], "what takes time is kept apart"
 
 
@@ -91,7 +92,9 @@ def test_a_result_half_written_is_no_result(request_, monkeypatch, tmp_path):
     with pytest.raises(StoreError, match="cannot be written"):
         derive_scan(request_)
     monkeypatch.undo()
-    assert not [path for path in (tmp_path / "derivatives").rglob("*") if path.is_file()]
+    assert not [
+        path for path in (tmp_path / "prepared" / "derivative").rglob("*") if path.is_file()
+    ]
 
 
 def test_an_unreadable_scan_is_a_record_not_an_error(request_, tmp_path):
@@ -136,13 +139,13 @@ def test_nothing_of_a_dicom_patient_is_in_a_result(request_, tmp_path):
 def test_a_scan_that_changes_while_it_is_read_is_not_kept(request_, monkeypatch, tmp_path):
     victim = tmp_path / "scan.nii.gz"
     victim.write_bytes(Path(request_.path).read_bytes())
-    process = source.process_volume
+    process = placement.process_volume
 
     def change(*arguments, **options):
         victim.write_bytes(b"other")
         return process(*arguments, **options)
 
-    monkeypatch.setattr(source, "process_volume", change)
+    monkeypatch.setattr(placement, "process_volume", change)
     record = derive_scan(replace(request_, path=str(victim)))
     assert record.verdict == "failed" and record.reason.startswith("changed while it was read.")
     assert not list(tmp_path.rglob("*.npz"))

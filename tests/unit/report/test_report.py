@@ -227,3 +227,11 @@ def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
     paths = write_report(report, tmp_path / "deep" / "page")
     assert [path.name for path in paths] == ["page.html", "page.pdf", "page.json"]
     assert all(path.stat().st_size > 300 for path in paths)
+
+
+@pytest.mark.parametrize(("constant", "warned"), [(6.0, True), (15.0, False)])
+def test_a_model_that_does_not_beat_the_constant_is_doubted(constant, warned):
+    baselines = {"constant": {"mae_years": constant}}
+    facts = FACTS | {"metrics": FACTS["metrics"] | {"baselines": baselines}}
+    report = build_report(findings(model=replace(MODEL, facts=facts)))
+    assert ("not beat the constant" in " ".join(report.warnings)) == warned

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from brainage.errors import ConfigError
+from brainage.errors import ConfigError, MissingExtraError
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.sandbox.parent import Child, Limits
 
@@ -74,6 +74,12 @@ def test_a_child_dies_with_its_parent(tmp_path: Path):
 def test_dask_without_a_scheduler_is_one_line():
     with pytest.raises(ConfigError, match="needed by --engine dask"):
         list(run_tasks(DOUBLE, [{"value": 1}], Engine("dask")))
+
+
+def test_dask_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setattr("brainage.extras.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="cluster"):
+        list(run_tasks(DOUBLE, [{"value": 1}], Engine("dask", scheduler="tcp://127.0.0.1:1")))
 
 
 @pytest.fixture(scope="module")

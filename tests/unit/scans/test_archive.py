@@ -1,4 +1,4 @@
-"""Zips from strangers: one clear line each, and nothing outside the folder."""
+"""Zips from unknown sources: one clear line each, and nothing outside the folder."""
 
 import os
 import stat

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from brainage.errors import CohortError, ConfigError
-from brainage.workflows.evaluate import read_predictions
+from brainage.workflows.evaluate import evaluate, read_predictions
 from brainage.workflows.inputs import check_evaluated
 
 HEADER = "scan_id,age_years,predicted_age_years\n"
@@ -40,3 +42,22 @@ def test_options_of_a_model_beside_a_table_are_refused(tmp_path: Path) -> None:
     check_evaluated(tmp_path, {"model": None, "where": None, "skip-bad": False})
     with pytest.raises(ConfigError, match="--model with --cohort"):
         check_evaluated(None, {"model": "m", "where": "age > 3", "skip-bad": True})
+
+
+def predicted(people: int = 12, **columns: float) -> pd.DataFrame:
+    ages = np.linspace(70, 80, people)
+    table = pd.DataFrame({"scan_id": [f"s{n}" for n in range(people)], "age_years": ages})
+    return table.assign(predicted_age_years=ages + 4, **columns)
+
+
+def test_the_constant_is_that_of_the_training_not_of_the_evaluated_scans(tmp_path: Path) -> None:
+    table = predicted(constant_predicted_age_years=40.0)
+    metrics = evaluate(table, tmp_path)
+    assert metrics["baselines"]["constant"]["mae_years"] == pytest.approx(35.0)
+    # A table that does not tell of the training is compared with no constant.
+    assert evaluate(predicted(), tmp_path)["baselines"] == {}
+
+
+def test_a_model_that_is_no_better_than_the_constant_warns(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="not beat the constant"):
+        evaluate(predicted(constant_predicted_age_years=75.0), tmp_path)

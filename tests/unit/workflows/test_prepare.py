@@ -47,8 +47,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     processed: list[str] = []
     process = derivatives.process_source
 
-    def count(source, settings, cache_dir):
-        done = process(source, settings, cache_dir)
+    def count(source, *how):
+        done = process(source, *how)
         processed.append(source.where)
         return done
 
@@ -141,7 +141,7 @@ def test_an_interrupted_run_loses_only_what_was_in_flight(here, cohort, tmp_path
     here.clear()
     monkeypatch.setattr(job, "run_tasks", run_here)
     assert run(cohort, tmp_path / "out") == 1
-    assert here == []  # the third was finished, though its outcome was never heard
+    assert here == []  # the third was finished, though its outcome was never read
 
 
 def test_a_second_run_that_is_cut_short_leaves_no_table_of_the_first(
@@ -221,7 +221,7 @@ def test_a_crash_of_one_scan_is_a_row(here, cohort, tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_written_ends_the_run_and_blames_no_scan(here, cohort, tmp_path):
     cache = cohort.parent / "cache"
     cache.mkdir()
-    (cache / "placements").write_text("a file where a folder should be")
+    (cache / "prepared").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot be written"):
         run(cohort, tmp_path / "out")
     assert not (tmp_path / "out" / "cohort.csv").exists()
@@ -282,12 +282,16 @@ def test_a_killed_run_goes_on_where_it_was(phantom_cohort, tmp_path):
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(cache.glob("derivatives/*/*/record.sealed")) and time.monotonic() < deadline:
+    while (
+        not list(cache.glob("prepared/derivative/*/*/record.sealed"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     process.kill()
     process.wait()
     finished = {
-        path: path.stat().st_mtime_ns for path in cache.glob("derivatives/*/*/record.sealed")
+        path: path.stat().st_mtime_ns
+        for path in cache.glob("prepared/derivative/*/*/record.sealed")
     }
     assert finished and not (tmp_path / "out" / "ledger.csv").exists()
     subprocess.run(command, check=True, capture_output=True)

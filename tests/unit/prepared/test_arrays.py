@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -9,21 +10,22 @@ import pandas as pd
 import pytest
 
 import brainage.prepared.arrays as preparation
-import brainage.prepared.source as source
+import brainage.prepared.placement as placement
+import brainage.prepared.store as store_module
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
 from brainage.prepared.arrays import (
     Preparation,
     PreparedScan,
     PreparedScans,
-    PreparedStore,
-    content_hash,
     load_or_prepare,
+    load_scan,
+    pack_scan,
     prepare_cohort,
     prepare_scan,
-    settings_hash,
 )
-from brainage.prepared.source import ScanSource
+from brainage.prepared.source import ScanSource, hash_source
+from brainage.prepared.store import Kind, PreparedStore, entry_key
 from brainage.sandbox.engines import Engine
 from brainage.sandbox.parent import Limits
 from brainage.types import Volume
@@ -43,9 +45,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were prepared rather than taken from the cache."""
     names: list[str] = []
 
-    def count(source: ScanSource, settings: PreprocessingConfig, cache_dir: Path):
+    def count(source: ScanSource, *how: Any):
         names.append(source.where)
-        return prepare_scan(source, settings, cache_dir)
+        return prepare_scan(source, *how)
 
     monkeypatch.setattr(preparation, "prepare_scan", count)
     return names
@@ -87,7 +89,7 @@ def test_a_changed_file_is_prepared_anew(scans: list[str], tmp_path: Path) -> No
     assert not np.array_equal(old.array, new.array)
 
 
-def test_every_setting_and_the_version_change_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_and_every_version_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {
         "spacing_mm": 7.0,
         "shape": (20, 24, 21),
@@ -105,22 +107,36 @@ def test_every_setting_and_the_version_change_the_hash(monkeypatch: pytest.Monke
         "intensity": "tissue",
     }
     assert changes.keys() == PreprocessingConfig.model_fields.keys()
-    hashes = {settings_hash(SETTINGS.model_copy(update={key: changes[key]})) for key in changes}
-    hashes.add(settings_hash(SETTINGS))
-    monkeypatch.setattr(preparation, "limits_hash", lambda: "other limits")
-    hashes.add(settings_hash(SETTINGS))
-    monkeypatch.setattr(preparation, "PREPARATION_VERSION", -1)
-    hashes.add(settings_hash(SETTINGS))
-    assert len(hashes) == len(changes) + 3
+
+    def key(kind: Kind = "array", settings: PreprocessingConfig = SETTINGS) -> str:
+        return entry_key(kind, "scan", settings)
+
+    keys = {key(settings=SETTINGS.model_copy(update={name: changes[name]})) for name in changes}
+    keys |= {key(), key("placement"), key("derivative"), entry_key("array", "other", SETTINGS)}
+    for name, value in (
+        ("limits_hash", lambda: "other limits"),
+        ("library_versions", lambda: {"numpy": "0"}),
+        ("CODE_VERSION", -1),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, name, value)
+            keys.add(key())
+    assert len(keys) == len(changes) + 7
+
+
+def test_a_placement_serves_every_grid_and_every_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = entry_key("placement", "scan", SETTINGS)
+    monkeypatch.setattr(store_module, "limits_hash", lambda: "other limits")
+    assert entry_key("placement", "scan", OTHER) == first
 
 
 def test_both_files_of_a_pair_count(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 9, (9, 9, 9)).astype(np.int16)
     nib.save(nib.Nifti1Pair(data, np.eye(4)), tmp_path / "a.img")
-    before = content_hash(ScanSource(str(tmp_path / "a.hdr")), SETTINGS)
-    assert content_hash(ScanSource(str(tmp_path / "a.img")), SETTINGS) == before
+    before = hash_source(ScanSource(str(tmp_path / "a.hdr")))
+    assert hash_source(ScanSource(str(tmp_path / "a.img"))) == before
     nib.save(nib.Nifti1Pair(data + 1, np.eye(4)), tmp_path / "a.img")
-    assert content_hash(ScanSource(str(tmp_path / "a.hdr")), SETTINGS) != before
+    assert hash_source(ScanSource(str(tmp_path / "a.hdr"))) != before
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
@@ -128,22 +144,24 @@ def test_a_damaged_entry_is_rebuilt_never_served(
     scans: list[str], tmp_path: Path, counted: list[str], harm: str
 ) -> None:
     expected = prepare(scans[:1], tmp_path).arrays
-    entry = next(tmp_path.rglob("*.npy"))
+    entry = next(tmp_path.rglob("array.npy"))
     content = bytearray(entry.read_bytes())
     content[len(content) // 2] ^= 1
     entry.write_bytes({"flip": content, "cut": content[:-40], "empty": b""}[harm])
-    np.testing.assert_array_equal(prepare(scans[:1], tmp_path).arrays, expected)
-    assert len(counted) == 2
+    again = prepare(scans[:1], tmp_path)
+    np.testing.assert_array_equal(again.arrays, expected)
+    assert len(counted) == 2 and "damaged and is made again" in again.entries[0].reason
+    assert "damaged" not in prepare(scans[:1], tmp_path).entries[0].reason
 
 
 def test_an_entry_of_another_shape_is_not_served(tmp_path: Path) -> None:
     store = PreparedStore(tmp_path)
     scan = PreparedScan(np.zeros(OTHER.shape, np.float16), "mni brain", "flagged", ("dim",), {})
-    store.save("ab" * 32, scan)
-    found = store.load("ab" * 32, OTHER.shape)
+    store.save("array", "ab" * 32, *pack_scan(scan))
+    found = load_scan(store, "ab" * 32, OTHER)
     assert found is not None
     assert (found.verdict, found.reasons) == ("flagged", ("dim",))
-    assert store.load("ab" * 32, SETTINGS.shape) is None
+    assert load_scan(store, "ab" * 32, SETTINGS) is None
 
 
 def test_failing_scans_are_entries_with_stage_and_reason(scans: list[str], tmp_path: Path) -> None:
@@ -198,6 +216,7 @@ def test_a_cohort_above_the_bound_is_memory_mapped(scans: list[str], tmp_path: P
     assert isinstance(mapped.arrays, np.memmap)
     assert not isinstance(inside.arrays, np.memmap)
     np.testing.assert_array_equal(mapped.arrays, inside.arrays)
+    assert not list(tmp_path.glob(".*.arrays")), "a killed run would leave it behind"
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_error(
@@ -212,13 +231,13 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(
 def placed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans whose brains were looked for, rather than taken from the cache."""
     names: list[str] = []
-    process = source.process_volume
+    process = placement.process_volume
 
     def count(volume: Volume, settings: PreprocessingConfig, where: str, **options: object):
         names.append(where)
         return process(volume, settings, where, **options)
 
-    monkeypatch.setattr(source, "process_volume", count)
+    monkeypatch.setattr(placement, "process_volume", count)
     return names
 
 
@@ -229,34 +248,37 @@ def test_another_grid_takes_the_placement_from_the_cache_to_the_same_bits(
     nib.save(nib.Nifti1Image(head.data, head.affine), tmp_path / "head.nii")
     scan = ScanSource(str(tmp_path / "head.nii"), "head")
     finer = FAST.model_copy(update={"spacing_mm": 4.0, "shape": (40, 48, 40)})
-    prepare_scan(scan, FAST, tmp_path / "cache")
-    again = prepare_scan(scan, finer, tmp_path / "cache")
+    cache = PreparedStore(tmp_path / "cache")
+    prepare_scan(scan, FAST, cache)
+    again = prepare_scan(scan, finer, cache)
     assert placed == ["head"]
     alone = prepare_scan(scan, finer)
     np.testing.assert_array_equal(again.array, alone.array)
     assert (again.measures, again.verdict) == (alone.measures, alone.verdict)
     other = FAST.model_copy(update={"mask_slack_mm": 5.0})
-    prepare_scan(scan, other, tmp_path / "cache")
+    prepare_scan(scan, other, cache)
     assert placed == ["head", "head", "head"]
 
 
 def test_a_damaged_placement_is_found_again(
     scans: list[str], tmp_path: Path, placed: list[str]
 ) -> None:
-    first = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, tmp_path)
+    notes: list[str] = []
+    cache = PreparedStore(tmp_path, notes.append)
+    first = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, cache)
     (file,) = tmp_path.rglob("*.npz")
     content = bytearray(file.read_bytes())
     content[200] ^= 1
     file.write_bytes(content)
-    again = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, tmp_path)
+    again = prepare_scan(ScanSource(scans[0], "scan"), SETTINGS, cache)
     np.testing.assert_array_equal(first.array, again.array)
-    assert placed == ["scan", "scan"]
+    assert placed == ["scan", "scan"] and len(notes) == 1
 
 
 def test_a_mask_or_a_command_is_part_of_the_hash(scans: list[str]) -> None:
     plain = ScanSource(scans[0])
     others = [replace(plain, mask=scans[1]), replace(plain, command="hd-bet {input} {output}")]
-    assert len({content_hash(source, SETTINGS) for source in (plain, *others)}) == 3
+    assert len({hash_source(source) for source in (plain, *others)}) == 3
 
 
 def test_a_crash_of_one_scan_is_a_row_and_costs_no_other(

@@ -1,0 +1,127 @@
+"""Networks and methods of one's own by name: built, trained, written, and loaded with care."""
+
+import sys
+
+import pytest
+import torch
+
+from brainage import named_code
+from brainage.cohorts.splits import make_split
+from brainage.config import load_preset, with_changes
+from brainage.errors import BundleError, ConfigError
+from brainage.lfnn.rules import METHOD_RULES
+from brainage.model.build import build_model, stage_names
+from brainage.model.bundle import load_bundle, save_bundle
+from brainage.training.options import TrainOptions
+from brainage.training.run import train_run
+from brainage.workflows.settings import choose_config, resolve_config
+from tests.small import make_config, make_noise_cohort
+
+CODE = """
+from torch import nn
+from brainage import lfnn
+
+def build(in_channels, input_size, *, width=2):
+    return nn.Sequential(
+        nn.Conv3d(in_channels, width, 3, 2), nn.ReLU(), nn.Conv3d(width, width, 3, 2), nn.ReLU()
+    )
+
+def loss(stack, block_index, outputs, target_values, settings, features):
+    return settings.target.loss(outputs, target_values).mean()
+
+RULE = lfnn.local_rule(loss)
+NUMBER = 3
+"""
+NETWORK, METHOD = "own_code_of_a_test:build", "own_code_of_a_test:RULE"
+
+
+@pytest.fixture(autouse=True)
+def own_code(tmp_path, monkeypatch):
+    (tmp_path / "own_code_of_a_test.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(named_code, "_used", set())
+    yield
+    sys.modules.pop("own_code_of_a_test", None)
+
+
+def make_own_config():
+    names = {"network.name": NETWORK, "learning.method": METHOD}
+    return with_changes(make_config("cnn3d_light", blocks=2), names)
+
+
+def test_a_network_of_one_s_own_gets_the_other_settings_of_the_preset():
+    config = resolve_config(NETWORK, None, {}, [])
+    preset = load_preset("cnn3d_light")
+    assert config.network.name == NETWORK and config.network.arguments == {}
+    assert config.model_copy(update={"network": preset.network}) == preset
+    assert choose_config(NETWORK, None) == config
+    assert resolve_config("cnn3d_light", None, {"network.name": NETWORK}, []) == config
+    assert resolve_config(NETWORK, None, {}, [], "images").task == "images"
+
+
+def test_its_stages_are_those_with_weights():
+    config = with_changes(make_own_config(), {"network.arguments": {"width": 4}})
+    assert stage_names(config) == ["0", "2"]
+    assert build_model(config)[0].body[0][0].out_channels == 4
+    with pytest.raises(ConfigError, match=r"knows no depth.*It takes: width"):
+        build_model(with_changes(config, {"network.arguments": {"depth": 4}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network.name": "no_such_module:build"}, "network.name.*cannot be imported"),
+        ({"network.name": "own_code_of_a_test:nothing"}, "has no nothing"),
+        ({"learning.method": "own_code_of_a_test:nothing"}, "learning.method.*has no nothing"),
+        ({"learning.method": "no rule"}, "learning.method.*package.module:RULE or one of bp"),
+    ],
+)
+def test_a_wrong_name_is_told_before_any_work(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve_config("cnn3d_light", None, changes, [])
+
+
+def test_code_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match="is a int, not a rule"):
+        METHOD_RULES["own_code_of_a_test:NUMBER"]
+    with pytest.raises(ConfigError, match="unknown method 'magic'"):
+        METHOD_RULES["magic"]
+    changes = {"network.name": "own_code_of_a_test:NUMBER"}
+    with pytest.raises(ConfigError, match="is no function"):
+        build_model(with_changes(make_own_config(), changes))
+
+
+def test_a_model_on_disk_runs_foreign_code_only_where_the_user_allows_it(tmp_path, monkeypatch):
+    config = make_own_config()
+    save_bundle(tmp_path / "bundle", build_model(config), config, {})
+    assert load_bundle(tmp_path / "bundle").config == config  # this process has built it
+    monkeypatch.setattr(named_code, "_used", set())
+    sys.modules.pop("own_code_of_a_test")
+    with pytest.raises(BundleError, match=f"{named_code.TRUSTED}=own_code_of_a_test"):
+        load_bundle(tmp_path / "bundle")
+    assert "own_code_of_a_test" not in sys.modules
+    monkeypatch.setenv(named_code.TRUSTED, "other, own_code_of_a_test")
+    again = load_bundle(tmp_path / "bundle")
+    assert again.facts["network"] == NETWORK and again.facts["method"] == METHOD
+
+
+def test_a_model_on_disk_whose_code_is_absent_is_refused_in_one_line(tmp_path, monkeypatch):
+    config = make_own_config()
+    save_bundle(tmp_path / "bundle", build_model(config), config, {})
+    sys.modules.pop("own_code_of_a_test")
+    (tmp_path / "own_code_of_a_test.py").unlink()
+    with pytest.raises(BundleError, match=r"code that is absent: .*own_code_of_a_test") as caught:
+        load_bundle(tmp_path / "bundle")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_and_a_method_of_one_s_own_train_like_any_other(tmp_path):
+    cohort, config = make_noise_cohort(), make_own_config()
+    split = make_split(cohort.cohort, config.split)
+    trained = train_run(cohort, split, config, TrainOptions(output=tmp_path, device="cpu"))
+    start = build_model(config).state_dict()
+    assert not torch.equal(
+        trained.model.state_dict()["blocks.0.body.0.0.weight"],
+        start["blocks.0.body.0.0.weight"],
+    )
+    assert trained.config.learning.method == METHOD
