@@ -10,6 +10,7 @@ import json
 import math
 import re
 import tarfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -156,7 +157,10 @@ def read_ixi_table(path: Path) -> tuple[_People, _Conflicts]:
     try:
         # xlrd would print what it thinks of a damaged file.
         quiet = {"logfile": io.StringIO()}
-        table = pd.read_excel(path, engine="xlrd", engine_kwargs=quiet)
+        with warnings.catch_warnings():
+            # pandas 3 wants calamine instead, which the lock file does not hold yet.
+            warnings.filterwarnings("ignore", message="The xlrd engine is deprecated")
+            table = pd.read_excel(path, engine="xlrd", engine_kwargs=quiet)
         sex = next(name for name in table.columns if str(name).startswith("SEX_ID"))
         rows = pd.DataFrame(
             {
