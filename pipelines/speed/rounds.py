@@ -132,10 +132,10 @@ def compare_ends(runs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         if finals.empty:
             continue
         best = str(finals.idxmin())
-        base = part[part["name"] == best].set_index("repeat")
+        base = part[part["name"] == best]
         for name, own in part[part["name"] != best].groupby("name", sort=False):
             row = {"case": case, "name": name, "baseline": best, "repeats": len(own)}
-            pairs = own.set_index("repeat").join(base, rsuffix="_base", how="inner")
+            pairs = own.merge(base, on="repeat", suffixes=("", "_base"))
             for measure in ("final_val_score", "test_mae_years"):
                 both = pairs[[measure, f"{measure}_base"]].dropna().to_numpy().T
                 found = paired_difference(both[0], both[1], seed=seed) if both.size else {}
