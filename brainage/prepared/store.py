@@ -3,7 +3,7 @@
 An entry is a folder, ``prepared/KIND/KEY[:2]/KEY``, with its files and a record: JSON that names
 the SHA-256 of every file and ends with its own. The key is a hash of all that decides the entry,
 so a changed scan, setting or library finds nothing rather than something old. An entry is written
-under a private name and renamed: it is there whole or not at all, whichever process is killed. Only the
+under a private name and renamed: it is there whole or not at all, even after a kill. Only the
 holder of the store's lock renames.
 """
 
