@@ -132,7 +132,7 @@ def compare_ends(runs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         if finals.empty:
             continue
         best = str(finals.idxmin())
-        base = part[part["name"] == best].set_index("repeat")
+        base = part[part["name"] == best]
         for name, own in part[part["name"] != best].groupby("name", sort=False):
             row = {"case": case, "name": name, "baseline": best, "repeats": len(own)}
             pairs = own.merge(base, on="repeat", suffixes=("", "_base"))
