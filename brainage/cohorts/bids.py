@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainage.cohorts.columns import is_missing
+from brainage.cohorts.cells import is_missing
 from brainage.cohorts.table_files import RawTable, read_table
 from brainage.errors import CohortError
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainage.cohorts.bids import read_bids
+from brainage.cohorts.cells import (
+    add_unit,
+    find_missing_codes,
+    find_path,
+    is_missing,
+    is_other_unit,
+    missing_path,
+    parse_age,
+    parse_sexes,
+    unit_of_name,
+)
 from brainage.cohorts.columns import (
     STANDARD_COLUMNS,
     find_columns,
     infer_types,
-    is_missing,
     missing_column,
-    parse_age,
-    parse_sex,
     resolve_names,
 )
 from brainage.cohorts.filters import select_rows
@@ -102,11 +111,15 @@ class Cohort:
 
 @dataclass(frozen=True)
 class CohortReading:
-    """A cohort and what was left out of it: `rows_in` = len(cohort) + len(rejected)."""
+    """A cohort and what was left out of it: `rows_in` = len(cohort) + len(rejected).
+
+    `notes` are sentences on what was decided or stays unknown, such as codes of the sex.
+    """
 
     cohort: Cohort
     rejected: list[LedgerEntry]
     rows_in: int
+    notes: tuple[str, ...] = ()
 
 
 def read_cohort(
@@ -163,8 +176,25 @@ def read_cohort(
     0       b       61.0   M
     >>> folder.cleanup()
     """
+    reading = load_cohort(
+        source, columns=columns, where=where, skip_bad=skip_bad, require_age=require_age
+    )
+    for note in reading.notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return reading
+
+
+def load_cohort(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+    skip_bad: bool = False,
+    require_age: bool = True,
+) -> CohortReading:
+    """Read as `read_cohort` does, but leave it to the caller to say the notes."""
     raw, roles = _read_source(Path(source), columns or {}, require_age)
-    standard, age_problems = _standardise(raw, roles)
+    standard, age_problems, notes = _standardise(raw, roles, _names_age(columns))
     originals = infer_types(raw.frame, raw.decimal_comma)
     if "age_years" in roles:
         # So that a filter on ages works where some are written as 89+ or n/a.
@@ -184,7 +214,7 @@ def read_cohort(
     others = others.drop(columns=[name for name in STANDARD_COLUMNS if name in others])
     table = pd.concat([standard, others], axis=1)[good].reset_index(drop=True)
     rejected = _list_rejected(raw, standard, problems, kept)
-    return CohortReading(Cohort(table, raw.source), rejected, int(kept.sum()))
+    return CohortReading(Cohort(table, raw.source), rejected, int(kept.sum()), tuple(notes))
 
 
 def _read_source(
@@ -206,8 +236,14 @@ def _read_source(
     return raw, roles
 
 
-def _standardise(raw: RawTable, roles: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return standard columns, and for each row what is wrong with its age."""
+def _names_age(columns: Mapping[str, str] | None) -> bool:
+    return any(ours in ("age", "age_years") for ours in columns or {})
+
+
+def _standardise(
+    raw: RawTable, roles: Mapping[str, str], as_it_stands: bool
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return standard columns, what is wrong with each row's age, and notes on the whole."""
 
     def cells(name: str) -> list[str]:
         if name not in roles:
@@ -219,18 +255,33 @@ def _standardise(raw: RawTable, roles: Mapping[str, str]) -> tuple[pd.DataFrame,
         f"{subject}_{session}" if subject and session else subject
         for subject, session in zip(subjects, sessions, strict=True)
     ]
-    ages, problems = _parse_ages(cells("age_years"))
+    age_column = roles.get("age_years", "")
+    unit = raw.units.get(age_column, "") or unit_of_name(age_column)
+    ages, problems = _parse_ages([add_unit(cell, unit) for cell in cells("age_years")])
+    notes = list(raw.remarks)
+    if is_other_unit(unit):
+        notes.append(f"ages of column {age_column!r} are read as {unit}.")
+    if not as_it_stands and find_missing_codes(ages):
+        zeros = ages.count(0.0)
+        notes.append(
+            f"{zeros} ages of 0 among adults are read as missing; "
+            f"--column age={age_column} takes them as they stand."
+        )
+        ages = [math.nan if age == 0 else age for age in ages]
+    sex_column = roles.get("sex", "")
+    sexes, sex_note = parse_sexes(cells("sex"), sex_column, raw.legends.get(sex_column))
     folder = raw.folder.absolute()
     standard = {
         "scan_id": cells("scan_id") if "scan_id" in roles else made,
         "subject_id": subjects,
         "session_id": sessions,
         "age_years": np.array(ages, dtype=np.float64),
-        "sex": [parse_sex(cell) for cell in cells("sex")],
+        "sex": sexes,
         "site": cells("site"),
-        "path": [str(folder / cell) if cell else "" for cell in cells("path")],
+        "path": [find_path(cell, folder) for cell in cells("path")],
     }
-    return pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index), problems
+    frame = pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index)
+    return frame, problems, [*notes, *filter(None, [sex_note])]
 
 
 def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str]]:
@@ -261,7 +312,8 @@ def _find_problems(
     given = list(raw.notes["problem"])
     counted = kept & (raw.notes["problem"] == "").to_numpy()
     duplicates = _find_duplicates(raw.frame, standard["scan_id"], counted)
-    exists = {path: _exists(path) for path in set(standard.loc[counted, "path"])}
+    folder = raw.folder.absolute()
+    no_file = {path: missing_path(path, folder) for path in set(standard.loc[counted, "path"])}
     rows = zip(
         standard["scan_id"],
         standard["subject_id"],
@@ -279,8 +331,7 @@ def _find_problems(
             "" if subject_id else "has no subject id",
             duplicate,
             age_problem or unknown_age,
-            "" if path else "names no file",
-            "" if not path or exists.get(path) else f"no such file: {path}",
+            no_file.get(path, ""),
         ]
         found = ", ".join(clause for clause in clauses if clause)
         problems.append(found if counted[position] else given[position])
@@ -305,15 +356,6 @@ def _find_duplicates(frame: pd.DataFrame, scan_ids: pd.Series, counted: BoolArra
     return clauses.tolist()
 
 
-def _exists(path: str) -> bool:
-    try:
-        # A scan may be a folder of DICOM files.
-        return Path(path).exists()
-    except OSError:
-        # A name that the file system refuses (too long) does not exist.
-        return False
-
-
 def _bad_rows(
     raw: RawTable, standard: pd.DataFrame, problems: NDArray[np.object_], bad: BoolArray, total: int
 ) -> CohortError:
@@ -328,6 +370,10 @@ def _bad_rows(
     ]
     if count > MAX_LISTED:
         lines.append(f"  and {count - MAX_LISTED} more")
+    made = standard["scan_id"] == standard["subject_id"]
+    if (made & bad & standard["scan_id"].duplicated(keep=False)).any():
+        hint = "Several scans of a person need a column of the session (session, visit, timepoint)"
+        lines.append(f"{hint} or of the scan (scan_id).")
     return CohortError(raw.source, "\n".join([first, *lines]))
 
 

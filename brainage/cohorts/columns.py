@@ -1,12 +1,12 @@
-"""Which column of somebody's table holds what, and what its cells mean."""
+"""Find which column of somebody's table holds what."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from brainage.cohorts.cells import is_missing, read_legend
 from brainage.errors import CohortError
 
 STANDARD_COLUMNS = (
@@ -23,7 +23,7 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "session_id": ("session_id", "session", "ses_id", "visit", "visit_id", "viscode", "timepoint"),
     "age_years": ("age", "age_years", "age_at_scan", "scan_age", "age_at_visit", "age_at_mri"),
-    "sex": ("sex", "gender", "m/f", "sex_id (1=m, 2=f)"),
+    "sex": ("sex", "gender", "m/f", "sex_id"),
     "site": (
         "site", "site_id", "scanner", "scanner_id", "center", "center_id", "centre", "centre_id",
     ),
@@ -35,44 +35,8 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
 _SHORT = {"id": "scan_id", "scan": "scan_id", "subject": "subject_id", "session": "session_id"}
 _SHORT |= {"age": "age_years"} | {name: name for name in STANDARD_COLUMNS}
 
-_MISSING = {"", "n/a", "na", "nan", "none", "null"}
-_SEX = {"m": "M", "male": "M", "1": "M", "1.0": "M", "f": "F", "female": "F", "2": "F", "2.0": "F"}
-# 89+ hides the ages above it; 045Y is DICOM's way to write years.
-_AGE = re.compile(r"([+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+))[+Y]?")
 # A leading zero marks a code such as 007, not a number.
 _NUMBER = re.compile(r"[+-]?(?!0[0-9])(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-OLDEST_YEARS = 120.0
-
-
-def is_missing(cell: str) -> bool:
-    """Tell whether a cell stands for no value: empty, n/a, NA, NaN, none, null."""
-    return cell.strip().lower() in _MISSING
-
-
-def parse_age(cell: str) -> float:
-    """Age in years; NaN where the cell is missing.
-
-    Decimal commas count as points; top-coded ages such as ``89+`` (BIDS) become 89.
-
-    Raises
-    ------
-    ValueError
-        If the cell is no number, or not between 0 and 120 years.
-    """
-    if is_missing(cell):
-        return math.nan
-    match = _AGE.fullmatch(cell.strip())
-    if match is None:
-        raise ValueError(f"age {cell!r} is not a number")
-    age_years = float(match.group(1).replace(",", "."))
-    if not 0.0 <= age_years <= OLDEST_YEARS:
-        raise ValueError(f"age {cell} is not between 0 and {OLDEST_YEARS:g} years")
-    return age_years
-
-
-def parse_sex(cell: str) -> str:
-    """Sex as F, M or empty; 1 is male and 2 is female, as in most tables with numbers."""
-    return _SEX.get(cell.strip().lower(), "")
 
 
 def infer_types(frame: pd.DataFrame, decimal_comma: bool = False) -> pd.DataFrame:
@@ -154,7 +118,7 @@ def find_columns(available: Sequence[str], given: Mapping[str, str], source: str
         if ours in found:
             continue
         names = {_plain(name) for name in usual}
-        matches = [name for name in free if _plain(name) in names]
+        matches = [name for name in free if _plain(_without_legend(name)) in names]
         if len(matches) > 1:
             listed = " and ".join(repr(name) for name in matches)
             remedy = f"Choose one: --column {_short(ours)}={matches[0]}."
@@ -195,6 +159,11 @@ def missing_column(ours: str, available: Sequence[str], source: str) -> CohortEr
 
 def _short(ours: str) -> str:
     return ours.removesuffix("_id").removesuffix("_years")
+
+
+def _without_legend(name: str) -> str:
+    """Name without the codes that it explains: ``SEX_ID`` of ``SEX_ID (1=m, 2=f)``."""
+    return re.sub(r"\(.*\)|\[.*\]", "", name) if read_legend(name) else name
 
 
 def _plain(name: str) -> str:

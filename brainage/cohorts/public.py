@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from nibabel.fileholders import FileHolder
 
-from brainage.cohorts.columns import parse_sex
+from brainage.cohorts.cells import parse_sexes
 from brainage.download import download
 from brainage.errors import CohortError
 from brainage.files import atomic_write_bytes, atomic_write_text
@@ -167,7 +167,7 @@ def read_ixi_table(path: Path) -> tuple[_People, _Conflicts]:
                 "subject": [f"sub-IXI{int(number):03d}" for number in table["IXI_ID"]],
                 "session": "",
                 "age": [_number(age) for age in table["AGE"]],
-                "sex": [parse_sex(str(code)) or "n/a" for code in table[sex]],
+                "sex": [known or "n/a" for known in parse_sexes([*map(str, table[sex])], sex)[0]],
             }
         )
     except Exception as error:  # a damaged workbook makes the reader raise nearly anything
@@ -192,7 +192,9 @@ def read_oasis_table(path: Path) -> tuple[_People, _Conflicts]:
                 "subject": [f"sub-OAS1{name[1]}" for name in names if name],
                 "session": [f"ses-{name[2]}" for name in names if name],
                 "age": [_number(age) for age in table["Age"]],
-                "sex": [parse_sex(str(code)) or "n/a" for code in table["M/F"]],
+                "sex": [
+                    known or "n/a" for known in parse_sexes([*map(str, table["M/F"])], "M/F")[0]
+                ],
                 "CDR": [_number(value) for value in table["CDR"]],
                 "MMSE": [_number(value) for value in table["MMSE"]],
             }

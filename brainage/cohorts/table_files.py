@@ -13,7 +13,7 @@ import pandas as pd
 
 from brainage.errors import CohortError
 
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t|"
 
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """First bytes of .xlsx and .ods, and of .xls."""
@@ -41,6 +41,12 @@ class RawTable:
         Standard name to column where the source itself decides it.
     decimal_comma : bool
         Numbers are written as 0,8.
+    units : mapping of str to str
+        Unit that a data dictionary gives to a column.
+    legends : mapping of str to mapping of str to str
+        Meaning of a column's codes, from a data dictionary.
+    remarks : tuple of str
+        What was decided while reading, to be said on screen.
     """
 
     source: str
@@ -49,12 +55,16 @@ class RawTable:
     notes: pd.DataFrame
     roles: Mapping[str, str] = field(default_factory=dict)
     decimal_comma: bool = False
+    units: Mapping[str, str] = field(default_factory=dict)
+    legends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def read_table(path: Path) -> RawTable:
-    """Read a CSV or TSV file; the delimiter is the commonest of ``, ; tab`` in the header.
+    """Read a CSV or TSV file; the delimiter is the commonest of ``, ; tab |`` in the header.
 
-    A first line ``sep=;``, as Excel knows it, says the delimiter.
+    A first line ``sep=;``, as Excel knows it, says the delimiter. Lines that begin with ``#`` are
+    comments, and are counted in the remarks.
 
     Returns
     -------
@@ -71,14 +81,16 @@ def read_table(path: Path) -> RawTable:
     told = _EXCEL_DELIMITER.match(text)
     if told is not None:
         text = text[told.end() :]  # its line end stays, so that lines keep their numbers
-    header_line = next((line for line in text.splitlines() if line.strip()), "")
+    lines = (line for line in text.splitlines() if line.strip() and not _is_comment(line))
+    header_line = next(lines, "")
     delimiter = told[1] if told else max(DELIMITERS, key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
         raise CohortError(str(path), f"line {reader.line_num}: {error}.") from error
-    rows = [(number, row) for number, row in rows if any(row)]
+    comments = sum(_is_comment(row[0]) for _, row in rows if row)
+    rows = [(number, row) for number, row in rows if any(row) and not _is_comment(row[0])]
     if len(rows) < 2:
         raise CohortError(str(path), "the table has no rows.", "Write a header and one row a scan.")
     header = _name_columns(rows[0][1], path)
@@ -93,7 +105,14 @@ def read_table(path: Path) -> RawTable:
         }
     )
     frame = pd.DataFrame(cells, columns=header, dtype=str)
-    return RawTable(str(path), path.parent, frame, notes, decimal_comma=delimiter == ";")
+    remarks = (f"{path.name}: {comments} lines are comments (#).",) if comments else ()
+    return RawTable(
+        str(path), path.parent, frame, notes, decimal_comma=delimiter == ";", remarks=remarks
+    )
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
 
 
 def _read_text(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from brainage.config import PreprocessingConfig
 from brainage.errors import CohortError
 from brainage.types import LedgerEntry
-from brainage.workflows.console import default_cache, scan_progress
+from brainage.workflows.console import default_cache, scan_progress, warn
 from brainage.workflows.masks import ScanOptions
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_scans(scans: ScansInput) -> tuple["pd.DataFrame", list[LedgerEntry], Pa
 
 def read_options(options: CohortOptions, *, require_age: bool = True) -> "CohortReading":
     """Read the table or folder and those beside it, or make the demo's phantoms in the cache."""
-    from brainage.cohorts.cohort import read_cohort
+    from brainage.cohorts.cohort import load_cohort
     from brainage.cohorts.join import join_readings
 
     if options.given is not None:
@@ -105,7 +105,7 @@ def read_options(options: CohortOptions, *, require_age: bool = True) -> "Cohort
     source = options.source
     if source == DEMO:
         source = str(make_phantoms(options.cache_dir / "phantoms"))
-    first = read_cohort(
+    first = load_cohort(
         source,
         columns=options.columns,
         where=options.where,
@@ -113,12 +113,20 @@ def read_options(options: CohortOptions, *, require_age: bool = True) -> "Cohort
         require_age=require_age,
     )
     if not options.more:
+        _say_notes(first)
         return first
     others = [
-        read_cohort(name, skip_bad=options.skip_bad, require_age=require_age)
+        load_cohort(name, skip_bad=options.skip_bad, require_age=require_age)
         for name in options.more
     ]
+    for reading in (first, *others):
+        _say_notes(reading)
     return join_readings([first, *others])
+
+
+def _say_notes(reading: "CohortReading") -> None:
+    for note in reading.notes:
+        warn(note)
 
 
 def _check_given(cohort: "Cohort", require_age: bool) -> "CohortReading":

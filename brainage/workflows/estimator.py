@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from brainage.cohorts.cells import OLDEST_YEARS
 from brainage.cohorts.cohort import Cohort
-from brainage.cohorts.columns import OLDEST_YEARS, STANDARD_COLUMNS
+from brainage.cohorts.columns import STANDARD_COLUMNS
 from brainage.cohorts.splits import hold_out_validation
 from brainage.config import Config, with_changes
 from brainage.errors import CohortError, ShapeError

@@ -7,10 +7,13 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_string_dtype
 
-from brainage.cohorts.columns import OLDEST_YEARS
+from brainage.cohorts.cells import OLDEST_YEARS, parse_number
+from brainage.cohorts.columns import infer_types
 from brainage.cohorts.filters import select_rows
 from brainage.cohorts.splits import hash_ids
+from brainage.cohorts.table_files import read_table
 from brainage.errors import CohortError, ConfigError
 from brainage.evaluation.age_bias import (
     CORRECTIONS,
@@ -147,8 +150,11 @@ def _evaluate(
     known = table[table["age_years"].notna() & table["predicted_age_years"].notna()]
     if known.empty:
         raise CohortError("evaluate", "no scan with a known and a predicted age is left.")
-    if len(known) < len(table):
-        warn(f"{len(table) - len(known)} scans without a known age are not evaluated.")
+    for column, words in (("age_years", "known age"), ("predicted_age_years", "prediction")):
+        lacking = table.loc[table[column].isna(), "scan_id"]
+        if len(lacking):
+            first = f"the first is {lacking.iloc[0]!r}"
+            warn(f"{len(lacking)} scans without a {words} are not evaluated; {first}.")
     metrics = score(known, seed=0) | dict(extra)
     unbeaten = describe_unbeaten(metrics)
     if unbeaten:
@@ -238,10 +244,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
     CohortError
         If the file is no table or lacks a needed column.
     """
-    try:
-        table = pd.read_csv(path, dtype={"scan_id": str, "subject_id": str})
-    except (OSError, ValueError) as error:
-        raise CohortError(str(path), "is not a readable CSV table.") from error
+    raw = read_table(path)
+    table = infer_types(raw.frame, raw.decimal_comma)
+    for name in ("scan_id", "subject_id"):
+        if name in raw.frame:  # an id such as 1.0 or 007 stays as it was written
+            table[name] = raw.frame[name].where(table[name].notna())
     return check_predictions(table, str(path))
 
 
@@ -251,7 +258,7 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
     Raises
     ------
     CohortError
-        If a column is missing or holds what is no age.
+        If a column is missing or holds what is no age, or a scan comes twice.
     """
     table = table.copy()
     missing = [name for name in NEEDED if name not in table]
@@ -259,10 +266,14 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
         raise CohortError(where, f"lacks columns {', '.join(missing)}.")
     if table["scan_id"].isna().any():
         raise CohortError(where, "column scan_id has blank cells.", "Name every scan.")
+    twice = table.loc[table["scan_id"].duplicated(), "scan_id"]
+    if len(twice):
+        problem = f"{len(twice)} scan ids come more than once, the first is {str(twice.iloc[0])!r}."
+        raise CohortError(where, problem, "A scan counts once: keep one row of each.")
     for name in NUMBERS:
         if name not in table:
             continue
-        numbers = as_floats(table[name])
+        numbers = _as_numbers(table[name], where)
         if (~np.isfinite(numbers) & table[name].notna()).any():
             raise CohortError(where, f"column {name} holds what is not a number.")
         _check_range(numbers, name, where)
@@ -273,6 +284,17 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
         table[name] = table[name].fillna("") if name in table else ""
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     return table
+
+
+def _as_numbers(column: pd.Series, where: str) -> pd.Series:
+    """Return a column as floats; text may have decimal commas."""
+    if not is_string_dtype(column):
+        return as_floats(column)
+    try:
+        return column.map(lambda cell: parse_number(cell) if isinstance(cell, str) else cell)
+    except ValueError as error:
+        problem = f"column {column.name} holds what is not a number ({error})."
+        raise CohortError(where, problem, "Mend the table.") from error
 
 
 def _check_range(numbers: pd.Series, name: str, where: str) -> None:

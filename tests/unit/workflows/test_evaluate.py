@@ -21,6 +21,8 @@ HEADER = "scan_id,age_years,predicted_age_years\n"
         ("a,50,1e308\n", r"predicted_age_years holds 1e\+308, expected -1000 to 1000"),
         ("a,50,inf\n", "predicted_age_years holds what is not a number"),
         (",50,51\n", "scan_id has blank cells"),
+        ("a,50,51\nb,40,41\na,50,52\n", "1 scan ids come more than once, the first is 'a'"),
+        ("a,50,old\n", "predicted_age_years holds what is not a number"),
     ],
 )
 def test_what_is_no_age_is_refused(rows: str, message: str, tmp_path: Path) -> None:
@@ -61,3 +63,21 @@ def test_the_constant_is_that_of_the_training_not_of_the_evaluated_scans(tmp_pat
 def test_a_model_that_is_no_better_than_the_constant_warns(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="not beat the constant"):
         evaluate(predicted(constant_predicted_age_years=75.0), tmp_path)
+
+
+def test_a_table_of_a_german_spreadsheet_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("\ufeffscan_id;age_years;predicted_age_years\n007;58,22;53,17\n")
+    table = read_predictions(path)
+    assert table.loc[0, ["scan_id", "age_years"]].tolist() == ["007", 58.22]
+    path.write_text(HEADER + 'a,"58,22","53,17"\nb,40,\n')
+    assert read_predictions(path)["predicted_age_years"][0] == 53.17
+
+
+def test_a_missing_prediction_is_named_as_such(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("brainage.workflows.evaluate.warn", said.append)
+    table = predicted()
+    table.loc[3, "predicted_age_years"] = np.nan
+    assert evaluate(table, tmp_path)["n"] == 11
+    assert "1 scans without a prediction" in said[0] and "'s3'" in said[0]

@@ -1,0 +1,221 @@
+"""Read the cells of somebody's table: missing values, numbers, ages, sexes and paths."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+_MISSING = {"", "n/a", "na", "nan", "none", "null"}
+OLDEST_YEARS = 120.0
+ADULT_YEARS = 18.0
+
+_NUMBER = r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?"
+# 89+ and >89 hide the ages above; 045Y and 018M are DICOM's way to write years and months.
+_AGE = re.compile(rf"(?:>=?\s*)?(?P<number>{_NUMBER})\+?\s*(?P<unit>[^\W\d]*)\.?\s*\+?")
+_DICOM_AGE = re.compile(r"[0-9]{3}[DWM]")
+_UNITS_PER_YEAR = {
+    1.0: ("", "y", "yr", "yrs", "year", "years", "yo"),
+    12.0: ("month", "months", "mo", "mos", "mth", "mths"),
+    365.25 / 7: ("week", "weeks", "wk", "wks"),
+    365.25: ("day", "days"),
+}
+_PER_YEAR = {unit: count for count, units in _UNITS_PER_YEAR.items() for unit in units}
+_DICOM_UNITS = {"D": "days", "W": "weeks", "M": "months"}
+
+_WORDS = {
+    "M": ("m", "male", "man", "boy"),
+    "F": ("f", "female", "w", "woman", "girl"),
+}
+_SEX = {word: sex for sex, words in _WORDS.items() for word in words}
+_LEGEND = re.compile(r"([0-9])\s*[=:]\s*([A-Za-z]+)")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+def is_missing(cell: str) -> bool:
+    """Tell whether a cell stands for no value: empty, n/a, NA, NaN, none, null."""
+    return cell.strip().lower() in _MISSING
+
+
+def parse_number(cell: str) -> float:
+    """Read a number, whose decimal mark may be a comma; NaN where the cell is missing.
+
+    Raises
+    ------
+    ValueError
+        If the cell is no number.
+
+    Examples
+    --------
+    >>> parse_number("4,75e+01")
+    47.5
+    """
+    if is_missing(cell):
+        return math.nan
+    text = cell.strip()
+    if re.fullmatch(_NUMBER, text) is None:
+        raise ValueError(f"{cell!r} is not a number")
+    return float(text.replace(",", "."))
+
+
+def parse_age(cell: str) -> float:
+    """Read an age in years; NaN where the cell is missing.
+
+    Decimal commas count as points; top-coded ages such as ``89+`` (BIDS) or ``>89`` become 89.
+    A unit behind the number is heeded: ``47y``, ``60 months``, DICOM's ``045Y`` and ``018M``
+    (PS3.5, section 6.2).
+
+    Raises
+    ------
+    ValueError
+        If the cell is no number, has an unknown unit, or is not between 0 and 120 years.
+
+    Examples
+    --------
+    >>> parse_age("60 months")
+    5.0
+    """
+    if is_missing(cell):
+        return math.nan
+    text = cell.strip()
+    if _DICOM_AGE.fullmatch(text):
+        text = f"{text[:3]} {_DICOM_UNITS[text[3]]}"
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"age {cell!r} is not a number")
+    unit = match["unit"].lower()
+    if unit not in _PER_YEAR:
+        raise ValueError(f"age {cell!r} is not a number of years, months, weeks or days")
+    age_years = float(match["number"].replace(",", ".")) / _PER_YEAR[unit]
+    if not 0.0 <= age_years <= OLDEST_YEARS:
+        raise ValueError(f"age {cell} is not between 0 and {OLDEST_YEARS:g} years")
+    return age_years
+
+
+def is_other_unit(unit: str) -> bool:
+    """Tell whether a unit of age, as a dictionary or a name gives it, is another than years."""
+    return _PER_YEAR.get(unit.strip().lower()) != 1.0
+
+
+def add_unit(cell: str, unit: str) -> str:
+    """Write a unit behind an age that has none, so that `parse_age` heeds it."""
+    if is_missing(cell) or not is_other_unit(unit):
+        return cell
+    match = _AGE.fullmatch(cell.strip())
+    return f"{cell.strip()} {unit}" if match is None or not match["unit"] else cell
+
+
+def unit_of_name(name: str) -> str:
+    """Return the unit that a column's name tells, such as months of ``AgeMonths``; or ''."""
+    if re.search(r"\d", name):
+        return ""  # age_at_12_months names a visit
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    found = [word.lower() for word in words if _PER_YEAR.get(word.lower(), 1.0) != 1.0]
+    return found[0] if found else ""
+
+
+def find_missing_codes(ages_years: Sequence[float]) -> bool:
+    """Tell whether an age of 0 must be a code for a missing one: all others are adults."""
+    ages = np.asarray(ages_years, dtype=np.float64)
+    others = ages[np.isfinite(ages) & (ages != 0)]
+    return bool((ages == 0).any() and len(others) and others.min() >= ADULT_YEARS)
+
+
+def parse_sex(cell: str) -> str:
+    """Read a sex word as F, M or empty; numbers need `parse_sexes`."""
+    return _SEX.get(cell.strip().lower(), "")
+
+
+def read_legend(name: str) -> dict[str, str]:
+    """Return the codes that a column's name explains, such as ``SEX_ID (1=m, 2=f)``."""
+    found = {code: parse_sex(word) for code, word in _LEGEND.findall(name)}
+    return found if set(found.values()) == {"F", "M"} else {}
+
+
+def parse_sexes(
+    cells: Sequence[str], name: str, legend: Mapping[str, str] | None = None
+) -> tuple[list[str], str]:
+    """Read a column of sexes as F, M or empty.
+
+    Numbers are read where the column's name or the data set's dictionary explains them, or by
+    ISO/IEC 5218 (1 male, 2 female, 0 and 9 unknown) where a 2 is among them. Anything else, such
+    as 0 and 1, stays unknown: either number could be the women.
+
+    Parameters
+    ----------
+    cells : sequence of str (N,)
+        Missing cells are empty.
+    name : str
+        The column's name.
+    legend : mapping of str to str, optional
+        Code to a word for the sex, from a data dictionary.
+
+    Returns
+    -------
+    list of str (N,)
+    str
+        What could not be read, or empty.
+    """
+    words = legend or dict(_LEGEND.findall(name))
+    told = {code: parse_sex(word) for code, word in words.items()}
+    codes = [re.sub(r"\.0+$", "", cell.strip()) for cell in cells]
+    numbers = {code for code in codes if code.isdigit()}
+    if not told:
+        is_iso = "2" in numbers and numbers <= {"0", "1", "2", "9"}
+        told = {"1": "M", "2": "F", "0": "", "9": ""} if is_iso else {}
+    sexes = [told.get(code, parse_sex(code)) for code in codes]
+    unread = {code for code, sex in zip(codes, sexes, strict=True) if code and not sex}
+    if any(told.values()):
+        unread -= numbers & set(told)  # codes that say "unknown" themselves
+    strange = sorted(unread)
+    if not strange:
+        return sexes, ""
+    listed = ", ".join(strange[:5])
+    note = f"column {name!r} holds {listed}: what that means is not told; "
+    note += "the sex stays unknown there. Write F and M"
+    if numbers & set(strange):
+        note += f", or say it in the header, such as {'sex (0=m, 1=f)'!r}"
+    return sexes, f"{note}."
+
+
+def find_path(cell: str, folder: Path) -> str:
+    r"""Return the absolute path of a cell: ``~``, ``file://`` and backslashes are understood.
+
+    Backslashes are read as slashes only where no file of that very name is there.
+    """
+    if not cell:
+        return ""
+    if cell.lower().startswith("file://"):
+        cell = unquote(urlsplit(cell).path)
+    elif cell.startswith("~"):
+        try:
+            cell = str(Path(cell).expanduser())
+        except RuntimeError:
+            return str(folder / cell)
+    path = folder / cell
+    if "\\" not in cell or _DRIVE.match(cell) or _exists(path):
+        return str(path)
+    return str(folder / cell.replace("\\", "/"))
+
+
+def missing_path(path: str, folder: Path) -> str:
+    """Return what is wrong with the path of a scan, or empty."""
+    if not path:
+        return "names no file"
+    if _exists(Path(path)):
+        return ""
+    cell = path.removeprefix(f"{folder}/")
+    if _DRIVE.match(cell):
+        return f"no such file: {cell} is a path of a Windows machine; give it as seen from here"
+    return f"no such file: {path}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        # A scan may be a folder of DICOM files.
+        return path.exists()
+    except OSError:
+        # A name that the file system refuses (too long) does not exist.
+        return False

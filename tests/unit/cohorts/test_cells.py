@@ -1,0 +1,166 @@
+"""What the cells of strangers' tables mean: ages, sexes, numbers, paths."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brainage.cohorts.cells import (
+    find_path,
+    parse_age,
+    parse_number,
+    parse_sexes,
+    unit_of_name,
+)
+from brainage.cohorts.cohort import CohortReading, load_cohort, read_cohort
+from brainage.errors import CohortError
+
+STRANGE = Path("/work/shared/data/strange_inputs")
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    """Write a table beside the scans a.nii, b.nii, c.nii and read it."""
+    for name in "abc":
+        (tmp_path / f"{name}.nii").touch()
+
+    def _read(text: str, **options: object) -> CohortReading:
+        (tmp_path / "table.csv").write_text(text)
+        return load_cohort(tmp_path / "table.csv", **options)
+
+    return _read
+
+
+@given(
+    st.integers(1, 119),
+    st.sampled_from(["{}", "{}.0", "{},0", "{}y", "{} years", "{}Y", "{}+", ">{}", "> {}", "{}e0"]),
+)
+def test_every_way_to_write_an_age_gives_its_years(years: int, form: str) -> None:
+    assert parse_age(form.format(years)) == years
+
+
+@given(
+    st.integers(1, 1400), st.sampled_from([("months", 12), ("weeks", 52.1786), ("days", 365.25)])
+)
+def test_an_age_with_a_unit_is_never_read_as_years(count: int, unit: tuple[str, float]) -> None:
+    assert parse_age(f"{count} {unit[0]}") == pytest.approx(count / unit[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cell", "age"),
+    [("0", 0), ("45,3", 45.3), (" 120 ", 120), ("89+", 89), ("045Y", 45), ("018M", 1.5),
+     ("4.75e+01", 47.5), ("47y", 47), (">89", 89)],
+)  # fmt: skip
+def test_ages_are_read(cell: str, age: float) -> None:
+    assert parse_age(cell) == age
+
+
+@pytest.mark.parametrize(
+    "cell", ["-1", "120.1", "inf", "1e9", "45x", "47m", "45-50", "1,234.5", "4_5", "60 fortnights"]
+)
+def test_impossible_ages_are_refused(cell: str) -> None:
+    with pytest.raises(ValueError, match="age"):
+        parse_age(cell)
+
+
+def test_numbers_may_have_decimal_commas() -> None:
+    assert [parse_number(cell) for cell in ("4,75e+01", "-3", ",5")] == [47.5, -3, 0.5]
+    assert math.isnan(parse_number("n/a"))
+    with pytest.raises(ValueError, match="not a number"):
+        parse_number("1.234,5")
+
+
+SEXES = [
+    (["M", "f", "Female", "male", "W", ""], "sex", ["M", "F", "F", "M", "F", ""]),
+    (["1", "2", "1.0", "2.0", "0", "9"], "sex", ["M", "F", "M", "F", "", ""]),
+    (["0", "1"], "sex (0=m, 1=f)", ["M", "F"]),
+    (["1", "0"], "SEX (1=F; 0=M)", ["F", "M"]),
+    (["1", "2"], "SEX_ID (1=f, 2=m)", ["F", "M"]),
+]
+
+
+@pytest.mark.parametrize(("cells", "name", "sexes"), SEXES)
+def test_sexes_that_are_told_are_read(cells: list[str], name: str, sexes: list[str]) -> None:
+    assert parse_sexes(cells, name) == (sexes, "")
+
+
+@given(st.lists(st.sampled_from(["0", "1", "0.0", "1.0", ""]), min_size=1))
+def test_zeros_and_ones_alone_never_become_a_sex(cells: list[str]) -> None:
+    sexes, note = parse_sexes(cells, "sex")
+    assert set(sexes) == {""} and bool(note) == any(cells)
+
+
+def test_a_dictionary_that_is_not_understood_leaves_the_sex_unknown() -> None:
+    sexes, note = parse_sexes(["1", "2"], "sex", {"1": "femme", "2": "homme"})
+    assert sexes == ["", ""] and "'sex'" in note
+    assert parse_sexes(["1", "2"], "sex", {"1": "Female", "2": "male"})[0] == ["F", "M"]
+
+
+def test_an_unknown_sex_is_said_to_a_python_caller(read, tmp_path: Path) -> None:
+    read("id,age,sex,path\n1,30,0,a.nii\n2,31,1,b.nii\n")
+    with pytest.warns(UserWarning, match="'sex' holds 0, 1"):
+        table = read_cohort(tmp_path / "table.csv").cohort.table
+    assert table["sex"].tolist() == ["", ""]
+
+
+def test_a_header_that_explains_its_codes_is_found_as_the_sex(read) -> None:
+    reading = read('id,age,"sex (0=m, 1=f)",path\n1,30,0,a.nii\n2,31,1,b.nii\n')
+    assert reading.cohort.table["sex"].tolist() == ["M", "F"] and reading.notes == ()
+
+
+def test_a_zero_among_adults_is_missing_until_told_otherwise(read) -> None:
+    text = "id,age,path\n1,0,a.nii\n2,31,b.nii\n"
+    with pytest.raises(CohortError, match="has no age"):
+        read(text)
+    reading = read(text, require_age=False)
+    assert math.isnan(reading.cohort.table["age_years"][0]) and "--column" in reading.notes[0]
+    assert read(text, columns={"age": "age"}).cohort.table["age_years"].tolist() == [0, 31]
+    assert read(text.replace("31", "2")).cohort.table["age_years"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["age_months", "AgeMonths", "age (months)", "age in months"])
+def test_a_column_of_months_is_read_as_months(read, name: str) -> None:
+    reading = read(f"id,{name},path\n1,60,a.nii\n", columns={"age": name})
+    assert reading.cohort.table["age_years"].tolist() == [5] and "months" in reading.notes[0]
+    assert unit_of_name("age_at_12_months") == unit_of_name("age_years") == ""
+
+
+def test_paths_of_other_machines_are_understood_or_named(read, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "in dir").mkdir()
+    (tmp_path / "in dir" / "d.nii").touch()
+    cells = ["in dir\\d.nii", "~/in dir/d.nii", f"file://{tmp_path}/in%20dir/d.nii"]
+    found = {find_path(cell, tmp_path) for cell in cells}
+    assert found == {str(tmp_path / "in dir" / "d.nii")}
+    (tmp_path / "odd\\name.nii").touch()
+    assert find_path("odd\\name.nii", tmp_path) == str(tmp_path / "odd\\name.nii")
+    with pytest.raises(CohortError, match="Windows machine"):
+        read("id,age,path\n1,30,C:\\scans\\a.nii\n")
+
+
+def test_comment_lines_are_left_out_and_counted(read) -> None:
+    reading = read("# by me, 2020\nid,age,path\n1,30,a.nii\n#2,31,b.nii\n3,32,c.nii\n")
+    assert reading.cohort.table["scan_id"].tolist() == ["1", "3"]
+    assert "2 lines are comments" in reading.notes[0]
+
+
+def test_two_rows_of_a_person_suggest_a_session_column(read) -> None:
+    with pytest.raises(CohortError, match="column of the session"):
+        read("subject,age,path\np,30,a.nii\np,32,b.nii\n")
+
+
+@pytest.mark.parametrize("name", ["pipe", "win_paths", "age_lower_y", "sex_0m_1f"])
+def test_strange_tables_are_read(name: str, tmp_path: Path) -> None:
+    source = STRANGE / f"{name}.csv"
+    if not source.exists():
+        pytest.skip("the reproducers are not here")
+    (tmp_path / "t.csv").write_bytes(source.read_bytes())
+    for number in range(1, 13):
+        scan = tmp_path / f"imgs/sub-{number:04}/anat/sub-{number:04}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        scan.touch()
+    table = load_cohort(tmp_path / "t.csv").cohort.table
+    assert table["age_years"].between(26, 83).all() and len(table) == 12
+    assert set(table["sex"]) == ({""} if name == "sex_0m_1f" else {"M", "F"})
