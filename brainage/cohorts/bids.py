@@ -5,14 +5,21 @@ Layout: https://bids-specification.readthedocs.io (MRI, participants file, sessi
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from brainage.cohorts.cells import is_missing
+from brainage.cohorts.bids_choice import (
+    describe_choice,
+    parse_entities,
+    preference,
+    refuse_image,
+)
+from brainage.cohorts.cells import add_unit, is_missing, is_other_unit, parse_sex
+from brainage.cohorts.columns import is_usual
 from brainage.cohorts.table_files import RawTable, read_table
 from brainage.errors import CohortError
 
@@ -45,15 +52,24 @@ class _People:
     folder: Path | None
     rows: Mapping[tuple[str, str], list[_Row]]
     blank: _Row
+    units: Mapping[str, str] = field(default_factory=dict)
+    legends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
-def read_bids(folder: Path) -> RawTable:
+def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
     """List the T1w files of a BIDS folder with what its tables tell about them.
 
-    The best file of each session comes first and is used, the others are surplus: MNI space
-    before native space in derivatives, then files not named defaced, then the lowest run.
-    Values of ``sub-*_sessions.tsv`` go before those of ``participants.tsv``. A derivative
-    folder without ``participants.tsv`` takes that of the data set it lies in.
+    The best file of each session comes first and is used (`bids_choice.preference`), the others
+    are surplus. Values of ``sub-*_sessions.tsv`` go before those of ``participants.tsv``. A
+    derivative folder without ``participants.tsv`` takes that of the data set it lies in.
+
+    Parameters
+    ----------
+    folder : Path
+    shared_age : bool
+        Take a participant's one age for each of several sessions. Without it the age of these
+        sessions is unknown: it may be that of the first visit.
 
     Returns
     -------
@@ -75,15 +91,20 @@ def read_bids(folder: Path) -> RawTable:
         problem = "is not a BIDS folder: it holds no sub-*/[ses-*/]anat/sub-*_T1w.nii[.gz]."
         raise CohortError(str(folder), problem, "Give a BIDS folder or a CSV/TSV table.")
     people = _read_participants(_find_tables(folder))
+    visits = Counter(images[0].subject for images in sessions.values())
+    ageless, chosen = 0, []
     rows: list[_Row] = []
     notes: list[tuple[str, str, bool]] = []
     for images in sessions.values():
-        first, *others = sorted(images, key=_preference)
-        about, problem = _describe(first, people)
+        first, *others = sorted(images, key=lambda image: preference(image.entities, image.stem))
+        chosen.append([first.stem, *(image.stem for image in others)])
+        about, problem, has_own_age = _describe(first, people)
+        if not (has_own_age or shared_age) and visits[first.subject] > 1:
+            ageless += _drop_age(about)
         for image in (first, *others):
             own = _own_columns(image, first, folder)
             rows.append({**about, **own})
-            wrong = problem or _check_name(image)
+            wrong = problem or _check_name(image) or refuse_image(image.entities)
             if image is not first:
                 wrong = f"further T1w file of the session; {first.path.name} is used"
             notes.append((own["path"], wrong, image is not first))
@@ -95,7 +116,18 @@ def read_bids(folder: Path) -> RawTable:
         about = people.rows[subject, session][0]
         rows.append({**about, "scan_id": subject, "subject_id": subject})
         notes.append(("participants.tsv", "has no T1w file in its folder", False))
-    return _build(folder, rows, notes)
+    remarks = [*describe_choice(chosen), *people.remarks]
+    if ageless:
+        remarks.append(
+            f"{ageless} sessions have no age of their own, only one of the person for several "
+            "sessions: it is not taken. Give sub-*_sessions.tsv, or --column age=NAME to take it."
+        )
+    return replace(
+        _build(folder, rows, notes),
+        units=people.units,
+        legends=people.legends,
+        remarks=tuple(remarks),
+    )
 
 
 def _build(folder: Path, rows: list[_Row], notes: list[tuple[str, str, bool]]) -> RawTable:
@@ -127,23 +159,8 @@ def _find_images(folder: Path) -> Iterable[_Image]:
         if match is None:
             continue
         subject, *rest = path.relative_to(folder).parts[:-2]
-        pairs = (part.partition("-") for part in match["stem"].split("_")[:-1])
-        entities = {key: value for key, _, value in pairs}
+        entities = parse_entities(match["stem"])
         yield _Image(path, match["stem"], subject, rest[0] if rest else "", entities)
-
-
-def _preference(image: _Image) -> tuple[int, bool, int, str]:
-    """Sort key: the smallest is used."""
-    description, space = image.entities.get("desc", ""), image.entities.get("space", "")
-    if description == "preproc" and space.startswith("MNI"):
-        # Of several MNI spaces the one of the network's template goes first.
-        rank = 0 if space.startswith("MNI152NLin2009c") else 1
-    elif not space and description in ("", "preproc"):
-        rank = 2
-    else:
-        rank = 3
-    digits = re.sub(r"\D", "", image.entities.get("run", ""))
-    return rank, "defaced" in image.stem.lower(), int(digits or 0), image.path.name
 
 
 def _check_name(image: _Image) -> str:
@@ -178,26 +195,99 @@ def _read_participants(tables: Path | None) -> _People:
     raw = read_table(tables / "participants.tsv")
     if "participant_id" not in raw.frame:
         raise CohortError(raw.source, "has no column participant_id.", "BIDS asks for it.")
+    units, legends = _read_dictionary(tables / "participants.json")
     for row in _as_rows(raw.frame):
+        row = _add_units(row, units)
         key = _with_prefix("sub", row["participant_id"]), _session_of(row)
         about = _drop_own(row)
         # Rows that repeat each other do no harm.
         if about not in rows[key]:
             rows[key].append(about)
-    return _People(tables, rows, _drop_own(dict.fromkeys(raw.frame.columns, "")))
+    others = {name: unit for name, unit in units.items() if not is_usual(name, "age_years")}
+    remarks = [
+        f"participants.json: column {name!r} is in {unit}."
+        for name, unit in units.items()
+        if name in raw.frame and name not in others and is_other_unit(unit)
+    ]
+    blank = _drop_own(dict.fromkeys(raw.frame.columns, ""))
+    return _People(tables, rows, blank, others, legends, (*raw.remarks, *remarks))
 
 
-def _describe(image: _Image, people: _People) -> tuple[_Row, str]:
-    """Return what the tables tell about a session, and what is wrong with it."""
+def _read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return units and codes of columns, as a BIDS data dictionary tells them.
+
+    Raises
+    ------
+    CohortError
+        If it is there but no JSON object: units that cannot be read must not become years.
+    """
+    if not path.is_file():
+        return {}, {}
+    try:
+        told = dict(json.loads(path.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, TypeError) as error:
+        problem = "is not a JSON object, so the units of its columns are unknown."
+        raise CohortError(str(path), problem, "Mend or remove it.") from error
+    units, legends = {}, {}
+    for name, about in told.items():
+        if not isinstance(about, dict):
+            continue
+        words = re.findall(r"[^\W\d_]+", str(about.get("Units") or ""))
+        if words and words[0].lower() not in ("n", "na", "none"):
+            units[name] = words[0].lower()
+        if isinstance(levels := about.get("Levels"), dict):
+            legends[name] = {code: _first_sex_word(text) for code, text in levels.items()}
+    return units, legends
+
+
+def _first_sex_word(told: object) -> str:
+    """Return the word of a level's text that names a sex, or its first word."""
+    text = json.dumps(list(told.values())) if isinstance(told, dict) else str(told)
+    words = re.findall(r"[^\W\d_]+", text)
+    return next((word for word in words if parse_sex(word)), words[0] if words else "")
+
+
+def _add_units(row: _Row, units: Mapping[str, str]) -> _Row:
+    """Write units other than years behind ages, where a dictionary tells them."""
+    return {
+        name: add_unit(cell, units[name]) if name in units and is_usual(name, "age_years") else cell
+        for name, cell in row.items()
+    }
+
+
+def _drop_age(about: _Row) -> bool:
+    """Blank the ages of a row; tell whether there were any."""
+    known = [name for name, cell in about.items() if is_usual(name, "age_years")]
+    had_age = any(not is_missing(about[name]) for name in known)
+    about.update(dict.fromkeys(known, ""))
+    return had_age
+
+
+def _describe(image: _Image, people: _People) -> tuple[_Row, str, bool]:
+    """Return what the tables tell about a session, what is wrong, and whether its age is its own.
+
+    An age of the session takes the place of the participant's, whatever its column is called.
+    """
     if people.folder is None:
-        return {}, ""
+        return {}, "", True
     keys = (image.subject, image.session), (image.subject, "")
-    found = next((people.rows[key] for key in keys if key in people.rows), [])
-    if not found:
-        return people.blank, "is not in participants.tsv"
+    key = next((key for key in keys if key in people.rows), None)
+    if key is None:
+        return dict(people.blank), "is not in participants.tsv", True
+    found = people.rows[key]
     if len(found) > 1:
-        return people.blank, f"stands in participants.tsv {len(found)} times, with other values"
-    return {**found[0], **_drop_own(_read_session(image, people.folder))}, ""
+        problem = f"stands in participants.tsv {len(found)} times, with other values"
+        return dict(people.blank), problem, True
+    own = _drop_own(_read_session(image, people.folder))
+    ages = [name for name in own if is_usual(name, "age_years")]
+    if len({own[name] for name in ages}) > 1:
+        return dict(found[0]), f"has several ages: {', '.join(ages)}", True
+    about = dict(found[0])
+    if ages:
+        target = next((name for name in about if is_usual(name, "age_years")), ages[0])
+        age = own[ages[0]]
+        own = {name: cell for name, cell in own.items() if name not in ages} | {target: age}
+    return {**about, **own}, "", bool(ages) or key[1] != ""
 
 
 def _drop_own(row: _Row) -> _Row:
@@ -210,7 +300,11 @@ def _read_session(image: _Image, tables: Path) -> _Row:
     path = tables / image.subject / f"{image.subject}_sessions.tsv"
     if not image.session or not path.is_file():
         return {}
+    inherited = tables / "sessions.json"
+    beside = path.with_suffix(".json")
+    units, _ = _read_dictionary(beside if beside.is_file() else inherited)
     for row in _as_rows(read_table(path).frame):
+        row = _add_units(row, units)
         if _session_of(row) == image.session:
             return {name: cell for name, cell in row.items() if not is_missing(cell)}
     return {}

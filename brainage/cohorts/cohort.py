@@ -222,7 +222,8 @@ def _read_source(
 ) -> tuple[RawTable, dict[str, str]]:
     if not source.exists():
         raise CohortError(str(source), "no such file or folder.", "Check --cohort.")
-    raw = read_bids(source) if source.is_dir() else read_table(source)
+    is_folder = source.is_dir()
+    raw = read_bids(source, _names_age(columns)) if is_folder else read_table(source)
     available = list(raw.frame.columns)
     given = resolve_names(columns, available)
     fixed = sorted(set(given) & set(raw.roles))

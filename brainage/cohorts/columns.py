@@ -22,7 +22,10 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
         "participant_id", "patient", "patient_id", "person", "rid", "ptid", "eid", "ixi_id",
     ),
     "session_id": ("session_id", "session", "ses_id", "visit", "visit_id", "viscode", "timepoint"),
-    "age_years": ("age", "age_years", "age_at_scan", "scan_age", "age_at_visit", "age_at_mri"),
+    "age_years": (
+        "age", "age_years", "age_at_scan", "scan_age", "age_at_visit", "age_at_mri",
+        "age_at_session", "session_age", "age_at_acquisition", "acq_age",
+    ),
     "sex": ("sex", "gender", "m/f", "sex_id"),
     "site": (
         "site", "site_id", "scanner", "scanner_id", "center", "center_id", "centre", "centre_id",
@@ -129,6 +132,11 @@ def find_columns(available: Sequence[str], given: Mapping[str, str], source: str
     _require(found, "subject_id", available, source)
     _require(found, "path", available, source)
     return found
+
+
+def is_usual(name: str, ours: str) -> bool:
+    """Tell whether a column's name is a usual one for a standard name."""
+    return _plain(name) in {_plain(usual) for usual in USUAL_NAMES[ours]}
 
 
 def _settle_plain_id(found: dict[str, str], free: Sequence[str]) -> None:

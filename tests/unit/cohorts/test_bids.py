@@ -1,8 +1,10 @@
+import math
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from brainage.cohorts.cohort import read_cohort
+from brainage.cohorts.cohort import load_cohort, read_cohort
 from brainage.errors import CohortError
 
 PARTICIPANTS = "participant_id\tage\tsex\tsite\nsub-01\t20\tM\tA\n02\t89+\tF\tB\n"
@@ -46,7 +48,13 @@ def test_sessions_take_their_own_age_where_it_is_known(tmp_path: Path) -> None:
         participants="participant_id\tage\nsub-01\t20\n",
     )
     (tmp_path / "sub-01/sub-01_sessions.tsv").write_text("session_id\tage\na\tn/a\nses-b\t22.5\n")
-    table = read_cohort(tmp_path).cohort.table
+    with pytest.raises(CohortError, match="has no age"):
+        read_cohort(tmp_path)
+    reading = load_cohort(tmp_path, require_age=False)
+    assert (
+        math.isnan(reading.cohort.table["age_years"][0]) and "no age of their" in reading.notes[0]
+    )
+    table = read_cohort(tmp_path, columns={"age": "age"}).cohort.table
     assert table["scan_id"].tolist() == ["sub-01_ses-a", "sub-01_ses-b"]
     assert table["session_id"].tolist() == ["ses-a", "ses-b"]
     assert table["age_years"].tolist() == [20, 22.5]
@@ -174,3 +182,102 @@ def test_what_prepare_has_not_finished_is_refused(tmp_path: Path) -> None:
         read_cohort(tmp_path)
     (tmp_path / "cohort.csv").touch()
     assert len(read_cohort(tmp_path).cohort.table) == 2
+
+
+CHOICES = [
+    ("T1w", "run-1_T1w", "ce-gad_T1w", "acq-inplane_T1w", "part-phase_T1w", "rec-norm_T1w"),
+    ("acq-pre_T1w", "acq-post_ce-gad_T1w", "acq-post_T1w"),
+    ("run-2_T1w", "ce-gadolinium_run-1_T1w"),
+    ("acq-mprage_T1w", "acq-inplane_T1w", "acq-mprage_run-2_T1w", "acq-fse_T1w"),
+    ("rec-norm_T1w", "part-phase_T1w"),
+    ("rec-moco_T1w", "T1w", "rec-norm_T1w"),
+    ("echo-1_T1w", "echo-2_T1w"),
+    ("inv-1_T1w", "inv-2_T1w"),
+    ("T1w", "acq-defaced_T1w"),
+]
+
+
+@pytest.mark.parametrize("names", CHOICES, ids=lambda names: names[0])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_plain_precontrast_magnitude_whole_head_is_used_and_said(names, tmp_path: Path) -> None:
+    make(tmp_path, *(f"sub-01/anat/sub-01_{name}.nii" for name in reversed(names)),
+         participants="participant_id\tage\nsub-01\t20\n")  # fmt: skip
+    reading = load_cohort(tmp_path)
+    assert Path(reading.cohort.table["path"][0]).name == f"sub-01_{names[0]}.nii"
+    assert f"sub-01_{names[0]}" in reading.notes[0]
+
+
+def test_a_phase_image_alone_is_bad_and_contrast_alone_is_said(tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/anat/sub-01_part-phase_T1w.nii", "sub-02/anat/sub-02_ce-gad_T1w.nii")
+    with pytest.raises(CohortError, match="is the phase part"):
+        read_cohort(tmp_path)
+    reading = load_cohort(tmp_path, skip_bad=True)
+    assert "no T1w without contrast: 1; used: sub-02_ce-gad_T1w" in reading.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "years"),
+    [("months", 5), ("Weeks", 60 * 7 / 365.25), ("years", 60), ("year (decimal)", 60), ("", 60)],
+)
+def test_the_unit_of_age_is_that_of_the_dictionary(unit: str, years: float, tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/anat/sub-01_T1w.nii", participants="participant_id\tage\n01\t60\n")
+    (tmp_path / "participants.json").write_text(f'{{"age": {{"Units": "{unit}"}}}}')
+    reading = load_cohort(tmp_path)
+    assert reading.cohort.table["age_years"].tolist() == [pytest.approx(years)]
+    assert bool(reading.notes) == (years != 60)
+
+
+@pytest.mark.parametrize("text", ['{"age": {"Units": "fortnights"}}', "[1]", "{"])
+def test_a_unit_that_is_not_understood_never_becomes_years(text: str, tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/anat/sub-01_T1w.nii", participants="participant_id\tage\n01\t60\n")
+    (tmp_path / "participants.json").write_text(text)
+    with pytest.raises(CohortError):
+        read_cohort(tmp_path)
+
+
+def test_a_column_of_months_that_is_named_keeps_its_unit(tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/anat/sub-01_T1w.nii", participants="participant_id\told\n01\t60\n")
+    (tmp_path / "participants.json").write_text('{"old": {"Units": "months"}}')
+    assert load_cohort(tmp_path, columns={"age": "old"}).cohort.table["age_years"].tolist() == [5]
+
+
+def test_codes_of_the_sex_are_those_of_the_dictionary(tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/anat/sub-01_T1w.nii",
+         participants="participant_id\tage\tsex\n01\t60\t1\n")  # fmt: skip
+    (tmp_path / "participants.json").write_text('{"sex": {"Levels": {"0": "male", "1": "female"}}}')
+    assert load_cohort(tmp_path).cohort.table["sex"].tolist() == ["F"]
+
+
+@pytest.mark.parametrize("name", ["age", "age_at_session", "acq_age", "age_at_scan", "Age"])
+@pytest.mark.parametrize("unit", ["", "months"])
+def test_each_session_has_its_own_age(name: str, unit: str, tmp_path: Path) -> None:
+    make(tmp_path, *(f"sub-01/ses-{s}/anat/sub-01_ses-{s}_T1w.nii" for s in "ab"),
+         participants="participant_id\tage\nsub-01\t20\n")  # fmt: skip
+    ages = (252, 276) if unit else (21, 23)
+    (tmp_path / "sub-01/sub-01_sessions.tsv").write_text(
+        f"session_id\t{name}\nses-a\t{ages[0]}\nses-b\t{ages[1]}\n"
+    )
+    if unit:
+        (tmp_path / "sessions.json").write_text(f'{{"{name}": {{"Units": "{unit}"}}}}')
+    assert load_cohort(tmp_path).cohort.table["age_years"].tolist() == [21, 23]
+
+
+STRANGE = Path("/work/shared/data/strange_inputs")
+
+
+@pytest.mark.skipif(not STRANGE.exists(), reason="the reproducers are not here")
+@pytest.mark.parametrize("name", ["bids_ce", "bids_months_json", "bids_ses_age_at_session"])
+def test_strange_folders_are_read(name: str, tmp_path: Path) -> None:
+    with tarfile.open(STRANGE / f"{name}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    table = load_cohort(tmp_path / name).cohort.table
+    used = [Path(path).name.split("_", 1)[1] for path in table["path"]]
+    first = table["age_years"][:6].round(2).tolist()
+    if name == "bids_ce":
+        expected = ["acq-pre", "acq-pre", "run-2", "acq-mprage", "rec-norm"]
+        assert used[:5] == [f"{part}_T1w.nii.gz" for part in expected]
+    elif name == "bids_months_json":
+        assert first == [5, 5.33, 5.67, 6, 6.33, 6.67]
+    else:
+        people = table[table["subject_id"].isin(["sub-0001", "sub-0002", "sub-0003"])]
+        assert people["age_years"].tolist() == [47.5, 57.6] * 3
