@@ -10,7 +10,7 @@ from brainage.scans.dicom.choice import SeriesChoice, offer_series
 from brainage.scans.dicom.convert import read_dicom
 from brainage.scans.dicom.read import is_dicom, list_files, read_images
 from brainage.scans.dicom.series import list_series
-from brainage.scans.volume import load_volume, scan_files
+from brainage.scans.volume import load_noted, scan_files
 from brainage.types import Volume
 
 
@@ -23,14 +23,18 @@ class Scan:
     volume : Volume
         Voxels (I, J, K) and affine, RAS+.
     note : str
-        What was chosen on the way (a DICOM series); empty for an image file.
+        What was chosen or settled on the way (a DICOM series, a contradiction of the header, text
+        behind the voxels); empty where there was nothing. For the ledger.
     age_years : float, optional
         PatientAge of a DICOM header; to be used only where that was asked for.
+    source : str
+        Kind of file, or the DICOM series.
     """
 
     volume: Volume
     note: str = ""
     age_years: float | None = None
+    source: str = "image file"
 
 
 def open_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Volume:
@@ -63,7 +67,7 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
             return _read_dicom(unpack_zip(source, Path(private), where), where, series)
     if is_dicom(source):
         return _read_dicom([source], where, series)
-    return Scan(load_volume(path, name))
+    return Scan(*load_noted(path, name))
 
 
 def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
@@ -106,4 +110,4 @@ def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
 
 def _read_dicom(files: list[Path], where: str, series: str | None) -> Scan:
     reading = read_dicom(files, where, series=series)
-    return Scan(reading.volume, reading.choice, reading.age_years)
+    return Scan(reading.volume, reading.choice, reading.age_years, reading.choice)
