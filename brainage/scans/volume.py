@@ -31,7 +31,7 @@ MAX_FILE_BYTES = 8 * MAX_VOXELS + MAX_EXTENSION_BYTES + MAX_FOOTER_BYTES
 # Deflate cannot shrink data by more than this factor (https://www.zlib.net/zlib_tech.html).
 MAX_DEFLATE_RATIO = 1032
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _NOT_GZIP = "Not a gzipped file"  # how Python's gzip names a member without its magic
 _AGAIN = "Copy or convert the scan again from its source."
 
@@ -148,7 +148,7 @@ def _check_file(file: Path, where: str) -> None:
 
 def _open(file: Path) -> tuple[IO[bytes], bool]:
     with file.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
+        packed = stream.read(2) == GZIP_MAGIC
     # GzipFile inflates only as much as is asked for, and checks each member's CRC at its end.
     return (cast(IO[bytes], gzip.open(file)) if packed else file.open("rb")), packed
 
