@@ -72,6 +72,8 @@ class PreparedScan:
         Why it was flagged.
     measures : dict of str to float
         Named values of the quality gate.
+    note : str
+        What reading the scan told: see `brainage.scans.open.Scan`.
     """
 
     array: HalfArray
@@ -79,6 +81,7 @@ class PreparedScan:
     verdict: Verdict
     reasons: tuple[str, ...]
     measures: dict[str, float]
+    note: str = ""
 
 
 def prepare_scan(
@@ -101,8 +104,9 @@ def prepare_scan(
     PreparationError
         If no brain is found, or the quality gate fails the scan.
     """
-    processed = process_source(source, settings, store, scan_hash).processed
-    scan = normalise(processed, settings, source.where)
+    done = process_source(source, settings, store, scan_hash)
+    processed = done.processed
+    scan = replace(normalise(processed, settings, source.where), note=done.scan.note)
     label = find_derivative(source.path).label
     if not label or processed.recognised == "prepared brain":
         return scan
@@ -254,7 +258,10 @@ def prepare_task(argument: Json) -> Json:
     key, stage, verdict, reason = "", "prepare", "failed", ""
     try:
         key, scan = load_or_prepare(store, source, settings)
-        verdict, reason = scan.verdict, "; ".join([*scan.reasons, *notes])
+        verdict, reason = (
+            scan.verdict,
+            "; ".join([*scan.reasons, *filter(None, [scan.note]), *notes]),
+        )
     except VolumeError as error:
         stage, reason = "read", error.reason
     except PreparationError as error:

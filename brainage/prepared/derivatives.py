@@ -185,7 +185,7 @@ def _describe(
         "SkullStripped": True,
         "SpatialReference": SPACE,
         "Recognised": " ".join((processed.recognised, find_derivative(request.path).label)).strip(),
-        "Source": scan.note or "image file",
+        "Source": scan.source,
         "BrainMask": "given" if request.mask else request.command or "brainage",
         "Verdict": processed.verdict,
         "Reasons": list(processed.reasons),

@@ -36,7 +36,7 @@ from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.types import Json
 
 # Raise whenever the same scan and settings would give another placement, array or derivative.
-CODE_VERSION = 1
+CODE_VERSION = 2
 RECORD = "record.sealed"
 
 Kind = Literal["placement", "array", "derivative"]

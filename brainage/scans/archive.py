@@ -1,5 +1,6 @@
 """Unpack foreign zip files: checked by what they declare, and under bounds."""
 
+import gzip
 import stat
 import zipfile
 import zlib
@@ -34,12 +35,36 @@ def is_zip(path: Path) -> bool:
         return False
 
 
+def inflate_gzip(path: Path, target: Path, where: str, most: int = MAX_UNPACKED_BYTES) -> Path:
+    """Inflate a gzip file into a new file, under a bound.
+
+    Raises
+    ------
+    VolumeError
+        If the stream is damaged or holds more than `most` bytes.
+    """
+    written = 0
+    try:
+        with gzip.open(path) as source, target.open("xb") as sink:
+            while chunk := source.read(_CHUNK_BYTES):
+                written += len(chunk)
+                if written > most:
+                    problem = f"a gzip file unfolds to more than {most} bytes."
+                    raise VolumeError(where, problem, "Give one series alone.")
+                sink.write(chunk)
+    except (EOFError, zlib.error, OSError) as error:
+        problem = f"a gzip file is damaged ({type(error).__name__})."
+        raise VolumeError(where, problem, "Export the series again.") from error
+    return target
+
+
 def unpack_zip(path: Path, folder: Path, where: str) -> list[Path]:
     """Unpack the regular files of a zip into an empty folder, under names of our own.
 
     Names inside a zip can hold paths and patients' names: the files become ``000000``,
     ``000001``, … in the order of the zip, so no entry can be written outside `folder`.
-    Entries with dangerous names are refused all the same, as signs of a forged file.
+    Entries with dangerous names are refused all the same, as signs of a forged file. Archives
+    and office documents beside the scan are passed over and never unpacked.
 
     Parameters
     ----------
@@ -58,8 +83,8 @@ def unpack_zip(path: Path, folder: Path, where: str) -> list[Path]:
     Raises
     ------
     VolumeError
-        If the zip is damaged, encrypted or nested, holds links or paths that leave it, or would
-        unfold to more than the bounds of this module.
+        If the zip is damaged or encrypted, holds only archives, links or paths that leave it, or
+        would unfold to more than the bounds of this module.
     """
     _check_listing(path, where)
     try:
@@ -68,10 +93,15 @@ def unpack_zip(path: Path, folder: Path, where: str) -> list[Path]:
             _check_total(entries, where)
             for entry in entries:
                 _check_entry(entry, where)
-            return [
+            written = [
                 _unpack_entry(archive, entry, folder / f"{number:06d}", where)
                 for number, entry in enumerate(entries)
             ]
+            files = [file for file in written if file is not None]
+            if entries and not files:
+                problem = "the zip holds another archive and nothing else."
+                raise VolumeError(where, problem, "Unpack that one and zip it alone.")
+            return files
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         # The library's message names the entry, and so perhaps the patient.
         raise VolumeError(where, "the zip is damaged or of an unknown kind.", _AGAIN) from error
@@ -130,22 +160,21 @@ def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
         raise VolumeError(where, problem, _AGAIN)
     if kind not in (0, stat.S_IFREG):
         raise VolumeError(where, "the zip holds a link or a special file.", _AGAIN)
-    if entry.filename.lower().endswith(_ARCHIVE_SUFFIXES):
-        raise _nested(where)
-
-
-def _nested(where: str) -> VolumeError:
-    return VolumeError(where, "the zip holds another archive.", "Unpack that one and zip it alone.")
 
 
 def _unpack_entry(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, where: str
-) -> Path:
+) -> Path | None:
+    """Write one entry; None for an archive, which is not unpacked."""
+    if entry.filename.lower().endswith(_ARCHIVE_SUFFIXES):
+        return None
     written = 0
     with archive.open(entry) as source, target.open("xb") as sink:
         while chunk := source.read(_CHUNK_BYTES):
             if written == 0 and chunk.startswith(_ARCHIVE_MAGICS):
-                raise _nested(where)
+                sink.close()
+                target.unlink()
+                return None
             written += len(chunk)
             # What was declared has passed the bounds; what really comes out has to keep to it.
             if written > entry.file_size:

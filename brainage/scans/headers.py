@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.nifti1 import data_type_codes
 
 from brainage.errors import VolumeError
+from brainage.scans.unknown import describe_unknown
 from brainage.types import DoubleArray
 
 HEADER_BYTES = 544
@@ -24,6 +25,11 @@ MIN_SPACING_MM, MAX_SPACING_MM = 0.2, 10.0
 MAX_EXTENSION_BYTES = 2**24
 # |det| over the product of spacings is 1 for right angles; below this, axes are nearly parallel.
 MIN_ORTHOGONALITY = 0.1
+# Sizes of the sform's voxels and pixdim that differ by more contradict each other.
+SIZE_TOLERANCE = 0.05
+# Rounding to float32 can make a quaternion longer than 1; its squared excess stays below this.
+MAX_QUATERNION_EXCESS = 1e-4
+_SCANNER_CODE = 1
 
 REAL_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 
@@ -46,6 +52,8 @@ class ScanHeader:
         Stored voxel index to world coordinates in mm.
     paired : bool
         Whether the voxels lie in a separate .img file.
+    note : str
+        Which of two contradicting declarations was taken; empty where none contradict.
     """
 
     shape: tuple[int, int, int]
@@ -55,6 +63,7 @@ class ScanHeader:
     data_offset: int
     affine: DoubleArray
     paired: bool
+    note: str = ""
 
     @property
     def data_bytes(self) -> int:
@@ -80,7 +89,7 @@ def parse_header(head: bytes, where: str) -> ScanHeader:
     """
     reader = _recognise(head)
     if reader is None:
-        raise VolumeError(where, _describe_unknown(head), "Give a NIfTI, Analyze or MGH/MGZ file.")
+        raise VolumeError(where, *describe_unknown(head))
     try:
         with np.errstate(all="ignore"):
             header = reader(head, where)
@@ -112,12 +121,6 @@ def _starts_with_size(head: bytes, size: int) -> bool:
     return head[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big"))
 
 
-def _describe_unknown(head: bytes) -> str:
-    if head[128:132] == b"DICM":
-        return "is a DICOM file, not a volume."
-    return f"is not a scan that can be read here; it starts with {head[:8]!r}."
-
-
 def _read_nifti1(head: bytes, where: str) -> ScanHeader:
     paired = head[344:348] == b"ni1\0"
     header = (nib.nifti1.Nifti1PairHeader if paired else nib.Nifti1Header)(head[:348], check=False)
@@ -141,36 +144,80 @@ def _from_nifti_like(header: Any, paired: bool, first_byte: int, where: str) -> 
     label = data_type_codes.label[code] if code in data_type_codes.keys() else f"code {code}"  # noqa: SIM118
     dtype = header.get_data_dtype() if code in data_type_codes.keys() else None  # noqa: SIM118
     slope, inter = header.get_slope_inter()
+    affine, note = _find_affine(header)
     return ScanHeader(
         shape=shape,
         dtype=_check_dtype(dtype, label, where),
         slope=1.0 if slope is None else float(slope),
         inter=0.0 if inter is None else float(inter),
         data_offset=_check_offset(float(header["vox_offset"]), first_byte, where),
-        affine=_find_affine(header),
+        affine=affine,
         paired=paired,
+        note=note,
     )
 
 
-def _find_affine(header: Any) -> DoubleArray:
+def _find_affine(header: Any) -> tuple[DoubleArray, str]:
     """Sform, else qform, else spacing alone: the first that is declared and can be used.
 
     A stored qfac of 0 means 1 (nifti1.h), and the sign of a spacing means nothing beside a qform.
+    An sform whose voxels have another size than pixdim gives way to the qform where it is the
+    identity, which programs write that know no better, or claims scanner coordinates.
     """
     if "qform_code" not in header.keys():  # noqa: SIM118 (Analyze)
-        return np.array(header.get_best_affine(), dtype=np.float64)
+        return np.array(header.get_best_affine(), dtype=np.float64), ""
     sizes = header["pixdim"]
     if abs(sizes[0]) != 1:
         sizes[0] = 1
-    declared = []
-    if header["sform_code"] > 0:
-        declared.append(header.get_sform())
+    sform = header.get_sform() if header["sform_code"] > 0 else None
+    usable_sform = sform is not None and _is_usable(sform)
+    qform = None
     if header["qform_code"] > 0:
         sizes[1:4] = np.abs(sizes[1:4])
-        declared.append(header.get_qform())
-    usable = [affine for affine in declared if _is_usable(np.asarray(affine))]
-    best = (usable or declared or [header.get_base_affine()])[0]
-    return np.array(best, dtype=np.float64)
+        qform = _read_qform(header, usable_sform)
+    if usable_sform:
+        return _settle_sizes(header, np.array(sform, dtype=np.float64), qform)
+    known = [affine for affine in (qform, sform) if affine is not None]
+    usable = [affine for affine in known if _is_usable(affine)]
+    best = (usable or known or [header.get_base_affine()])[0]
+    return np.array(best, dtype=np.float64), ""
+
+
+def _read_qform(header: Any, is_spare: bool) -> DoubleArray | None:
+    """Qform; None where it is damaged and the sform can stand in for it."""
+    header.quaternion_threshold = -MAX_QUATERNION_EXCESS
+    try:
+        return np.array(header.get_qform(), dtype=np.float64)
+    except Exception:
+        if is_spare:
+            return None
+        raise
+
+
+def _settle_sizes(
+    header: Any, sform: DoubleArray, qform: DoubleArray | None
+) -> tuple[DoubleArray, str]:
+    """Return the affine to take of a usable sform and pixdim, and what was contradictory."""
+    declared = np.abs(np.array(header["pixdim"][1:4], dtype=np.float64))
+    sizes = np.linalg.norm(sform[:3, :3], axis=0)
+    if not np.isfinite(declared).all() or (declared == 0).any():
+        return sform, ""
+    if (np.abs(sizes / declared - 1) <= SIZE_TOLERANCE).all():
+        return sform, ""
+    told = f"the sform says voxels of {_join(sizes)} mm, pixdim says {_join(declared)} mm"
+    is_identity = np.array_equal(np.abs(sform[:3, :3]), np.eye(3))
+    is_doubtful = is_identity or int(header["sform_code"]) == _SCANNER_CODE
+    if is_doubtful and qform is not None and _is_usable(qform):
+        return qform, f"{told}: the qform was taken"
+    if is_identity:
+        scaled = sform.copy()
+        scaled[:3, :3] *= declared
+        return scaled, f"{told}: pixdim was taken"
+    return sform, f"{told}: the sform was taken"
+
+
+def _join(sizes: DoubleArray) -> str:
+    return " x ".join(f"{size:.4g}" for size in sizes)
 
 
 def _is_usable(affine: DoubleArray) -> bool:
@@ -233,8 +280,8 @@ def _check_affine(affine: DoubleArray, where: str) -> None:
         raise VolumeError(where, "the affine is not finite.", remedy)
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
-        sizes = " x ".join(f"{size:.4g}" for size in spacing)
-        rule = f"expected voxels of {MIN_SPACING_MM} to {MAX_SPACING_MM:g} mm, got {sizes} mm."
+        got = _join(spacing)
+        rule = f"expected voxels of {MIN_SPACING_MM} to {MAX_SPACING_MM:g} mm, got {got} mm."
         raise VolumeError(where, rule, "Check the unit of the header's spacing.")
     if abs(np.linalg.det(affine[:3, :3])) < MIN_ORTHOGONALITY * spacing.prod():
         raise VolumeError(where, "the affine cannot be inverted.", remedy)

@@ -1,16 +1,20 @@
 """One door for every kind of scan: NIfTI, Analyze, MGH, DICOM files, DICOM folders, zips."""
 
+import gzip
 import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainage.errors import VolumeError
-from brainage.scans.archive import is_zip, unpack_zip
+from brainage.scans.archive import MAX_UNPACKED_BYTES, inflate_gzip, is_zip, unpack_zip
 from brainage.scans.dicom.choice import SeriesChoice, offer_series
 from brainage.scans.dicom.convert import read_dicom
-from brainage.scans.dicom.read import is_dicom, list_files, read_images
+from brainage.scans.dicom.read import has_preamble, is_dicom, list_files, read_images
 from brainage.scans.dicom.series import list_series
-from brainage.scans.volume import load_volume, scan_files
+from brainage.scans.volume import GZIP_MAGIC, load_noted, scan_files
 from brainage.types import Volume
 
 
@@ -23,14 +27,18 @@ class Scan:
     volume : Volume
         Voxels (I, J, K) and affine, RAS+.
     note : str
-        What was chosen on the way (a DICOM series); empty for an image file.
+        What was chosen or settled on the way (a DICOM series, a contradiction of the header, text
+        behind the voxels); empty where there was nothing. For the ledger.
     age_years : float, optional
         PatientAge of a DICOM header; to be used only where that was asked for.
+    source : str
+        Kind of file, or the DICOM series.
     """
 
     volume: Volume
     note: str = ""
     age_years: float | None = None
+    source: str = "image file"
 
 
 def open_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Volume:
@@ -55,15 +63,12 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
     VolumeError
         As `load_volume`, `unpack_zip` and `read_dicom` do.
     """
-    source, where = Path(path), name if name is not None else str(path)
-    if source.is_dir():
-        return _read_dicom(list_files(source, where), where, series)
-    if is_zip(source):
-        with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
-            return _read_dicom(unpack_zip(source, Path(private), where), where, series)
-    if is_dicom(source):
-        return _read_dicom([source], where, series)
-    return Scan(load_volume(path, name))
+    where = name if name is not None else str(path)
+    with _open_dicom(Path(path), where) as files:
+        if files is None:
+            return Scan(*load_noted(path, name))
+        reading = read_dicom(files, where, series=series)
+        return Scan(reading.volume, reading.choice, reading.age_years, reading.choice)
 
 
 def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
@@ -76,15 +81,8 @@ def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
     VolumeError
         As `unpack_zip` and `read_images` do, or if there are several patients.
     """
-    source = Path(path)
-    if not (source.is_dir() or is_zip(source) or is_dicom(source)):
-        return []
-    with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
-        if source.is_dir():
-            files = list_files(source, where)
-        else:
-            files = unpack_zip(source, Path(private), where) if is_zip(source) else [source]
-        return offer_series(list_series(read_images(files, where)), where)
+    with _open_dicom(Path(path), where) as files:
+        return [] if files is None else offer_series(list_series(read_images(files, where)), where)
 
 
 def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
@@ -104,6 +102,39 @@ def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
     return files
 
 
-def _read_dicom(files: list[Path], where: str, series: str | None) -> Scan:
-    reading = read_dicom(files, where, series=series)
-    return Scan(reading.volume, reading.choice, reading.age_years)
+@contextmanager
+def _open_dicom(source: Path, where: str) -> Iterator[list[Path] | None]:
+    """Files of a DICOM folder, zip or file, unpacked as long as this lasts; None of an image."""
+    with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
+        if source.is_dir():
+            files = list_files(source, where)
+        elif is_zip(source):
+            files = unpack_zip(source, Path(private), where)
+        elif is_dicom(source) or _is_packed_dicom(source):
+            files = [source]
+        else:
+            yield None
+            return
+        yield _inflate(files, Path(private), where)
+
+
+def _inflate(files: list[Path], private: Path, where: str) -> list[Path]:
+    """Put the inflated file in the place of every gzipped DICOM file."""
+    ready, left = [], MAX_UNPACKED_BYTES
+    for number, file in enumerate(files):
+        if _is_packed_dicom(file):
+            file = inflate_gzip(file, private / f"{number:06d}.dcm", where, left)
+            left -= file.stat().st_size
+        ready.append(file)
+    return ready
+
+
+def _is_packed_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as plain:
+            if plain.read(2) != GZIP_MAGIC:
+                return False
+        with gzip.open(path) as stream:
+            return has_preamble(stream.read(132))
+    except (OSError, EOFError, ValueError, zlib.error):
+        return False

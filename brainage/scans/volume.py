@@ -21,6 +21,8 @@ from brainage.scans.headers import (
     ScanHeader,
     parse_header,
 )
+from brainage.scans.unknown import describe_missing
+from brainage.scans.voxels import fill_surroundings, scale_voxels
 from brainage.types import DoubleArray, FloatArray, Volume
 
 # Bytes that may follow the voxels: padding, or the footer of an MGH file.
@@ -29,10 +31,8 @@ MAX_FILE_BYTES = 8 * MAX_VOXELS + MAX_EXTENSION_BYTES + MAX_FOOTER_BYTES
 # Deflate cannot shrink data by more than this factor (https://www.zlib.net/zlib_tech.html).
 MAX_DEFLATE_RATIO = 1032
 
-# Share of the voxels on an image's faces that are NaN when NaN means "outside the brain".
-MIN_NAN_FACES = 0.9
-
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
+_NOT_GZIP = "Not a gzipped file"  # how Python's gzip names a member without its magic
 _AGAIN = "Copy or convert the scan again from its source."
 
 
@@ -58,12 +58,30 @@ def load_volume(path: str | Path, name: str | None = None) -> Volume:
         If the file is missing, damaged, not a single real 3-D volume, larger than declared or than
         the bounds in `headers`, or if its voxels are constant or not all finite.
     """
+    return load_noted(path, name)[0]
+
+
+def load_noted(path: str | Path, name: str | None = None) -> tuple[Volume, str]:
+    """Read one 3-D scan as `load_volume` does, and say what had to be settled on the way.
+
+    Returns
+    -------
+    volume : Volume
+    note : str
+        Contradictions of the header, voxels taken as outside, text that was ignored; empty
+        for a plain scan. Holds no text of the file.
+
+    Raises
+    ------
+    VolumeError
+        As `load_volume` does.
+    """
     where = name if name is not None else str(path)
     files = scan_files(path, where)
     try:
-        header, raw = _read_first(files[0], where)
+        header, raw, note = _read_first(files[0], where)
         if header.paired:
-            raw = _read_image(files, header, where)
+            raw, note = _read_image(files, header, where)
         elif len(files) > 1:
             problem = "the .hdr file holds voxels itself; expected a header beside an .img file."
             raise VolumeError(where, problem, "Rename it to .nii.")
@@ -71,7 +89,8 @@ def load_volume(path: str | Path, name: str | None = None) -> Volume:
         raise VolumeError(where, f"the gzip stream is damaged ({error}).", _AGAIN) from error
     except OSError as error:
         raise VolumeError(where, f"cannot be read ({error.strerror or error}).") from error
-    return _build_volume(raw, header, where)
+    volume, told = _build_volume(raw, header, where)
+    return volume, "; ".join(filter(None, (header.note, note, told)))
 
 
 def scan_files(path: str | Path, where: str | None = None) -> tuple[Path, ...]:
@@ -111,6 +130,8 @@ def _check_file(file: Path, where: str) -> None:
     try:
         status = file.stat()
     except FileNotFoundError as error:
+        if file.is_symlink():
+            raise VolumeError(where, *describe_missing(str(file.readlink()))) from error
         raise VolumeError(where, f"there is no file {file.name}.", "Check the path.") from error
     except (OSError, ValueError) as error:
         raise VolumeError(where, f"cannot be opened ({error}).", "Check the path.") from error
@@ -127,29 +148,29 @@ def _check_file(file: Path, where: str) -> None:
 
 def _open(file: Path) -> tuple[IO[bytes], bool]:
     with file.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
+        packed = stream.read(2) == GZIP_MAGIC
     # GzipFile inflates only as much as is asked for, and checks each member's CRC at its end.
     return (cast(IO[bytes], gzip.open(file)) if packed else file.open("rb")), packed
 
 
-def _read_first(file: Path, where: str) -> tuple[ScanHeader, bytearray]:
-    """Header, and the voxels where they follow it in the same file."""
+def _read_first(file: Path, where: str) -> tuple[ScanHeader, bytearray, str]:
+    """Header, and the voxels and a note where they follow it in the same file."""
     stream, packed = _open(file)
     with stream:
         head = stream.read(HEADER_BYTES)
         header = parse_header(head, where)
         if header.paired:
-            return header, bytearray()
+            return header, bytearray(), ""
         _check_declared(file, header, packed, where)
         # The header block may already hold the first voxels (NIfTI-1 starts them at byte 352).
         skip = header.data_offset - len(head)
         early = head[header.data_offset :] if skip < 0 else b""
         if skip > 0:
             stream.read(skip)
-        return header, _read_voxels(stream, early, header, where)
+        return header, *_read_voxels(stream, early, header, where)
 
 
-def _read_image(files: tuple[Path, ...], header: ScanHeader, where: str) -> bytearray:
+def _read_image(files: tuple[Path, ...], header: ScanHeader, where: str) -> tuple[bytearray, str]:
     if len(files) == 1:
         problem = "holds only a header; expected the voxels of an .img file beside it."
         raise VolumeError(where, problem, "Give the .hdr/.img pair under these names.")
@@ -173,7 +194,9 @@ def _check_declared(file: Path, header: ScanHeader, packed: bool, where: str) ->
         raise VolumeError(where, _too_much(header), _AGAIN)
 
 
-def _read_voxels(stream: IO[bytes], early: bytes, header: ScanHeader, where: str) -> bytearray:
+def _read_voxels(
+    stream: IO[bytes], early: bytes, header: ScanHeader, where: str
+) -> tuple[bytearray, str]:
     raw = bytearray(early)
     while len(raw) < header.data_bytes:
         chunk = stream.read(min(header.data_bytes - len(raw), 2**24))
@@ -184,37 +207,28 @@ def _read_voxels(stream: IO[bytes], early: bytes, header: ScanHeader, where: str
             raise VolumeError(where, problem, _AGAIN)
         raw += chunk
     # Reading on to the end is what verifies the checksum; one byte too many refuses a bomb.
-    if len(stream.read(MAX_FOOTER_BYTES + 1)) > MAX_FOOTER_BYTES:
+    try:
+        footer = stream.read(MAX_FOOTER_BYTES + 1)
+    except gzip.BadGzipFile as error:
+        # The checksum of what was read is right; what follows is not gzip (RFC 1952, 2.2).
+        if not str(error).startswith(_NOT_GZIP):
+            raise
+        return raw, "bytes behind the end of the gzip stream were ignored"
+    if len(footer) > MAX_FOOTER_BYTES:
         raise VolumeError(where, _too_much(header), _AGAIN)
-    return raw
+    return raw, ""
 
 
 def _too_much(header: ScanHeader) -> str:
     return f"the file holds far more than the {header.data_bytes} bytes its header declares."
 
 
-def _build_volume(raw: bytearray, header: ScanHeader, where: str) -> Volume:
+def _build_volume(raw: bytearray, header: ScanHeader, where: str) -> tuple[Volume, str]:
     stored = np.frombuffer(raw, header.dtype, count=np.prod(header.shape, dtype=int))
-    with np.errstate(all="ignore"):  # overflow becomes infinite and is refused below
-        values = stored.astype(np.float32)
-        if (header.slope, header.inter) != (1.0, 0.0):
-            values *= np.float32(header.slope)
-            values += np.float32(header.inter)
-    data = _fill_surroundings(values.reshape(header.shape, order="F"))
+    values, scaled = scale_voxels(stored, header.slope, header.inter)
+    data, filled = fill_surroundings(values.reshape(header.shape, order="F"))
     _check_values(data, where)
-    return _to_ras(data, header.affine)
-
-
-def _fill_surroundings(data: FloatArray) -> FloatArray:
-    """Set NaN to 0 where it stands for "outside the brain", as some programs write it.
-
-    That is so if all voxels on the six faces are NaN, or nearly; elsewhere NaN is damage.
-    """
-    missing = np.isnan(data)
-    faces = [np.take(missing, end, axis).ravel() for axis in range(3) for end in (0, -1)]
-    if np.concatenate(faces).mean() < MIN_NAN_FACES or missing.all():
-        return data
-    return np.where(missing, np.float32(0), data)
+    return _to_ras(data, header.affine), "; ".join(filter(None, (scaled, filled)))
 
 
 def _check_values(values: FloatArray, where: str) -> None:

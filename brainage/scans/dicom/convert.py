@@ -62,6 +62,9 @@ def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) 
     listed = list_series(read_images(files, where))
     chosen = choose_series(listed, series, where)
     choice = f"DICOM series {chosen}, of {len(listed)} series"
+    if chosen.copies:
+        slices = "slice was" if chosen.copies == 1 else "slices were"
+        choice += f"; {chosen.copies} identical copied {slices} left out"
     return DicomReading(_convert(chosen, where), choice, chosen.images[0].age_years)
 
 

@@ -4,6 +4,7 @@ Attributes follow DICOM PS3.3 (https://dicom.nema.org/medical/dicom/current/outp
 Pixels are never decoded here.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -23,12 +24,18 @@ MAX_FILES = 20_000
 PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
+_YBR_FULL_422_SAMPLES = 2  # a pixel, on average: PS3.3, C.7.6.3.1.2
 _TAGS = [
-    "BitsAllocated", "Columns", "ContrastBolusAgent", "EchoTime", "ImageOrientationPatient",
-    "ImagePositionPatient", "ImageType", "InversionTime", "Modality", "NumberOfFrames",
+    "BitsAllocated", "Columns", "ContrastBolusAgent", "EchoTime", "EffectiveEchoTime",
+    "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InversionTime",
+    "InversionTimes", "MREchoSequence", "MRModifierSequence",
+    "MRTimingAndRelatedParametersSequence",
+    "Modality", "NumberOfFrames",
     "PatientAge", "PatientBirthDate", "PatientID", "PatientName",
-    "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ProtocolName",
-    "RepetitionTime", "Rows", "SamplesPerPixel", "SeriesDescription", "SeriesInstanceUID",
+    "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelMeasuresSequence",
+    "PixelSpacing", "PlaneOrientationSequence", "PlanePositionSequence", "ProtocolName",
+    "RepetitionTime", "Rows", "SOPClassUID", "SamplesPerPixel", "ScanningSequence",
+    "SeriesDescription", "SeriesInstanceUID",
     "SeriesNumber", "SharedFunctionalGroupsSequence",
 ]  # fmt: skip
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
@@ -67,10 +74,14 @@ class DicomImage:
         Sequence timing.
     age_years : float, optional
         PatientAge; used only where the user asks for it.
-    patient : str
-        Compared to tell patients apart, never shown.
+    patient : tuple of str (2,)
+        PatientID and name, compared to tell patients apart, never shown.
     contrast_agent : bool
         Whether one was given, as far as the header says.
+    echo_planar : bool
+        Whether the sequence reads out echo-planar (EPI).
+    damage : str
+        What is wrong with its pixels; empty if nothing is.
     """
 
     path: Path
@@ -88,17 +99,33 @@ class DicomImage:
     repetition_ms: float | None
     inversion_ms: float | None
     age_years: float | None = field(repr=False)
-    patient: str = field(repr=False)
+    patient: tuple[str, str] = field(repr=False)
     contrast_agent: bool = False
+    echo_planar: bool = False
+    damage: str = ""
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has the preamble of DICOM (PS3.10, section 7.1)."""
+    """Whether a file starts like DICOM, with its preamble (PS3.10, section 7.1) or without."""
     try:
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            head = stream.read(132)
     except OSError:
         return False
+    return has_preamble(head) or _starts_with_element(head)
+
+
+def has_preamble(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file end in DICOM's mark."""
+    return head[128:132] == b"DICM"
+
+
+def _starts_with_element(head: bytes) -> bool:
+    """Whether a file starts with a short element of group 8, as data sets without preamble do."""
+    if len(head) < 132 or head[:2] != b"\x08\0" or head[3] != 0:
+        return False
+    is_explicit = head[4:6] in (b"UL", b"CS", b"UI", b"DA", b"TM", b"SH", b"LO")
+    return is_explicit or int.from_bytes(head[4:8], "little") <= 256
 
 
 def list_files(folder: Path, where: str) -> list[Path]:
@@ -134,7 +161,7 @@ def read_images(files: Iterable[Path], where: str) -> list[DicomImage]:
         if not is_dicom(path):
             continue
         try:
-            image = _read_image(path)
+            image = _read_image(path, number)
         except Exception as error:  # a damaged header makes pydicom raise nearly anything
             problem = f"DICOM file {number} is damaged ({type(error).__name__})."
             raise VolumeError(where, problem, "Export the series again.") from error
@@ -147,25 +174,58 @@ def read_images(files: Iterable[Path], where: str) -> list[DicomImage]:
     return images
 
 
-def _read_image(path: Path) -> DicomImage | None:
+def _read_header(path: Path) -> "tuple[Dataset | None, str, int]":
+    """Header, transfer syntax, and bytes behind the header; no header where that is unsafe."""
     import pydicom
     from pydicom.filereader import read_file_meta_info
+
+    syntax = ""
+    with path.open("rb") as stream:
+        if has_preamble(stream.read(132)):
+            syntax = str(read_file_meta_info(path).get("TransferSyntaxUID", "unknown"))
+        if syntax == _DEFLATED:
+            # Reading on would inflate the whole file without a bound.
+            return None, syntax, 0
+        stream.seek(0)
+        header = pydicom.dcmread(
+            stream, stop_before_pixels=True, specific_tags=list(_TAGS), force=not syntax
+        )
+        behind = path.stat().st_size - stream.tell()
+    return header, syntax or PLAIN_SYNTAXES[0 if header.original_encoding[0] else 1], behind
+
+
+def _is_image(header: "Dataset") -> bool:
+    """Whether it is no report, presentation state, …, and has pixels.
+
+    Raises
+    ------
+    EOFError
+        If it is MRI without pixels: the file ends before them.
+    """
     from pydicom.uid import UID
 
-    meta = read_file_meta_info(path)
-    syntax = str(meta.get("TransferSyntaxUID", "unknown"))
-    if syntax == _DEFLATED:
-        # Reading on would inflate the whole file without a bound.
+    meta = getattr(header, "file_meta", {})
+    kind = meta.get("MediaStorageSOPClassUID", "") or header.get("SOPClassUID", "")
+    name = UID(kind).name
+    has_pixels = "Rows" in header and "Columns" in header
+    if not has_pixels and name.endswith("MR Image Storage"):
+        raise EOFError("the file ends before its pixels do")
+    return has_pixels and name.endswith("Image Storage")
+
+
+def _read_image(path: Path, number: int) -> DicomImage | None:
+    header, syntax, behind = _read_header(path)
+    if header is None:
         return _blank(path, syntax)
-    with path.open("rb") as stream:
-        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
-        pixel_bytes = path.stat().st_size - stream.tell()
-    if not UID(meta.get("MediaStorageSOPClassUID", "")).name.endswith("Image Storage"):
-        return None  # a report, a presentation state, …
-    _check_whole(header, syntax, pixel_bytes)
+    if not _is_image(header):
+        return None
+    is_cut = _is_cut(header, syntax, behind)
     groups = _FunctionalGroups(header)
     pixel = groups.first("PixelMeasuresSequence", "PixelSpacing")
     orientation = groups.first("PlaneOrientationSequence", "ImageOrientationPatient")
+    echo = groups.first("MREchoSequence", "EffectiveEchoTime", "EchoTime")
+    repetition = groups.first("MRTimingAndRelatedParametersSequence", "RepetitionTime")
+    inversion = groups.first("MRModifierSequence", "InversionTimes", "InversionTime")
     return DicomImage(
         path=path,
         series_uid=str(header.get("SeriesInstanceUID", "")),
@@ -178,26 +238,59 @@ def _read_image(path: Path) -> DicomImage | None:
         pixel_mm=_numbers(pixel),
         orientation=_numbers(orientation),
         positions_mm=tuple(_numbers(position) for position in groups.positions()),
-        echo_ms=_number(header.get("EchoTime")),
-        repetition_ms=_number(header.get("RepetitionTime")),
-        inversion_ms=_number(header.get("InversionTime")),
+        echo_ms=_number(echo),
+        repetition_ms=_number(repetition),
+        inversion_ms=_number(inversion),
         age_years=parse_age_string(str(header.get("PatientAge", "") or "")),
-        patient=f"{header.get('PatientID', '')}\n{header.get('PatientName', '')}",
+        patient=_identify(header),
         contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
+        echo_planar="EP" in _as_list(header.get("ScanningSequence")),
+        damage=f"DICOM file {number} is damaged: it ends before its pixels do" if is_cut else "",
     )
 
 
-def _check_whole(header: "Dataset", syntax: str, pixel_bytes: int) -> None:
-    """Check that uncompressed pixels can all be in the file; dcm2niix would not miss them."""
-    samples = int(header.get("SamplesPerPixel", 1)) * int(header.get("NumberOfFrames", 1) or 1)
-    needed = int(header.Rows) * int(header.Columns) * samples * int(header.BitsAllocated) // 8
-    if syntax in PLAIN_SYNTAXES and pixel_bytes < needed:
-        raise EOFError("the file ends before its pixels do")
+def hash_pixels(path: Path) -> str:
+    """Hash the stored pixels of a file, to find copies."""
+    import pydicom
+
+    header = pydicom.dcmread(path, specific_tags=["PixelData"], force=True)
+    return hashlib.sha256(header.get("PixelData", b"")).hexdigest()
+
+
+def _is_cut(header: "Dataset", syntax: str, behind: int) -> bool:
+    """Whether uncompressed pixels cannot all be in the file; dcm2niix would not miss them."""
+    samples = int(header.get("SamplesPerPixel", 1) or 1)
+    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
+        samples = _YBR_FULL_422_SAMPLES
+    frames = int(header.get("NumberOfFrames", 1) or 1)
+    bits = int(header.Rows) * int(header.Columns) * samples * frames * int(header.BitsAllocated)
+    return syntax in PLAIN_SYNTAXES and behind < bits // 8
+
+
+def _identify(header: "Dataset") -> tuple[str, str]:
+    """Id and name; empty components at the end of a name mean nothing (PS3.5, section 6.2.1)."""
+    name = re.sub(r"[\s^=]+$", "", str(header.get("PatientName", "") or ""))
+    return str(header.get("PatientID", "") or "").strip(), name.casefold()
 
 
 def _blank(path: Path, syntax: str) -> DicomImage:
     return DicomImage(
-        path, "", "", "", "unknown", (), syntax, (0, 0), (), (), (), None, None, None, None, ""
+        path,
+        "",
+        "",
+        "",
+        "unknown",
+        (),
+        syntax,
+        (0, 0),
+        (),
+        (),
+        (),
+        None,
+        None,
+        None,
+        None,
+        ("", ""),
     )
 
 
@@ -209,10 +302,13 @@ class _FunctionalGroups:
         self._shared = _as_list(header.get("SharedFunctionalGroupsSequence"))
         self._frames = _as_list(header.get("PerFrameFunctionalGroupsSequence"))
 
-    def first(self, sequence: str, keyword: str) -> Any:
-        """Value in the header itself, else in the shared groups, else in the first frame's."""
-        if keyword in self._header:
-            return self._header.get(keyword)
+    def first(self, sequence: str, keyword: str, single_frame: str = "") -> Any:
+        """Value in the header itself, else in the shared groups, else in the first frame's.
+
+        `single_frame` is the keyword of single-frame images, where that is another.
+        """
+        if (single_frame or keyword) in self._header:
+            return self._header.get(single_frame or keyword)
         found = (_group_value(item, sequence, keyword) for item in [*self._shared, *self._frames])
         return next((value for value in found if value is not None), None)
 
@@ -249,7 +345,7 @@ def parse_age_string(text: str) -> float | None:
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
-    return [value] if isinstance(value, str) else list(value)
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def _numbers(value: Any) -> Vector:
@@ -257,4 +353,5 @@ def _numbers(value: Any) -> Vector:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
+    numbers = [] if value is None or value == "" else _as_list(value)
+    return float(numbers[0]) if numbers else None

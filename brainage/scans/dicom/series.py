@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from brainage.errors import VolumeError
-from brainage.scans.dicom.read import PLAIN_SYNTAXES, DicomImage
+from brainage.scans.dicom.read import PLAIN_SYNTAXES, DicomImage, hash_pixels
 from brainage.types import DoubleArray
 
 # A head of 5 mm slices has 25 to 30 of them; localisers have 3 to 15.
@@ -28,11 +28,13 @@ MIN_T2_ECHO_MS = 60.0
 
 Weighting = Literal["T1", "other", "unknown"]
 
+_NEVER_WORDS = re.compile(r"t1 ?map|t1 images|molli|\bepi\b|ep2d|\bp?c?asl\b|pcasl|\brs ?fmri")
+_NEVER_TYPES = {"T1 MAP", "T2 MAP", "ADC", "DIFFUSION", "FMRI", "ASL", "PERFUSION"}
 _T1_WORDS = re.compile(r"t1|mp ?2?rage|spgr|bravo|\btfl|\btfe\b")
 _LOCALISER_WORDS = re.compile(r"locali[sz]er|\bloc\b|scout|survey|plan scan")
 _OTHER_WORDS = re.compile(
     r"t2|flair|\bpd|dwi|dti|diff|\badc\b|\bswi|bold|fmri|\bep2d|\btof|angio|\basl\b|perf|"
-    r"field ?map|phase"
+    r"field ?map|phase|\brest(ing)?\b"
 )
 
 
@@ -48,11 +50,14 @@ class Series:
         By the words of its description, else by its timing.
     problem : str
         Why it is not a volume that can be used; empty if it is.
+    copies : int
+        Identical copies of its slices that were left out.
     """
 
     images: tuple[DicomImage, ...]
     weighting: Weighting
     problem: str
+    copies: int = 0
 
     @property
     def slices(self) -> int:
@@ -76,10 +81,36 @@ def list_series(images: Sequence[DicomImage]) -> list[Series]:
         number = group[0].series_number
         return (int(number) if number.isdigit() else 0, number, group[0].series_uid)
 
-    return [
-        Series(tuple(group), find_weighting(group[0]), find_problem(group))
-        for group in sorted(groups.values(), key=order)
-    ]
+    return [_judge(group) for group in sorted(groups.values(), key=order)]
+
+
+def _judge(group: list[DicomImage]) -> Series:
+    kept = drop_copies(group)
+    copies = len(group) - len(kept)
+    return Series(tuple(kept), find_weighting(kept[0]), find_problem(kept), copies)
+
+
+def drop_copies(images: Sequence[DicomImage]) -> list[DicomImage]:
+    """Leave out images with the pixels, place and timing of one before them."""
+    places: dict[object, list[DicomImage]] = defaultdict(list)
+    for image in images:
+        timing = (image.echo_ms, image.repetition_ms, image.inversion_ms, image.image_type)
+        places[(image.positions_mm, image.orientation, image.matrix, timing)].append(image)
+    copies: set[int] = set()
+    for group in places.values():
+        if len(group) > 1:
+            copies |= _find_copies(group)
+    return [image for image in images if id(image) not in copies]
+
+
+def _find_copies(images: Sequence[DicomImage]) -> set[int]:
+    seen, copies = set(), set()
+    for image in images:
+        pixels = None if image.damage else hash_pixels(image.path)
+        if pixels is not None and pixels in seen:
+            copies.add(id(image))
+        seen.add(pixels)
+    return copies
 
 
 def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> Series:
@@ -123,9 +154,19 @@ def check_one_patient(series: Sequence[Series], where: str) -> None:
     VolumeError
         If the headers name more than one.
     """
-    if len({image.patient for one in series for image in one.images}) > 1:
+    people = {image.patient for one in series for image in one.images if image.matrix != (0, 0)}
+    ids, names = {number for number, _ in people}, {name for _, name in people}
+    # An id or name that is missing in some files tells no one apart, as long as the other is there.
+    is_unnamed = len(people) > 1 and ("", "") in people
+    if is_unnamed or len(ids - {""}) > 1 or len(names - {""}) > 1 or _are_apart(people):
         problem = "holds series of more than one patient."
         raise VolumeError(where, problem, "Give the folder of one examination.")
+
+
+def _are_apart(people: set[tuple[str, str]]) -> bool:
+    """Whether some have an id alone and others a name alone: nothing says that they are one."""
+    is_linked = any(number and name for number, name in people)
+    return len(people) > 1 and not is_linked
 
 
 def _choose_wanted(series: Sequence[Series], wanted: str, where: str) -> Series:
@@ -149,6 +190,9 @@ def _list(series: Sequence[Series]) -> str:
 def find_weighting(image: DicomImage) -> Weighting:
     """Contrast by the words of the description, else by echo, repetition and inversion time."""
     words = image.description.lower().replace("_", " ").replace("-", " ")
+    types = {part.replace("_", " ") for part in image.image_type}
+    if _NEVER_WORDS.search(words) or types & _NEVER_TYPES or image.echo_planar:
+        return "other"
     if _T1_WORDS.search(words):
         return "T1"
     if _OTHER_WORDS.search(words):
@@ -177,7 +221,12 @@ def find_problem(images: Sequence[DicomImage]) -> str:
         return f"it is {first.modality}, not MR"
     if any(len(image.orientation) != 6 or not image.positions_mm for image in images):
         return "its images have no place in the patient (a screenshot or derived picture)"
-    return _find_plane_problem(images) or _find_step_problem(_positions(images), first.orientation)
+    damage = next((image.damage for image in images if image.damage), "")
+    return (
+        damage
+        or _find_plane_problem(images)
+        or _find_step_problem(_positions(images), first.orientation)
+    )
 
 
 def _find_plane_problem(images: Sequence[DicomImage]) -> str:

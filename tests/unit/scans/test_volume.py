@@ -123,7 +123,7 @@ def test_complex_and_colour_are_refused(tmp_path: Path, dtype: object) -> None:
 )
 def test_a_single_bad_voxel_is_counted(tmp_path: Path, value: float, match: str) -> None:
     data = make_data()
-    data[0, 0, 0] = value
+    data[4, 5, 5] = value
     refused(write(tmp_path / "a.nii", make_bytes(data)), match)
 
 
@@ -153,7 +153,7 @@ def test_missing_empty_folder_pipe_and_foreign_files_are_refused(tmp_path: Path)
     refused(write(tmp_path / "empty.nii", b""), "empty")
     refused(tmp_path, "is a folder")
     refused(Path(f"{tmp_path}/a\0b.nii"), "cannot be opened")
-    refused(write(tmp_path / "text.nii", b"age,sex\n" * 200), "not a scan that can be read")
+    refused(write(tmp_path / "text.nii", b"age,sex\n" * 200), "text file")
     refused(write(tmp_path / "a.dcm", b"\0" * 128 + b"DICM" + b"\0" * 400), "DICOM")
     os.mkfifo(tmp_path / "pipe.nii")
     refused(tmp_path / "pipe.nii", "not a regular file")
@@ -175,7 +175,6 @@ def test_a_file_shorter_than_declared_is_refused(tmp_path: Path, name: str) -> N
 def test_a_damaged_gzip_stream_is_refused(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(bytes(make_bytes())))
     refused(write(tmp_path / "short.nii.gz", packed[:-20]), "gzip stream is damaged")
-    refused(write(tmp_path / "trailing.nii.gz", packed + b"rubbish"), "gzip stream is damaged")
     packed[-6] ^= 1
     refused(write(tmp_path / "checksum.nii.gz", packed), "gzip stream is damaged.*CRC")
 

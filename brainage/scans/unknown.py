@@ -1,0 +1,59 @@
+"""Say what a file is that is no scan, in words a clinician understands."""
+
+ACCEPTED = (
+    "Give NIfTI (.nii, .nii.gz), a DICOM folder, file or zip, MGH/MGZ or an Analyze .hdr/.img pair."
+)
+_FETCH = {
+    "Git LFS": "Run `git lfs pull` in its folder.",
+    "git-annex": "Run `datalad get` (or `git annex get`) on it.",
+}
+_MAGICS = (
+    (b"\x89PNG", "a picture (PNG)"),
+    (b"\xff\xd8\xff", "a picture (JPEG)"),
+    (b"GIF8", "a picture (GIF)"),
+    (b"BM", "a picture (BMP)"),
+    (b"II*\0", "a picture (TIFF)"),
+    (b"MM\0*", "a picture (TIFF)"),
+    (b"%PDF", "a document (PDF)"),
+    (b"NRRD", "an NRRD file"),
+    (b"\x89HDF", "an HDF5 or MINC file"),
+    (b"CDF", "a MINC file"),
+    (b"7z\xbc\xaf", "an archive (7z)"),
+    (b"Rar!", "an archive (RAR)"),
+    (b"\xfd7zXZ", "an archive (xz)"),
+    (b"BZh", "an archive (bzip2)"),
+    (b"PK\3\4", "an archive (zip) or an office document"),
+)
+
+
+def describe_unknown(head: bytes) -> tuple[str, str]:
+    """Return problem and remedy for the first bytes of a file in no known format."""
+    if head.startswith(b"version https://git-lfs"):
+        return _pointer("Git LFS")
+    if b"annex/objects/" in head[:400]:
+        return _pointer("git-annex")
+    if head[128:132] == b"DICM":
+        return "is a DICOM file, not a volume.", ACCEPTED
+    name = next((name for magic, name in _MAGICS if head.startswith(magic)), "")
+    if not name and head[257:262] == b"ustar":
+        name = "an archive (tar)"
+    if not name and _is_text(head):
+        name = "a text file"
+    if name:
+        return f"is {name}, not a scan with voxels.", ACCEPTED
+    return "is not a scan that can be read here: its format is unknown or damaged.", ACCEPTED
+
+
+def describe_missing(target: str) -> tuple[str, str]:
+    """Return problem and remedy for a link whose target is not there."""
+    if "annex/objects/" in target.replace("\\", "/"):
+        return _pointer("git-annex")
+    return "is a link to a file that is not there.", "Check the path."
+
+
+def _pointer(program: str) -> tuple[str, str]:
+    return f"is a {program} pointer: the image itself was not downloaded.", _FETCH[program]
+
+
+def _is_text(head: bytes) -> bool:
+    return bool(head) and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)

@@ -1,0 +1,180 @@
+"""Sound DICOM examinations of strange form: read, and what was left out is said."""
+
+import gzip
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from brainage.errors import VolumeError
+from brainage.scans.dicom.read import list_files, read_images
+from brainage.scans.dicom.series import check_one_patient, find_weighting, list_series
+from brainage.scans.open import read_scan
+from tests.dicom_helpers import make_head, make_zip, write_series
+
+HEAD = make_head()
+
+
+def edit(file: Path, **fields: object) -> None:
+    header = pydicom.dcmread(file)
+    for name, value in fields.items():
+        setattr(header, name, value)
+    header.save_as(file)
+
+
+@pytest.mark.parametrize("copied", [(3,), (0, 9, 25), tuple(range(26))])
+def test_identical_copies_are_left_out_and_counted(copied: tuple[int, ...], tmp_path: Path) -> None:
+    files = write_series(tmp_path, HEAD)
+    for number in copied:
+        shutil.copy(files[number], tmp_path / f"copy{number}")
+    scan = read_scan(tmp_path)
+    assert np.array_equal(scan.volume.data, HEAD.data)
+    assert f"{len(copied)} identical" in scan.note
+
+
+def test_other_pixels_at_the_same_place_are_no_copy(tmp_path: Path) -> None:
+    files = write_series(tmp_path, HEAD)
+    shutil.copy(files[3], tmp_path / "copy")
+    edit(tmp_path / "copy", PixelData=pydicom.dcmread(files[4]).PixelData)
+    with pytest.raises(VolumeError, match="1 slices lie where another one does"):
+        read_scan(tmp_path)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_preamble_are_read(implicit: bool, tmp_path: Path) -> None:
+    for file in write_series(tmp_path, HEAD):
+        header = pydicom.dcmread(file)
+        plain = Dataset({element.tag: element for element in header})
+        plain.save_as(file, implicit_vr=implicit, little_endian=True)
+    assert np.array_equal(read_scan(tmp_path).volume.data, HEAD.data)
+
+
+def test_gzipped_files_are_read_alone_and_among_others(tmp_path: Path) -> None:
+    files = write_series(tmp_path, HEAD)
+    for file in files[::2]:
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    assert np.array_equal(read_scan(tmp_path).volume.data, HEAD.data)
+    with pytest.raises(VolumeError, match="1 slices"):
+        read_scan(tmp_path / f"{files[0].name}.gz")
+
+
+def test_what_lies_beside_the_series_is_passed_over(tmp_path: Path) -> None:
+    entries = {file.name: file.read_bytes() for file in write_series(tmp_path / "in", HEAD)}
+    archive = make_zip(tmp_path / "table.xlsx", {"sheet": b"1"}).read_bytes()
+    entries |= {"table.xlsx": archive, "viewer.zip": archive, "table.dat": archive}
+    assert np.array_equal(
+        read_scan(make_zip(tmp_path / "exam.zip", entries)).volume.data, HEAD.data
+    )
+
+
+def test_only_damage_in_the_chosen_series_counts(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", HEAD)
+    other = write_series(tmp_path / "b", HEAD, number=9, description="t2")[4]
+    other.write_bytes(other.read_bytes()[:-100])
+    assert "series 3" in read_scan(tmp_path).note
+    with pytest.raises(VolumeError, match="is damaged"):
+        read_scan(tmp_path, series="9")
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_subsampled_colour_needs_two_samples_a_pixel(missing: int, tmp_path: Path) -> None:
+    (file, *_) = write_series(tmp_path, HEAD)
+    header = pydicom.dcmread(file)
+    header.SamplesPerPixel, header.PhotometricInterpretation = 3, "YBR_FULL_422"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PlanarConfiguration = 8, 8, 7, 0
+    header.PixelData = bytes(24 * 28 * 2 - 40 * missing)
+    header.save_as(file)
+    (image,) = read_images([file], "scan")
+    assert bool(image.damage) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "one"),
+    [
+        (("7", "DOE^JANE"), ("7", "DOE^JANE^^"), True),
+        (("7", "DOE^JANE"), ("", "Doe^Jane^"), True),
+        (("7", "DOE^JANE"), ("7", ""), True),
+        (("", ""), ("", ""), True),
+        (("7", "DOE^JANE"), ("8", "DOE^JANE"), False),
+        (("7", "DOE^JANE"), ("7", "ROE^JANE"), False),
+        (("7", ""), ("", "DOE^JANE"), False),
+        (("7", "DOE^JANE"), ("", ""), False),
+    ],
+)
+def test_patients_are_told_apart_by_what_is_there(
+    first: tuple[str, str], second: tuple[str, str], one: bool, tmp_path: Path
+) -> None:
+    for number, (patient_id, name) in enumerate((first, second)):
+        write_series(tmp_path / str(number), HEAD, PatientID=patient_id, PatientName=name)
+    series = list_series(read_images(list_files(tmp_path, "scan"), "scan"))
+    if one:
+        check_one_patient(series, "scan")
+    else:
+        with pytest.raises(VolumeError, match="more than one patient"):
+            check_one_patient(series, "scan")
+
+
+@pytest.mark.parametrize(
+    ("description", "fields", "weighting"),
+    [
+        ("ep2d_T1", {}, "other"),
+        ("T1 EPI", {}, "other"),
+        ("3D pCASL", {}, "other"),
+        ("tra CASL", {}, "other"),
+        ("REST_1", {}, "other"),
+        ("T1_Map", {}, "other"),
+        ("mp2rage_T1_Images", {}, "other"),
+        ("scan", {"ImageType": ["DERIVED", "PRIMARY", "T1 MAP"]}, "other"),
+        ("t1", {"ScanningSequence": "EP"}, "other"),
+        ("t1_mprage", {}, "T1"),
+        ("MP2RAGE_UNI", {}, "T1"),
+        ("interesting", {}, "T1"),
+    ],
+)
+def test_what_is_no_t1_is_never_chosen(
+    description: str, fields: dict[str, Any], weighting: str, tmp_path: Path
+) -> None:
+    file = write_series(tmp_path, HEAD, description=description, **fields)[0]
+    (image,) = read_images([file], "scan")
+    assert find_weighting(image) == weighting
+
+
+@pytest.mark.parametrize(("echo", "weighting"), [(3.0, "T1"), (90.0, "other")])
+def test_timing_of_enhanced_files_is_known(echo: float, weighting: str, tmp_path: Path) -> None:
+    header = pydicom.dcmread(write_series(tmp_path, HEAD, description="scan")[0])
+    for name in ("EchoTime", "RepetitionTime", "InversionTime"):
+        delattr(header, name)
+    shared, timing, echoes = Dataset(), Dataset(), Dataset()
+    timing.RepetitionTime, echoes.EffectiveEchoTime = 9.0, echo
+    shared.MRTimingAndRelatedParametersSequence, shared.MREchoSequence = [timing], [echoes]
+    header.SharedFunctionalGroupsSequence = [shared]
+    header.save_as(tmp_path / "enhanced")
+    (image,) = read_images([tmp_path / "enhanced"], "scan")
+    assert image.echo_ms == echo and find_weighting(image) == weighting
+
+
+@pytest.mark.parametrize("name", ["dicom_dup_one", "dicom_no_preamble"])
+def test_reproducers_are_read(name: str, data_root: Path) -> None:
+    path = data_root / "strange_inputs" / f"{name}.zip"
+    if not path.exists():
+        pytest.skip("strange_inputs is not there")
+    scan = read_scan(path)
+    assert scan.volume.data.shape == (30, 120, 120)
+    assert ("identical" in scan.note) == (name == "dicom_dup_one")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["zip_with_xlsx.zip", "SC_ybr_full_422_uncompressed.dcm", "siemens_dwi_1000.dcm.gz"],
+)
+def test_reproducers_are_refused_as_no_t1(name: str, data_root: Path) -> None:
+    path = data_root / "strange_inputs" / name
+    if not path.exists():
+        pytest.skip("strange_inputs is not there")
+    with pytest.raises(VolumeError, match="no DICOM series can be used"):
+        read_scan(path)
