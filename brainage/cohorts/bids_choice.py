@@ -75,7 +75,9 @@ def describe_choice(sessions: Sequence[Sequence[str]]) -> tuple[str, ...]:
         remarks.append(f"sessions with several T1w files: {len(several)}; used: {_list(several)}.")
     contrast = [names[0] for names in sessions if has_contrast(parse_entities(names[0]))]
     if contrast:
-        remarks.append(f"sessions with no T1w without contrast: {len(contrast)}; used: {_list(contrast)}.")
+        remarks.append(
+            f"sessions with no T1w without contrast: {len(contrast)}; used: {_list(contrast)}."
+        )
     return tuple(remarks)
 
 

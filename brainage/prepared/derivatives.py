@@ -34,6 +34,7 @@ from brainage.types import DoubleArray, Json, Verdict
 
 SPACE = "MNI152NLin2009aSym"
 IMAGE, MASK, PICTURE = "T1w.nii.gz", "mask.nii.gz", "picture.png"
+_MNI_CODE = 4  # NIfTI's code of MNI space
 TASK = f"{__name__}:derive_task"
 
 
@@ -173,7 +174,10 @@ def _render(processed: Processed, scan_id: str) -> dict[str, bytes]:
 
 def _nifti(data: NDArray[np.generic], affine: DoubleArray) -> bytes:
     # No time stamp in the gzip header: the same scan gives the same bytes.
-    return gzip.compress(nib.Nifti1Image(data, affine).to_bytes(), compresslevel=4, mtime=0)
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, code=_MNI_CODE)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
 
 
 def _describe(
@@ -182,6 +186,7 @@ def _describe(
 ) -> ScanRecord:  # fmt: skip
     sums = {name: sha256_bytes(content) for name, content in files.items()}
     provenance = {
+        "Description": "T1-weighted brain, registered to the template, skull-stripped.",
         "SkullStripped": True,
         "SpatialReference": SPACE,
         "Recognised": " ".join((processed.recognised, find_derivative(request.path).label)).strip(),

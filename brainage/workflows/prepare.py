@@ -20,6 +20,7 @@ from brainage.prepared.derivatives import (
     IMAGE,
     MASK,
     PICTURE,
+    SPACE,
     TASK,
     ScanRecord,
     ScanRequest,
@@ -258,7 +259,7 @@ def write_outputs(
 ) -> None:
     """Lay out volumes, sidecars, pictures, contact sheet and, last, the cohort table."""
     cohort = build_cohort(rows, reading)
-    write_description(output)
+    write_description(output, cohort, [row.stem for row in rows if row.is_used])
     if not _are_placed(rows, output):
         # A table in this folder means that all its volumes are there, and of one run.
         remove_old(output / COHORT)
@@ -271,7 +272,7 @@ def write_outputs(
             picture = (folder / PICTURE).read_bytes()
             place_file(folder / PICTURE, output / PICTURES / f"{name}.png")
         if row.record is not None and row.is_used:
-            _place_volumes(row.record, store, output / row.stem)
+            _place_volumes(row.record, store, output, row.stem)
         tiles.append(SheetTile(row.entry, picture))
     atomic_write_text(output / SHEET, build_sheet(tiles, f"Prepared scans of {output.name}"))
     write_table(cohort, output / COHORT)
@@ -290,13 +291,20 @@ def _are_placed(rows: Sequence[PreparedRow], output: Path) -> bool:
         return False
 
 
-def _place_volumes(record: ScanRecord, store: PreparedStore, stem: Path) -> None:
+def _place_volumes(record: ScanRecord, store: PreparedStore, output: Path, name: str) -> None:
+    stem = output / name
     folder = store.path("derivative", record.key)
     for source, end in ((IMAGE, IMAGE_END), (MASK, MASK_END)):
         place_file(folder / source, stem.with_name(f"{stem.name}{end}.nii.gz"))
     sidecar = json.dumps(record.provenance, indent=2) + "\n"
     atomic_write_text(stem.with_name(f"{stem.name}{IMAGE_END}.json"), sidecar)
-    mask_sidecar = {"Type": "Brain", "Sources": [f"{stem.name}{IMAGE_END}.nii.gz"]}
+    image = stem.relative_to(output).with_name(f"{stem.name}{IMAGE_END}.nii.gz")
+    mask_sidecar = {
+        "Description": "Brain mask of the volume beside it.",
+        "Type": "Brain",
+        "SpatialReference": SPACE,
+        "Sources": [f"bids::{image.as_posix()}"],
+    }
     atomic_write_text(
         stem.with_name(f"{stem.name}{MASK_END}.json"), json.dumps(mask_sidecar, indent=2) + "\n"
     )

@@ -6,7 +6,6 @@ Layout: https://bids-specification.readthedocs.io/en/stable/derivatives/introduc
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,27 +20,64 @@ IMAGE_END, MASK_END = f"_space-{SPACE}_desc-preproc_T1w", f"_space-{SPACE}_desc-
 DESCRIPTION, COHORT, LEDGER = "dataset_description.json", "cohort.csv", "ledger.csv"
 SHEET, PICTURES = "contact_sheet.html", "pictures"
 _CODE_URL = "https://github.com/brainage/brainage"
-_IGNORED = f"{COHORT}\n{LEDGER}\n{SHEET}\n{PICTURES}/\n"
+_IGNORED = f"{COHORT}\n{LEDGER}\n{SHEET}\n{PICTURES}\n{PICTURES}/\n{PICTURES}/**\n"
+_SOURCE_NAME = re.compile(r"(sub-[^_]+(?:_[^_]+)*)_T1w\.nii(?:\.gz)?")
+# In the order that BIDS asks for.
+_ENTITY = re.compile(r"(?<=_)(?:acq|ce|rec|run|echo)-[A-Za-z0-9]+")
+_README = f"""T1-weighted scans in the space {SPACE}, skull-stripped, made by `brainage prepare`.
+
+Beside each volume a JSON file says how it was made. {COHORT} lists the scans that can be used with
+the age of each session, {LEDGER} all scans with their verdicts, {SHEET} shows them.
+"""
+_PARTICIPANTS = {
+    "age": {"Description": "Age at the first scan of the person here.", "Units": "year"},
+    "sex": {"Description": "Sex.", "Levels": {"F": "female", "M": "male"}},
+    "site": {"Description": "Site or scanner, as the source tells it."},
+}
 
 
 def name_scans(table: pd.DataFrame) -> list[str]:
-    """Path of each scan's files without their ends, such as ``sub-01/ses-2/anat/sub-01_ses-2``.
+    """Return each scan's path without its end, such as ``sub-01/ses-2/anat/sub-01_ses-2_run-1``.
 
+    The acquisition, contrast, reconstruction, run and echo that a BIDS source names are kept.
     Labels keep letters and digits alone, as BIDS asks; where two subjects, or two sessions of one,
     would so become one, a hash of the full name is added. Further scans of a session are runs.
     """
     subjects = _label_all(table["subject_id"].tolist(), "sub")
-    both = zip(table["subject_id"], table["session_id"], strict=True)
+    both = list(zip(table["subject_id"], table["session_id"], strict=True))
     sessions = _label_all([f"{a}\n{b}" if b else "" for a, b in both], "ses", within=subjects)
+    kept = [_kept_entities(path) for path in table["path"]] if "path" in table else [""] * len(both)
+    natural = [
+        f"{'/'.join(filter(None, (subject, session, 'anat')))}/"
+        f"{'_'.join(filter(None, (subject, session, source)))}"
+        for subject, session, source in zip(subjects, sessions, kept, strict=True)
+    ]
+    taken = {stem.lower() for stem in natural}
+    seen: set[str] = set()
     stems = []
-    seen: Counter[str] = Counter()
-    for subject, session in zip(subjects, sessions, strict=True):
-        folder = "/".join(part for part in (subject, session, "anat") if part)
-        stem = "_".join(part for part in (subject, session) if part)
-        seen[stem] += 1
-        run = f"_run-{seen[stem]}" if seen[stem] > 1 else ""
-        stems.append(f"{folder}/{stem}{run}")
+    for stem in natural:
+        name, count = stem, 1
+        if stem.lower() in seen:
+            while name.lower() in taken:
+                count += 1
+                name = _with_run(stem, count)
+        taken.add(name.lower())
+        seen.add(stem.lower())
+        stems.append(name)
     return stems
+
+
+def _kept_entities(path: str) -> str:
+    """Return the entities of a BIDS file's name that tell scans of a session apart."""
+    name = _SOURCE_NAME.fullmatch(Path(path).name)
+    return "_".join(_ENTITY.findall(name[1])) if name else ""
+
+
+def _with_run(stem: str, count: int) -> str:
+    """Return a stem whose name is taken already with a run number of its own."""
+    parts = [part for part in stem.split("_") if not part.startswith("run-")]
+    place = next((i for i, part in enumerate(parts) if part.startswith("echo-")), len(parts))
+    return "_".join([*parts[:place], f"run-{count}", *parts[place:]])
 
 
 def _label_all(names: Sequence[str], entity: str, within: Sequence[str] | None = None) -> list[str]:
@@ -77,16 +113,36 @@ def check_output(output: Path) -> None:
         raise ConfigError("--output", f"{output} holds something else.", "Choose a new folder.")
 
 
-def write_description(output: Path) -> None:
-    """Mark a folder as a derivative data set of ours."""
+def write_description(output: Path, table: pd.DataFrame, stems: Sequence[str]) -> None:
+    """Write what describes a derivative data set of ours: description, README, participants.
+
+    Parameters
+    ----------
+    output : Path
+    table : pandas.DataFrame (N, columns)
+        Scans that are written, as in the cohort table.
+    stems : sequence of str (N,)
+        As `name_scans` gives them: their subjects are the participants.
+    """
     description = {
         "Name": "T1 scans in MNI space, prepared by brainage",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
+        "License": "n/a",
+        "Authors": ["unknown: see the source data set"],
         "GeneratedBy": [{"Name": "brainage", "Version": __version__, "CodeURL": _CODE_URL}],
     }
     atomic_write_text(output / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     atomic_write_text(output / ".bidsignore", _IGNORED)
+    atomic_write_text(output / "README", _README)
+    people = table.assign(participant_id=[stem.split("/")[0] for stem in stems])
+    columns = {"age_years": "age", "sex": "sex", "site": "site"}
+    people = people[["participant_id", *columns]].rename(columns=columns)
+    # The age of the first scan: those of later sessions stand in the cohort table.
+    people = people.sort_values(["participant_id", "age"]).drop_duplicates("participant_id")
+    text = people.replace("", "n/a").to_csv(sep="\t", index=False, na_rep="n/a")
+    atomic_write_text(output / "participants.tsv", text)
+    atomic_write_text(output / "participants.json", json.dumps(_PARTICIPANTS, indent=2) + "\n")
 
 
 def remove_stale(output: Path, stems: Sequence[str]) -> None:
