@@ -85,7 +85,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     ),
     "text": (
         file(lambda: b"age,sex\n" * 200),
-        ("b'age,sex",),
+        (
+            "text",
+            "DICOM",
+        ),
     ),
     "dicom": (
         file(lambda: b"\0" * 128 + b"DICM" + b"\0" * 400),

@@ -78,6 +78,16 @@ def test_a_second_run_takes_everything_from_the_cache(
     )
 
 
+def test_what_reading_told_is_in_the_ledger_also_from_the_cache(
+    scans: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(Path(scans[0]).read_bytes() + b"JUNK")
+    for _ in range(2):
+        (entry,) = prepare([str(path)], tmp_path / "cache").entries
+        assert entry.verdict != "failed" and "gzip" in entry.reason
+
+
 def test_a_changed_file_is_prepared_anew(scans: list[str], tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     store = PreparedStore(tmp_path / "cache")
