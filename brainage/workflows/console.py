@@ -50,6 +50,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
     An interrupt leaves with 130, SIGTERM with 143; both end the run as an exception would, so that
     child processes and the tracker learn of it. Another one meanwhile ends it at once.
     """
+    before = is_shown()
     show_output()
     _listen(_stop)
     try:
@@ -76,6 +77,9 @@ def clear_errors(debug: bool) -> Iterator[None]:
             raise
         err.print(f"error: {_explain(error)}", style="red", markup=False)
         raise typer.Exit(BAD_INPUT) from None
+    finally:
+        # A program that calls commands in its own process stays as quiet as it was.
+        show_output(before)
 
 
 def _listen(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainage.serving.names import SAMPLE_WORDS
+from brainage.cohorts.sample import SAMPLE_WORDS
 from brainage.serving.settings import ServerLimits
 from tests.browser.pages import (
     ANSWER_MS,

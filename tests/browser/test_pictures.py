@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from brainage.serving.names import SAMPLE_WORDS
+from brainage.cohorts.sample import SAMPLE_WORDS
 from page_parts.progress import STAGE_WORDS
 from tests.browser.pages import (
     ANSWER_MS,

@@ -59,7 +59,7 @@ def test_an_interrupted_benchmark_is_not_overwritten_by_accident(root):
     [
         (("--dataset", "mnist2"), "unknown data set 'mnist2'"),
         (("--dataset", "cifar10"), "brainage fetch cifar10"),
-        (("--method", "magic"), "must be one of bp, deep_supervision, dfa"),
+        (("--method", "magic"), "got 'magic'"),
         (("--leader-fraction", "1.5"), "must be above 0 and at most 1, or auto, got '1.5'"),
         (("--head", "native"), "native needs 32 workers × 10 outputs"),
         (("--blocks", "4"), "4 blocks do not fit a network of 3 stages"),

@@ -64,7 +64,9 @@ def test_selftest_says_that_a_prediction_has_changed(trained, tmp_path):
 
 def test_predict_without_any_model_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(released, "RELEASED_FOLDER", tmp_path / "none")
-    result = RUN.invoke(app, ["predict", "scan.nii.gz"])
+    scan = tmp_path / "scan.nii.gz"
+    scan.touch()
+    result = RUN.invoke(app, ["predict", str(scan)])
     assert result.exit_code == 2 and "no model came" in result.output
 
 

@@ -13,9 +13,7 @@ from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.prepared.store import PreparedStore
 from brainage.scans.volume import load_volume
-from brainage.training.options import TrainOptions
 from brainage.types import Volume
-from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.train import train
 from tests.dicom_helpers import write_series, zip_files
 from tests.heads import FAST, build_head, orientations, save_formats, save_turned
@@ -29,9 +27,7 @@ def train_on_phantoms(
     changes = {"preprocessing": preprocessing.model_dump(mode="json"), "training.epochs": epochs}
     changes |= {"learning.method": "bp", "training.learning_rate": 0.005}
     config = with_changes(load_preset("phantom"), changes)
-    options = CohortOptions(str(cohort), cache=folder / "cache")
-    settings = TrainOptions(output=folder / "model", tracking_uri="off")
-    train(options, config, settings)
+    train(cohort, folder / "model", config, cache=folder / "cache", tracking_uri="off")
     return load_bundle(folder / "model")
 
 

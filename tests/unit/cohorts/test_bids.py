@@ -166,12 +166,12 @@ def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
 
 
 def test_ixi_names_the_participant_without_age_and_reads_the_others(data_root: Path) -> None:
-    with pytest.raises(CohortError, match="1 of 53 rows") as caught:
+    with pytest.raises(CohortError, match="1 of 116 rows") as caught:
         read_cohort(data_root / "ixi_hh")
     assert reasons(caught.value) == [
         "sub-IXI637/anat/sub-IXI637_T1w.nii.gz (sub-IXI637): has no age"
     ]
-    assert len(read_cohort(data_root / "ixi_hh", skip_bad=True).cohort) == 52
+    assert len(read_cohort(data_root / "ixi_hh", skip_bad=True).cohort) == 115
 
 
 def test_what_prepare_has_not_finished_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from brainage.errors import ConfigError
 from brainage.inference.attribution import (
-    METHODS,
     explain_scan,
     outside_share,
     randomisation_similarity,
@@ -16,6 +15,7 @@ from brainage.inference.attribution import (
 from brainage.lfnn.targets import ScalarAge
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle
+from brainage.types import MAP_METHODS
 from tests.small import make_config
 
 OLDER, YOUNGER = (4, 4, 4), (8, 8, 8)
@@ -35,7 +35,7 @@ def scan() -> np.ndarray:
     return array
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 def test_signs_and_places_are_those_of_the_network(scan, method):
     networks = [(TwoVoxels(), ScalarAge(0.0, 2.0))]
     found = explain_scan(networks, scan, method).attribution
