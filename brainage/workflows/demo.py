@@ -52,8 +52,9 @@ def demo(output: Path) -> None:
     }
     unseen = tested[["scan_id", "age_years"]].assign(path=[str(scans[i]) for i in scans])
     write_table(unseen, output / "unseen.csv")
+    people = CohortOptions(str(output / "unseen.csv"))
     options = PredictOptions(cache=cohort.cache_dir)
-    predict(output / "unseen.csv", model, output / "predictions.csv", options)
+    predict(people, model, output / "predictions.csv", options)
     bundle = load_bundle(model)
     copy_bundle(bundle, output / "model", {})
     register_bundle(Tracker(output, uri, on_warning=warn), output / "model", bundle)
