@@ -344,8 +344,7 @@ def test_names_of_different_scans_never_meet():
 
 def test_names_keep_what_tells_scans_of_a_session_apart():
     names = ["acq-pre_ce-gad_run-2", "run-1", "run-1", "run-2", "desc-preproc", "rec-n_echo-1"]
-    names += ["rec-n_echo-1"]
-    paths = [f"/x/sub-9/anat/sub-9_{name}_T1w.nii.gz" for name in names]
+    paths = [f"/x/sub-9/anat/sub-9_{name}_T1w.nii.gz" for name in [*names, names[-1]]]
     table = pd.DataFrame({"subject_id": "sub-9", "session_id": "", "path": paths})
     assert [Path(stem).name for stem in name_scans(table)] == [
         "sub-9_acq-pre_ce-gad_run-2", "sub-9_run-1", "sub-9_run-3", "sub-9_run-2", "sub-9",
