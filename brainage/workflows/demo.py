@@ -10,7 +10,7 @@ from brainage.evaluation.out_of_fold import baseline_column
 from brainage.files import atomic_write_text
 from brainage.model.bundle import copy_bundle, load_bundle
 from brainage.tracking import Tracker
-from brainage.workflows.cohorts import DEMO, CohortOptions
+from brainage.workflows.cohorts import DEMO, DEMO_SUBJECTS, CohortOptions
 from brainage.workflows.compare import compare
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
@@ -31,7 +31,7 @@ def demo(output: Path) -> None:
         Folder to write: ``comparison``, ``baselines.md``, ``predictions.csv``, ``model``,
         ``report`` and the tracker's ``mlflow.db``.
     """
-    say(f"demo: 120 phantoms, two methods, {SEEDS} seeds; about five minutes on two cores")
+    say(f"demo: {DEMO_SUBJECTS} phantoms, two methods, {SEEDS} seeds; minutes, not seconds")
     cohort = CohortOptions(DEMO, cache=output / "cache")
     uri = f"sqlite:///{(output / 'mlflow.db').resolve()}"
     comparison = output / "comparison"
