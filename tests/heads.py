@@ -19,7 +19,6 @@ FAST = PreprocessingConfig(
     working_spacing_mm=4.0,
     bias_spacing_mm=16.0,
     bias_iterations=10,
-    erosions_mm=(3.0, 5.0, 7.0),
 )
 # World of the head as it lies in the scanner: pitched by 10°, and somewhere else than MNI's.
 _PITCH = np.radians(10)

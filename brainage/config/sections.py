@@ -47,6 +47,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_FORMER = {
+    "head_height_mm",
+    "erosions_mm",
+    "mask_slack_mm",
+    "restart_below_correlation",
+    "restart_degrees",
+}
+
+
 class PreprocessingConfig(Settings):
     """The network's grid and the checks on the way to it.
 
@@ -69,18 +78,9 @@ class PreprocessingConfig(Settings):
         scan fails. The default lies under all 267 OASIS-1 scans (0.02 to 0.68, 99 % above 0.27)
         and above T2 contrast.
     working_spacing_mm : float
-        Grid on which the brain of a whole head is found.
-    head_height_mm : float
-        What is kept of a head, from its top downwards.
+        Grid on which bias field, skull and registration are found.
     bias_spacing_mm, bias_iterations : float, int
         Shrunken grid of N4 and its iterations at each level.
-    erosions_mm : tuple of float
-        Erosions that are tried to cut the brain from skull and face.
-    mask_slack_mm : float
-        How far the brain's mask may lie outside the template's; inside, twice as far.
-    restart_below_correlation, restart_degrees : float, tuple of float
-        Below this correlation of the extracted brain, registration starts again from poses
-        turned by these angles about each axis.
     series : str, optional
         Series to take from DICOM input, by number or by text that its description holds.
     """
@@ -91,13 +91,8 @@ class PreprocessingConfig(Settings):
     min_mask_overlap: Probability = 0.80
     min_template_correlation: Correlation = 0.0
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
-    head_height_mm: Annotated[float, Field(ge=120.0, le=400.0)] = 200.0
     bias_spacing_mm: Annotated[float, Field(ge=2.0, le=16.0)] = 8.0
     bias_iterations: Annotated[int, Field(ge=1, le=200)] = 30
-    erosions_mm: Annotated[tuple[float, ...], Field(min_length=1)] = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    mask_slack_mm: Annotated[float, Field(ge=0.0, le=20.0)] = 4.0
-    restart_below_correlation: Correlation = 0.93
-    restart_degrees: tuple[float, ...] = (30.0, 60.0)
     series: str | None = None
 
     def on_grid(
@@ -107,6 +102,14 @@ class PreprocessingConfig(Settings):
         shape = tuple(math.ceil(side / spacing_mm - 1e-6) for side in field_mm)
         changes = {"spacing_mm": spacing_mm, "shape": shape}
         return PreprocessingConfig.model_validate({**self.model_dump(), **changes})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_former(cls, content: Any) -> Any:
+        """Read bundles of 0.1: a head's place has not depended on these since."""
+        if not isinstance(content, dict):
+            return content
+        return {name: value for name, value in content.items() if name not in _FORMER}
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":

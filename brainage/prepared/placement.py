@@ -14,10 +14,11 @@ from brainage.config import PreprocessingConfig
 from brainage.prepared.source import ScanSource, check_unchanged, hash_source
 from brainage.prepared.store import Files, PreparedStore, entry_key
 from brainage.preprocessing.locate import Placement
+from brainage.preprocessing.mni import MASK_STEPS
 from brainage.preprocessing.pipeline import Processed, process_again, process_volume
 from brainage.scans.brain_extraction import extract_brain, load_mask
 from brainage.scans.open import Scan, read_scan
-from brainage.types import BoolArray, Json, Volume
+from brainage.types import Json, Volume
 
 ARRAYS = "placement.npz"
 
@@ -107,9 +108,9 @@ def _process_prepared(
 
 
 def pack_placement(placement: Placement, measures: dict[str, float]) -> tuple[Json, Files]:
-    """Pack a placement: mask in bits, bias field in sixteen bits, which is all it has."""
+    """Pack a placement: mask in steps, bias field in sixteen bits, which is all they have."""
     arrays: dict[str, Any] = {
-        "mask": np.packbits(placement.mask.data >= 0.5),
+        "mask": np.round(placement.mask.data * MASK_STEPS).astype(np.uint8),
         "mask_affine": placement.mask.affine,
         "to_mni": placement.to_mni,
     }
@@ -118,18 +119,16 @@ def pack_placement(placement: Placement, measures: dict[str, float]) -> tuple[Js
         arrays["bias_affine"] = placement.bias.affine
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
-    about = {"kind": placement.kind, "measures": measures, "shape": placement.mask.data.shape}
-    return about, {ARRAYS: stream.getvalue()}
+    return {"kind": placement.kind, "measures": measures}, {ARRAYS: stream.getvalue()}
 
 
 def unpack_placement(about: Json, files: Files) -> Placed:
     """Unpack what `pack_placement` packed."""
     with np.load(io.BytesIO(files[ARRAYS]), allow_pickle=False) as stored:
         arrays = dict(stored)
-    shape = tuple(about["shape"])
-    mask: BoolArray = np.unpackbits(arrays["mask"], count=int(np.prod(shape))).reshape(shape)
+    mask = arrays["mask"].astype(np.float32) / np.float32(MASK_STEPS)
     bias = None
     if "bias" in arrays:
         bias = Volume(arrays["bias"].astype(np.float32), arrays["bias_affine"])
-    brain = Volume(mask.astype(np.float32), arrays["mask_affine"])
+    brain = Volume(mask, arrays["mask_affine"])
     return Placement(about["kind"], brain, arrays["to_mni"], bias), about["measures"]

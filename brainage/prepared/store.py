@@ -32,11 +32,12 @@ from brainage.files import (
     write_sealed,
 )
 from brainage.preprocessing.quality import limits_hash
+from brainage.preprocessing.skull import SKULL_SHA256
 from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.types import Json
 
 # Raise whenever the same scan and settings would give another placement, array or derivative.
-CODE_VERSION = 2
+CODE_VERSION = 3
 RECORD = "record.sealed"
 
 Kind = Literal["placement", "array", "derivative"]
@@ -74,6 +75,7 @@ def entry_key(kind: Kind, scan_hash: str, settings: PreprocessingConfig, **more:
         "code": CODE_VERSION,
         "libraries": library_versions(),
         "template": TEMPLATE_SHA256,
+        "skull": SKULL_SHA256,
         "limits": None if places else limits_hash(),
         "scan": scan_hash,
         "settings": settings.model_dump(mode="json", exclude=_OF_THE_GRID if places else None),

@@ -5,7 +5,6 @@ doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread (`threads.one_thre
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,13 +12,11 @@ from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
-from brainage.preprocessing.mni import coarsen_volume, resample_volume
+from brainage.preprocessing.mni import TEMPLATE_CENTRE_MM, coarsen_volume, resample_volume
 from brainage.types import BoolArray, FloatArray, Volume
 
-# Share of the brightness range below which a voxel is air.
-AIR_SHARE = 0.05
-# A slice belongs to the head when it holds this much that is not air.
-MIN_SLICE_CM2 = 20.0
+# Field of view of the grid on which a straight head is corrected and its skull found.
+_BOX_MM = (220.0, 260.0, 220.0)
 # Volumes that a candidate for the brain may have, before it is registered.
 MIN_LITRES, MAX_LITRES = 0.4, 3.0
 # Depth in mm above which more depth does not make a component more central.
@@ -27,23 +24,6 @@ _DEPTH_CAP_MM = 20.0
 _OTSU_BINS = 128
 _BIAS_LEVELS = 3
 _MAX_LOG_BIAS = 1.5
-
-
-@dataclass(frozen=True)
-class BrainCandidate:
-    """A component of tissue that may be the brain.
-
-    Attributes
-    ----------
-    mask : numpy.ndarray of bool (I, J, K)
-    erosion_mm : float
-        Erosion that cut it from skull and face.
-    litres : float
-    """
-
-    mask: BoolArray
-    erosion_mm: float
-    litres: float
 
 
 def scale_brightness(volume: Volume, where: str) -> Volume:
@@ -73,68 +53,50 @@ def to_working_grid(volume: Volume, spacing_mm: float) -> Volume:
     return Volume(resample_volume(source, affine, tuple(shape.tolist())), affine)
 
 
-def crop_neck(head: Volume, height_mm: float, where: str) -> Volume:
-    """Keep `height_mm` below the top of the head.
-
-    Raises
-    ------
-    PreparationError
-        If there is hardly anything but air.
-    """
-    spacing_mm = head.spacing_mm[0]
-    area_cm2 = (head.data > AIR_SHARE).sum(axis=(0, 1)) * spacing_mm**2 / 100
-    slices = np.flatnonzero(area_cm2 > MIN_SLICE_CM2)
-    if len(slices) == 0:
-        problem = f"no slice holds more than {MIN_SLICE_CM2:g} cm² of head."
-        raise PreparationError(where, problem, "Give a whole head.")
-    start = max(0, int(slices[-1] + 1 - height_mm / spacing_mm))
-    affine = head.affine.copy()
-    affine[:3, 3] += head.affine[:3, 2] * start
-    return Volume(np.ascontiguousarray(head.data[:, :, start:]), affine)
+def to_straight_grid(volume: Volume, spacing_mm: float) -> Volume:
+    """Resample a head that lies straight onto a box that holds any head but its neck."""
+    half = np.asarray(_BOX_MM) / 2
+    affine = np.diag([spacing_mm] * 3 + [1.0])
+    shape = tuple(int(side) for side in np.floor(2 * half / spacing_mm) + 1)
+    affine[:3, 3] = np.asarray(TEMPLATE_CENTRE_MM) - spacing_mm * (np.array(shape) - 1) / 2
+    return Volume(resample_volume(coarsen_volume(volume, spacing_mm), affine, shape), affine)
 
 
-def estimate_bias(
-    head: Volume, settings: PreprocessingConfig, mask: BoolArray | None = None
-) -> Volume:
-    """Estimate the coil's bias field by N4 on a shrunken grid.
-
-    Parameters
-    ----------
-    head : Volume
-        On the working grid.
-    mask : numpy.ndarray of bool (I, J, K), optional
-        Brain. Without one, everything brighter than Otsu's threshold is used, and one level of
-        detail less: fat and muscle would bend a finer field.
+def estimate_bias(head: Volume, mask: Volume, settings: PreprocessingConfig) -> Volume:
+    """Estimate the coil's bias field inside a mask by N4, on a coarser grid.
 
     Returns
     -------
     Volume
-        Field (I, J, K) on the head's grid, 1 on average over the mask or head; divide by it.
+        Field (I, J, K) on that grid, 1 on average over the mask; divide by it.
     """
-    image = sitk.GetImageFromArray(head.data)
-    factor = max(1, round(settings.bias_spacing_mm / head.spacing_mm[0]))
-    small = sitk.Shrink(image, [factor] * 3)
-    if mask is None:
-        used = sitk.OtsuThreshold(small, 0, 1, 200)
-    else:
-        used = sitk.Shrink(sitk.GetImageFromArray(mask.astype(np.uint8)), [factor] * 3)
+    small = coarsen_volume(head, settings.bias_spacing_mm)
+    used = resample_volume(mask, small.affine, small.data.shape) >= 0.5
+    used &= small.data > 0
     correction = sitk.N4BiasFieldCorrectionImageFilter()
-    levels = _BIAS_LEVELS if mask is not None else _BIAS_LEVELS - 1
-    correction.SetMaximumNumberOfIterations([settings.bias_iterations] * levels)
-    correction.Execute(small, used)
+    correction.SetMaximumNumberOfIterations([settings.bias_iterations] * _BIAS_LEVELS)
+    image = sitk.GetImageFromArray(small.data)
+    correction.Execute(image, sitk.GetImageFromArray(used.astype(np.uint8)))
     field = sitk.GetArrayFromImage(correction.GetLogBiasFieldAsImage(image)).astype(np.float32)
-    field -= field[head.data > AIR_SHARE if mask is None else mask].mean()
+    field -= field[used].mean()
     # Splines run away where nothing held them. Sixteen bits (0.05 %) are what is kept of it.
     field = np.exp(field.clip(-_MAX_LOG_BIAS, _MAX_LOG_BIAS)).astype(np.float16)
-    return Volume(field.astype(np.float32), head.affine)
+    return Volume(field.astype(np.float32), small.affine)
 
 
-def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BrainCandidate]:
-    """Find candidates for the brain, one for each erosion that leaves a brain's volume.
+def correct_bias(head: Volume, bias: Volume) -> Volume:
+    """Divide a head by its bias field."""
+    field = resample_volume(bias, head.affine, head.data.shape)
+    # Outside the field's grid there is nothing to correct.
+    return Volume(head.data / np.where(field > 0, field, np.float32(1)), head.affine)
+
+
+def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BoolArray]:
+    """Find candidates for the brain (I, J, K), one for each erosion that leaves a brain's volume.
 
     Tissue is what is brighter than the second of three Otsu thresholds. Eroding it cuts the
     brain from the scalp; the deepest component is kept, dilated back and its holes filled. Which
-    erosion is right differs between heads: registration chooses (`register_candidates`).
+    erosion is right differs between heads: registration chooses.
     """
     spacing_mm = head.spacing_mm[0]
     depth_mm = ndimage.distance_transform_edt(head.data > tissue_threshold(head.data)) * spacing_mm
@@ -142,14 +104,13 @@ def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BrainCandida
     for erosion_mm in erosions_mm:
         labels, count = ndimage.label(depth_mm > erosion_mm)
         if count == 0:
-            break
+            continue
         weight = ndimage.sum_labels(depth_mm.clip(0, _DEPTH_CAP_MM), labels, range(1, count + 1))
         core = labels == 1 + int(np.argmax(weight))
         # 2 mm more than was eroded takes in the fluid around the cortex.
         mask = _grow(core, erosion_mm + 2, spacing_mm)
-        litres = float(mask.sum() * spacing_mm**3 / 1e6)
-        if MIN_LITRES <= litres <= MAX_LITRES:
-            found.append(BrainCandidate(mask, erosion_mm, litres))
+        if MIN_LITRES <= mask.sum() * spacing_mm**3 / 1e6 <= MAX_LITRES:
+            found.append(mask)
     return found
 
 
@@ -185,27 +146,3 @@ def tissue_threshold(data: FloatArray) -> float:
     bright = np.float32(np.percentile(sparse, 99.5))
     otsu.Execute(sitk.GetImageFromArray(np.minimum(sparse, bright)))
     return float(otsu.GetThresholds()[1])
-
-
-def refine_mask(
-    candidate: BoolArray, template_mask: BoolArray, spacing_mm: float, slack_mm: float
-) -> BoolArray:
-    """Mask of the brain between the candidate's and the template's.
-
-    Where the two edges are within `slack_mm` of each other the candidate's counts; further in,
-    everything is brain (ventricles, dark nuclei), further out nothing is (scalp, dura, neck).
-
-    Parameters
-    ----------
-    candidate, template_mask : numpy.ndarray of bool (I, J, K)
-        The scan's own mask, and the template's brought to the scan's grid.
-    """
-    mask = np.zeros_like(template_mask)
-    if not template_mask.any():
-        return mask
-    box = _box_around(template_mask, slack_mm / spacing_mm)
-    outside_mm = ndimage.distance_transform_edt(~template_mask[box]) * spacing_mm
-    inside_mm = ndimage.distance_transform_edt(template_mask[box]) * spacing_mm
-    near = candidate[box] & (outside_mm <= slack_mm)
-    mask[box] = _fill_holes((inside_mm > 2 * slack_mm) | near)
-    return mask

@@ -10,15 +10,12 @@ import numpy as np
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
+from brainage.preprocessing.background import clear_background
 from brainage.preprocessing.head import (
-    MAX_LITRES,
-    MIN_LITRES,
-    crop_neck,
+    correct_bias,
     estimate_bias,
-    find_brains,
-    refine_mask,
     scale_brightness,
-    to_working_grid,
+    to_straight_grid,
 )
 from brainage.preprocessing.mni import (
     Foreground,
@@ -29,8 +26,10 @@ from brainage.preprocessing.mni import (
     is_in_mni_space,
     resample_volume,
 )
-from brainage.preprocessing.registration import Alignment, register_candidates, register_finely
-from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
+from brainage.preprocessing.pose import StraightScan, lay_straight, order_axes
+from brainage.preprocessing.registration import Alignment, register_finely
+from brainage.preprocessing.skull import find_brain_in_skull
+from brainage.preprocessing.template import CHECK_SPACING_MM, TISSUE_SPACING_MM, load_template
 from brainage.preprocessing.threads import one_thread
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
@@ -40,6 +39,8 @@ Kind = Literal["raw head", "masked head", "extracted brain", "mni brain", "prepa
 # Half the finest spacing on which the quality gate measures: finer detail counts only on a grid
 # that is finer still.
 _FINEST_MM = TISSUE_SPACING_MM / 2
+# Depth under the template's outline from which the bias field is estimated.
+_BIAS_DEPTH_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Located:
     alignment : Alignment, optional
         Absent where nothing had to be registered, or the placement was known.
     head : Volume, optional
-        Corrected scan on the working grid; absent where there is no alignment.
+        Corrected scan on the working grid, laid straight; absent where there is no alignment.
     """
 
     placement: Placement
@@ -136,6 +137,7 @@ def locate_brain(
         If nothing like a brain is found.
     """
     with clock.step("recognise"):
+        volume = clear_background(volume)
         if mask is not None:
             volume, foreground = _apply_mask(volume, mask, where)
         else:
@@ -143,14 +145,22 @@ def locate_brain(
         in_mni = None
         if mask is not None or is_brain_extracted(foreground):
             in_mni = is_in_mni_space(coarsen(foreground, _FINEST_MM), settings.min_mask_overlap)
-    if in_mni is None:
-        return _register_head(volume, settings, where, clock)
-    kind: Kind = "masked head" if mask is not None else "extracted brain"
-    if not in_mni:
-        return _register_extracted(foreground, kind, settings, clock)
-    kind = kind if mask is not None else "mni brain"
-    placement = Placement(kind, _as_volume(foreground.mask, foreground.volume), np.eye(4))
-    return Located(placement, coarsen_volume(foreground.volume, _finest_mm(settings)))
+    if in_mni:
+        # The one route that believes the header: turned too far to overlap with the template, the
+        # same brain is registered as an extracted one; turned less, it stays as it lies.
+        kind: Kind = "masked head" if mask is not None else "mni brain"
+        placement = Placement(kind, _as_volume(foreground.mask, foreground.volume), np.eye(4))
+        return Located(placement, coarsen_volume(foreground.volume, _finest_mm(settings)))
+    with clock.step("pose"):
+        known = None if in_mni is None else foreground.mask
+        straight = lay_straight(volume, known, where)
+    stripped: Kind = "masked head" if mask is not None else "extracted brain"
+    kind = "raw head" if known is None else stripped
+    placed, alignment, head = _register(straight, kind, settings, where, clock)
+    # Taken up as a known placement is, so that both give the same bits.
+    placement = _move(placed, straight.to_scan)
+    located = relocate_brain(volume, placement, settings, where)
+    return replace(located, alignment=alignment, head=head)
 
 
 def relocate_brain(
@@ -163,6 +173,7 @@ def relocate_brain(
     PreparationError
         If the scan has no contrast.
     """
+    volume = order_axes(clear_background(volume), placement.to_mni)
     if placement.kind == "raw head":
         volume = scale_brightness(volume, where)
     elif placement.kind == "masked head":
@@ -182,73 +193,63 @@ def _apply_mask(volume: Volume, mask: Volume, where: str) -> tuple[Volume, Foreg
     return stripped, replace(find_foreground(stripped, where), mask=inside)
 
 
+def _move(placement: Placement, move: DoubleArray) -> Placement:
+    """Bring a placement to another world: ``move`` leads there from its own."""
+    mask, bias = placement.mask, placement.bias
+    return Placement(
+        placement.kind,
+        replace(mask, affine=move @ mask.affine),
+        placement.to_mni @ np.linalg.inv(move),
+        bias and replace(bias, affine=move @ bias.affine),
+    )
+
+
 def _as_volume(mask: BoolArray, like: Volume) -> Volume:
     return Volume(mask.astype(np.float32), like.affine)
 
 
-def _register_extracted(
-    foreground: Foreground, kind: Kind, settings: PreprocessingConfig, clock: Clock
-) -> Located:
+def _register(
+    straight: StraightScan, kind: Kind, settings: PreprocessingConfig, where: str, clock: Clock
+) -> tuple[Placement, Alignment, Volume]:
+    """Place a straight scan: bias field, skull and registration, all from near where it ends."""
+    start, given = straight.start, straight.mask
     with clock.step("working grid"):
-        mask = _as_volume(foreground.mask, foreground.volume)
-        working = to_working_grid(foreground.volume, settings.working_spacing_mm)
-        inside = resample_volume(mask, working.affine, working.data.shape) >= 0.5
-    with clock.step("bias field"):
-        bias = estimate_bias(working, settings, inside)
-        head = Volume(working.data / bias.data, working.affine)
-    with clock.step("registration"):
-        _, alignment = register_candidates(head, [inside], settings)
-        alignment = register_finely(head, inside, alignment)
-    source = coarsen_volume(foreground.volume, _finest_mm(settings))
-    return Located(Placement(kind, mask, alignment.to_mni, bias), source, alignment, head)
-
-
-def _register_head(
-    volume: Volume, settings: PreprocessingConfig, where: str, clock: Clock
-) -> Located:
-    """Find the brain twice: roughly, then with the bias field that the rough brain reveals."""
-    with clock.step("working grid"):
-        scaled = scale_brightness(volume, where)
-        working = to_working_grid(scaled, settings.working_spacing_mm)
-        working = crop_neck(working, settings.head_height_mm, where)
-    with clock.step("bias field"):
-        bias = estimate_bias(working, settings)
-        head = Volume(working.data / bias.data, working.affine)
-    with clock.step("brain mask"):
-        candidates = find_brains(head, settings.erosions_mm)
-    if not candidates:
-        problem = f"nothing of {MIN_LITRES} to {MAX_LITRES} L in it looks like a brain."
-        raise PreparationError(where, problem, "Give a T1-weighted head, or a brain mask.")
-    with clock.step("registration"):
-        best, rough = register_candidates(head, [found.mask for found in candidates], settings)
-    with clock.step("bias field"):
-        brain = _refine(candidates[best].mask, head, rough, settings)
-        bias = estimate_bias(working, settings, brain.data > 0)
-        head = Volume(working.data / bias.data, working.affine)
-    with clock.step("brain mask"):
-        again = find_brains(head, [candidates[best].erosion_mm])
-    with clock.step("registration"):
-        masks = [found.mask for found in (candidates[best], *again)]
-        alignments = [register_finely(head, mask, rough) for mask in masks]
-        mask, alignment = max(
-            zip(masks, alignments, strict=True), key=lambda pair: pair[1].correlation
+        scaled = (
+            scale_brightness(straight.volume, where)
+            if given is None
+            else replace(find_foreground(straight.volume, where), mask=given.data > 0).volume
         )
+        working = to_straight_grid(scaled, settings.working_spacing_mm)
+    with clock.step("bias field"):
+        head, bias = correct_inside(working, start, settings)
     with clock.step("brain mask"):
-        brain = _refine(mask, head, alignment, settings)
-    source = coarsen_volume(scaled, _finest_mm(settings))
-    return Located(Placement("raw head", brain, alignment.to_mni, bias), source, alignment, head)
+        brain = given or find_brain_in_skull(head, start.to_mni)
+    with clock.step("registration"):
+        alignment = register_finely(head, mask_on(brain, head), start)
+    if given is None:
+        with clock.step("brain mask"):
+            brain = find_brain_in_skull(head, alignment.to_mni)
+    return Placement(kind, brain, alignment.to_mni, bias), alignment, head
+
+
+def correct_inside(
+    head: Volume, alignment: Alignment, settings: PreprocessingConfig
+) -> tuple[Volume, Volume]:
+    """Remove the bias field that the inside of the brain shows, and return both.
+
+    The rim takes no part, so that a brain has one field however tightly it was stripped.
+    """
+    template = load_template(CHECK_SPACING_MM)
+    inside = (template.distance_mm <= -_BIAS_DEPTH_MM).astype(np.float32)
+    mask = Volume(inside, alignment.to_scan @ template.affine)
+    bias = estimate_bias(head, mask, settings)
+    return correct_bias(head, bias), bias
+
+
+def mask_on(mask: Volume, like: Volume) -> BoolArray:
+    """Bring a mask onto the grid of another volume in the same world."""
+    return resample_volume(mask, like.affine, like.data.shape) >= 0.5
 
 
 def _finest_mm(settings: PreprocessingConfig) -> float:
     return min(_FINEST_MM, settings.spacing_mm / 2)
-
-
-def _refine(
-    candidate: BoolArray, head: Volume, alignment: Alignment, settings: PreprocessingConfig
-) -> Volume:
-    template = load_template(TISSUE_SPACING_MM)
-    brain = Volume(template.mask.astype(np.float32), template.affine)
-    to_template = alignment.to_mni @ head.affine
-    template_mask = resample_volume(brain, to_template, head.data.shape) >= 0.5
-    refined = refine_mask(candidate, template_mask, head.spacing_mm[0], settings.mask_slack_mm)
-    return _as_volume(refined, head)

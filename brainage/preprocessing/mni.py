@@ -26,6 +26,10 @@ MAX_BORDER_SHARE = 0.25
 MIN_MNI_LITRES = 1.65
 
 
+# A mask's share of brain is kept in such steps.
+MASK_STEPS = 8
+
+
 @dataclass(frozen=True)
 class Foreground:
     """A scan with its background subtracted and its brightness scaled to about 1.
@@ -178,6 +182,7 @@ def resample_volume(source: Volume, affine: DoubleArray, shape: tuple[int, ...])
     # so that all of them give the same bits.
     index = np.round(np.linalg.inv(source.affine) @ affine, 4)
     ratio = np.linalg.norm(affine[:3, :3], axis=0).mean() / np.asarray(source.spacing_mm)
+    ratio = np.round(ratio, 6)
     # Standard deviation that brings a voxel's point spread from the source's to the target's
     # spacing, in source voxels (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81).
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / (2 * np.sqrt(2 * np.log(2)))

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
-from brainage.preprocessing.locate import Kind, Located
+from brainage.preprocessing.locate import Kind, Located, mask_on
 from brainage.preprocessing.mni import coarsen_volume, dice
 from brainage.preprocessing.template import (
     CHECK_SPACING_MM,
@@ -55,6 +55,7 @@ MEANING: dict[str, tuple[str, str]] = {
     "ghost": ("high", "signal in the air around the head: motion or ghosts"),
     "outside_view": ("high", "part of the brain lies outside the field of view"),
     "mask_at_border": ("high", "the brain is cut at the edge of the image"),
+    "rim_brightness": ("high", "the brain was stripped too tightly: its rim is cut"),
     "slice_mm": ("high", "thick slices"),
 }
 # Measures that tell a wrong place or contrast from a poor scan: far outside, they fail a scan.
@@ -115,9 +116,9 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     found = {
         "template_correlation": correlate(data, template.intensity, mask & template.mask),
         "mask_overlap": dice(mask, template.mask),
-        "mask_litres": float(brain.data.sum() * np.prod(brain.spacing_mm) / 1e6),
+        "mask_litres": float(brain.data.sum() * abs(np.linalg.det(brain.affine[:3, :3])) / 1e6),
         "outside_view": _outside_view(volume, placement.to_mni),
-        "mask_at_border": _mask_at_border(brain.data > 0),
+        "mask_at_border": _mask_at_border(mask_on(brain, located.volume)),
         "slice_mm": max(volume.spacing_mm),
     }
     if located.alignment is not None:
@@ -127,8 +128,13 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
         found["stretch_ratio"] = float(largest / smallest)
     fine = load_template(TISSUE_SPACING_MM)
     found |= _measure_tissue(*located.sample(fine.affine, fine.mask.shape))
-    if placement.kind == "raw head" and located.head is not None:
-        found |= _measure_air(located.head, brain.data > 0)
+    if placement.kind == "raw head":
+        # Its mask is ours, and ends at the skull.
+        found.pop("rim_brightness", None)
+    if placement.kind == "raw head" and located.head is not None and located.alignment is not None:
+        to_head = located.alignment.to_scan @ placement.to_mni
+        straight = Volume(brain.data, to_head @ brain.affine)
+        found |= _measure_air(located.head, mask_on(straight, located.head))
     if min(volume.spacing_mm) >= COARSE_VOXEL_MM:
         found = {name: value for name, value in found.items() if name not in _SHARPNESS}
     return found
@@ -160,9 +166,19 @@ def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
         "white_over_grey": (means[0] - means[1]) / spread,
         "grey_over_fluid": (means[1] - means[2]) / spread,
         "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / spread),
+        "rim_brightness": _rim_brightness(data, mask, means[0]),
         "sharpness": float(slopes.min() / spread),
         "sharpness_balance": float(slopes.min() / slopes.max()),
     }
+
+
+def _rim_brightness(data: FloatArray, mask: BoolArray, white: float) -> float:
+    """Compute the brightness of the outermost 2 mm of a brain, as a share of white matter's.
+
+    Around an uncut brain lies fluid, which is dark; a strip that took cortex ends in tissue.
+    """
+    rim = mask & ~ndimage.binary_erosion(mask)
+    return float(np.median(data[rim]) / white) if white > 0 else 0.0
 
 
 def _overlap_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
@@ -235,11 +251,11 @@ def judge(
     limits = load_limits()[GROUPS[kind]]
     failing, flagging = list[str](), list[str]()
     for name, value in measures.items():
-        low, high = _bounds(limits[name], "low", "high")
+        low, high = _bounds(limits.get(name, {}), "low", "high")
         if low <= value <= high:
             continue
         side = f"at least {low:.3g}" if value < low else f"at most {high:.3g}"
-        least, most = _bounds(limits[name], "fails_below", "fails_above")
+        least, most = _bounds(limits.get(name, {}), "fails_below", "fails_above")
         reasons = flagging if least <= value <= most else failing
         reasons.append(f"{MEANING[name][1]} ({name} {value:.3g}, expected {side})")
     correlation, smallest = measures["template_correlation"], settings.min_template_correlation

@@ -15,7 +15,6 @@ from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from brainage.config import PreprocessingConfig
 from brainage.preprocessing.mni import (
     TEMPLATE_CENTRE_MM,
     coarsen_volume,
@@ -34,6 +33,11 @@ _SHIFT_UNIT_MM = 50.0
 # Ashburner et al. 1997, doi:10.1006/nimg.1997.0290), and the prior's weight against 1 - r.
 _SCALE_STD, _SHEAR_STD, _PRIOR_WEIGHT = 0.15, 0.08, 0.002
 _STEP = 1e-5
+# A brain in its true pose correlates by this much; a search needs no further candidates then.
+_GOOD_CORRELATION = 0.93
+# Search over many turns: steps, and starts kept after them, on every so many points.
+_SEARCH = ((6, 6), (15, 2))
+_SEARCH_STRIDE = 5
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,8 @@ def build_matrix(parameters: DoubleArray) -> DoubleArray:
     return matrix
 
 
-def register_candidates(
-    volume: Volume, masks: Sequence[BoolArray], settings: PreprocessingConfig
-) -> tuple[int, Alignment]:
-    """Register every candidate brain coarsely.
+def register_coarsely(volume: Volume, masks: Sequence[BoolArray]) -> Alignment:
+    """Register every candidate brain from where it lies, and return the best alignment.
 
     Parameters
     ----------
@@ -96,37 +98,46 @@ def register_candidates(
         Head or brain (I, J, K) on an isotropic grid, background 0.
     masks : sequence of numpy.ndarray of bool (I, J, K)
         Candidates for the brain, at least one.
-
-    Returns
-    -------
-    index : int
-        The candidate that correlates best with the template.
-    alignment : Alignment
-        Of that candidate.
     """
-    coarse = [_reduce(volume, mask, COARSE_MM) for mask in masks]
-    found = [_register_coarsely(brain, np.zeros(3)) for brain in coarse]
-    best = max(range(len(found)), key=lambda index: found[index].correlation)
-    if found[best].correlation < settings.restart_below_correlation:
-        # A head that lies askew: try the poses around it, with the two best candidates.
-        ranked = sorted(range(len(found)), key=lambda index: -found[index].correlation)[:2]
-        tried = [(best, found[best])]
-        for index in ranked:
-            tried += [(index, _register_coarsely(coarse[index], turn)) for turn in _poses(settings)]
-        best, found[best] = max(tried, key=lambda pair: pair[1].correlation)
-    return best, found[best]
+    coarse = (_reduce(volume, mask, COARSE_MM) for mask in masks)
+    found = [_fit_affine(brain, _start(brain, np.zeros(3))) for brain in coarse]
+    return max(found, key=lambda fit: fit.correlation)
+
+
+def search_turns(volume: Volume, masks: Sequence[BoolArray], turns: DoubleArray) -> Alignment:
+    """Register a brain that may lie in any way, coarsely, from each of many turns.
+
+    A few steps on a part of the points leave the best quarter, more steps the best two: even a
+    brain that lies back to front fits well (r = 0.93), so that no threshold can replace the
+    comparison.
+
+    Parameters
+    ----------
+    masks : sequence of numpy.ndarray of bool (I, J, K)
+        Candidates for the brain, likeliest first; one that fits well ends the search.
+    turns : numpy.ndarray of float64 (n, 3)
+        Rotation vectors from template to scan.
+    """
+    found = []
+    for mask in masks:
+        brain = _reduce(volume, mask, COARSE_MM)
+        starts = [_start(brain, turn) for turn in turns]
+        for steps, kept in _SEARCH:
+            fits = [
+                _fit(brain, start, COARSE_MM, steps=steps, stride=_SEARCH_STRIDE)
+                for start in starts
+            ]
+            fits = sorted(fits, key=lambda fit: -fit.correlation)[:kept]
+            starts = [fit.parameters for fit in fits]
+        found += [_fit_affine(brain, start) for start in starts]
+        if max(fit.correlation for fit in found) >= _GOOD_CORRELATION:
+            break
+    return max(found, key=lambda fit: fit.correlation)
 
 
 def register_finely(volume: Volume, mask: BoolArray, start: Alignment) -> Alignment:
     """Improve an alignment on a finer grid."""
     return _fit(_reduce(volume, mask, FINE_MM), start.parameters, FINE_MM)
-
-
-def _poses(settings: PreprocessingConfig) -> DoubleArray:
-    """Return rotation vectors (n, 3): both ways about each axis, by the settings' angles."""
-    angles = np.radians(settings.restart_degrees)
-    turns = [sign * angle * axis for angle in angles for axis in np.eye(3) for sign in (1, -1)]
-    return np.array(turns).reshape(-1, 3)
 
 
 def _reduce(volume: Volume, mask: BoolArray, spacing_mm: int) -> Volume:
@@ -140,8 +151,8 @@ def _reduce(volume: Volume, mask: BoolArray, spacing_mm: int) -> Volume:
     return Volume(resample_volume(brain, affine, shape), affine)
 
 
-def _register_coarsely(brain: Volume, turn: DoubleArray) -> Alignment:
-    """Register a similarity from the brain's centre of mass and volume, then an affine."""
+def _start(brain: Volume, turn: DoubleArray) -> DoubleArray:
+    """Return parameters (7,) that bring the template's centre and volume to the brain's."""
     inside = brain.data > 0
     centre = brain.affine[:3, :3] @ np.array(ndimage.center_of_mass(inside)) + brain.affine[:3, 3]
     template_voxels = load_template(COARSE_MM).mask.sum()
@@ -149,30 +160,42 @@ def _register_coarsely(brain: Volume, turn: DoubleArray) -> Alignment:
     start[:3] = (centre - np.asarray(TEMPLATE_CENTRE_MM)) / _SHIFT_UNIT_MM
     start[3:6] = turn
     start[6] = np.log(max(inside.sum(), 1) / template_voxels) / 3
+    return start
+
+
+def _fit_affine(brain: Volume, start: DoubleArray) -> Alignment:
     similar = _fit(brain, start, COARSE_MM).parameters
     return _fit(brain, np.r_[similar[:6], np.repeat(similar[6], 3), np.zeros(3)], COARSE_MM)
 
 
-def _fit(brain: Volume, start: DoubleArray, spacing_mm: int) -> Alignment:
-    target, points = _sample_template(spacing_mm)
+def _fit(
+    brain: Volume,
+    start: DoubleArray,
+    spacing_mm: int,
+    *,
+    steps: int = 60,
+    stride: int = 1,
+) -> Alignment:
+    """Climb for some steps, on every `stride`-th point of the template and a margin around it."""
+    target, points = _sample_template(spacing_mm, stride)
     inverse = np.linalg.inv(brain.affine).astype(np.float64)
     slopes = [np.ascontiguousarray(slope) for slope in np.gradient(brain.data)]
     cost = partial(_cost, target, points, [brain.data, *slopes], inverse)
     result = minimize(
-        cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-7}
+        cost, start, jac=True, method="L-BFGS-B", options={"maxiter": steps, "ftol": 1e-7}
     )
     correlation = 1 - (result.fun - _prior(result.x)[0])
     return Alignment(np.asarray(result.x, dtype=np.float64), float(correlation))
 
 
-@lru_cache(maxsize=2)
-def _sample_template(spacing_mm: int) -> tuple[DoubleArray, DoubleArray]:
+@lru_cache(maxsize=4)
+def _sample_template(spacing_mm: int, stride: int) -> tuple[DoubleArray, DoubleArray]:
     """Return template intensities (N,), centred and of norm 1, and their places (N, 4) in mm."""
     template = load_template(spacing_mm)
-    reach = ndimage.distance_transform_edt(~template.mask) * spacing_mm <= MARGIN_MM[spacing_mm]
-    index = np.argwhere(reach)
+    reach = template.distance_mm <= MARGIN_MM[spacing_mm]
+    index = np.argwhere(reach)[::stride]
     places = index @ template.affine[:3, :3].T + template.affine[:3, 3]
-    smooth = ndimage.gaussian_filter(template.intensity, 1.0)[reach].astype(np.float64)
+    smooth = ndimage.gaussian_filter(template.intensity, 1.0)[reach][::stride].astype(np.float64)
     smooth -= smooth.mean()
     return smooth / np.linalg.norm(smooth), np.c_[places, np.ones(len(places))]
 

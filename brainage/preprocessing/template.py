@@ -10,10 +10,11 @@ needed here; ``template.npz`` holds the results in eight bits, those of the sour
 import hashlib
 import io
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from brainage.errors import StoreError
 from brainage.types import BoolArray, DoubleArray, FloatArray
@@ -43,6 +44,14 @@ class Template:
     intensity: FloatArray
     mask: BoolArray
     affine: DoubleArray
+
+    @cached_property
+    def distance_mm(self) -> FloatArray:
+        """Distance (I, J, K) from the brain's outline, negative inside."""
+        spacing_mm = abs(self.affine[0, 0])
+        outside = ndimage.distance_transform_edt(~self.mask)
+        inside = ndimage.distance_transform_edt(self.mask)
+        return ((outside - inside) * spacing_mm).astype(np.float32)
 
 
 @lru_cache(maxsize=len(SPACINGS_MM))

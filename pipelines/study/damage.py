@@ -162,7 +162,8 @@ def cut(axis: int, end: int) -> Damage:
 
     def apply(volume: Volume, located: Located, _: Generator) -> tuple[Volume, DoubleArray]:
         inside = (
-            np.argwhere(located.placement.mask.data > 0) @ located.placement.mask.affine[:3, :3].T
+            np.argwhere(located.placement.mask.data >= 0.5)
+            @ located.placement.mask.affine[:3, :3].T
         )
         edge = (inside + located.placement.mask.affine[:3, 3])[:, axis]
         place = np.max(edge) - 30 if end else np.min(edge) + 30

@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from brainage.preprocessing import quality
-from brainage.preprocessing.locate import Alignment, Located, Placement
+from brainage.preprocessing.locate import Located, Placement
+from brainage.preprocessing.registration import Alignment
 from brainage.preprocessing.template import (
     CHECK_SPACING_MM,
     TISSUE_SPACING_MM,
@@ -25,6 +26,9 @@ def tissue_image() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def tissue() -> dict[str, float]:
     return quality._measure_tissue(*tissue_image())
+
+
+STRAIGHT = Alignment(np.zeros(12), 1.0)
 
 
 def located(data: np.ndarray, kind: str = "mni brain", **more: object) -> Located:
@@ -185,9 +189,9 @@ def test_air_is_measured_in_raw_heads_alone() -> None:
     head, brain = air_head(0.1)
     template = load_template(TISSUE_SPACING_MM)
     for kind, measured in (("raw head", True), ("masked head", False)):
-        place = located(template.intensity, kind, head=head)
+        place = located(template.intensity, kind)
         mask = Volume(brain.astype(np.float32), head.affine)
-        moved = Located(Placement(kind, mask, np.eye(4)), place.volume, head=head)
+        moved = Located(Placement(kind, mask, np.eye(4)), place.volume, STRAIGHT, head)
         assert ("ghost" in quality.measure(moved, place.volume)) == measured
 
 

@@ -1,0 +1,50 @@
+"""Bring what surrounds a head to zero, whatever constant its giver left there."""
+
+import numpy as np
+from scipy import ndimage
+
+from brainage.types import BoolArray, Volume
+
+# Share of a volume's outermost voxels that must be equal for them to be a background.
+_MIN_SHARE = 0.5
+# Share of negative voxels below which they are ringing of an interpolation at the edge.
+_MAX_RINGING = 0.1
+# Percentile of what is inside that becomes 0 where brightness has no zero of its own.
+_DARKEST_PERCENT = 0.1
+
+
+def clear_background(volume: Volume) -> Volume:
+    """Set a constant around a head or brain to 0, and the darkest inside to 0 or more.
+
+    A brain whose surroundings were set to −1000 or 255, or whose inside was given mean 0, is then
+    what it was before. A scan with air around it, or with zeros around brightness of 0 or more,
+    stays as it is.
+
+    Parameters
+    ----------
+    volume : Volume
+        Scan (I, J, K), all voxels finite.
+    """
+    data = volume.data
+    faces = (data[[0, -1]], data[:, [0, -1]], data[:, :, [0, -1]])
+    values, counts = np.unique(np.concatenate([face.ravel() for face in faces]), return_counts=True)
+    background = values[counts.argmax()]
+    if counts.max() < _MIN_SHARE * counts.sum():
+        return volume
+    outside = _reach_from_faces(data == background)
+    inside = data[~outside]
+    if inside.size == 0:
+        return volume
+    negative = float((inside < 0).mean())
+    if background == 0 and negative == 0:
+        return volume
+    has_zero = negative < _MAX_RINGING
+    floor = np.float32(0 if has_zero else np.percentile(inside, _DARKEST_PERCENT))
+    return Volume(np.where(outside, np.float32(0), (data - floor).clip(0)), volume.affine)
+
+
+def _reach_from_faces(background: BoolArray) -> BoolArray:
+    """Keep the part of a background that reaches the volume's faces."""
+    labels, _ = ndimage.label(np.pad(background, 1, constant_values=True))
+    reached: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return reached

@@ -1,0 +1,167 @@
+"""Make the model of the skull's inside that the package carries, from whole heads.
+
+``python -m pipelines.release.skull --data ../shared/data`` writes ``brainage/preprocessing/
+skull.npz`` and says its SHA-256, which belongs into ``SKULL_SHA256``. Every second IXI head is
+used; the others are left for judging. No segmentation takes part: the surface starts on the
+template's brain, its folds at the skull's base closed, and moves to where the mean head's
+brightness has fallen half of the way from brain to bone.
+"""
+
+import argparse
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from brainage.config import PreprocessingConfig
+from brainage.files import atomic_write_bytes, sha256_bytes
+from brainage.preprocessing.head import scale_brightness, to_straight_grid
+from brainage.preprocessing.locate import correct_inside, mask_on
+from brainage.preprocessing.pose import lay_straight
+from brainage.preprocessing.registration import Alignment, register_finely
+from brainage.preprocessing.skull import (
+    OFFSETS_MM,
+    PROFILE_MM,
+    SKULL_FILE,
+    Surface,
+    make_surface,
+)
+from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
+from brainage.preprocessing.threads import one_thread
+from brainage.scans.volume import load_volume
+from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
+from brainage.workflows.console import say
+
+# Radius of the closing that fills the folds at the skull's base.
+CLOSING_MM = 12.0
+# The dura: the inside of the skull lies so far outside of half height.
+BEYOND_HALF_MM = 1.5
+ROUNDS, FITS = 3, 3
+
+
+@dataclass(frozen=True)
+class Head:
+    """A whole head that lies straight, bias field removed, and its alignment so far."""
+
+    volume: Volume
+    alignment: Alignment
+
+
+def main() -> None:
+    """Build, write, and say the hash."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=2, help="take every n-th head")
+    parser.add_argument("--output", type=Path, default=SKULL_FILE)
+    arguments = parser.parse_args()
+    files = sorted(arguments.data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))[:: arguments.every]
+    with one_thread():
+        heads = [read_head(path) for path in files]
+        content = pack(*build(heads))
+    atomic_write_bytes(arguments.output, content)
+    say(f"{len(heads)} heads, {len(content)} bytes, SHA-256 {sha256_bytes(content)}")
+
+
+def read_head(path: Path) -> Head:
+    """Read a head, lay it straight and remove its bias field."""
+    settings = PreprocessingConfig()
+    straight = lay_straight(load_volume(path), None, path.name)
+    scaled = scale_brightness(straight.volume, path.name)
+    working = to_straight_grid(scaled, settings.working_spacing_mm)
+    return Head(correct_inside(working, straight.start, settings)[0], straight.start)
+
+
+def build(heads: list[Head]) -> tuple[Surface, FloatArray, FloatArray, DoubleArray]:
+    """Move the surface to the mean skull, and the heads onto it, in turn."""
+    distance = signed_distance(close(load_template(TISSUE_SPACING_MM).mask))
+    for number in range(ROUNDS):
+        surface = make_surface(distance)
+        mean, deviation, offsets = average(surface, heads)
+        level = surface.share_offsets @ half_height(mean) + BEYOND_HALF_MM
+        say(f"round {number + 1}: level {np.round(np.percentile(level, (5, 50, 95)), 2)} mm")
+        if number + 1 < ROUNDS:
+            heads = [
+                align(head, surface.move(offset + level))
+                for head, offset in zip(heads, offsets, strict=True)
+            ]
+            distance = signed_distance(close(surface.move(level) < 0))
+    return surface, mean, deviation, level
+
+
+def average(
+    surface: Surface, heads: list[Head]
+) -> tuple[FloatArray, FloatArray, list[DoubleArray]]:
+    """Average the heads' profiles, moved to agree, from the surface where it lies on average."""
+    profiles = [surface.sample(head.volume, head.alignment.to_mni) for head in heads]
+    offsets = [np.zeros(len(surface.points)) for _ in heads]
+    for _ in range(FITS):
+        moved = np.array([cut(*pair) for pair in zip(profiles, offsets, strict=True)])
+        mean = (surface.share_costs @ moved.mean(axis=0)).astype(np.float32)
+        variance = surface.share_costs @ moved.var(axis=0) + 0.01
+        deviation = np.sqrt(variance).astype(np.float32)
+        offsets = [surface.fit(profile, mean, deviation) for profile in profiles]
+        centre = np.mean(offsets, axis=0)
+        offsets = [offset - centre for offset in offsets]
+    return mean, deviation, offsets
+
+
+def cut(profiles: FloatArray, offsets: DoubleArray) -> FloatArray:
+    """Cut the part of profiles (N, P) that lies around offsets in mm (N,): (N, Q)."""
+    first = PROFILE_MM - (OFFSETS_MM[0] + PROFILE_MM[0])
+    columns = offsets[:, None] + first
+    rows = np.broadcast_to(np.arange(len(offsets))[:, None], columns.shape)
+    return ndimage.map_coordinates(profiles, [rows, columns], order=1, mode="nearest")
+
+
+def half_height(mean: FloatArray) -> DoubleArray:
+    """Find where mean profiles (N, Q) are halfway from brain to bone, in mm (N,)."""
+    inner = mean[:, :9].mean(axis=1)
+    bone = 8 + mean[:, 8:20].argmin(axis=1)
+    half = (inner + mean[np.arange(len(mean)), bone]) / 2
+    bright = (mean > half[:, None]) & (np.arange(len(PROFILE_MM)) <= bone[:, None])
+    last = len(PROFILE_MM) - 1 - bright[:, ::-1].argmax(axis=1)
+    return np.where(bright.any(axis=1), PROFILE_MM[last] + 0.5, 0.0)
+
+
+def align(head: Head, distance_mm: FloatArray) -> Head:
+    """Register a head once more, by the brain that its skull holds."""
+    affine = head.alignment.to_scan @ load_template(TISSUE_SPACING_MM).affine
+    mask = mask_on(Volume((distance_mm < 0).astype(np.float32), affine), head.volume)
+    return replace(head, alignment=register_finely(head.volume, mask, head.alignment))
+
+
+def close(mask: BoolArray) -> BoolArray:
+    """Fill folds narrower than twice `CLOSING_MM`."""
+    pad = int(CLOSING_MM)
+    wide = np.pad(mask, pad)
+    grown = ndimage.distance_transform_edt(~wide) * TISSUE_SPACING_MM <= CLOSING_MM
+    closed: BoolArray = ndimage.distance_transform_edt(grown) * TISSUE_SPACING_MM > CLOSING_MM
+    return closed[pad:-pad, pad:-pad, pad:-pad]
+
+
+def signed_distance(mask: BoolArray) -> FloatArray:
+    """Distance from a mask's outline in mm, negative inside, half a voxel from either side."""
+    outside, inside = (ndimage.distance_transform_edt(part) for part in (~mask, mask))
+    centred = np.where(mask, 0.5 - inside, outside - 0.5) * TISSUE_SPACING_MM
+    return centred.clip(-15, 15).astype(np.float32)
+
+
+def pack(surface: Surface, mean: FloatArray, deviation: FloatArray, level: DoubleArray) -> bytes:
+    """Pack in small types: a sixteenth of a millimetre, three digits of brightness."""
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        distance_mm=np.round(surface.distance_mm * 4).astype(np.int8),
+        points=surface.points.astype(np.float32),
+        normals=surface.normals.astype(np.float32),
+        mean=mean.astype(np.float16),
+        deviation=deviation.astype(np.float16),
+        level_mm=level.astype(np.float32),
+    )
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    main()
