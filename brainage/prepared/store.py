@@ -31,12 +31,12 @@ from brainage.files import (
     temporary_name,
     write_sealed,
 )
-from brainage.preprocessing.quality import limits_hash
 from brainage.preprocessing.template import TEMPLATE_SHA256
+from brainage.preprocessing.verdict import limits_hash
 from brainage.types import Json
 
 # Raise whenever the same scan and settings would give another placement, array or derivative.
-CODE_VERSION = 2
+CODE_VERSION = 3
 RECORD = "record.sealed"
 
 Kind = Literal["placement", "array", "derivative"]
