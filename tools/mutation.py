@@ -34,7 +34,9 @@ PACKAGES = {
         "brainage/scans/headers.py",
         "brainage/scans/monai_reader.py",
     ),
-    "preprocessing: quality gate": ("brainage/preprocessing/quality.py",),
+    "preprocessing: quality gate": tuple(
+        f"brainage/preprocessing/{name}.py" for name in ("quality", "values", "verdict")
+    ),
 }
 TESTS = {
     "lfnn": ("tests/unit/lfnn",),
@@ -42,7 +44,7 @@ TESTS = {
     "data: splits": ("tests/unit/cohorts/test_splits.py", "tests/unit/cohorts/test_refusals.py"),
     "data: reading volumes": ("tests/unit/scans", "tests/unit/cohorts/test_refusals.py"),
     "preprocessing: quality gate": tuple(
-        f"tests/unit/preprocessing/test_{name}.py" for name in ("measures", "quality")
+        f"tests/unit/preprocessing/test_{name}.py" for name in ("measures", "values", "verdict")
     ),
 }
 HEAD = (

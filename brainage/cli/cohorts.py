@@ -62,7 +62,8 @@ def prepare(
 ) -> None:
     """Bring raw scans to MNI space, with a verdict and a picture for each.
 
-    Exit code 2 if any scan failed and --skip-bad is off; the others are written all the same.
+    Exit code 2 if any scan failed and --skip-bad is off, or if none can be used; what can be used
+    is written all the same.
     """
     from brainage.extras import check_extra
     from brainage.workflows.settings import resolve_config
@@ -90,7 +91,8 @@ def prepare(
         command=extraction.brain_extraction_command,
         age_from_dicom=age_from_dicom,
     )
-    if (ledger["verdict"] == "failed").any() and not source.skip_bad:
+    failed = ledger["verdict"] == "failed"
+    if failed.all() or (failed.any() and not source.skip_bad):
         raise typer.Exit(2)
 
 

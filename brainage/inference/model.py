@@ -19,6 +19,7 @@ from brainage.prepared.arrays import HERE, Preparation
 from brainage.types import Verdict
 
 ScanPath = str | Path
+_JUDGED = ("verdict", "reasons")
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class Model:
             Of one path a `Prediction`. Of several a table with one row for every scan, in the
             order given: `scan_id`, `age_years`, `predicted_age_years`, `brain_age_gap_years`,
             `interval_low_years`, `interval_high_years`, `spread_years`, `ood_percentile`, then
-            the scan's ledger entry, `verdict` (ok, flagged, failed) and `reason`, then the
-            cohort's other columns. A scan that cannot be used has NaN and says why.
+            `verdict` (ok, flagged, failed) and `reasons` of the quality gate, then the cohort's
+            other columns. A scan that cannot be used has NaN and says why.
 
         Raises
         ------
@@ -192,12 +193,14 @@ def _join(scans: pd.DataFrame, result: Predictions) -> pd.DataFrame:
     """Put predictions and ledger beside every scan, whether it could be used or not."""
     entries = pd.DataFrame(
         [(entry.scan_id, entry.verdict, entry.reason) for entry in result.entries],
-        columns=["scan_id", "verdict", "reason"],
+        columns=["scan_id", *_JUDGED],
     )
+    # A cohort that `prepare` wrote has verdicts already; these say the same and why.
+    scans = scans.drop(columns=[*_JUDGED], errors="ignore")
     known = [name for name in scans if name not in ("scan_id", "age_years")]
-    predicted = result.table.drop(columns=[*known, "age_years"])
+    predicted = result.table.drop(columns=[*known, *_JUDGED, "age_years"])
     table = scans.merge(predicted, on="scan_id", how="left").merge(entries, on="scan_id")
     first = ["scan_id", "age_years", *(name for name in predicted if name != "scan_id")]
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     assert len(table) == len(scans) and not np.any(table["scan_id"].duplicated())
-    return table[[*first, "verdict", "reason", *known]]
+    return table[[*first, *_JUDGED, *known]]

@@ -14,7 +14,8 @@ from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
-ADDED_COLUMNS = (*INTERVAL_COLUMNS, "spread_years", "ood_percentile")
+NUMBER_COLUMNS = (*INTERVAL_COLUMNS, "spread_years", "ood_percentile")
+ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
 _CHUNK = 64
 
 
@@ -28,7 +29,8 @@ class Predictions:
         The input's columns with predicted_age_years and brain_age_gap_years, one row a scan
         that could be used; `PREDICTION_COLUMNS` and `ADDED_COLUMNS` come first. Intervals are NaN
         where the bundle has no calibration or too few people in it for the level, percentiles
-        where it does not know its training scans.
+        where it does not know its training scans. `verdict` is ok or flagged; `reasons` says why,
+        and what was settled in reading a scan.
     entries : list of LedgerEntry
         One for every input, used or not.
     """
@@ -103,6 +105,9 @@ def predict_scans(
             on_progress=_shifted(on_progress, start, len(scans)),
         )
         used = chunk.iloc[prepared.kept].copy()
+        judged = [prepared.entries[position] for position in prepared.kept]
+        used["verdict"] = [entry.verdict for entry in judged]
+        used["reasons"] = [entry.reason for entry in judged]
         tables.append(used.assign(**predict_columns(bundle, prepared.arrays, level)))
         entries.extend(prepared.entries)
     table = pd.concat(tables, ignore_index=True)
@@ -137,10 +142,10 @@ def predict_columns(
     Returns
     -------
     dict of numpy.ndarray of float64 (N,)
-        `predicted_age_years` and `ADDED_COLUMNS`.
+        `predicted_age_years` and `NUMBER_COLUMNS`.
     """
     result = bundle.predict(arrays)
-    columns = dict.fromkeys(ADDED_COLUMNS, np.full(len(arrays), np.nan))
+    columns = dict.fromkeys(NUMBER_COLUMNS, np.full(len(arrays), np.nan))
     columns["spread_years"] = result.spread_years
     if bundle.calibration is not None:
         bounds = bundle.calibration.predict(result.predicted_age_years, result.spread_years, level)

@@ -5,7 +5,7 @@ model that reads the same scan share one registration.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from brainage.preprocessing.mni import MASK_STEPS
 from brainage.preprocessing.pipeline import Processed, process_again, process_volume
 from brainage.scans.brain_extraction import extract_brain, load_mask
 from brainage.scans.open import Scan, read_scan
-from brainage.types import Json, Volume
+from brainage.types import Json, Verdict, Volume
 
 ARRAYS = "placement.npz"
 
@@ -61,7 +61,7 @@ def process_source(
         If the store cannot be written.
     """
     if store is None:
-        return _process(source, settings)[0]
+        return _heed_contrast_agent(_process(source, settings)[0])
     # Before the scan is read: a file that changes meanwhile must not be kept under its new hash.
     scan_hash = scan_hash or hash_source(source)
     key = entry_key("placement", scan_hash, settings)
@@ -70,7 +70,20 @@ def process_source(
     if is_new:
         placed = done.processed.placement, done.processed.measures
         store.save("placement", key, *pack_placement(*placed))
-    return done
+    return _heed_contrast_agent(done)
+
+
+def _heed_contrast_agent(done: ProcessedSource) -> ProcessedSource:
+    """Flag a scan with contrast agent: it brightens vessels, and models do not know it."""
+    processed, told = done.processed, done.scan.contrast_agent
+    if not told:
+        return done
+    reason = f"a contrast agent was given ({told})"
+    if reason in processed.reasons:  # a prepared volume keeps the reasons of its scan
+        return done
+    verdict: Verdict = "failed" if processed.verdict == "failed" else "flagged"
+    processed = replace(processed, verdict=verdict, reasons=(*processed.reasons, reason))
+    return replace(done, processed=processed)
 
 
 def _process(

@@ -9,7 +9,7 @@ from brainage.errors import BrainageError, VolumeError
 from brainage.files import parse_json, sha256_bytes, sha256_file
 from brainage.preprocessing.template import TEMPLATE_SHA256
 from brainage.scans.derivative_names import find_derivative
-from brainage.scans.open import source_files
+from brainage.scans.open import names_contrast_agent, source_files
 from brainage.types import Json, Verdict
 
 # What `prepare` calls its files; the sidecar holds these keys.
@@ -58,7 +58,7 @@ def hash_source(source: ScanSource) -> str:
     """Hash all that a scan is prepared from.
 
     That is the bytes of its files (a pair, a whole folder) and of its mask, its command, the
-    sidecar that vouches for it, and the program that its name tells of.
+    sidecar that vouches for it, and the program and contrast agent that its name tells of.
 
     Raises
     ------
@@ -74,6 +74,7 @@ def hash_source(source: ScanSource) -> str:
             "command": source.command,
             "sidecar": source.sidecar,
             "label": find_derivative(source.path).label,
+            "contrast_agent": names_contrast_agent(source.path),
         }
     except VolumeError:
         raise

@@ -31,9 +31,9 @@ from brainage.files import (
     temporary_name,
     write_sealed,
 )
-from brainage.preprocessing.quality import limits_hash
 from brainage.preprocessing.skull import SKULL_SHA256
 from brainage.preprocessing.template import TEMPLATE_SHA256
+from brainage.preprocessing.verdict import limits_hash
 from brainage.types import Json
 
 # Raise whenever the same scan and settings would give another placement, array or derivative.

@@ -14,7 +14,9 @@ from brainage.preprocessing.locate import (
     relocate_brain,
 )
 from brainage.preprocessing.mni import grid_affine
-from brainage.preprocessing.quality import judge, measure
+from brainage.preprocessing.quality import measure
+from brainage.preprocessing.values import check_values
+from brainage.preprocessing.verdict import judge
 from brainage.types import BoolArray, DoubleArray, Verdict, Volume
 
 Judgement = tuple[Verdict, tuple[str, ...]]
@@ -84,9 +86,11 @@ def process_volume(
     Raises
     ------
     PreparationError
-        If no brain is found at all. A brain that is found but not trusted is not an error: its
-        verdict is `flagged` or `failed`.
+        If the values are not those of an MR image (`values.check_values`), or no brain is found
+        at all. A brain that is found but not trusted is not an error: its verdict is `flagged`
+        or `failed`.
     """
+    check_values(volume, where)
     clock = Clock()
     located = locate_brain(volume, mask, settings, where, clock)
     with clock.step("quality"):

@@ -1,6 +1,7 @@
 """One door for every kind of scan: NIfTI, Analyze, MGH, DICOM files, DICOM folders, zips."""
 
 import gzip
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from brainage.scans.dicom.read import has_preamble, is_dicom, list_files, read_i
 from brainage.scans.dicom.series import list_series
 from brainage.scans.volume import GZIP_MAGIC, load_noted, scan_files
 from brainage.types import Volume
+
+# https://bids-specification.readthedocs.io/en/stable/appendices/entities.html#ce
+_CONTRAST_ENTITY = re.compile(r"_ce-[A-Za-z0-9]+_")
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,16 @@ class Scan:
         PatientAge of a DICOM header; to be used only where that was asked for.
     source : str
         Kind of file, or the DICOM series.
+    contrast_agent : str
+        What says that a contrast agent such as gadolinium was given: the DICOM header, or ``ce-``
+        in the name of a BIDS file; empty where nothing does.
     """
 
     volume: Volume
     note: str = ""
     age_years: float | None = None
     source: str = "image file"
+    contrast_agent: str = ""
 
 
 def open_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Volume:
@@ -66,9 +74,21 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
     where = name if name is not None else str(path)
     with _open_dicom(Path(path), where) as files:
         if files is None:
-            return Scan(*load_noted(path, name))
+            return Scan(*load_noted(path, name), contrast_agent=names_contrast_agent(path))
         reading = read_dicom(files, where, series=series)
-        return Scan(reading.volume, reading.choice, reading.age_years, reading.choice)
+        agent = "the DICOM header" if reading.contrast_agent else ""
+        return Scan(reading.volume, reading.choice, reading.age_years, reading.choice, agent)
+
+
+def names_contrast_agent(path: str | Path) -> str:
+    """Return the part of a BIDS file's name that tells of a contrast agent; empty without one.
+
+    Examples
+    --------
+    >>> names_contrast_agent("sub-01_ce-gadolinium_T1w.nii.gz")
+    'ce- in its name'
+    """
+    return "ce- in its name" if _CONTRAST_ENTITY.search(Path(path).name) else ""
 
 
 def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:

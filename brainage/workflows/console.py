@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 import typer
@@ -26,6 +26,7 @@ from rich.progress import (
 
 from brainage.errors import BrainageError, ConfigError
 from brainage.files import default_cache as default_cache
+from brainage.types import LedgerEntry
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -167,6 +168,15 @@ def warn(text: str) -> None:
         err.print(f"warning: {text}", style="yellow", markup=False)
     else:
         warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def tell_entries(entries: Iterable[LedgerEntry]) -> None:
+    """Print a line for each scan that is not simply ok: its id, verdict and reasons."""
+    for entry in entries:
+        if entry.verdict != "ok":
+            warn(f"{entry.scan_id}: {entry.verdict}: {entry.reason}")
+        elif entry.reason:
+            say(f"{entry.scan_id}: {entry.reason}")
 
 
 def parse_pairs(pairs: list[str], option: str) -> dict[str, str]:

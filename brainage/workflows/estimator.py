@@ -215,7 +215,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
             table = self.model_.predict([str(path) for path in values], cache=cache)
             failed = table[table["verdict"] == "failed"]
             if len(failed):
-                where, reason = failed[["scan_id", "reason"]].iloc[0]
+                where, reason = failed[["scan_id", "reasons"]].iloc[0]
                 raise CohortError(where, reason)
             return table["predicted_age_years"].to_numpy(), table["spread_years"].to_numpy()
         arrays, _ = self._check_arrays(values)

@@ -11,9 +11,9 @@ from brainage.files import remove_old, remove_unfinished
 from brainage.inference.model import Model, check_level
 from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS
 from brainage.model.bundle import Bundle
-from brainage.preprocessing.ledger import write_ledger
+from brainage.preprocessing.ledger import summarise_ledger, write_ledger
 from brainage.workflows.cohorts import ScansInput, read_scans
-from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.console import say, scan_progress, tell_entries, warn
 from brainage.workflows.masks import ScanOptions
 from brainage.workflows.models import load_model
 from brainage.workflows.results import write_table
@@ -66,12 +66,11 @@ def predict(
     remove_old(ledger_path(output))
     write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
     write_ledger(entries, ledger_path(output))
-    failed = [entry for entry in entries if entry.verdict == "failed"]
-    for entry in failed:
-        warn(f"{entry.scan_id}: {entry.reason}")
+    tell_entries(entries)
     warn_about(loaded.bundle, predictions.table, level)
-    say(f"{len(predictions.table)} predicted, {len(failed)} failed; written to {output}")
-    return len(failed)
+    summary = summarise_ledger(entries)
+    say(f"{summary}; written to {output}")
+    return summary.failed
 
 
 def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:

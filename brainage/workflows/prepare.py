@@ -39,7 +39,7 @@ from brainage.workflows.cohorts import (
     read_options,
     table_folder,
 )
-from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.console import say, scan_progress, tell_entries
 from brainage.workflows.masks import find_masks
 from brainage.workflows.prepare_layout import (
     COHORT,
@@ -181,9 +181,7 @@ def _prepare(
     check_complete(entries, reading.rows_in, sum(row.is_used for row in rows))
     write_outputs(rows, reading, store, options.output)
     write_ledger(entries, options.output / LEDGER)
-    for entry in entries:
-        if entry.verdict == "failed":
-            warn(f"{entry.scan_id}: {entry.reason}")
+    tell_entries(entries)
     summary = summarise_ledger(entries)
     say(f"{summary}; written to {options.output}")
     return pd.DataFrame([asdict(entry) for entry in entries])

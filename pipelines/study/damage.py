@@ -1,10 +1,11 @@
 """What the quality gate says of real heads that were damaged on purpose.
 
-``python -m pipelines.study.damage --data ../shared/data --output damage`` damages every n-th IXI
-head in known ways, processes it, and compares the registration with that of the undamaged head;
-files of wrong contrast stand beside them. Writes damage.csv (a row a scan), damage.md (a row a
-damage) and odd_scans.md. Run again, it takes up what damage.csv lacks, and judges what it has by
-the limits of today.
+``python -m pipelines.study.damage --data ../shared/data --output build/damage --jobs 2`` damages
+every n-th IXI head in known ways, turns it into other kinds of images, processes all, and compares
+the registration with that of the undamaged head; real files that are no T1 stand beside them.
+Writes damage.csv (a row a scan), damage.md (a row a damage), odd_scans.md, and what
+`pipelines.study.gate_roc` makes of it. Run again, it takes up what damage.csv lacks, and judges
+what it has by the limits of today.
 """
 
 import argparse
@@ -21,21 +22,22 @@ from scipy.spatial.transform import Rotation
 from brainage.config import PreprocessingConfig
 from brainage.errors import BrainageError
 from brainage.preprocessing.locate import Clock, Located, locate_brain
-from brainage.preprocessing.quality import MEANING, judge, measure
+from brainage.preprocessing.pipeline import process_volume
 from brainage.preprocessing.template import load_template
+from brainage.preprocessing.verdict import MEANING, judge
+from brainage.sandbox.engines import Engine, run_tasks
+from brainage.sandbox.parent import Limits
 from brainage.scans.volume import load_volume
 from brainage.types import DoubleArray, FloatArray, Json, Volume
-from brainage.workflows.console import say
+from brainage.workflows.console import say, show_output
+from pipelines.study.gate_roc import write_roc
+from pipelines.study.other_images import CONTRASTS, imitate, is_brain
 
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 # A brain whose voxels are on average farther from where the undamaged scan puts them is wrongly
 # registered.
 WRONG_MM = 8.0
-WRONG_CONTRAST = (
-    "ds000011_sub-01_inplaneT2.nii",
-    "nichart_sample1_FLAIR.nii.gz",
-    "niivue_CT_pitch.nii.gz",
-)
+TASK = "pipelines.study.damage:damage_task"
 
 # A damage takes the scan, its brain as found undamaged, and a generator; it gives the damaged
 # scan and the motion (4, 4) of the world that it stands for.
@@ -44,38 +46,50 @@ Damage = Callable[[Volume, Located, Generator], tuple[Volume, DoubleArray]]
 
 def main() -> None:
     """Damage, process, compare, write."""
+    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=8, help="take every n-th IXI head")
+    parser.add_argument("--every", type=int, default=16, help="take every n-th IXI head")
+    parser.add_argument("--jobs", type=int, default=2, help="heads at a time")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     table = arguments.output / "damage.csv"
     rows = [judge_again(row) for row in read_rows(table)] if table.exists() else []
     done = {(row["scan"], row["damage"]) for row in rows}
-    odd_scans = arguments.data / "odd_scans"
-    for file in WRONG_CONTRAST:
-        if (file, "wrong contrast") not in done:
-            row = examine(load_volume(odd_scans / file), None)
-            rows.append({"scan": file, "damage": "wrong contrast", **row})
     heads = sorted(arguments.data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))[:: arguments.every]
+    tasks = []
     for number, path in enumerate(heads):
         missing = [name for name in DAMAGES if (path.name, name) not in done]
-        if not missing:
-            continue
-        volume = load_volume(path)
-        reference = locate_brain(volume, None, SETTINGS, path.name, Clock())
-        for name in missing:
-            rng = np.random.default_rng([number, len(name)])
-            damaged, motion = DAMAGES[name](volume, reference, rng)
-            row = examine(damaged, reference.placement.to_mni @ np.linalg.inv(motion))
-            rows.append({"scan": path.name, "damage": name, **row})
-            pd.DataFrame(rows).to_csv(table, index=False)
-        say(path.name)
-    pd.DataFrame(rows).to_csv(table, index=False)
-    (arguments.output / "damage.md").write_text(summarise(pd.DataFrame(rows)), encoding="utf-8")
-    odd = list_odd_scans(odd_scans)
+        if missing:
+            tasks.append({"path": str(path), "number": number, "damages": missing})
+    engine = Engine("processes", arguments.jobs, limits=Limits(seconds=7200))
+    for position, outcome in run_tasks(TASK, tasks, engine):
+        if outcome.result is None:
+            raise SystemExit(f"{tasks[position]['path']}: {outcome.problem}")
+        rows += outcome.result["rows"]
+        pd.DataFrame(rows).to_csv(table, index=False)
+        say(Path(str(tasks[position]["path"])).name)
+    found = pd.DataFrame(rows)
+    found.to_csv(table, index=False)
+    (arguments.output / "damage.md").write_text(summarise(found), encoding="utf-8")
+    odd = list_odd_scans(arguments.data)
     (arguments.output / "odd_scans.md").write_text(odd, encoding="utf-8")
+    write_roc(found, arguments.output)
+
+
+def damage_task(task: Json) -> Json:
+    """Damage one head in each way that is asked for, between JSON objects."""
+    path = Path(task["path"])
+    volume = load_volume(path)
+    reference = locate_brain(volume, None, SETTINGS, path.name, Clock())
+    rows = []
+    for name in task["damages"]:
+        rng = np.random.default_rng([task["number"], len(name)])
+        damaged, motion = DAMAGES[name](volume, reference, rng)
+        row = examine(damaged, reference.placement.to_mni @ np.linalg.inv(motion))
+        rows.append({"scan": path.name, "damage": name, **row})
+    return {"rows": rows}
 
 
 def read_rows(table: Path) -> list[Json]:
@@ -96,18 +110,16 @@ def judge_again(row: Json) -> Json:
 def examine(volume: Volume, expected: DoubleArray | None) -> dict[str, object]:
     """Verdict, reasons and measures of a scan, and how far it lies from where it should, in mm."""
     try:
-        located = locate_brain(volume, None, SETTINGS, "", Clock())
+        found = process_volume(volume, SETTINGS, "")
     except BrainageError as error:
-        return {"verdict": "failed", "reasons": error.reason, "recognised": "", "error_mm": np.nan}
-    measures = measure(located, volume)
-    verdict, reasons = judge(measures, located.placement.kind, SETTINGS)
-    error_mm = np.nan if expected is None else displacement_mm(located.placement.to_mni, expected)
+        return {"verdict": "failed", "reasons": error.reason, "recognised": "", "error_mm": None}
+    error_mm = None if expected is None else displacement_mm(found.transform, expected)
     return {
-        "verdict": verdict,
-        "reasons": "; ".join(reasons),
-        "recognised": located.placement.kind,
+        "verdict": found.verdict,
+        "reasons": "; ".join(found.reasons),
+        "recognised": found.recognised,
         "error_mm": error_mm,
-        **measures,
+        **found.measures,
     }
 
 
@@ -247,6 +259,34 @@ def thicken_quietly(volume: Volume, located: Located, rng: Generator) -> tuple[V
     return Volume(data, volume.affine), motion
 
 
+def strip(volume: Volume, located: Located) -> Volume:
+    """Set all outside the brain to 0."""
+    return Volume(np.where(is_brain(volume, located), volume.data, np.float32(0)), volume.affine)
+
+
+def show_as(contrast: str, stripped: bool) -> Damage:
+    """Another kind of image of the same head, perhaps of its brain alone; "" keeps T1."""
+
+    def apply(volume: Volume, located: Located, rng: Generator) -> tuple[Volume, DoubleArray]:
+        shown = imitate(contrast, volume, located, rng) if contrast else volume
+        return (strip(shown, located) if stripped else shown), np.eye(4)
+
+    return apply
+
+
+def quantise(steps: int) -> Damage:
+    """Labels: the brain in so many steps of brightness, 0 around it."""
+
+    def apply(volume: Volume, located: Located, _: Generator) -> tuple[Volume, DoubleArray]:
+        brain = is_brain(volume, located)
+        edges = np.percentile(volume.data[brain], np.linspace(0, 100, steps + 1)[1:-1])
+        smooth = ndimage.median_filter(volume.data, 3)
+        labels = np.where(brain, 1 + np.searchsorted(edges, smooth), 0).astype(np.float32)
+        return Volume(labels, volume.affine), np.eye(4)
+
+    return apply
+
+
 DAMAGES: dict[str, Damage] = {
     "none": move(np.eye(4)),
     "pitched 30°": turn("x", 30),
@@ -266,6 +306,13 @@ DAMAGES: dict[str, Damage] = {
     "6 mm slices": thicken,
     "6 mm slices, interpolated": thicken_quietly,
     "inverted contrast": change(invert),
+    "stripped": show_as("", True),
+    "labels": quantise(3),
+    "mask": quantise(1),
+} | {
+    f"{name}{', stripped' * stripped}": show_as(name, stripped)
+    for name in CONTRASTS
+    for stripped in (False, True)
 }
 
 
@@ -291,10 +338,11 @@ def summarise(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def list_odd_scans(folder: Path) -> str:
-    """Markdown table: a row for each odd scan, with what became of it."""
+def list_odd_scans(data: Path) -> str:
+    """Markdown table: a row for each odd or strange image, with what became of it."""
     lines = ["| file | recognised | verdict | why |", "|---|---|---|---|"]
-    for path in sorted(folder.iterdir()):
+    files = [*data.glob("odd_scans/*"), *data.glob("strange_inputs/*.nii.gz")]
+    for path in sorted(files):
         try:
             row = examine(load_volume(path, path.name), None)
         except BrainageError as error:

@@ -72,7 +72,7 @@ def describe_series(series: Series) -> str:
     number = first.series_number if first.series_number.isdigit() else "without number"
     rows, columns = first.matrix
     kind = _WEIGHTING_WORDS[series.weighting] if first.modality == "MR" else "no MRI"
-    parts = [f"{kind}, with contrast agent" if _has_contrast(first) else kind]
+    parts = [f"{kind}, with contrast agent" if has_contrast(first) else kind]
     if "DERIVED" in first.image_type:
         parts.append("computed from other images")
     direction = _direction(first)
@@ -85,7 +85,7 @@ def _rank(place: int, series: Series) -> tuple[float, ...]:
     first = series.images[0]
     return (
         _RANK[series.weighting],
-        _has_contrast(first),
+        has_contrast(first),
         "DERIVED" in first.image_type,
         round(_coarsest_mm(series), 1),
         "NORM" not in first.image_type,
@@ -93,7 +93,8 @@ def _rank(place: int, series: Series) -> tuple[float, ...]:
     )
 
 
-def _has_contrast(image: DicomImage) -> bool:
+def has_contrast(image: DicomImage) -> bool:
+    """Tell whether a contrast agent was given, by the header or the words of the description."""
     words = image.description.lower().replace("_", " ").replace("-", " ")
     return image.contrast_agent or _CONTRAST_WORDS.search(words) is not None
 

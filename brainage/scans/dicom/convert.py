@@ -13,6 +13,7 @@ from pathlib import Path
 
 from brainage.errors import VolumeError
 from brainage.extras import require
+from brainage.scans.dicom.choice import has_contrast
 from brainage.scans.dicom.read import read_images
 from brainage.scans.dicom.series import Series, choose_series, list_series
 from brainage.scans.volume import load_volume
@@ -35,11 +36,14 @@ class DicomReading:
         Which series it is, and of how many; holds no patient data.
     age_years : float, optional
         PatientAge of its header.
+    contrast_agent : bool
+        Whether one was given.
     """
 
     volume: Volume
     choice: str
     age_years: float | None
+    contrast_agent: bool
 
 
 def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) -> DicomReading:
@@ -65,7 +69,8 @@ def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) 
     if chosen.copies:
         slices = "slice was" if chosen.copies == 1 else "slices were"
         choice += f"; {chosen.copies} identical copied {slices} left out"
-    return DicomReading(_convert(chosen, where), choice, chosen.images[0].age_years)
+    first = chosen.images[0]
+    return DicomReading(_convert(chosen, where), choice, first.age_years, has_contrast(first))
 
 
 def _convert(series: Series, where: str) -> Volume:

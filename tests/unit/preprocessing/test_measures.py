@@ -117,13 +117,22 @@ def test_blur_along_one_axis_is_seen(axis: int, tissue: dict[str, float]) -> Non
 
 def test_sharpness_is_the_mean_step_between_neighbours(tissue: dict[str, float]) -> None:
     data, mask = tissue_image()
-    inside = ndimage.binary_erosion(mask, iterations=2)
+    inside = ndimage.binary_erosion(ndimage.binary_closing(mask), iterations=2)
     steps = []
     for axis in range(3):
         before = np.roll(data, 1, axis)
         steps.append(np.abs(data - before)[inside].mean())
     assert tissue["sharpness"] == pytest.approx(min(steps) / data[mask].std(), rel=1e-4)
     assert tissue["sharpness_balance"] == pytest.approx(min(steps) / max(steps), rel=1e-4)
+
+
+def test_gaps_in_the_mask_blur_nothing(tissue: dict[str, float]) -> None:
+    data, mask = tissue_image()
+    # A sheet of grey matter has the value of the background, as after z-scoring.
+    gaps = mask & (np.abs(data - np.median(data[mask])) > 0.03 * data[mask].std())
+    assert gaps.sum() < 0.99 * mask.sum()
+    found = quality._measure_tissue(data, gaps)
+    assert found["sharpness"] == pytest.approx(tissue["sharpness"], rel=0.1)
 
 
 @pytest.mark.parametrize("kind", ["flat", "nowhere", "small"])
@@ -220,31 +229,46 @@ def test_the_cut_is_the_section_on_the_face_over_the_largest(axis: int, end: int
     assert quality._mask_at_border(np.zeros((3, 3, 3), bool)) == 0
 
 
-def test_limits_are_the_formula_on_a_reference_that_can_be_worked_by_hand() -> None:
-    scans = [{"noise": float(value), "mask_litres": 1.0 + value / 100} for value in range(1, 31)]
-    limits = quality.derive_limits(scans)
-    noise = np.array([scan["noise"] for scan in scans])
-    reach = np.percentile(noise - np.median(noise), 97.5)
-    scores = []
-    for index in range(30):
-        rest = np.delete(noise, index)
-        middle = np.median(rest)
-        sides = [(noise[index] - middle) / np.percentile(rest - middle, 97.5)]
-        # Volume is the same numbers by another scale, and bad on both sides.
-        sides.append((middle - noise[index]) / np.percentile(middle - rest, 97.5))
-        scores.append(max(sides))
-    # Rank ceil(31 · 0.96) = 30 of 30.
-    factor = max(scores)
-    assert limits["noise"] == pytest.approx({"median": 15.5, "high": 15.5 + factor * reach})
-    assert limits["mask_litres"] == pytest.approx(
-        {"median": 1.155, "low": 1.155 - factor * reach / 100, "high": 1.155 + factor * reach / 100}
-    )
-    assert limits["slice_mm"] == {"high": quality.MAX_SLICE_MM}
+def test_a_brain_cut_at_the_border_is_measured() -> None:
+    mask = np.zeros((20, 20, 20), bool)
+    mask[5:15, 5:15, 5:15] = True
+    assert quality._mask_at_border(mask) == 0
+    assert quality._mask_at_border(mask[:, :, 8:]) == 1
 
 
-def test_decisive_limits_lie_five_reaches_out_or_where_the_flag_is() -> None:
-    scans = [{"scale_largest": float(value)} for value in range(1, 41)]
-    limits = quality.derive_limits(scans)["scale_largest"]
-    reach = np.percentile(np.arange(1, 41) - 20.5, 97.5)
-    assert limits["fails_above"] == pytest.approx(20.5 + 5 * reach)
-    assert 20.5 + reach < limits["high"] < limits["fails_above"]
+def with_sinus(brightness: float, half_width: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """The tissue image with a tube between the hemispheres, just outside the brain."""
+    data, mask = tissue_image()
+    above = ndimage.binary_dilation(mask, iterations=3) & ~mask
+    middle = round(-load_template(TISSUE_SPACING_MM).affine[0, 3] / TISSUE_SPACING_MM)
+    tube = np.zeros_like(mask)
+    tube[middle - half_width : middle + half_width + 1] = True
+    data[tube & above & (np.indices(mask.shape)[2] > 40)] = 3 * brightness
+    return data, mask
+
+
+@pytest.mark.parametrize("brightness", [0.2, 0.6, 1.3, 2.0])
+def test_the_sinus_is_as_bright_as_it_is(brightness: float) -> None:
+    found = quality._measure_vessels(*with_sinus(brightness), "raw head")
+    assert found["sinus_brightness"] == pytest.approx(max(brightness, 0.7), abs=0.25)
+
+
+def test_the_sinus_is_measured_in_units_of_white_matter() -> None:
+    data, mask = with_sinus(1.3)
+    first = quality._measure_vessels(data, mask, "raw head")
+    assert quality._measure_vessels(7 * data, mask, "raw head") == pytest.approx(first)
+
+
+def test_bright_vessels_of_a_stripped_brain_are_counted() -> None:
+    data, mask = tissue_image()
+    chosen = np.random.default_rng(0).permutation(np.argwhere(mask))[: int(0.04 * mask.sum())]
+    assert quality._measure_vessels(data, mask, "mni brain")["bright_share"] < 0.001
+    data[tuple(chosen.T)] = 5.0
+    found = quality._measure_vessels(data, mask, "extracted brain")
+    assert found == {"bright_share": pytest.approx(0.04, abs=0.001)}
+
+
+def test_without_white_matter_no_vessel_is_bright() -> None:
+    data, mask = tissue_image()
+    assert quality._measure_vessels(-data, mask, "raw head") == {}
+    assert quality._measure_vessels(data, np.zeros_like(mask), "mni brain") == {}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from brainage.preprocessing.quality import load_limits
+from brainage.preprocessing.verdict import load_limits
 from pipelines.study.damage import judge_again, summarise
 
 GOOD = {

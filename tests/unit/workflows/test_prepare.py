@@ -24,7 +24,7 @@ from brainage.files import hold_folder
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
 from brainage.preprocessing.ledger import read_ledger
-from brainage.preprocessing.quality import judge
+from brainage.preprocessing.verdict import judge
 from brainage.sandbox.child import run_task
 from brainage.sandbox.engines import Engine
 from brainage.sandbox.parent import Limits, Outcome

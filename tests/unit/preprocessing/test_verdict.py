@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from brainage.config import PreprocessingConfig
-from brainage.preprocessing import quality
-from brainage.preprocessing.quality import derive_limits, judge, load_limits
+from brainage.preprocessing import verdict
+from brainage.preprocessing.verdict import (
+    FIXED,
+    derive_limits,
+    join_measures,
+    judge,
+    judge_by,
+    load_limits,
+)
 
 SETTINGS = PreprocessingConfig()
 GOOD = {
@@ -36,7 +43,7 @@ def test_noise_alone_never_fails_a_scan() -> None:
     assert judge({**GOOD, "noise": 1e6}, "raw head", SETTINGS)[0] == "flagged"
 
 
-@pytest.mark.parametrize("name", quality.DECISIVE)
+@pytest.mark.parametrize("name", verdict.DECISIVE)
 def test_a_wrong_place_or_contrast_far_out_fails(name: str) -> None:
     limit = load_limits()["raw head"][name]
     edge = limit.get("fails_below", limit.get("fails_above", 0.0))
@@ -52,7 +59,7 @@ def test_what_fails_a_scan_is_said_before_what_flags_it() -> None:
     poor = {"slice_mm": 5.0, "white_over_grey": limits["white_over_grey"]["fails_below"] - 1}
     reasons = judge({"slice_mm": 5.0, **GOOD, **poor}, "raw head", SETTINGS)[1]
     assert [reason.partition(" (")[0] for reason in reasons] == [
-        quality.MEANING["white_over_grey"][1],
+        verdict.MEANING["white_over_grey"][1],
         "thick slices",
     ]
 
@@ -105,14 +112,7 @@ def test_a_measure_that_never_varies_allows_nothing_else() -> None:
 
 def test_every_measure_with_a_limit_has_a_meaning() -> None:
     for limits in load_limits().values():
-        assert set(limits) <= set(quality.MEANING)
-
-
-def test_a_brain_cut_at_the_border_is_measured() -> None:
-    mask = np.zeros((20, 20, 20), bool)
-    mask[5:15, 5:15, 5:15] = True
-    assert quality._mask_at_border(mask) == 0
-    assert quality._mask_at_border(mask[:, :, 8:]) == 1
+        assert set(limits) <= set(verdict.MEANING)
 
 
 def test_a_measure_that_is_nearly_always_the_same_does_not_loosen_the_others() -> None:
@@ -150,3 +150,81 @@ def test_a_measure_without_reach_is_limited_by_its_extreme_on_the_bad_side() -> 
     scans = [{**scan, "sharpness": 0.5} for scan in reference(60)]
     scans[3]["sharpness"], scans[7]["sharpness"] = 0.2, 0.9
     assert derive_limits(scans)["sharpness"] == {"median": 0.5, "low": 0.2}
+
+
+def test_contrast_agent_is_flagged_whatever_the_reference_says() -> None:
+    for kind, name in (("raw head", "sinus_brightness"), ("mni brain", "bright_share")):
+        medians = {
+            n: limit["median"] for n, limit in load_limits()[kind].items() if "median" in limit
+        }
+        found, reasons = judge({**medians, name: 1.01 * FIXED[name]}, kind, SETTINGS)
+        assert found == "flagged" and "contrast agent" in reasons[0]
+        assert judge({**medians, name: 0.99 * FIXED[name]}, kind, SETTINGS)[0] == "ok"
+
+
+def many(scans: int = 100, measures: int = 12) -> list[dict[str, float]]:
+    """Scans whose measures are independent."""
+    names = [name for name, (bad, _) in verdict.MEANING.items() if name not in FIXED][:measures]
+    values = np.random.default_rng(1).normal(10.0, 1.0, (scans, measures))
+    return [dict(zip(names, row.tolist(), strict=True)) for row in values]
+
+
+def test_many_measures_that_are_each_at_their_limit_fail_together() -> None:
+    limits = derive_limits(many())
+    side = {name: "low" if "low" in limit else "high" for name, limit in limits.items()}
+    at_limit = {name: limits[name][side[name]] for name in many()[0]}
+    assert judge_by(limits, at_limit)[0] == "failed"
+    assert "too much is unusual" in judge_by(limits, at_limit)[1][0]
+    for name in at_limit:
+        one = {n: limits[n]["median"] for n in at_limit} | {name: at_limit[name]}
+        assert judge_by(limits, one) == ("ok", ())
+
+
+def test_the_joint_score_is_the_length_of_the_distances_in_limits() -> None:
+    limits = {"noise": {"median": 1.0, "high": 3.0}, "mask_overlap": {"median": 0.9, "low": 0.8}}
+    assert join_measures(limits, {"noise": 4.0, "mask_overlap": 0.7}) == pytest.approx(2.5)
+    assert join_measures(limits, {"noise": 0.0, "mask_overlap": 1.0}) == 0.0
+    assert join_measures(limits, {"noise": 1e9}) == pytest.approx(2.0)
+
+
+def test_what_part_of_a_head_is_seen_does_not_count_together() -> None:
+    limits = {"outside_view": {"median": 0.0, "high": 0.1}}
+    assert join_measures(limits, {"outside_view": 1.0}) == 0.0
+
+
+@pytest.mark.parametrize("name", verdict.CONTRASTS)
+def test_contrasts_of_no_t1_fail_however_wide_the_reference_is(name: str) -> None:
+    for group in load_limits():
+        limits = load_limits()[group]
+        medians = {n: limit["median"] for n, limit in limits.items() if "median" in limit}
+        assert judge_by(limits, {**medians, name: -0.01})[0] == "failed", group
+
+
+def test_limits_are_the_formula_on_a_reference_that_can_be_worked_by_hand() -> None:
+    scans = [{"noise": float(value), "mask_litres": 1.0 + value / 100} for value in range(1, 31)]
+    limits = derive_limits(scans)
+    noise = np.array([scan["noise"] for scan in scans])
+    reach = np.percentile(noise - np.median(noise), 97.5)
+    scores = []
+    for index in range(30):
+        rest = np.delete(noise, index)
+        middle = np.median(rest)
+        sides = [(noise[index] - middle) / np.percentile(rest - middle, 97.5)]
+        # Volume is the same numbers by another scale, and bad on both sides.
+        sides.append((middle - noise[index]) / np.percentile(middle - rest, 97.5))
+        scores.append(max(sides))
+    # Rank ceil(31 · 0.96) = 30 of 30.
+    factor = max(scores)
+    assert limits["noise"] == pytest.approx({"median": 15.5, "high": 15.5 + factor * reach})
+    assert limits["mask_litres"] == pytest.approx(
+        {"median": 1.155, "low": 1.155 - factor * reach / 100, "high": 1.155 + factor * reach / 100}
+    )
+    assert limits["slice_mm"] == {"high": FIXED["slice_mm"]}
+
+
+def test_decisive_limits_lie_five_reaches_out_or_where_the_flag_is() -> None:
+    scans = [{"scale_largest": float(value)} for value in range(1, 41)]
+    limits = derive_limits(scans)["scale_largest"]
+    reach = np.percentile(np.arange(1, 41) - 20.5, 97.5)
+    assert limits["fails_above"] == pytest.approx(20.5 + 5 * reach)
+    assert 20.5 + reach < limits["high"] < limits["fails_above"]

@@ -1,0 +1,91 @@
+"""What is no T1 head fails, whatever it is; what is one passes, whatever its numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainage.cohorts.phantom import build_phantom
+from brainage.config import PreprocessingConfig
+from brainage.errors import PreparationError
+from brainage.preprocessing.locate import Located, Placement
+from brainage.preprocessing.pipeline import process_volume
+from brainage.scans.volume import load_volume
+from brainage.types import FloatArray, Volume
+from pipelines.study.other_images import CONTRASTS, imitate
+
+SETTINGS = PreprocessingConfig()
+
+
+def judge_file(path: Path) -> tuple[str, str]:
+    """Verdict and reasons of a file; one in which there is no brain has failed."""
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there")
+    return judge_volume(load_volume(path))
+
+
+def judge_volume(volume: Volume) -> tuple[str, str]:
+    try:
+        found = process_volume(volume, SETTINGS, "scan")
+    except PreparationError as error:
+        return "failed", error.reason
+    return found.verdict, "; ".join(found.reasons)
+
+
+def phantom(seed: int) -> Volume:
+    rngs = [np.random.default_rng([seed, part]) for part in (0, 1)]
+    return build_phantom(30 + 20 * seed, *rngs, spacing_mm=2)
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_a_brain_of_another_contrast_fails(contrast: str) -> None:
+    brain = phantom(0)
+    mask = Volume((brain.data > 0).astype(np.float32), brain.affine)
+    located = Located(Placement("mni brain", mask, np.eye(4)), brain)
+    shown = imitate(contrast, brain, located, np.random.default_rng(0))
+    stripped = Volume(np.where(brain.data > 0, shown.data, 0).astype(np.float32), brain.affine)
+    # Amyloid PET of a healthy brain shows white matter brightest: a blurred T1 to the gate.
+    allowed = ("flagged", "failed") if contrast == "amyloid PET" else ("failed",)
+    assert judge_volume(stripped)[0] in allowed
+
+
+NUMBERS = {
+    "as it is": lambda data: data,
+    "z-scored": lambda data: np.where(data > 0, (data - data[data > 0].mean()) / data.std(), 0),
+    "in 8 bits": lambda data: np.round(255 * data / data.max()),
+    "times a million": lambda data: 1e6 * data,
+}
+
+
+@pytest.mark.parametrize("change", NUMBERS)
+def test_a_t1_brain_passes_whatever_its_numbers(change: str) -> None:
+    brain = phantom(0)
+    data: FloatArray = NUMBERS[change](brain.data).astype(np.float32)
+    assert judge_volume(Volume(data, brain.affine)) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "strange_inputs/dwi_single_volume.nii.gz",
+        "strange_inputs/oas_mask.nii.gz",
+        "strange_inputs/OAS1_0346_MR1_labels.nii.gz",
+        "odd_scans/ds000011_sub-01_inplaneT2.nii",
+        "odd_scans/nichart_sample1_FLAIR.nii.gz",
+        "odd_scans/niivue_CT_pitch.nii.gz",
+    ],
+)
+def test_a_real_file_that_is_no_t1_fails(name: str, data_root: Path) -> None:
+    assert judge_file(data_root / name)[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "strange_inputs/OAS1_0005_MR1_zscore_bg0.nii.gz",
+        "odd_scans/niivue_T1_head_ext2.nii.gz",
+        "odd_scans/ds000011_sub-01_T1w.nii.gz",
+    ],
+)
+def test_a_real_t1_is_ok(name: str, data_root: Path) -> None:
+    assert judge_file(data_root / name) == ("ok", "")
