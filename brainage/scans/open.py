@@ -14,7 +14,8 @@ from brainage.scans.dicom.choice import SeriesChoice, offer_series
 from brainage.scans.dicom.convert import read_dicom
 from brainage.scans.dicom.read import has_preamble, is_dicom, list_files, read_images
 from brainage.scans.dicom.series import list_series
-from brainage.scans.volume import GZIP_MAGIC, load_noted, scan_files
+from brainage.scans.unknown import ACCEPTED
+from brainage.scans.volume import GZIP_MAGIC, is_image, load_noted, scan_files
 from brainage.types import Volume
 
 
@@ -41,13 +42,8 @@ class Scan:
     source: str = "image file"
 
 
-def open_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Volume:
-    """Volume of a scan of any kind; see `read_scan`."""
-    return read_scan(path, name, series=series).volume
-
-
 def read_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Scan:
-    """Read an image file, a DICOM folder, or a zip of DICOM files.
+    """Read an image file, a DICOM file, or a folder or zip that holds one scan of either kind.
 
     Parameters
     ----------
@@ -64,9 +60,9 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
         As `load_volume`, `unpack_zip` and `read_dicom` do.
     """
     where = name if name is not None else str(path)
-    with _open_dicom(Path(path), where) as files:
-        if files is None:
-            return Scan(*load_noted(path, name))
+    with _open_files(Path(path), where) as files:
+        if (image := _find_image(files, Path(path), where)) is not None:
+            return Scan(*load_noted(image, where))
         reading = read_dicom(files, where, series=series)
         return Scan(reading.volume, reading.choice, reading.age_years, reading.choice)
 
@@ -81,8 +77,10 @@ def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
     VolumeError
         As `unpack_zip` and `read_images` do, or if there are several patients.
     """
-    with _open_dicom(Path(path), where) as files:
-        return [] if files is None else offer_series(list_series(read_images(files, where)), where)
+    with _open_files(Path(path), where) as files:
+        if _find_image(files, Path(path), where) is not None:
+            return []
+        return offer_series(list_series(read_images(files, where)), where)
 
 
 def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
@@ -103,19 +101,36 @@ def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
 
 
 @contextmanager
-def _open_dicom(source: Path, where: str) -> Iterator[list[Path] | None]:
-    """Files of a DICOM folder, zip or file, unpacked as long as this lasts; None of an image."""
+def _open_files(source: Path, where: str) -> Iterator[list[Path]]:
+    """Files of a folder or zip, or the one file; unpacked as long as this lasts."""
     with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
         if source.is_dir():
             files = list_files(source, where)
         elif is_zip(source):
             files = unpack_zip(source, Path(private), where)
-        elif is_dicom(source) or _is_packed_dicom(source):
-            files = [source]
         else:
-            yield None
-            return
+            files = [source]
         yield _inflate(files, Path(private), where)
+
+
+def _find_image(files: list[Path], source: Path, where: str) -> Path | None:
+    """Return the one image file; None where there are DICOM files.
+
+    Raises
+    ------
+    VolumeError
+        If there are several images, or neither.
+    """
+    if any(is_dicom(file) for file in files):
+        return None
+    if files == [source]:
+        return source  # whatever it is: reading it says what is wrong
+    images = [file for file in files if is_image(file)]
+    if len(images) == 1:
+        return images[0]
+    problem = f"holds no DICOM image and {len(images) or 'no'} image files, one scan is needed."
+    remedy = "Give one of them; a data set is given as --cohort."
+    raise VolumeError(where, problem, remedy if images else ACCEPTED)
 
 
 def _inflate(files: list[Path], private: Path, where: str) -> list[Path]:

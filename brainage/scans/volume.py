@@ -19,6 +19,7 @@ from brainage.scans.headers import (
     MAX_EXTENSION_BYTES,
     MAX_VOXELS,
     ScanHeader,
+    is_header,
     parse_header,
 )
 from brainage.scans.unknown import describe_missing
@@ -91,6 +92,15 @@ def load_noted(path: str | Path, name: str | None = None) -> tuple[Volume, str]:
         raise VolumeError(where, f"cannot be read ({error.strerror or error}).") from error
     volume, told = _build_volume(raw, header, where)
     return volume, "; ".join(filter(None, (header.note, note, told)))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file begins with a header of a known format."""
+    try:
+        with _open(path)[0] as stream:
+            return is_header(stream.read(HEADER_BYTES))
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def scan_files(path: str | Path, where: str | None = None) -> tuple[Path, ...]:
