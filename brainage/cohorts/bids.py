@@ -195,7 +195,7 @@ def _read_participants(tables: Path | None) -> _People:
     raw = read_table(tables / "participants.tsv")
     if "participant_id" not in raw.frame:
         raise CohortError(raw.source, "has no column participant_id.", "BIDS asks for it.")
-    units, legends = _read_dictionary(tables / "participants.json")
+    units, legends = read_dictionary(tables / "participants.json")
     for row in _as_rows(raw.frame):
         row = _add_units(row, units)
         key = _with_prefix("sub", row["participant_id"]), _session_of(row)
@@ -213,7 +213,7 @@ def _read_participants(tables: Path | None) -> _People:
     return _People(tables, rows, blank, others, legends, (*raw.remarks, *remarks))
 
 
-def _read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+def read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Return units and codes of columns, as a BIDS data dictionary tells them.
 
     Raises
@@ -302,7 +302,7 @@ def _read_session(image: _Image, tables: Path) -> _Row:
         return {}
     inherited = tables / "sessions.json"
     beside = path.with_suffix(".json")
-    units, _ = _read_dictionary(beside if beside.is_file() else inherited)
+    units, _ = read_dictionary(beside if beside.is_file() else inherited)
     for row in _as_rows(read_table(path).frame):
         row = _add_units(row, units)
         if _session_of(row) == image.session:

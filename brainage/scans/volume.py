@@ -14,6 +14,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from brainage.errors import VolumeError
+from brainage.files import explain_link
 from brainage.scans.headers import (
     HEADER_BYTES,
     MAX_EXTENSION_BYTES,
@@ -22,7 +23,6 @@ from brainage.scans.headers import (
     is_header,
     parse_header,
 )
-from brainage.scans.unknown import describe_missing
 from brainage.scans.voxels import fill_surroundings, scale_voxels
 from brainage.types import DoubleArray, FloatArray, Volume
 
@@ -140,9 +140,8 @@ def _check_file(file: Path, where: str) -> None:
     try:
         status = file.stat()
     except FileNotFoundError as error:
-        if file.is_symlink():
-            raise VolumeError(where, *describe_missing(str(file.readlink()))) from error
-        raise VolumeError(where, f"there is no file {file.name}.", "Check the path.") from error
+        told = explain_link(file) or (f"there is no file {file.name}.", "Check the path.")
+        raise VolumeError(where, *told) from error
     except (OSError, ValueError) as error:
         raise VolumeError(where, f"cannot be opened ({error}).", "Check the path.") from error
     if stat.S_ISDIR(status.st_mode):
