@@ -9,14 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage.errors import VolumeError
-from brainage.scans.archive import MAX_UNPACKED_BYTES, inflate_gzip, is_zip, unpack_zip
+from brainage.scans.archive import (
+    MAX_UNPACKED_BYTES,
+    ZIP_MAGICS,
+    inflate_gzip,
+    is_zip,
+    unpack_zip,
+)
 from brainage.scans.dicom.choice import SeriesChoice, offer_series
 from brainage.scans.dicom.convert import read_dicom
-from brainage.scans.dicom.read import has_preamble, is_dicom, list_files, read_images
+from brainage.scans.dicom.read import (
+    begins_like_dicom,
+    has_preamble,
+    is_dicom,
+    list_files,
+    read_images,
+)
 from brainage.scans.dicom.series import list_series
-from brainage.scans.unknown import ACCEPTED
+from brainage.scans.headers import HEADER_BYTES, is_header
+from brainage.scans.unknown import ACCEPTED, describe_unknown
 from brainage.scans.volume import GZIP_MAGIC, is_image, load_noted, scan_files
 from brainage.types import Volume
+
+_PEEK_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,24 @@ def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
     if not files:
         raise VolumeError(where, "the folder is empty.", "Give the folder of one T1 series.")
     return files
+
+
+def refuse_content(content: bytes) -> str:
+    """Say what a file is that begins like no scan; empty where only reading it can tell.
+
+    Parameters
+    ----------
+    content : bytes
+        The file, or its first 64 KiB.
+    """
+    head = content[:HEADER_BYTES]
+    if head.startswith(GZIP_MAGIC):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(content[:_PEEK_BYTES], HEADER_BYTES)
+        except zlib.error:
+            return ""
+    known = head.startswith(ZIP_MAGICS) or begins_like_dicom(head) or is_header(head)
+    return "" if known or not head else " ".join(describe_unknown(head))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from brainage.scans.headers import (
     is_header,
     parse_header,
 )
-from brainage.scans.voxels import fill_surroundings, scale_voxels
+from brainage.scans.voxels import describe_background, fill_surroundings, scale_voxels
 from brainage.types import DoubleArray, FloatArray, Volume
 
 # Bytes that may follow the voxels: padding, or the footer of an MGH file.
@@ -237,7 +237,8 @@ def _build_volume(raw: bytearray, header: ScanHeader, where: str) -> tuple[Volum
     values, scaled = scale_voxels(stored, header.slope, header.inter)
     data, filled = fill_surroundings(values.reshape(header.shape, order="F"))
     _check_values(data, where)
-    return _to_ras(data, header.affine), "; ".join(filter(None, (scaled, filled)))
+    notes = filter(None, (scaled, filled, describe_background(data)))
+    return _to_ras(data, header.affine), "; ".join(notes)
 
 
 def _check_values(values: FloatArray, where: str) -> None:

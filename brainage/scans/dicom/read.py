@@ -128,6 +128,11 @@ def is_dicom(path: Path) -> bool:
             head = stream.read(132)
     except OSError:
         return False
+    return begins_like_dicom(head)
+
+
+def begins_like_dicom(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file are those of DICOM."""
     return has_preamble(head) or _starts_with_element(head)
 
 
