@@ -25,6 +25,7 @@ from brainage.errors import CohortError
 
 _T1W = re.compile(r"(?P<stem>sub-[^_]+(?:_[^_]+)*_T1w)\.nii(?:\.gz)?")
 _SESSION_NAMES = ("session_id", "session", "ses_id")
+PARTICIPANTS = "participants.tsv"
 _OWN = ("scan_id", "subject_id", "session_id", "path", "derivative_mask")
 
 _Row = dict[str, str]
@@ -127,6 +128,7 @@ def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
         units=people.units,
         legends=people.legends,
         remarks=tuple(remarks),
+        people="" if people.folder is None else str(people.folder / PARTICIPANTS),
     )
 
 
@@ -185,14 +187,14 @@ def _find_tables(folder: Path) -> Path | None:
     around = [folder.absolute()]
     if around[0].parent.name == "derivatives":
         around.append(around[0].parent.parent)
-    return next((place for place in around if (place / "participants.tsv").is_file()), None)
+    return next((place for place in around if (place / PARTICIPANTS).is_file()), None)
 
 
 def _read_participants(tables: Path | None) -> _People:
     rows: dict[tuple[str, str], list[_Row]] = defaultdict(list)
     if tables is None:
         return _People(None, rows, {})
-    raw = read_table(tables / "participants.tsv")
+    raw = read_table(tables / PARTICIPANTS)
     if "participant_id" not in raw.frame:
         raise CohortError(raw.source, "has no column participant_id.", "BIDS asks for it.")
     units, legends = read_dictionary(tables / "participants.json")

@@ -220,10 +220,12 @@ def _read_source(
     if fixed:
         problem = f"{', '.join(fixed)} of a BIDS folder come from its file names."
         raise CohortError("--column", problem, "Only age, sex and site can be named.")
-    where = f"{raw.source}/participants.tsv" if raw.roles else raw.source
-    roles = find_columns(available, {**given, **raw.roles}, where)
+    roles = find_columns(available, {**given, **raw.roles}, raw.people or raw.source)
+    if require_age and not raw.people:
+        problem = "has no participants.tsv, so that no age is known."
+        raise CohortError(raw.source, problem, "Write one: participant_id and age.")
     if require_age and "age_years" not in roles:
-        raise missing_column("age_years", available, where)
+        raise missing_column("age_years", available, raw.people)
     return raw, roles
 
 

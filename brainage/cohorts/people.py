@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,7 +187,9 @@ def add_people(scans: pd.DataFrame, people: pd.DataFrame, where: str) -> tuple[p
     return scans.assign(**{name: taken[name] for name in _TAKEN}), note if lacking else ""
 
 
-def _find_rows(scan: Mapping[str, str], keys: pd.DataFrame, has_one_session: bool) -> BoolArray:
+def _find_rows(
+    scan: Mapping[Hashable, str], keys: pd.DataFrame, has_one_session: bool
+) -> BoolArray:
     """Rows of a table that fit a scan by the first rule that any of them fits."""
     file = Path(scan["path"])
     own = keys["subject"] == scan["subject_id"].removeprefix("sub-")
