@@ -183,7 +183,7 @@ def add_people(scans: pd.DataFrame, people: pd.DataFrame, where: str) -> tuple[p
         raise CohortError(where, problem, "Use these ids, or give paths in a column `path`.")
     blank = {"age_years": np.nan, "sex": "", "site": ""}
     taken = pd.DataFrame([blank if row is None else row for row in found])
-    note = f"{len(lacking)} scans are not in {where} and get no age: {_list(lacking)}."
+    note = f"scans that are not in {where} get no age: {_list(lacking)}."
     return scans.assign(**{name: taken[name] for name in _TAKEN}), note if lacking else ""
 
 
