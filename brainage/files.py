@@ -42,6 +42,26 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}([0-9a-f]{8})?\.tmp")
 _SWEPT_LEVELS = 4
 
 
+_FETCH = {
+    "Git LFS": "Run `git lfs pull` in its folder.",
+    "git-annex": "Run `datalad get` (or `git annex get`) on it.",
+}
+
+
+def explain_pointer(program: str) -> tuple[str, str]:
+    """Return problem and remedy for a file that stands for one of Git LFS or git-annex."""
+    return f"is a {program} pointer: the image itself was not downloaded.", _FETCH[program]
+
+
+def explain_link(path: Path) -> tuple[str, str] | None:
+    """Return problem and remedy for a link to a file that is not there; None for anything else."""
+    if not path.is_symlink() or path.exists():
+        return None
+    if "annex/objects/" in str(path.readlink()).replace("\\", "/"):
+        return explain_pointer("git-annex")
+    return "is a link to a file that is not there.", "Check the path."
+
+
 def shipped_folder(name: str) -> Path:
     """Return a folder that ships as data: in the installed package, or in the repository.
 

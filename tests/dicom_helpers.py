@@ -1,12 +1,24 @@
 """Synthetic DICOM series: a volume in, files as a scanner would export them out."""
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    MRImageStorage,
+    RLELossless,
+    generate_uid,
+)
 
 from brainage.types import Volume
 
@@ -88,6 +100,53 @@ def _new_file(series_uid: str, syntax: str) -> FileDataset:
     header.HighBit, header.PixelRepresentation = 15, 0
     header.RescaleSlope, header.RescaleIntercept = 1, 0
     return header
+
+
+def pack_pixels(file: Path, syntax: str) -> None:
+    """Compress the pixels of a file: lossless JPEG, JPEG 2000 or RLE."""
+    header = pydicom.dcmread(file)
+    if syntax == RLELossless:
+        header.compress(RLELossless, generate_instance_uid=False)
+    else:
+        encode = {JPEGLosslessSV1: encode_lossless_jpeg, JPEG2000Lossless: _encode_jpeg_2000}
+        header.PixelData = encapsulate([encode[UID(syntax)](header.pixel_array)])
+        header["PixelData"].VR, header["PixelData"].is_undefined_length = "OB", True
+        header.file_meta.TransferSyntaxUID = UID(syntax)
+    header.save_as(file, enforce_file_format=True)
+
+
+def _encode_jpeg_2000(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG2000", no_jp2=True)
+    return stream.getvalue()
+
+
+def encode_lossless_jpeg(pixels: np.ndarray) -> bytes:
+    """Lossless JPEG of a 16-bit image: ITU-T T.81, process 14, selection value 1.
+
+    Each pixel is predicted by its left neighbour, in the first column by the one above. The size
+    class of the difference has a code of 5 bits, the difference as many as its class.
+    """
+    values = pixels.astype(np.int64)
+    before = np.empty_like(values)
+    before[:, 1:] = values[:, :-1]
+    before[1:, 0], before[0, 0] = values[:-1, 0], 2**15
+    bits = ""
+    for difference in (values - before).ravel().tolist():
+        size = abs(difference).bit_length()
+        low = difference if difference >= 0 else difference + 2**size - 1
+        bits += f"{size:05b}" + (f"{low:0{size}b}" if size else "")
+    bits += "1" * (-len(bits) % 8)
+    body = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    rows, columns = (side.to_bytes(2, "big") for side in pixels.shape)
+    codes = bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
+    return b"".join(
+        [
+            b"\xff\xd8\xff\xc4", (len(codes) + 3).to_bytes(2, "big"), b"\0", codes,
+            b"\xff\xc3\0\x0b\x10", rows, columns, b"\1\1\x11\0",
+            b"\xff\xda\0\x08\1\1\0\1\0\0", body, b"\xff\xd9",
+        ]
+    )  # fmt: skip
 
 
 def zip_files(path: Path, files: list[Path]) -> Path:

@@ -32,7 +32,6 @@ PACKAGES = {
     "data: reading volumes": (
         "brainage/scans/volume.py",
         "brainage/scans/headers.py",
-        "brainage/scans/monai_reader.py",
     ),
     "preprocessing: quality gate": tuple(
         f"brainage/preprocessing/{name}.py" for name in ("quality", "values", "verdict")

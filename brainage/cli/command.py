@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter
-from typing import Annotated, Any, get_type_hints
+from math import inf
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -77,8 +78,23 @@ def _expand(
             parameters += members
         else:
             parameters.append(parameter.replace(annotation=kind))
+    for parameter in parameters:
+        kind, info = get_args(parameter.annotation)[:2]
+        if kind in (float, float | None):
+            info.parser = functools.partial(_parse_number, info.min, info.max)
     debug = Parameter("debug", Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption)
     return groups, [*parameters, debug]
+
+
+def _parse_number(low: float | None, high: float | None, text: str | float) -> float:
+    """Read the number of an option, whose decimal mark may be a comma."""
+    try:
+        number = float(str(text).replace(",", "."))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a number") from error
+    if not (-inf if low is None else low) <= number <= (inf if high is None else high):
+        raise ValueError(f"{text} is not in the range {low} to {high}")
+    return number
 
 
 def _members(group: Any) -> list[Parameter]:

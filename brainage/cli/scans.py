@@ -24,13 +24,23 @@ def predict(
     ] = Path("predictions.csv"),
     series: SeriesOption = None,
     level: LevelOption = 0.9,
+    ages: Annotated[
+        Path | None,
+        typer.Option("--ages", help="Table of the scans' ages, such as participants.tsv."),
+    ] = None,
     extraction: Extraction = Extraction(),
 ) -> None:
     """Predict the age of scans. Exit code 2 if any scan failed; the others are written."""
+    from brainage.workflows.console import parse_pairs
+    from brainage.workflows.inputs import check_ages
+
+    check_ages(ages, source.cohort)
     chosen = source.inputs()
+    columns = parse_pairs(source.column or [], "--column") if ages else None
     from brainage.workflows import predict as job
 
-    options = job.PredictOptions(level, series, source.cache, extraction.options())
+    how = extraction.options()
+    options = job.PredictOptions(level, series, source.cache, how, ages, columns)
     if job.predict(chosen, source.model, output, options):
         raise typer.Exit(2)
 

@@ -25,6 +25,7 @@ from brainage.errors import CohortError
 
 _T1W = re.compile(r"(?P<stem>sub-[^_]+(?:_[^_]+)*_T1w)\.nii(?:\.gz)?")
 _SESSION_NAMES = ("session_id", "session", "ses_id")
+PARTICIPANTS = "participants.tsv"
 _OWN = ("scan_id", "subject_id", "session_id", "path", "derivative_mask")
 
 _Row = dict[str, str]
@@ -127,6 +128,7 @@ def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
         units=people.units,
         legends=people.legends,
         remarks=tuple(remarks),
+        people="" if people.folder is None else str(people.folder / PARTICIPANTS),
     )
 
 
@@ -185,17 +187,17 @@ def _find_tables(folder: Path) -> Path | None:
     around = [folder.absolute()]
     if around[0].parent.name == "derivatives":
         around.append(around[0].parent.parent)
-    return next((place for place in around if (place / "participants.tsv").is_file()), None)
+    return next((place for place in around if (place / PARTICIPANTS).is_file()), None)
 
 
 def _read_participants(tables: Path | None) -> _People:
     rows: dict[tuple[str, str], list[_Row]] = defaultdict(list)
     if tables is None:
         return _People(None, rows, {})
-    raw = read_table(tables / "participants.tsv")
+    raw = read_table(tables / PARTICIPANTS)
     if "participant_id" not in raw.frame:
         raise CohortError(raw.source, "has no column participant_id.", "BIDS asks for it.")
-    units, legends = _read_dictionary(tables / "participants.json")
+    units, legends = read_dictionary(tables / "participants.json")
     for row in _as_rows(raw.frame):
         row = _add_units(row, units)
         key = _with_prefix("sub", row["participant_id"]), _session_of(row)
@@ -213,7 +215,7 @@ def _read_participants(tables: Path | None) -> _People:
     return _People(tables, rows, blank, others, legends, (*raw.remarks, *remarks))
 
 
-def _read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+def read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Return units and codes of columns, as a BIDS data dictionary tells them.
 
     Raises
@@ -302,7 +304,7 @@ def _read_session(image: _Image, tables: Path) -> _Row:
         return {}
     inherited = tables / "sessions.json"
     beside = path.with_suffix(".json")
-    units, _ = _read_dictionary(beside if beside.is_file() else inherited)
+    units, _ = read_dictionary(beside if beside.is_file() else inherited)
     for row in _as_rows(read_table(path).frame):
         row = _add_units(row, units)
         if _session_of(row) == image.session:

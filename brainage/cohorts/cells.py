@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from brainage.files import explain_link
+
 _MISSING = {"", "n/a", "na", "nan", "none", "null"}
 OLDEST_YEARS = 120.0
 ADULT_YEARS = 18.0
@@ -206,6 +208,8 @@ def missing_path(path: str, folder: Path) -> str:
         return "names no file"
     if _exists(Path(path)):
         return ""
+    if (link := explain_link(Path(path))) is not None:
+        return f"{path} {link[0]} {link[1].removesuffix('.')}"
     cell = path.removeprefix(f"{folder}/")
     if _DRIVE.match(cell):
         return f"no such file: {cell} is a path of a Windows machine; give it as seen from here"

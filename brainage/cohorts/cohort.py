@@ -1,7 +1,6 @@
 """Read cohort tables (CSV, TSV, BIDS): subjects, sessions, ages and paths of scans."""
 
 import hashlib
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainage.cohorts.bids import read_bids
-from brainage.cohorts.cells import (
-    add_unit,
-    find_missing_codes,
-    find_path,
-    is_missing,
-    is_other_unit,
-    missing_path,
-    parse_age,
-    parse_sexes,
-    unit_of_name,
-)
+from brainage.cohorts.cells import missing_path
 from brainage.cohorts.columns import (
     STANDARD_COLUMNS,
     find_columns,
@@ -31,6 +20,7 @@ from brainage.cohorts.columns import (
     resolve_names,
 )
 from brainage.cohorts.filters import select_rows
+from brainage.cohorts.standard import names_age, standardise
 from brainage.cohorts.table_files import RawTable, read_table
 from brainage.errors import CohortError, ShapeError
 from brainage.types import BoolArray, LedgerEntry
@@ -194,7 +184,7 @@ def load_cohort(
 ) -> CohortReading:
     """Read as `read_cohort` does, but leave it to the caller to say the notes."""
     raw, roles = _read_source(Path(source), columns or {}, require_age)
-    standard, age_problems, notes = _standardise(raw, roles, _names_age(columns))
+    standard, age_problems, notes = standardise(raw, roles, names_age(columns))
     originals = infer_types(raw.frame, raw.decimal_comma)
     if "age_years" in roles:
         # So that a filter on ages works where some are written as 89+ or n/a.
@@ -223,78 +213,20 @@ def _read_source(
     if not source.exists():
         raise CohortError(str(source), "no such file or folder.", "Check --cohort.")
     is_folder = source.is_dir()
-    raw = read_bids(source, _names_age(columns)) if is_folder else read_table(source)
+    raw = read_bids(source, names_age(columns)) if is_folder else read_table(source)
     available = list(raw.frame.columns)
     given = resolve_names(columns, available)
     fixed = sorted(set(given) & set(raw.roles))
     if fixed:
         problem = f"{', '.join(fixed)} of a BIDS folder come from its file names."
         raise CohortError("--column", problem, "Only age, sex and site can be named.")
-    where = f"{raw.source}/participants.tsv" if raw.roles else raw.source
-    roles = find_columns(available, {**given, **raw.roles}, where)
+    roles = find_columns(available, {**given, **raw.roles}, raw.people or raw.source)
+    if require_age and not raw.people:
+        problem = "has no participants.tsv, so that no age is known."
+        raise CohortError(raw.source, problem, "Write one: participant_id and age.")
     if require_age and "age_years" not in roles:
-        raise missing_column("age_years", available, where)
+        raise missing_column("age_years", available, raw.people)
     return raw, roles
-
-
-def _names_age(columns: Mapping[str, str] | None) -> bool:
-    return any(ours in ("age", "age_years") for ours in columns or {})
-
-
-def _standardise(
-    raw: RawTable, roles: Mapping[str, str], as_it_stands: bool
-) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return standard columns, what is wrong with each row's age, and notes on the whole."""
-
-    def cells(name: str) -> list[str]:
-        if name not in roles:
-            return [""] * len(raw.frame)
-        return ["" if is_missing(cell) else cell for cell in raw.frame[roles[name]].tolist()]
-
-    subjects, sessions = cells("subject_id"), cells("session_id")
-    made = [
-        f"{subject}_{session}" if subject and session else subject
-        for subject, session in zip(subjects, sessions, strict=True)
-    ]
-    age_column = roles.get("age_years", "")
-    unit = raw.units.get(age_column, "") or unit_of_name(age_column)
-    ages, problems = _parse_ages([add_unit(cell, unit) for cell in cells("age_years")])
-    notes = list(raw.remarks)
-    if is_other_unit(unit):
-        notes.append(f"ages of column {age_column!r} are read as {unit}.")
-    if not as_it_stands and find_missing_codes(ages):
-        zeros = ages.count(0.0)
-        notes.append(
-            f"{zeros} ages of 0 among adults are read as missing; "
-            f"--column age={age_column} takes them as they stand."
-        )
-        ages = [math.nan if age == 0 else age for age in ages]
-    sex_column = roles.get("sex", "")
-    sexes, sex_note = parse_sexes(cells("sex"), sex_column, raw.legends.get(sex_column))
-    folder = raw.folder.absolute()
-    standard = {
-        "scan_id": cells("scan_id") if "scan_id" in roles else made,
-        "subject_id": subjects,
-        "session_id": sessions,
-        "age_years": np.array(ages, dtype=np.float64),
-        "sex": sexes,
-        "site": cells("site"),
-        "path": [find_path(cell, folder) for cell in cells("path")],
-    }
-    frame = pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index)
-    return frame, problems, [*notes, *filter(None, [sex_note])]
-
-
-def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str]]:
-    ages, problems = [], []
-    for cell in cells:
-        try:
-            age_years, problem = parse_age(cell), ""
-        except ValueError as error:
-            age_years, problem = math.nan, str(error)
-        ages.append(age_years)
-        problems.append(problem)
-    return ages, problems
 
 
 def _filter_view(standard: pd.DataFrame, originals: pd.DataFrame) -> pd.DataFrame:

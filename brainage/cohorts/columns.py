@@ -93,7 +93,12 @@ def resolve_names(columns: Mapping[str, str], available: Sequence[str]) -> dict[
     return resolved
 
 
-def find_columns(available: Sequence[str], given: Mapping[str, str], source: str) -> dict[str, str]:
+def find_columns(
+    available: Sequence[str],
+    given: Mapping[str, str],
+    source: str,
+    needed: Sequence[str] = ("subject_id", "path"),
+) -> dict[str, str]:
     """Find the column of each standard name.
 
     Parameters
@@ -104,16 +109,18 @@ def find_columns(available: Sequence[str], given: Mapping[str, str], source: str
         Standard name to column, already decided (see `resolve_names`).
     source : str
         The table, for messages.
+    needed : sequence of str
+        Standard names that must have a column.
 
     Returns
     -------
     dict of str to str
-        Standard name to column, for the names that have one; `subject_id` and `path` always do.
+        Standard name to column, for the names that have one.
 
     Raises
     ------
     CohortError
-        If two columns could hold the same thing, or there is no id or no path.
+        If two columns could hold the same thing, or a needed one is missing.
     """
     found = dict(given)
     free = [name for name in available if name not in given.values()]
@@ -129,8 +136,9 @@ def find_columns(available: Sequence[str], given: Mapping[str, str], source: str
         if matches:
             found[ours] = matches[0]
     _settle_plain_id(found, free)
-    _require(found, "subject_id", available, source)
-    _require(found, "path", available, source)
+    for ours in needed:
+        if ours not in found:
+            raise missing_column(ours, available, source)
     return found
 
 
@@ -149,11 +157,6 @@ def _settle_plain_id(found: dict[str, str], free: Sequence[str]) -> None:
             found.setdefault("subject_id", plain)
     if "scan_id" in found:
         found.setdefault("subject_id", found["scan_id"])
-
-
-def _require(found: Mapping[str, str], ours: str, available: Sequence[str], source: str) -> None:
-    if ours not in found:
-        raise missing_column(ours, available, source)
 
 
 def missing_column(ours: str, available: Sequence[str], source: str) -> CohortError:

@@ -24,6 +24,7 @@ from nilearn.datasets import (
 from numpy.random import Generator
 from scipy import ndimage
 
+from brainage.cohorts.bids_files import write_dictionary
 from brainage.cohorts.cohort import SOURCE, SYNTHETIC
 from brainage.errors import CohortError
 from brainage.files import atomic_write_bytes, atomic_write_text
@@ -251,6 +252,7 @@ def _write_subject(
 def _write_image(path: Path, volume: Volume) -> None:
     image = nib.Nifti1Image(np.round(volume.data).astype(np.int16), volume.affine)
     image.header["descrip"] = b"synthetic phantom"
+    image.header.set_xyzt_units("mm")
     # No time stamp in the gzip header: the same seed gives the same bytes.
     atomic_write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
@@ -260,15 +262,20 @@ def _write_tables(root: Path, rows: pd.DataFrame, sessions: int) -> Path:
         "Name": "Synthetic brain-ageing phantoms",
         "BIDSVersion": "1.10.0",
         "DatasetType": "raw",
+        "License": "CC0",
+        "Authors": ["brainage"],
         "Acknowledgements": NOTICE,
     }
     atomic_write_text(root / "dataset_description.json", json.dumps(description, indent=2) + "\n")
     atomic_write_text(root / "README", NOTICE + "\n")
+    atomic_write_text(root / ".bidsignore", "# synthetic phantoms\ncohort.csv\n")
     bids = rows.rename(columns={"subject_id": "participant_id", "age_years": "age"})
     people = bids.drop_duplicates("participant_id")
     columns = ["participant_id", "age", "sex", "site", SOURCE]
     atomic_write_text(root / "participants.tsv", people[columns].to_csv(sep="\t", index=False))
+    write_dictionary(root / "participants.json", columns)
     if sessions > 1:
+        write_dictionary(root / "sessions.json", ["age", SOURCE])
         for subject, visits in bids.groupby("participant_id"):
             table = visits[["session_id", "age", SOURCE]].assign(
                 session_id="ses-" + visits["session_id"]

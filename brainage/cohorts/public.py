@@ -10,7 +10,6 @@ import json
 import math
 import re
 import tarfile
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 from nibabel.fileholders import FileHolder
 
+from brainage.cohorts.bids_files import write_dictionary
 from brainage.cohorts.cells import parse_sexes
 from brainage.download import download
 from brainage.errors import CohortError
@@ -155,12 +155,7 @@ def read_ixi_table(path: Path) -> tuple[_People, _Conflicts]:
         If it is no such table.
     """
     try:
-        # xlrd would print what it thinks of a damaged file.
-        quiet = {"logfile": io.StringIO()}
-        with warnings.catch_warnings():
-            # pandas 3 wants calamine instead, which the lock file does not hold yet.
-            warnings.filterwarnings("ignore", message="The xlrd engine is deprecated")
-            table = pd.read_excel(path, engine="xlrd", engine_kwargs=quiet)
+        table = pd.read_excel(path, engine="calamine")
         sex = next(name for name in table.columns if str(name).startswith("SEX_ID"))
         rows = pd.DataFrame(
             {
@@ -289,7 +284,9 @@ def _oasis_nifti(pair: Mapping[str, bytes]) -> bytes:
     i, j, k = image.header.get_zooms()[:3]
     affine = np.array([[0, 0, -k, 0], [i, 0, 0, 0], [0, j, 0, 0], [0, 0, 0, 1]], dtype=np.float64)
     affine[:3, 3] = -affine[:3, :3] @ (np.array(data.shape) - 1) / 2
-    return gzip.compress(nib.Nifti1Image(data, affine).to_bytes(), compresslevel=4, mtime=0)
+    made = nib.Nifti1Image(data, affine)
+    made.header.set_xyzt_units("mm")
+    return gzip.compress(made.to_bytes(), compresslevel=4, mtime=0)
 
 
 def _write_tables(cohort: PublicCohort, folder: Path, people: _People, scans: list[Scan]) -> None:
@@ -298,6 +295,7 @@ def _write_tables(cohort: PublicCohort, folder: Path, people: _People, scans: li
         "BIDSVersion": "1.10.0",
         "DatasetType": "raw",
         "License": cohort.terms,
+        "Authors": [cohort.name.upper()],
         "SourceDatasets": [{"URL": cohort.base_url}],
     }
     atomic_write_text(folder / "dataset_description.json", json.dumps(description, indent=2) + "\n")
@@ -314,8 +312,12 @@ def _write_tables(cohort: PublicCohort, folder: Path, people: _People, scans: li
     table = pd.DataFrame(rows)
     first = table.drop_duplicates("participant_id").drop(columns="session_id")
     atomic_write_text(folder / "participants.tsv", first.to_csv(sep="\t", index=False))
+    write_dictionary(folder / "participants.json", first)
+    readme = f"{cohort.name.upper()}, T1-weighted scans, laid out by `brainage fetch`.\n\n"
+    atomic_write_text(folder / "README", f"{readme}{cohort.base_url}\n{cohort.terms}\n")
     for subject, visits in table[table["session_id"] != ""].groupby("participant_id"):
         columns = visits.drop(columns=["participant_id", "site"])
+        write_dictionary(folder / "sessions.json", columns)
         path = folder / str(subject) / f"{subject}_sessions.tsv"
         atomic_write_text(path, columns.to_csv(sep="\t", index=False))
 

@@ -141,7 +141,7 @@ def make_site_folds(cohort: Cohort, split: SplitConfig) -> list[Split]:
     splits = []
     for name in names:
         there = cohort.table["subject_id"][sites == name].to_numpy(dtype=str)
-        built = _leave_out(cohort, there, split)
+        built = _leave_out(cohort, there, split, f"leaving out site {name!r}: ")
         here = np.flatnonzero((sites == name).to_numpy())
         splits.append(Split(built.train, built.validation, here))
     return splits
@@ -178,13 +178,13 @@ def hash_ids(ids: Iterable[str]) -> list[str]:
     return [sha256_bytes(name.encode("utf-8", "surrogateescape")) for name in ids]
 
 
-def _leave_out(cohort: Cohort, test: _Subjects, split: SplitConfig) -> Split:
+def _leave_out(cohort: Cohort, test: _Subjects, split: SplitConfig, why: str = "") -> Split:
     """Test some subjects; of the others, and of nothing else, validation subjects are drawn."""
     rest = cohort.select(~cohort.table["subject_id"].isin(test).to_numpy())
     ordered = _order_subjects(rest)
     n_validation = _n_validation(ordered, split)
     if len(ordered) - n_validation < 1:
-        problem = f"{len(ordered)} subjects - {n_validation} for validation leave 0 to train."
+        problem = f"{why}{len(ordered)} subjects - {n_validation} for validation leave 0 to train."
         raise CohortError(cohort.source, problem, "At least 2 subjects are needed beside the test.")
     validation = _draw(ordered, n_validation, np.random.default_rng(split.seed))
     return _build_split(cohort, validation, test)

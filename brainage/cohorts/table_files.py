@@ -19,6 +19,7 @@ _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """First bytes of .xlsx and .ods, and of .xls."""
 _EXCEL_DELIMITER = re.compile(rf'"?sep=([{DELIMITERS}])"?(?=[\r\n])', re.IGNORECASE)
 """First line by which Excel is told the delimiter."""
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -47,6 +48,8 @@ class RawTable:
         Meaning of a column's codes, from a data dictionary.
     remarks : tuple of str
         What was decided while reading, to be said on screen.
+    people : str
+        The file in which columns are looked for; empty where there is none.
     """
 
     source: str
@@ -58,6 +61,7 @@ class RawTable:
     units: Mapping[str, str] = field(default_factory=dict)
     legends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    people: str = ""
 
 
 def read_table(path: Path) -> RawTable:
@@ -107,8 +111,19 @@ def read_table(path: Path) -> RawTable:
     frame = pd.DataFrame(cells, columns=header, dtype=str)
     remarks = (f"{path.name}: {comments} lines are comments (#).",) if comments else ()
     return RawTable(
-        str(path), path.parent, frame, notes, decimal_comma=delimiter == ";", remarks=remarks
+        source=str(path),
+        folder=path.parent,
+        frame=frame,
+        notes=notes,
+        decimal_comma=delimiter == ";" or (delimiter != "," and _has_decimal_commas(cells)),
+        remarks=remarks,
+        people=str(path),
     )
+
+
+def _has_decimal_commas(rows: list[list[str]]) -> bool:
+    """Whether some number has a comma that cannot group thousands."""
+    return any(_DECIMAL_COMMA.fullmatch(cell) for row in rows for cell in row)
 
 
 def _is_comment(line: str) -> bool:

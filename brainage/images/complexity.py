@@ -169,31 +169,6 @@ def multifractal_spectrum(
     return Spectrum(alpha, fine * alpha - tau(fine))
 
 
-def binomial_cascade(levels: int, weight: float, rng: np.random.Generator) -> DoubleArray:
-    """Draw a measure with a known spectrum: halves get the shares p and 1 − p, in random order.
-
-    τ(q) = −log2(p^q + (1 − p)^q) (Kantelhardt et al. 2002, section 4.2), so α runs from
-    −log2(max(p, 1 − p)) to −log2(min(p, 1 − p)) as q runs over all numbers.
-
-    Parameters
-    ----------
-    levels : int
-        Number of halvings; the signal has 2^levels samples.
-    weight : float
-        p, in (0, 1); one half gives the uniform measure.
-
-    Returns
-    -------
-    numpy.ndarray of float64 (2^levels,)
-        The measure; its sum is 1.
-    """
-    measure = np.ones(1)
-    for _ in range(levels):
-        share = np.where(rng.random(measure.size) < 0.5, weight, 1.0 - weight)
-        measure = np.stack([measure * share, measure * (1.0 - share)], axis=1).ravel()
-    return measure
-
-
 def _variances(profile: DoubleArray, scale: int, degree: int) -> DoubleArray:
     """Mean squared residual of each segment: (N, T) to (N, segments).
 

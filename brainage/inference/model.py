@@ -139,7 +139,7 @@ class Model:
         paths = [str(path) for path in scans]
         table, _ = scans_table(list(dict.fromkeys(paths)))
         joined = _join(table, self.predict_table(table, level=level, cache=cache))
-        return joined.set_index("scan_id").loc[paths].reset_index()
+        return joined.set_index("path", drop=False).loc[paths].reset_index(drop=True)
 
     def predict_table(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainage.cohorts.people import list_files
 from brainage.errors import BundleError
 from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
 from brainage.model.bundle import Bundle
@@ -45,10 +46,9 @@ class Predictions:
 
 
 def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
-    """Table of scans given by path. The id of a scan is its path as given.
+    """Table of scans given by path, named as `name_files` does.
 
-    So three files called ``anat.nii.gz`` in three folders stay three. A path given twice is
-    predicted once; its second mention is a failed entry.
+    A path given twice is predicted once; its second mention is a failed entry.
     """
     names = list(dict.fromkeys(paths))
     seen: set[str] = set()
@@ -59,8 +59,7 @@ def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
             continue
         repeat_id = f"{path}#{len(repeated) + 2}"
         repeated.append(LedgerEntry(repeat_id, "input", "failed", "the path was given twice."))
-    table = pd.DataFrame({"scan_id": names, "age_years": np.nan, "path": names})
-    return table, repeated
+    return list_files(names), repeated
 
 
 def predict_scans(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainage.config import PreprocessingConfig
 from brainage.errors import ConfigError, PreparationError, StoreError, VolumeError
 from brainage.files import reserve
-from brainage.prepared.placement import process_source
+from brainage.prepared.placement import process_source, with_note
 from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import Files, PreparedStore, entry_key
 from brainage.preprocessing.intensity import (
@@ -105,8 +105,11 @@ def prepare_scan(
         If no brain is found, or the quality gate fails the scan.
     """
     done = process_source(source, settings, store, scan_hash)
-    processed = done.processed
-    scan = replace(normalise(processed, settings, source.where), note=done.scan.note)
+    processed, note = done.processed, done.scan.note
+    try:
+        scan = replace(normalise(processed, settings, source.where), note=note)
+    except PreparationError as error:
+        raise with_note(error, note) from error
     label = find_derivative(source.path).label
     if not label or processed.recognised == "prepared brain":
         return scan

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from brainage.config import PreprocessingConfig
+from brainage.errors import PreparationError
 from brainage.prepared.source import ScanSource, check_unchanged, hash_source
 from brainage.prepared.store import Files, PreparedStore, entry_key
 from brainage.preprocessing.locate import Placement
@@ -91,6 +92,21 @@ def _process(
 ) -> tuple[ProcessedSource, bool]:
     """Process a scan; whether a placement had to be found."""
     scan = read_scan(source.path, source.where, series=settings.series)
+    try:
+        return _process_scan(scan, source, settings, known)
+    except PreparationError as error:
+        raise with_note(error, scan.note) from error
+
+
+def with_note(error: PreparationError, note: str) -> PreparationError:
+    """Add to an error what reading the scan told: it may well be the reason."""
+    told = f"{error.problem} Note: {note}." if note else error.problem
+    return PreparationError(error.where, told, error.remedy)
+
+
+def _process_scan(
+    scan: Scan, source: ScanSource, settings: PreprocessingConfig, known: Placed | None
+) -> tuple[ProcessedSource, bool]:
     sidecar = source.sidecar
     if sidecar is not None:
         return ProcessedSource(_process_prepared(source, sidecar, scan, settings), scan), False

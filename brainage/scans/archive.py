@@ -21,7 +21,8 @@ MAX_LISTING_BYTES = MAX_ENTRIES * 512
 _CHUNK_BYTES = 2**20
 _END_MAGIC, _END_BYTES, _MAX_COMMENT = b"PK\5\6", 22, 2**16
 _LOCATOR_MAGIC, _LOCATOR_BYTES = b"PK\6\7", 20
-_ARCHIVE_MAGICS = (b"PK\3\4", b"PK\5\6", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ", b"BZh")
+ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
+_ARCHIVE_MAGICS = (*ZIP_MAGICS, b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ", b"BZh")
 _ARCHIVE_SUFFIXES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".jar")
 _AGAIN = "Make the zip again from the folder of the series."
 
@@ -30,7 +31,7 @@ def is_zip(path: Path) -> bool:
     """Whether a file starts like a zip."""
     try:
         with path.open("rb") as stream:
-            return stream.read(4) in (b"PK\3\4", b"PK\5\6")
+            return stream.read(4) in ZIP_MAGICS
     except OSError:
         return False
 

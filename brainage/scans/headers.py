@@ -11,6 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import data_type_codes
+from nibabel.spatialimages import HeaderDataError
 
 from brainage.errors import VolumeError
 from brainage.scans.unknown import describe_unknown
@@ -105,6 +106,11 @@ def parse_header(head: bytes, where: str) -> ScanHeader:
     return header
 
 
+def is_header(head: bytes) -> bool:
+    """Whether bytes begin like a header of a known format."""
+    return _recognise(head) is not None
+
+
 def _recognise(head: bytes) -> Callable[[bytes, str], ScanHeader] | None:
     if head[344:348] in (b"n+1\0", b"ni1\0") and _starts_with_size(head, 348):
         return _read_nifti1
@@ -188,7 +194,7 @@ def _read_qform(header: Any, is_spare: bool) -> DoubleArray | None:
     header.quaternion_threshold = -MAX_QUATERNION_EXCESS
     try:
         return np.array(header.get_qform(), dtype=np.float64)
-    except Exception:
+    except (ValueError, HeaderDataError):
         if is_spare:
             return None
         raise

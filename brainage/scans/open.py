@@ -10,16 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainage.errors import VolumeError
-from brainage.scans.archive import MAX_UNPACKED_BYTES, inflate_gzip, is_zip, unpack_zip
+from brainage.scans.archive import (
+    MAX_UNPACKED_BYTES,
+    ZIP_MAGICS,
+    inflate_gzip,
+    is_zip,
+    unpack_zip,
+)
 from brainage.scans.dicom.choice import SeriesChoice, offer_series
 from brainage.scans.dicom.convert import read_dicom
-from brainage.scans.dicom.read import has_preamble, is_dicom, list_files, read_images
+from brainage.scans.dicom.read import (
+    begins_like_dicom,
+    has_preamble,
+    is_dicom,
+    list_files,
+    read_images,
+)
 from brainage.scans.dicom.series import list_series
-from brainage.scans.volume import GZIP_MAGIC, load_noted, scan_files
+from brainage.scans.headers import HEADER_BYTES, is_header
+from brainage.scans.unknown import ACCEPTED, describe_unknown
+from brainage.scans.volume import GZIP_MAGIC, is_image, load_noted, scan_files
 from brainage.types import Volume
 
 # https://bids-specification.readthedocs.io/en/stable/appendices/entities.html#ce
 _CONTRAST_ENTITY = re.compile(r"_ce-[A-Za-z0-9]+_")
+_PEEK_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -49,13 +64,8 @@ class Scan:
     contrast_agent: str = ""
 
 
-def open_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Volume:
-    """Volume of a scan of any kind; see `read_scan`."""
-    return read_scan(path, name, series=series).volume
-
-
 def read_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Scan:
-    """Read an image file, a DICOM folder, or a zip of DICOM files.
+    """Read an image file, a DICOM file, or a folder or zip that holds one scan of either kind.
 
     Parameters
     ----------
@@ -72,9 +82,9 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
         As `load_volume`, `unpack_zip` and `read_dicom` do.
     """
     where = name if name is not None else str(path)
-    with _open_dicom(Path(path), where) as files:
-        if files is None:
-            return Scan(*load_noted(path, name), contrast_agent=names_contrast_agent(path))
+    with _open_files(Path(path), where) as files:
+        if (image := _find_image(files, Path(path), where)) is not None:
+            return Scan(*load_noted(image, where), contrast_agent=names_contrast_agent(image))
         reading = read_dicom(files, where, series=series)
         agent = "the DICOM header" if reading.contrast_agent else ""
         return Scan(reading.volume, reading.choice, reading.age_years, reading.choice, agent)
@@ -101,8 +111,10 @@ def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
     VolumeError
         As `unpack_zip` and `read_images` do, or if there are several patients.
     """
-    with _open_dicom(Path(path), where) as files:
-        return [] if files is None else offer_series(list_series(read_images(files, where)), where)
+    with _open_files(Path(path), where) as files:
+        if _find_image(files, Path(path), where) is not None:
+            return []
+        return offer_series(list_series(read_images(files, where)), where)
 
 
 def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
@@ -122,20 +134,55 @@ def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:
     return files
 
 
+def refuse_content(content: bytes) -> str:
+    """Say what a file is that begins like no scan; empty where only reading it can tell.
+
+    Parameters
+    ----------
+    content : bytes
+        The file, or its first 64 KiB.
+    """
+    head = content[:HEADER_BYTES]
+    if head.startswith(GZIP_MAGIC):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(content[:_PEEK_BYTES], HEADER_BYTES)
+        except zlib.error:
+            return ""
+    known = head.startswith(ZIP_MAGICS) or begins_like_dicom(head) or is_header(head)
+    return "" if known or not head else " ".join(describe_unknown(head))
+
+
 @contextmanager
-def _open_dicom(source: Path, where: str) -> Iterator[list[Path] | None]:
-    """Files of a DICOM folder, zip or file, unpacked as long as this lasts; None of an image."""
+def _open_files(source: Path, where: str) -> Iterator[list[Path]]:
+    """Files of a folder or zip, or the one file; unpacked as long as this lasts."""
     with tempfile.TemporaryDirectory(prefix="brainage-zip-") as private:
         if source.is_dir():
             files = list_files(source, where)
         elif is_zip(source):
             files = unpack_zip(source, Path(private), where)
-        elif is_dicom(source) or _is_packed_dicom(source):
-            files = [source]
         else:
-            yield None
-            return
+            files = [source]
         yield _inflate(files, Path(private), where)
+
+
+def _find_image(files: list[Path], source: Path, where: str) -> Path | None:
+    """Return the one image file; None where there are DICOM files.
+
+    Raises
+    ------
+    VolumeError
+        If there are several images, or neither.
+    """
+    if any(is_dicom(file) for file in files):
+        return None
+    if files == [source]:
+        return source  # whatever it is: reading it says what is wrong
+    images = [file for file in files if is_image(file)]
+    if len(images) == 1:
+        return images[0]
+    problem = f"holds no DICOM image and {len(images) or 'no'} image files, one scan is needed."
+    remedy = "Give one of them; a data set is given as --cohort."
+    raise VolumeError(where, problem, remedy if images else ACCEPTED)
 
 
 def _inflate(files: list[Path], private: Path, where: str) -> list[Path]:

@@ -1,12 +1,10 @@
 """Say what a file is that is no scan, in words a clinician understands."""
 
+from brainage.files import explain_pointer
+
 ACCEPTED = (
     "Give NIfTI (.nii, .nii.gz), a DICOM folder, file or zip, MGH/MGZ or an Analyze .hdr/.img pair."
 )
-_FETCH = {
-    "Git LFS": "Run `git lfs pull` in its folder.",
-    "git-annex": "Run `datalad get` (or `git annex get`) on it.",
-}
 _MAGICS = (
     (b"\x89PNG", "a picture (PNG)"),
     (b"\xff\xd8\xff", "a picture (JPEG)"),
@@ -29,9 +27,9 @@ _MAGICS = (
 def describe_unknown(head: bytes) -> tuple[str, str]:
     """Return problem and remedy for the first bytes of a file in no known format."""
     if head.startswith(b"version https://git-lfs"):
-        return _pointer("Git LFS")
+        return explain_pointer("Git LFS")
     if b"annex/objects/" in head[:400]:
-        return _pointer("git-annex")
+        return explain_pointer("git-annex")
     if head[128:132] == b"DICM":
         return "is a DICOM file, not a volume.", ACCEPTED
     name = next((name for magic, name in _MAGICS if head.startswith(magic)), "")
@@ -42,17 +40,6 @@ def describe_unknown(head: bytes) -> tuple[str, str]:
     if name:
         return f"is {name}, not a scan with voxels.", ACCEPTED
     return "is not a scan that can be read here: its format is unknown or damaged.", ACCEPTED
-
-
-def describe_missing(target: str) -> tuple[str, str]:
-    """Return problem and remedy for a link whose target is not there."""
-    if "annex/objects/" in target.replace("\\", "/"):
-        return _pointer("git-annex")
-    return "is a link to a file that is not there.", "Check the path."
-
-
-def _pointer(program: str) -> tuple[str, str]:
-    return f"is a {program} pointer: the image itself was not downloaded.", _FETCH[program]
 
 
 def _is_text(head: bytes) -> bool:

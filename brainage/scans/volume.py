@@ -14,15 +14,16 @@ import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from brainage.errors import VolumeError
+from brainage.files import explain_link
 from brainage.scans.headers import (
     HEADER_BYTES,
     MAX_EXTENSION_BYTES,
     MAX_VOXELS,
     ScanHeader,
+    is_header,
     parse_header,
 )
-from brainage.scans.unknown import describe_missing
-from brainage.scans.voxels import fill_surroundings, scale_voxels
+from brainage.scans.voxels import describe_background, fill_surroundings, scale_voxels
 from brainage.types import DoubleArray, FloatArray, Volume
 
 # Bytes that may follow the voxels: padding, or the footer of an MGH file.
@@ -93,6 +94,15 @@ def load_noted(path: str | Path, name: str | None = None) -> tuple[Volume, str]:
     return volume, "; ".join(filter(None, (header.note, note, told)))
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file begins with a header of a known format."""
+    try:
+        with _open(path)[0] as stream:
+            return is_header(stream.read(HEADER_BYTES))
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 def scan_files(path: str | Path, where: str | None = None) -> tuple[Path, ...]:
     """Files that make up a scan: one, or header and image of a pair in that order.
 
@@ -130,9 +140,8 @@ def _check_file(file: Path, where: str) -> None:
     try:
         status = file.stat()
     except FileNotFoundError as error:
-        if file.is_symlink():
-            raise VolumeError(where, *describe_missing(str(file.readlink()))) from error
-        raise VolumeError(where, f"there is no file {file.name}.", "Check the path.") from error
+        told = explain_link(file) or (f"there is no file {file.name}.", "Check the path.")
+        raise VolumeError(where, *told) from error
     except (OSError, ValueError) as error:
         raise VolumeError(where, f"cannot be opened ({error}).", "Check the path.") from error
     if stat.S_ISDIR(status.st_mode):
@@ -228,7 +237,8 @@ def _build_volume(raw: bytearray, header: ScanHeader, where: str) -> tuple[Volum
     values, scaled = scale_voxels(stored, header.slope, header.inter)
     data, filled = fill_surroundings(values.reshape(header.shape, order="F"))
     _check_values(data, where)
-    return _to_ras(data, header.affine), "; ".join(filter(None, (scaled, filled)))
+    notes = filter(None, (scaled, filled, describe_background(data)))
+    return _to_ras(data, header.affine), "; ".join(notes)
 
 
 def _check_values(values: FloatArray, where: str) -> None:

@@ -1,5 +1,6 @@
 """Turn stored numbers into intensities, and voxels that hold no measurement into background."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ MIN_NAN_FACES = 0.9
 PADDING = -32768
 # Rounding to float32 may take at most this share of the range of intensities.
 MAX_ROUNDING = 1e-4
+# Noise of a background: its deviation as a share of the image's range, and its squared steps as a
+# multiple of its variance, in most of the eight corners.
+MIN_NOISE, MIN_ROUGHNESS, MIN_NOISY_CORNERS = 0.12, 0.5, 5
 _FLOAT32_STEP = 2.0**-24
 # Voxels that are scaled in float64 at a time, so that no second copy of a large scan is made.
 _CHUNK = 2**22
@@ -86,6 +90,36 @@ def _find_padding(stored: NDArray[Any]) -> BoolArray | None:
     if not padded.any() or padded.all():
         return None
     return padded if _finite_range(stored[~padded])[0] > PADDING / 2 else None
+
+
+def describe_background(data: FloatArray) -> str:
+    """Say that the corners of an image are noise as strong as the head; empty where they are not.
+
+    So it is in the UNI image of an MP2RAGE, a ratio of two images (Marques et al. 2010,
+    doi:10.1016/j.neuroimage.2009.10.002): outside the head it is one of noise by noise. Neighbours
+    in tissue are alike, in noise they are not.
+
+    Parameters
+    ----------
+    data : numpy.ndarray of float32 (I, J, K)
+    """
+    low, high = np.percentile(data[::3, ::3, ::3], [1, 99])
+    sides = [max(2, side // 8) for side in data.shape]
+    ends = [(slice(None, side), slice(-side, None)) for side in sides]
+    noisy = 0
+    for place in itertools.product(*ends):
+        corner = data[place].astype(np.float64)
+        spread = corner.std()
+        if spread > MIN_NOISE * (high - low) > 0:
+            steps = np.diff(corner, axis=0)
+            # Of independent neighbours the mean squared step is twice the variance.
+            noisy += bool((steps**2).mean() > MIN_ROUGHNESS * spread**2)
+    if noisy < MIN_NOISY_CORNERS:
+        return ""
+    return (
+        "the background is noise as strong as the head, as in the UNI image of an MP2RAGE: "
+        "a denoised one (UNI-DEN) or a brain mask is safer"
+    )
 
 
 def fill_surroundings(data: FloatArray) -> tuple[FloatArray, str]:

@@ -19,6 +19,7 @@ from typing import Literal
 import psutil
 
 from brainage.sandbox.parent import Child
+from brainage.scans.open import refuse_content
 from brainage.serving.memory import give_back_memory
 from brainage.serving.names import RESULT, STAGES, TASK, WARM
 from brainage.serving.settings import ServerLimits
@@ -122,6 +123,8 @@ class Service:
     ) -> Job:
         """Put a scan in line; a task that is named here takes a moment and goes to the front.
 
+        What begins like no scan is refused at once and never stands in the line.
+
         Parameters
         ----------
         content : bytes
@@ -134,6 +137,9 @@ class Service:
         ServiceFullError
             If the line is too long.
         """
+        refused = "" if task else refuse_content(content)
+        if refused:
+            return Job(self._folder / "none", argument, alive, state="refused", reason=refused)
         with self._changed:
             if len(self._line) >= self._limits.waiting:
                 raise ServiceFullError

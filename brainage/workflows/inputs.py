@@ -6,10 +6,12 @@ from pathlib import Path
 
 from brainage.cohorts.sample import SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import BundleError, CohortError, ConfigError, VolumeError, suggest
+from brainage.files import explain_link
 from brainage.workflows.console import warn
 
 DEMO = "demo"
-SCAN_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".dcm", ".zip", ".img", ".hdr")
+_PACKED_SUFFIXES = (".nii.gz", ".dcm.gz", ".img.gz", ".hdr.gz")
+SCAN_SUFFIXES = (*_PACKED_SUFFIXES, ".nii", ".mgz", ".mgh", ".dcm", ".ima", ".zip", ".img", ".hdr")
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".xls", ".xlsx")
 
 
@@ -36,22 +38,27 @@ def check_cohort(source: str) -> None:
 
 
 def check_scans(scans: Sequence[str]) -> None:
-    """Refuse scans of which none is there, and a table in their place.
+    """Refuse scans of which none is there, and a table or data set in their place.
 
     One that is missing among others gets its line in the ledger instead.
 
     Raises
     ------
     ConfigError
-        If a table came.
+        If a table or a BIDS folder came.
     VolumeError
         If no scan is there.
     """
     for name in scans:
         if name.lower().endswith(TABLE_SUFFIXES):
             raise ConfigError(name, "is a table, not a scan.", f"Did you mean --cohort {name}?")
+        if (Path(name) / "dataset_description.json").is_file():
+            problem = "is a BIDS data set, not a scan."
+            raise ConfigError(name, problem, f"Did you mean --cohort {name}?")
     if scans and not any(is_sample(name) or Path(name).exists() for name in scans):
-        raise VolumeError(scans[0], "is not there.", _nearest_file(Path(scans[0])))
+        first = Path(scans[0])
+        told = explain_link(first) or ("is not there.", _nearest_file(first))
+        raise VolumeError(scans[0], *told)
 
 
 def place_named(name: str, cache: Path | None) -> str:
@@ -72,6 +79,20 @@ def check_table(path: Path) -> None:
     """
     if not path.exists():
         raise CohortError(str(path), "is not there.", _nearest_file(path))
+
+
+def check_ages(ages: Path | None, cohort: str | None) -> None:
+    """Refuse a table of ages that is not there, or that comes beside a cohort.
+
+    Raises
+    ------
+    ConfigError, CohortError
+    """
+    if ages is None:
+        return
+    if cohort is not None:
+        raise ConfigError("--ages", "has no meaning beside --cohort, which has ages itself.")
+    check_table(ages)
 
 
 def check_model(model: str | Path | None) -> None:

@@ -1,10 +1,12 @@
 """Predict the ages of scans and write a table with its ledger."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from brainage.cohorts.people import add_people, read_people
 from brainage.evaluation.conformal import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import remove_old, remove_unfinished
@@ -35,12 +37,18 @@ class PredictOptions:
         Folder of prepared scans.
     scans : ScanOptions
         Jobs and brain masks.
+    ages : pathlib.Path, optional
+        Table with the ages of scans that are given by path.
+    columns : dict of str to str, optional
+        Its columns, where the usual names do not find them.
     """
 
     level: float = DEFAULT_LEVEL
     series: str | None = None
     cache: Path | None = None
     scans: ScanOptions = field(default_factory=ScanOptions)
+    ages: Path | None = None
+    columns: dict[str, str] | None = None
 
 
 def predict(
@@ -54,13 +62,16 @@ def predict(
     check_level(options.level)
     loaded = load_model(model).with_series(options.series)
     table, entries, folder = read_scans(scans)
+    if options.ages is not None:
+        table = add_ages(table, options.ages, options.columns)
     how, level = options.scans.build(table, folder), options.level
     with scan_progress("predicting") as progress:
         predictions = loaded.predict_table(
             table, level=level, cache=options.cache, how=how, on_progress=progress
         )
     entries = [*entries, *predictions.entries]
-    people = [name for name in PEOPLE_COLUMNS if name in predictions.table]
+    told = (*PEOPLE_COLUMNS, "path") if isinstance(scans, Sequence | Path) else PEOPLE_COLUMNS
+    people = [name for name in told if name in predictions.table]
     remove_unfinished(output.parent)
     # Killed in between, a table is better without a ledger than with one of other scans.
     remove_old(ledger_path(output))
@@ -71,6 +82,15 @@ def predict(
     summary = summarise_ledger(entries)
     say(f"{summary}; written to {output}")
     return summary.failed
+
+
+def add_ages(table: pd.DataFrame, ages: Path, columns: dict[str, str] | None) -> pd.DataFrame:
+    """Add ages, sexes and sites of a table to scans; say which scans it lacks."""
+    people = read_people(ages, columns)
+    known, note = add_people(table, people, str(ages))
+    for text in (*people.attrs["notes"], *filter(None, [note])):
+        warn(text)
+    return known
 
 
 def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:

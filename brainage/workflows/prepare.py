@@ -26,6 +26,7 @@ from brainage.prepared.derivatives import (
     ScanRequest,
     place_file,
 )
+from brainage.prepared.source import sign_sidecar
 from brainage.prepared.store import PreparedStore, library_versions
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.sandbox.engines import Engine, run_tasks
@@ -51,6 +52,7 @@ from brainage.workflows.prepare_layout import (
     check_output,
     name_scans,
     remove_stale,
+    source_uri,
     write_description,
 )
 from brainage.workflows.results import write_table
@@ -257,20 +259,21 @@ def write_outputs(
 ) -> None:
     """Lay out volumes, sidecars, pictures, contact sheet and, last, the cohort table."""
     cohort = build_cohort(rows, reading)
-    write_description(output, cohort, [row.stem for row in rows if row.is_used])
+    source = reading.cohort.source
+    write_description(output, cohort, [row.stem for row in rows if row.is_used], source)
     if not _are_placed(rows, output):
         # A table in this folder means that all its volumes are there, and of one run.
         remove_old(output / COHORT)
     remove_stale(output, [row.stem for row in rows if row.is_used])
     tiles = [SheetTile(entry) for entry in reading.rejected]
-    for row in rows:
+    for row, path in zip(rows, reading.cohort.table["path"], strict=True):
         picture = b""
         if row.record is not None and PICTURE in row.record.files:
             folder, name = store.path("derivative", row.record.key), Path(row.stem).name
             picture = (folder / PICTURE).read_bytes()
             place_file(folder / PICTURE, output / PICTURES / f"{name}.png")
         if row.record is not None and row.is_used:
-            _place_volumes(row.record, store, output, row.stem)
+            _place_volumes(row.record, store, output, row.stem, source_uri(path, source))
         tiles.append(SheetTile(row.entry, picture))
     atomic_write_text(output / SHEET, build_sheet(tiles, f"Prepared scans of {output.name}"))
     write_table(cohort, output / COHORT)
@@ -289,12 +292,15 @@ def _are_placed(rows: Sequence[PreparedRow], output: Path) -> bool:
         return False
 
 
-def _place_volumes(record: ScanRecord, store: PreparedStore, output: Path, name: str) -> None:
+def _place_volumes(
+    record: ScanRecord, store: PreparedStore, output: Path, name: str, uri: str
+) -> None:
     stem = output / name
     folder = store.path("derivative", record.key)
     for source, end in ((IMAGE, IMAGE_END), (MASK, MASK_END)):
         place_file(folder / source, stem.with_name(f"{stem.name}{end}.nii.gz"))
-    sidecar = json.dumps(record.provenance, indent=2) + "\n"
+    sources = {"Sources": [uri]} if uri else {}
+    sidecar = json.dumps(sign_sidecar(record.provenance | sources), indent=2) + "\n"
     atomic_write_text(stem.with_name(f"{stem.name}{IMAGE_END}.json"), sidecar)
     image = stem.relative_to(output).with_name(f"{stem.name}{IMAGE_END}.nii.gz")
     mask_sidecar = {

@@ -5,6 +5,7 @@ Layout: https://bids-specification.readthedocs.io/en/stable/derivatives/introduc
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage import __version__
+from brainage.cohorts.bids_files import write_dictionary
 from brainage.errors import ConfigError
 from brainage.files import LOCK, atomic_write_text, remove_old
 from brainage.prepared.derivatives import SPACE
@@ -27,13 +29,10 @@ _ENTITY = re.compile(r"(?<=_)(?:acq|ce|rec|run|echo)-[A-Za-z0-9]+")
 _README = f"""T1-weighted scans in the space {SPACE}, skull-stripped, made by `brainage prepare`.
 
 Beside each volume a JSON file says how it was made. {COHORT} lists the scans that can be used with
-the age of each session, {LEDGER} all scans with their verdicts, {SHEET} shows them.
+the age of each scan, {LEDGER} all scans with their verdicts, {SHEET} shows them.
 """
-_PARTICIPANTS = {
-    "age": {"Description": "Age at the first scan of the person here.", "Units": "year"},
-    "sex": {"Description": "Sex.", "Levels": {"F": "female", "M": "male"}},
-    "site": {"Description": "Site or scanner, as the source tells it."},
-}
+_RAW = "raw"
+_SESSIONS, _PARTS_OF_SESSION = "_sessions.tsv", 4
 
 
 def name_scans(table: pd.DataFrame) -> list[str]:
@@ -113,8 +112,18 @@ def check_output(output: Path) -> None:
         raise ConfigError("--output", f"{output} holds something else.", "Choose a new folder.")
 
 
-def write_description(output: Path, table: pd.DataFrame, stems: Sequence[str]) -> None:
-    """Write what describes a derivative data set of ours: description, README, participants.
+def source_uri(path: str, source: str) -> str:
+    """Return the BIDS URI of a scan in a BIDS folder; empty where the source is a table."""
+    root = Path(source).absolute()
+    if not root.is_dir() or not Path(path).is_relative_to(root):
+        return ""
+    return f"bids:{_RAW}:{Path(path).relative_to(root).as_posix()}"
+
+
+def write_description(
+    output: Path, table: pd.DataFrame, stems: Sequence[str], source: str = ""
+) -> None:
+    """Write what describes a derivative data set of ours: description, README, people, sessions.
 
     Parameters
     ----------
@@ -123,26 +132,56 @@ def write_description(output: Path, table: pd.DataFrame, stems: Sequence[str]) -
         Scans that are written, as in the cohort table.
     stems : sequence of str (N,)
         As `name_scans` gives them: their subjects are the participants.
+    source : str
+        What was prepared: a BIDS folder is linked by its place beside the output.
     """
-    description = {
+    description: dict[str, object] = {
         "Name": "T1 scans in MNI space, prepared by brainage",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "License": "n/a",
-        "Authors": ["unknown: see the source data set"],
+        "Authors": ["Authors of the source data set", "The brainage developers"],
         "GeneratedBy": [{"Name": "brainage", "Version": __version__, "CodeURL": _CODE_URL}],
     }
+    if Path(source).is_dir():
+        place = os.path.relpath(Path(source).absolute(), output.absolute())
+        description["DatasetLinks"] = {_RAW: Path(place).as_posix()}
     atomic_write_text(output / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     atomic_write_text(output / ".bidsignore", _IGNORED)
     atomic_write_text(output / "README", _README)
-    people = table.assign(participant_id=[stem.split("/")[0] for stem in stems])
+    parts = [stem.split("/") for stem in stems]
+    people = table.assign(
+        participant_id=[part[0] for part in parts],
+        session_id=[part[1] if len(part) == _PARTS_OF_SESSION else "" for part in parts],
+    )
+    _write_sessions(output, people)
     columns = {"age_years": "age", "sex": "sex", "site": "site"}
     people = people[["participant_id", *columns]].rename(columns=columns)
-    # The age of the first scan: those of later sessions stand in the cohort table.
+    # The age of the first scan: those of later sessions stand in sessions.tsv.
     people = people.sort_values(["participant_id", "age"]).drop_duplicates("participant_id")
     text = people.replace("", "n/a").to_csv(sep="\t", index=False, na_rep="n/a")
     atomic_write_text(output / "participants.tsv", text)
-    atomic_write_text(output / "participants.json", json.dumps(_PARTICIPANTS, indent=2) + "\n")
+    write_dictionary(output / "participants.json", people, "People with prepared scans.")
+
+
+def _write_sessions(output: Path, people: pd.DataFrame) -> None:
+    """Write the age of each session, for people who have sessions; remove other such tables."""
+    visits = people[people["session_id"] != ""].rename(columns={"age_years": "age"})
+    visits = visits.sort_values(["participant_id", "session_id", "age"])
+    visits = visits.drop_duplicates(["participant_id", "session_id"])
+    written = set()
+    for subject, rows in visits.groupby("participant_id"):
+        path = output / str(subject) / f"{subject}{_SESSIONS}"
+        text = rows[["session_id", "age"]].to_csv(sep="\t", index=False, na_rep="n/a")
+        atomic_write_text(path, text)
+        written.add(path)
+    for path in {*output.glob(f"sub-*/sub-*{_SESSIONS}")} - written:
+        remove_old(path)
+    dictionary = output / "sessions.json"
+    if written:
+        write_dictionary(dictionary, ["age"], "Sessions with prepared scans.")
+    else:
+        remove_old(dictionary)
 
 
 def remove_stale(output: Path, stems: Sequence[str]) -> None:

@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
-from brainage.errors import CohortError, ConfigError
+from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.inference.model import Model, check_level
+from brainage.preprocessing.ledger import read_ledger
 from brainage.report import (
     ExamineOptions,
     Findings,
@@ -166,10 +165,7 @@ def _write(findings: Findings, output: Path, options: ReportOptions) -> Findings
 def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:
     """Verdict and reason of a scan; a prediction without a ledger is not called ok."""
     try:
-        ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
-        entry = ledger[ledger["scan_id"] == scan_id].iloc[0]
-        verdict, reason = entry["verdict"], str(entry["reason"])
-    except (OSError, ValueError, KeyError, IndexError):
+        entry = next(entry for entry in read_ledger(path) if entry.scan_id == scan_id)
+    except (StoreError, StopIteration):
         return "flagged", f"no ledger entry for this scan in {path.name}: its checks are not known"
-    verdicts: dict[str, Verdict] = {"ok": "ok", "failed": "failed"}
-    return verdicts.get(verdict, "flagged"), reason
+    return entry.verdict, entry.reason

@@ -83,15 +83,20 @@ def test_predicting_scans_of_one_name_keeps_them_apart(model, phantom_cohort, wo
         scan.parent.mkdir(exist_ok=True)
         shutil.copy(phantom_cohort.parent / row["path"], scan)
         scans.append(scan)
-    output = workspace / "three" / "predictions.csv"
+    output, ages = workspace / "three" / "predictions.csv", workspace / "ages.csv"
+    ages.write_text("id;age;path\nb;30,5;person1/anat.nii.gz\n")
     result = brainage(
-        "predict", *scans, "--model", model, "--output", output, "--cache", workspace / "cache"
-    )
+        "predict", *scans, "--model", model, "--output", output, "--cache", workspace / "cache",
+        "--ages", ages,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    assert "get no age" in result.stderr
     table = rows(output)
     columns = ["scan_id", "age_years", "predicted_age_years", "brain_age_gap_years"]
     assert list(table[0])[:4] == columns
-    assert [row["scan_id"] for row in table] == [str(scan) for scan in scans]
+    assert [row["scan_id"] for row in table] == [f"person{number}/anat" for number in range(3)]
+    assert [row["path"] for row in table] == [str(scan) for scan in scans]
+    assert [row["age_years"] for row in table] == ["", "30.5", ""]
     assert len({row["predicted_age_years"] for row in table}) == 3
 
 
@@ -105,10 +110,11 @@ def test_bad_scans_get_a_reason_and_do_not_stop_the_good_ones(model, phantom_coh
         "--cache", workspace / "cache",
     )  # fmt: skip
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert [row["scan_id"] for row in rows(output)] == [str(good)]
+    name = good.name.removesuffix("_T1w.nii.gz")
+    assert [row["scan_id"] for row in rows(output)] == [name]
     ledger = {row["scan_id"]: row for row in rows(output.with_name("ledger.csv"))}
     assert len(ledger) == 3
-    for name in (str(text), str(workspace / "absent.nii")):
+    for name in ("text", "absent"):
         assert ledger[name]["verdict"] == "failed" and ledger[name]["reason"]
 
 

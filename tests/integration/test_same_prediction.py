@@ -40,7 +40,7 @@ def bundle(phantom_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Bu
 def predict(bundle: Bundle, paths: list[Path], cache: Path) -> pd.Series:
     result = predict_scans(bundle, scans_table([str(path) for path in paths])[0], cache)
     assert not result.failed
-    return result.table.set_index("scan_id")["predicted_age_years"]
+    return result.table.set_index("path")["predicted_age_years"]
 
 
 def write_all(head: Volume, folder: Path, codes: list[str]) -> list[Path]:

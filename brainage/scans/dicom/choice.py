@@ -3,7 +3,6 @@
 The words are made from numbers and from a list of our own; no text of the file is among them.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ import numpy as np
 from brainage.scans.dicom.read import DicomImage
 from brainage.scans.dicom.series import Series, Weighting, check_one_patient
 
-_CONTRAST_WORDS = re.compile(r"\bgd\b|gado|contrast|\bkm\b|\bce\b|\+c\b|\bpost\b")
 _WEIGHTING_WORDS: dict[Weighting, str] = {
     "T1": "looks T1-weighted",
     "other": "not T1-weighted",
@@ -72,31 +70,26 @@ def describe_series(series: Series) -> str:
     number = first.series_number if first.series_number.isdigit() else "without number"
     rows, columns = first.matrix
     kind = _WEIGHTING_WORDS[series.weighting] if first.modality == "MR" else "no MRI"
-    parts = [f"{kind}, with contrast agent" if has_contrast(first) else kind]
+    parts = [f"{kind}, with contrast agent" if series.has_contrast else kind]
     if "DERIVED" in first.image_type:
         parts.append("computed from other images")
     direction = _direction(first)
     parts.append(f"{series.slices} {direction} slices".replace("  ", " "))
     parts.append(f"{rows} × {columns} pixels")
-    return f"Series {number}: {', '.join(parts)}"
+    which = f" ({series.which})" if series.which else ""
+    return f"Series {number}{which}: {', '.join(parts)}"
 
 
 def _rank(place: int, series: Series) -> tuple[float, ...]:
     first = series.images[0]
     return (
         _RANK[series.weighting],
-        has_contrast(first),
+        series.has_contrast,
         "DERIVED" in first.image_type,
         round(_coarsest_mm(series), 1),
         "NORM" not in first.image_type,
         place,
     )
-
-
-def has_contrast(image: DicomImage) -> bool:
-    """Tell whether a contrast agent was given, by the header or the words of the description."""
-    words = image.description.lower().replace("_", " ").replace("-", " ")
-    return image.contrast_agent or _CONTRAST_WORDS.search(words) is not None
 
 
 def _coarsest_mm(series: Series) -> float:

@@ -11,15 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from brainage.errors import VolumeError
 from brainage.extras import require
-from brainage.scans.dicom.choice import has_contrast
 from brainage.scans.dicom.read import read_images
 from brainage.scans.dicom.series import Series, choose_series, list_series
 from brainage.scans.volume import load_volume
 from brainage.types import Volume
 
 TIMEOUT_S = 300
+# Distances between slices that differ by a smaller share are one.
+SAME_STEP = 1e-3
 # No sidecar, anonymous, no compression, no user defaults, all images of one series into one file.
 _ARGUMENTS = ("-b", "n", "-ba", "y", "-c", "", "-g", "i", "-z", "n", "-m", "2", "-f", "volume")
 
@@ -33,7 +36,8 @@ class DicomReading:
     volume : Volume
         Rebuilt from voxels and affine: nothing else of the files is left.
     choice : str
-        Which series it is, and of how many; holds no patient data.
+        Which series it is, of how many, why, and whether with a contrast agent; holds no patient
+        data.
     age_years : float, optional
         PatientAge of its header.
     contrast_agent : bool
@@ -64,13 +68,15 @@ def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) 
         If no series can be used, several could, or dcm2niix fails.
     """
     listed = list_series(read_images(files, where))
-    chosen = choose_series(listed, series, where)
-    choice = f"DICOM series {chosen}, of {len(listed)} series"
+    chosen, why = choose_series(listed, series, where)
+    choice = f"DICOM series {chosen}, of {len(listed)} series: {why}"
+    if chosen.has_contrast:
+        choice += "; with contrast agent"
     if chosen.copies:
         slices = "slice was" if chosen.copies == 1 else "slices were"
         choice += f"; {chosen.copies} identical copied {slices} left out"
     first = chosen.images[0]
-    return DicomReading(_convert(chosen, where), choice, first.age_years, has_contrast(first))
+    return DicomReading(_convert(chosen, where), choice, first.age_years, chosen.has_contrast)
 
 
 def _convert(series: Series, where: str) -> Volume:
@@ -90,7 +96,30 @@ def _convert(series: Series, where: str) -> Volume:
     if sorted(volume.data.shape) != sorted((rows, columns, series.slices)):
         problem = f"dcm2niix made a volume of shape {volume.data.shape} of series {series}."
         raise VolumeError(where, problem, "Convert it by hand and give the NIfTI file.")
-    return volume
+    return _settle_slices(volume, series)
+
+
+def _settle_slices(volume: Volume, series: Series) -> Volume:
+    """Take the distance between slices from all of their places.
+
+    dcm2niix takes that of the first two: of 1.03 mm it makes 1.1 mm where places have one decimal.
+    """
+    to_ras = np.array([-1.0, -1.0, 1.0])
+    row, column = np.reshape(series.images[0].orientation, (2, 3)) * to_ras
+    normal = np.cross(row, column)
+    along = np.array([place for image in series.images for place in image.positions_mm]) @ (
+        to_ras * normal
+    )
+    step = np.ptp(along) / (len(along) - 1)
+    affine = volume.affine.copy()
+    axis = int(np.abs(normal @ affine[:3, :3]).argmax())
+    sign = np.sign(normal @ affine[:3, axis])
+    if abs(np.linalg.norm(affine[:3, axis]) / step - 1) < SAME_STEP:
+        return volume
+    affine[:3, axis] = sign * step * normal
+    start = along.min() if sign > 0 else along.max()
+    affine[:3, 3] += normal * (start - normal @ affine[:3, 3])
+    return Volume(volume.data, affine)
 
 
 def _place(path: Path, target: Path, where: str) -> None:

@@ -22,8 +22,17 @@ MAX_FILES = 20_000
 
 # Uncompressed transfer syntaxes: implicit and explicit little-endian, explicit big-endian.
 PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+# Compressed ones that dcm2niix decodes: lossless JPEG, JPEG-LS, JPEG 2000, RLE.
+PACKED_SYNTAXES = (
+    *("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),
+    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),
+    *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),
+    "1.2.840.10008.1.2.5",
+)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
+_ITEM_TAG, _DELIMITER_TAG = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_PIXEL_ELEMENT_BYTES = 12  # tag, type and undefined length of the element that holds them
 _YBR_FULL_422_SAMPLES = 2  # a pixel, on average: PS3.3, C.7.6.3.1.2
 _TAGS = [
     "BitsAllocated", "Columns", "ContrastBolusAgent", "EchoTime", "EffectiveEchoTime",
@@ -36,7 +45,8 @@ _TAGS = [
     "PixelSpacing", "PlaneOrientationSequence", "PlanePositionSequence", "ProtocolName",
     "RepetitionTime", "Rows", "SOPClassUID", "SamplesPerPixel", "ScanningSequence",
     "SeriesDescription", "SeriesInstanceUID",
-    "SeriesNumber", "SharedFunctionalGroupsSequence",
+    "SeriesNumber", "SeriesTime", "SharedFunctionalGroupsSequence", "StudyDate",
+    "StudyInstanceUID", "StudyTime",
 ]  # fmt: skip
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
 _AGE_UNIT_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
@@ -82,6 +92,10 @@ class DicomImage:
         Whether the sequence reads out echo-planar (EPI).
     damage : str
         What is wrong with its pixels; empty if nothing is.
+    study_uid : str
+        Examination.
+    taken : tuple of str (3,)
+        Date and time of the examination and time of the series: they order, and are never shown.
     """
 
     path: Path
@@ -103,6 +117,8 @@ class DicomImage:
     contrast_agent: bool = False
     echo_planar: bool = False
     damage: str = ""
+    study_uid: str = ""
+    taken: tuple[str, ...] = field(default=(), repr=False)
 
 
 def is_dicom(path: Path) -> bool:
@@ -112,6 +128,11 @@ def is_dicom(path: Path) -> bool:
             head = stream.read(132)
     except OSError:
         return False
+    return begins_like_dicom(head)
+
+
+def begins_like_dicom(head: bytes) -> bool:
+    """Whether the first 132 bytes of a file are those of DICOM."""
     return has_preamble(head) or _starts_with_element(head)
 
 
@@ -161,7 +182,7 @@ def read_images(files: Iterable[Path], where: str) -> list[DicomImage]:
         if not is_dicom(path):
             continue
         try:
-            image = _read_image(path, number)
+            image = _read_image(path)
         except Exception as error:  # a damaged header makes pydicom raise nearly anything
             problem = f"DICOM file {number} is damaged ({type(error).__name__})."
             raise VolumeError(where, problem, "Export the series again.") from error
@@ -213,13 +234,14 @@ def _is_image(header: "Dataset") -> bool:
     return has_pixels and name.endswith("Image Storage")
 
 
-def _read_image(path: Path, number: int) -> DicomImage | None:
+def _read_image(path: Path) -> DicomImage | None:
     header, syntax, behind = _read_header(path)
     if header is None:
         return _blank(path, syntax)
     if not _is_image(header):
         return None
-    is_cut = _is_cut(header, syntax, behind)
+    packed = syntax in PACKED_SYNTAXES
+    is_cut = _lacks_end(path, behind) if packed else _is_cut(header, syntax, behind)
     groups = _FunctionalGroups(header)
     pixel = groups.first("PixelMeasuresSequence", "PixelSpacing")
     orientation = groups.first("PlaneOrientationSequence", "ImageOrientationPatient")
@@ -245,7 +267,11 @@ def _read_image(path: Path, number: int) -> DicomImage | None:
         patient=_identify(header),
         contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
         echo_planar="EP" in _as_list(header.get("ScanningSequence")),
-        damage=f"DICOM file {number} is damaged: it ends before its pixels do" if is_cut else "",
+        damage="its file ends before its pixels do" if is_cut else "",
+        study_uid=str(header.get("StudyInstanceUID", "") or ""),
+        taken=tuple(
+            str(header.get(name, "") or "") for name in ("StudyDate", "StudyTime", "SeriesTime")
+        ),
     )
 
 
@@ -265,6 +291,18 @@ def _is_cut(header: "Dataset", syntax: str, behind: int) -> bool:
     frames = int(header.get("NumberOfFrames", 1) or 1)
     bits = int(header.Rows) * int(header.Columns) * samples * frames * int(header.BitsAllocated)
     return syntax in PLAIN_SYNTAXES and behind < bits // 8
+
+
+def _lacks_end(path: Path, behind: int) -> bool:
+    """Whether compressed pixels, the last `behind` bytes, have no end (PS3.5, section A.4).
+
+    They are items, each a tag, its length and its bytes, until a delimiter.
+    """
+    with path.open("rb") as stream:
+        stream.seek(_PIXEL_ELEMENT_BYTES - behind, os.SEEK_END)
+        while (head := stream.read(8))[:4] == _ITEM_TAG:
+            stream.seek(int.from_bytes(head[4:], "little"), os.SEEK_CUR)
+    return head[:4] != _DELIMITER_TAG
 
 
 def _identify(header: "Dataset") -> tuple[str, str]:

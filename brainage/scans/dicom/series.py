@@ -3,13 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from brainage.errors import VolumeError
-from brainage.scans.dicom.read import PLAIN_SYNTAXES, DicomImage, hash_pixels
+from brainage.scans.dicom.read import PACKED_SYNTAXES, PLAIN_SYNTAXES, DicomImage, hash_pixels
 from brainage.types import DoubleArray
 
 # A head of 5 mm slices has 25 to 30 of them; localisers have 3 to 15.
@@ -18,8 +18,10 @@ MIN_SLICES = 20
 MAX_LOCALISER_SLICES = 60
 # Direction cosines are written with 6 or more digits; 1e-3 is 0.06 degrees.
 ORIENTATION_TOLERANCE = 1e-3
-# Positions are rounded to 0.01 mm or finer; of a real volume they differ by less than this.
+# Steps of a real volume differ by less than this share, or by what rounding makes of them: some
+# systems write positions with one decimal, which moves a slice by 0.05 mm along each axis.
 STEP_TOLERANCE = 0.05
+ROUNDING_MM = 0.11
 SAME_PLACE_MM = 0.01
 # Echo times of T1 sequences are short. Gradient echoes repeat within a second, or invert first
 # (Brown et al. 2014, Magnetic Resonance Imaging, doi:10.1002/9781118633953).
@@ -28,6 +30,12 @@ MIN_T2_ECHO_MS = 60.0
 
 Weighting = Literal["T1", "other", "unknown"]
 
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+_CONTRAST_WORDS = re.compile(r"\bgd\b|gado|contrast|\bkm\b|\bce\b|\+c\b|\bpost\b")
+_CHOSEN_AS: dict[Weighting, str] = {
+    "T1": "looks T1-weighted",
+    "unknown": "may be T1-weighted: none says that it is",
+}
 _NEVER_WORDS = re.compile(r"t1 ?map|t1 images|molli|\bepi\b|ep2d|\bp?c?asl\b|pcasl|\brs ?fmri")
 _NEVER_TYPES = {"T1 MAP", "T2 MAP", "ADC", "DIFFUSION", "FMRI", "ASL", "PERFUSION"}
 _T1_WORDS = re.compile(r"t1|mp ?2?rage|spgr|bravo|\btfl|\btfe\b")
@@ -52,12 +60,28 @@ class Series:
         Why it is not a volume that can be used; empty if it is.
     copies : int
         Identical copies of its slices that were left out.
+    which : str
+        ``second examination`` where there are several, in the order of their dates; else ``second
+        of its number`` where several series have one. Empty where there are neither.
     """
 
     images: tuple[DicomImage, ...]
     weighting: Weighting
     problem: str
     copies: int = 0
+    which: str = ""
+
+    @property
+    def ordinal(self) -> str:
+        """First word of `which`, by which it can be asked for."""
+        return self.which.partition(" ")[0]
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether a contrast agent was given, by the header or the words of the description."""
+        first = self.images[0]
+        words = first.description.lower().replace("_", " ").replace("-", " ")
+        return first.contrast_agent or _CONTRAST_WORDS.search(words) is not None
 
     @property
     def slices(self) -> int:
@@ -68,20 +92,45 @@ class Series:
         first = self.images[0]
         rows, columns = first.matrix
         name = f"{first.series_number or '?'} '{first.description}'"
-        return f"{name} ({first.modality}, {self.slices} slices of {rows}x{columns})"
+        which = f", {self.which}" if self.which else ""
+        return f"{name} ({first.modality}, {self.slices} slices of {rows}x{columns}{which})"
 
 
 def list_series(images: Sequence[DicomImage]) -> list[Series]:
-    """Group images by series, in the order of their numbers, and check each."""
+    """Group images by series, by examination and number, and check each."""
     groups: dict[str, list[DicomImage]] = defaultdict(list)
     for image in images:
         groups[image.series_uid].append(image)
 
-    def order(group: list[DicomImage]) -> tuple[int, str, str]:
-        number = group[0].series_number
-        return (int(number) if number.isdigit() else 0, number, group[0].series_uid)
+    def order(group: list[DicomImage]) -> tuple[tuple[str, ...], str, int, str, str, str]:
+        first = group[0]
+        number = first.series_number
+        digits = int(number) if number.isdigit() else 0
+        time = first.taken[-1] if first.taken else ""
+        return first.taken[:-1], first.study_uid, digits, number, time, first.series_uid
 
-    return [_judge(group) for group in sorted(groups.values(), key=order)]
+    ordered = sorted(groups.values(), key=order)
+    which = _tell_apart([group[0] for group in ordered])
+    return [replace(_judge(group), which=one) for group, one in zip(ordered, which, strict=True)]
+
+
+def _tell_apart(images: Sequence[DicomImage]) -> list[str]:
+    """Return `Series.which` of the first image of each series."""
+    studies = list(dict.fromkeys(image.study_uid for image in images if image.study_uid))
+    if len(studies) > 1:
+        places = [studies.index(one.study_uid) if one.study_uid else -1 for one in images]
+        return [f"{_ordinal(place)} examination" if place >= 0 else "" for place in places]
+    numbers = [image.series_number for image in images]
+    return [
+        f"{_ordinal(numbers[:place].count(number))} of its number"
+        if numbers.count(number) > 1
+        else ""
+        for place, number in enumerate(numbers)
+    ]
+
+
+def _ordinal(place: int) -> str:
+    return _ORDINALS[place] if place < len(_ORDINALS) else f"{place + 1}th"
 
 
 def _judge(group: list[DicomImage]) -> Series:
@@ -113,14 +162,16 @@ def _find_copies(images: Sequence[DicomImage]) -> set[int]:
     return copies
 
 
-def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> Series:
-    """Return the T1 volume among several series.
+def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> tuple[Series, str]:
+    """Return the T1 volume among several series, and why it is the one.
 
     Parameters
     ----------
     wanted : str, optional
-        Number or UID of the series, or text that only its description holds. Absent: the only
-        usable series that looks T1-weighted, else the only usable one of unknown weighting.
+        Number or UID of the series, or text that only its description holds; ``second`` or
+        ``second:3`` where there are several examinations, or several series of one number. Absent:
+        the only usable series that looks T1-weighted, else the only usable one of unknown
+        weighting.
 
     Raises
     ------
@@ -129,21 +180,37 @@ def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> S
         wanted cannot be used.
     """
     check_one_patient(series, where)
-    if wanted is not None:
-        return _choose_wanted(series, wanted, where)
+    if wanted is None:
+        return _choose_t1(series, where)
+    ordinal, _, rest = wanted.partition(":")
+    pool = [one for one in series if one.ordinal == ordinal.strip().lower()]
+    if pool and not rest.strip():
+        return _choose_t1(pool, where)
+    chosen = _choose_wanted(pool or series, rest.strip() if pool else wanted, wanted, where)
+    return chosen, "asked for"
+
+
+def _choose_t1(series: Sequence[Series], where: str) -> tuple[Series, str]:
     usable = [one for one in series if not one.problem]
     if not usable:
         reasons = "; ".join(f"series {one}: {one.problem}" for one in series)
         raise VolumeError(where, f"no DICOM series can be used. {reasons}.")
-    for weighting in ("T1", "unknown"):
+    for weighting, words in _CHOSEN_AS.items():
         fitting = [one for one in usable if one.weighting == weighting]
         if len(fitting) == 1:
-            return fitting[0]
+            return fitting[0], f"the only one that {words}"
         if fitting:
             problem = f"{len(fitting)} series could be the T1: {_list(fitting)}."
-            raise VolumeError(where, problem, "Choose one with --series NUMBER.")
+            raise VolumeError(where, problem, _how_to_choose(fitting))
     problem = f"no series looks T1-weighted: {_list(usable)}."
     raise VolumeError(where, problem, "Choose one with --series NUMBER if it is.")
+
+
+def _how_to_choose(series: Sequence[Series]) -> str:
+    first = series[0]
+    if not first.ordinal:
+        return "Choose one with --series NUMBER."
+    return f"Choose one, for example with --series {first.ordinal}:{first.images[0].series_number}."
 
 
 def check_one_patient(series: Sequence[Series], where: str) -> None:
@@ -169,15 +236,15 @@ def _are_apart(people: set[tuple[str, str]]) -> bool:
     return len(people) > 1 and not is_linked
 
 
-def _choose_wanted(series: Sequence[Series], wanted: str, where: str) -> Series:
+def _choose_wanted(series: Sequence[Series], wanted: str, given: str, where: str) -> Series:
     names = [(one.images[0].series_number, one.images[0].series_uid) for one in series]
     numbered = [one for one, known in zip(series, names, strict=True) if wanted in known]
     text = wanted.lower()
     fitting = numbered or [one for one in series if text in one.images[0].description.lower()]
     if len(fitting) != 1:
         count = "no series fits" if not fitting else f"{len(fitting)} series fit"
-        problem = f"{count} --series {wanted}; there are: {_list(series)}."
-        raise VolumeError(where, problem, "Give the number of one of them.")
+        problem = f"{count} --series {given}; there are: {_list(series)}."
+        raise VolumeError(where, problem, _how_to_choose(fitting or series))
     if fitting[0].problem:
         raise VolumeError(where, f"series {fitting[0]} cannot be used: {fitting[0].problem}.")
     return fitting[0]
@@ -211,22 +278,32 @@ def find_weighting(image: DicomImage) -> Weighting:
 def find_problem(images: Sequence[DicomImage]) -> str:
     """Why images are not one whole MR volume, as a clause; empty if they are."""
     first = images[0]
-    syntaxes = sorted({image.transfer_syntax for image in images} - set(PLAIN_SYNTAXES))
+    known = {*PLAIN_SYNTAXES, *PACKED_SYNTAXES}
+    syntaxes = sorted({image.transfer_syntax for image in images} - known)
     if syntaxes:
         from pydicom.uid import UID
 
         name = UID(syntaxes[0]).name
-        return f"its pixels are compressed or of unknown kind ({name}); export it uncompressed"
+        return f"its pixels are of a kind that cannot be decoded ({name}); export it uncompressed"
     if first.modality != "MR":
         return f"it is {first.modality}, not MR"
     if any(len(image.orientation) != 6 or not image.positions_mm for image in images):
         return "its images have no place in the patient (a screenshot or derived picture)"
-    damage = next((image.damage for image in images if image.damage), "")
     return (
-        damage
+        _find_damage(images)
         or _find_plane_problem(images)
         or _find_step_problem(_positions(images), first.orientation)
     )
+
+
+def _find_damage(images: Sequence[DicomImage]) -> str:
+    """Say which slice is damaged, by its place along the stack."""
+    normal = np.cross(images[0].orientation[:3], images[0].orientation[3:])
+    ordered = sorted(images, key=lambda image: float(normal @ image.positions_mm[0]))
+    for place, image in enumerate(ordered, start=1):
+        if image.damage:
+            return f"slice {place} of {len(ordered)} is damaged: {image.damage}"
+    return ""
 
 
 def _find_plane_problem(images: Sequence[DicomImage]) -> str:
@@ -274,7 +351,9 @@ def _find_step_problem(positions: DoubleArray, orientation: Sequence[float]) -> 
         gap = f"{steps[wide][0]:.2f} mm instead of {step:.2f} mm"
         verb = "slice is" if missing == 1 else "slices are"
         return f"{missing} {verb} missing after slice {after} of {len(along)} ({gap})"
-    if np.abs(steps - step).max() > STEP_TOLERANCE * step:
+    uneven = np.abs(along - np.linspace(along[0], along[-1], len(along))).max()
+    is_rounded = uneven <= ROUNDING_MM * np.abs(normal).sum()
+    if np.abs(steps - step).max() > STEP_TOLERANCE * step and not is_rounded:
         return f"its slices are {steps.min():.2f} to {steps.max():.2f} mm apart: mixed geometry"
     in_plane = positions @ np.stack([row, column], axis=1)
     if np.ptp(in_plane, axis=0).max() > STEP_TOLERANCE * step * len(along):

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import typer
 from rich.text import Text
+from typer.testing import CliRunner
 
 import brainage.cli.main  # noqa: F401  registers the commands
 from brainage.cli.command import COHORTS, LEARNING, MODELS, SCANS, SERVING, app
@@ -105,3 +107,25 @@ def test_a_scan_that_is_missing_among_others_is_left_to_the_ledger(tmp_path):
     there = tmp_path / "a.nii"
     there.touch()
     check_scans([str(there), "nope.nii"])
+
+
+@pytest.mark.parametrize(
+    ("options", "age", "level"),
+    [(["--age", "45,5", "--level", "0,8"], 45.5, 0.8), (["--age", "45.5"], 45.5, 0.9)],
+)
+def test_numbers_may_have_a_decimal_comma(options, age, level, tmp_path, monkeypatch):
+    from brainage.workflows import report
+
+    asked = {}
+    monkeypatch.setattr(report, "write_report", lambda *_, **given: asked.update(given) or Mock())
+    (tmp_path / "a.nii").touch()
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "a.nii"), *options])
+    assert done.exit_code == 0, done.output
+    assert (asked["age_years"], asked["level"]) == (age, level)
+
+
+@pytest.mark.parametrize("age", ["-1", "121", "120,5", "old", "1,2,3", "nan"])
+def test_number_out_of_range_is_refused(age, tmp_path):
+    (tmp_path / "a.nii").touch()
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "a.nii"), "--age", age])
+    assert done.exit_code == 2 and "--age" in done.output

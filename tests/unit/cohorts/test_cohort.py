@@ -67,6 +67,18 @@ def test_a_semicolon_table_may_have_decimal_commas(read) -> None:
     assert table.loc[0, ["age_years", "nWBV"]].tolist() == [45.3, 0.803]
 
 
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+@pytest.mark.parametrize(
+    ("cell", "expected"), [("0,803", 0.803), ("12,5", 12.5), ("1,8031", 1.8031), ("1,803", "1,803")]
+)
+def test_comma_that_groups_no_thousands_is_a_decimal_mark(
+    read, delimiter: str, cell: str, expected: object
+) -> None:
+    text = f"id;age;path;volume\n1;45,3;a.nii;{cell}\n".replace(";", delimiter)
+    grouped = text.replace("45,3", "45") if isinstance(expected, str) else text
+    assert read(grouped).cohort.table["volume"][0] == expected
+
+
 def test_codes_with_leading_zeros_stay_text_in_other_columns(read) -> None:
     table = read("id,age,path,family\n1,30,a.nii,007\n2,31,b.nii,n/a\n").cohort.table
     assert table["family"][0] == "007" and pd.isna(table["family"][1])

@@ -43,7 +43,7 @@ def test_the_folder_is_a_bids_data_set_with_a_cohort_table(phantom_cohort: Path)
 def test_every_text_file_says_synthetic(tmp_path: Path) -> None:
     write_phantom_cohort(tmp_path, subjects=2, seed=0, sessions=2)
     texts = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".gz"]
-    assert len(texts) == 6
+    assert len(texts) == 9
     for path in texts:
         assert "synthetic" in path.read_text().lower(), path
     image = nib.load(next(tmp_path.rglob("*.nii.gz")))

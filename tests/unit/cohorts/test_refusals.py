@@ -251,7 +251,7 @@ SPLITS: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     ),
     "a small rest": (
         lambda: make_site_folds(cohort("abcd", "xxxy"), SplitConfig()),
-        ("1", "2"),
+        ("site 'x'", "1", "2"),
     ),
     "twice in a part": (
         lambda: check_disjoint(cohort("abc"), split([0, 0], [1], [2])),

@@ -5,7 +5,6 @@ import pytest
 
 from brainage.errors import ShapeError
 from brainage.images.complexity import (
-    binomial_cascade,
     hilbert_order,
     hilbert_signals,
     multifractal_spectrum,
@@ -39,6 +38,19 @@ def test_digits_are_padded_to_order_five_and_centred() -> None:
 def test_colours_are_averaged() -> None:
     image = np.random.default_rng(0).random((2, 3, 32, 32))
     np.testing.assert_allclose(hilbert_signals(image), hilbert_signals(image.mean(axis=1)))
+
+
+def binomial_cascade(levels: int, weight: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a measure of 2^levels samples: halves get the shares p and 1 - p, in random order.
+
+    τ(q) = −log2(p^q + (1 − p)^q) (Kantelhardt et al. 2002, section 4.2), so α runs from
+    −log2(max(p, 1 − p)) to −log2(min(p, 1 − p)) as q runs over all numbers.
+    """
+    measure = np.ones(1)
+    for _ in range(levels):
+        share = np.where(rng.random(measure.size) < 0.5, weight, 1.0 - weight)
+        measure = np.stack([measure * share, measure * (1.0 - share)], axis=1).ravel()
+    return measure
 
 
 @pytest.mark.parametrize("weight", [0.6, 0.75])

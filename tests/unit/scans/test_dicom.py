@@ -8,22 +8,30 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from brainage.errors import VolumeError
 from brainage.scans.dicom import convert as dicom_convert
 from brainage.scans.dicom.read import list_files, parse_age_string, read_images
 from brainage.scans.dicom.series import list_series
-from brainage.scans.open import open_scan, read_scan, source_files
+from brainage.scans.open import read_scan, source_files
 from brainage.types import Volume
-from tests.dicom_helpers import SECRETS, make_head, write_series, zip_files
+from tests.dicom_helpers import SECRETS, make_head, pack_pixels, write_series, zip_files
 
 HEAD = make_head()
 
 
 def refusal(folder: Path, series: str | None = None) -> str:
     with pytest.raises(VolumeError) as caught:
-        open_scan(folder, "scan", series=series)
+        read_scan(folder, "scan", series=series)
     message = str(caught.value)
     assert message.startswith("scan: ") and "\n" not in message
     assert not any(secret in message for secret in SECRETS)
@@ -36,7 +44,7 @@ def test_a_series_gives_the_volume_that_was_written(angle, tmp_path):
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     volume = Volume(HEAD.data, turn @ HEAD.affine)
     write_series(tmp_path, volume)
-    read = open_scan(tmp_path)
+    read = read_scan(tmp_path).volume
     assert np.array_equal(read.data, volume.data)
     assert np.allclose(read.affine, volume.affine, atol=1e-3)
 
@@ -47,7 +55,7 @@ def test_a_zip_gives_the_same_volume_and_leaves_nothing_behind(tmp_path, monkeyp
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    assert np.array_equal(open_scan(path).data, HEAD.data)
+    assert np.array_equal(read_scan(path).volume.data, HEAD.data)
     assert not list(scratch.iterdir())
 
 
@@ -57,7 +65,8 @@ def test_the_t1_is_chosen_among_series_and_the_choice_is_said(tmp_path):
     scout = Volume(HEAD.data[:, :, :5], HEAD.affine)
     write_series(tmp_path / "z", scout, number=1, description="t1_localizer")
     scan = read_scan(tmp_path)
-    assert scan.note == "DICOM series 7 't1_mprage_iso' (MR, 26 slices of 28x24), of 3 series"
+    series = "DICOM series 7 't1_mprage_iso' (MR, 26 slices of 28x24), of 3 series"
+    assert scan.note == f"{series}: the only one that looks T1-weighted"
 
 
 def test_the_timing_tells_the_t1_where_the_description_does_not(tmp_path):
@@ -73,8 +82,8 @@ def test_several_t1_series_are_listed_and_one_is_asked_for(tmp_path):
     message = refusal(tmp_path)
     assert "2 'MPRAGE'" in message and "5 'MPRAGE with contrast'" in message
     assert "--series" in message
-    assert np.array_equal(open_scan(tmp_path, series="5").data, louder.data)
-    assert np.array_equal(open_scan(tmp_path, series="with contrast").data, louder.data)
+    assert np.array_equal(read_scan(tmp_path, series="5").volume.data, louder.data)
+    assert np.array_equal(read_scan(tmp_path, series="with contrast").volume.data, louder.data)
     assert "no series fits --series 9" in refusal(tmp_path, "9")
     assert "2 series fit" in refusal(tmp_path, "mprage")
 
@@ -132,16 +141,35 @@ def test_ct_is_refused_also_when_it_is_asked_for(tmp_path):
 def test_t2_alone_is_refused_unless_it_is_asked_for(tmp_path):
     write_series(tmp_path, HEAD, description="t2_tse")
     assert "no series looks T1-weighted" in refusal(tmp_path)
-    assert open_scan(tmp_path, series="3").data.shape == HEAD.data.shape
+    assert read_scan(tmp_path, series="3").volume.data.shape == HEAD.data.shape
 
 
-def test_compressed_pixels_are_refused(tmp_path):
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless, RLELossless])
+def test_compressed_pixels_are_read_to_the_same_numbers(syntax, tmp_path):
+    for file in write_series(tmp_path, HEAD):
+        pack_pixels(file, syntax)
+    assert np.array_equal(read_scan(tmp_path).volume.data, HEAD.data)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize("lost", [8, 200])
+def test_compressed_pixels_that_end_too_early_are_located(syntax, lost, tmp_path):
+    files = write_series(tmp_path, HEAD)
+    for file in files:
+        pack_pixels(file, syntax)
+    files[6].write_bytes(files[6].read_bytes()[:-lost])
+    assert "slice 7 of 26 is damaged" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, MPEG2MPML, "1.2.3"])
+def test_pixels_that_cannot_be_decoded_are_refused(syntax, tmp_path):
     for file in write_series(tmp_path, HEAD):
         header = pydicom.dcmread(file)
-        header.file_meta.TransferSyntaxUID = JPEG2000Lossless
-        del header.PixelData
-        header.save_as(file)
-    assert "JPEG 2000" in refusal(tmp_path)
+        header.PixelData = encapsulate([header.PixelData])
+        header["PixelData"].VR, header["PixelData"].is_undefined_length = "OB", True
+        header.file_meta.TransferSyntaxUID = UID(syntax)
+        header.save_as(file, implicit_vr=False, little_endian=True)
+    assert "cannot be decoded" in refusal(tmp_path)
 
 
 def test_two_patients_are_never_mixed(tmp_path):
@@ -158,11 +186,14 @@ def test_a_folder_without_dicom_and_an_empty_one_are_refused(tmp_path):
         source_files(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("kept", [200, 900, -300])
-def test_a_file_cut_short_is_one_line_without_its_name(kept, tmp_path):
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [(200, "DICOM file 4 is"), (900, "DICOM file 4 is"), (-300, "slice 4 of 26 is")],
+)
+def test_a_file_cut_short_is_located_without_its_name(kept, told, tmp_path):
     files = write_series(tmp_path, HEAD)
     files[3].write_bytes(files[3].read_bytes()[:kept])
-    assert "DICOM file 4 is damaged" in refusal(tmp_path)
+    assert f"{told} damaged" in refusal(tmp_path)
 
 
 def test_the_patient_is_cut_out_of_the_description(tmp_path):
@@ -240,6 +271,6 @@ def test_a_file_system_without_links_gets_copies(
 ) -> None:
     write_series(tmp_path, HEAD)
     monkeypatch.setattr(Path, "symlink_to", Mock(side_effect=OSError(95, "not supported")))
-    assert np.array_equal(open_scan(tmp_path).data, HEAD.data)
+    assert np.array_equal(read_scan(tmp_path).volume.data, HEAD.data)
     monkeypatch.setattr("shutil.copyfile", Mock(side_effect=OSError(28, "No space left on device")))
     assert "cannot be read (No space left on device)" in refusal(tmp_path)

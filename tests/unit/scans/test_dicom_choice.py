@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brainage.errors import VolumeError
-from brainage.scans.open import open_scan, scan_series
+from brainage.scans.open import read_scan, scan_series
 from brainage.types import Volume
 from tests.dicom_helpers import SECRETS, make_head, write_series, zip_files
 
@@ -48,7 +48,7 @@ def test_offered_series_is_the_one_that_is_read(tmp_path):
     write_series(tmp_path / "a", HEAD, number=3)
     write_series(tmp_path / "b", louder, number=3)
     uids = [choice.uid for choice in scan_series(tmp_path, "scan")]
-    read = [open_scan(tmp_path, series=uid).data for uid in uids]
+    read = [read_scan(tmp_path, series=uid).volume.data for uid in uids]
     assert {float(data.max()) for data in read} == {HEAD.data.max(), louder.data.max()}
     assert not np.array_equal(*read)
 

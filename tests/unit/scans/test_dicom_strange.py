@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from brainage.errors import VolumeError
 from brainage.scans.dicom.read import list_files, read_images
-from brainage.scans.dicom.series import check_one_patient, find_weighting, list_series
-from brainage.scans.open import read_scan
+from brainage.scans.dicom.series import (
+    _find_step_problem,
+    check_one_patient,
+    find_weighting,
+    list_series,
+)
+from brainage.scans.open import read_scan, scan_series
+from brainage.types import Volume
 from tests.dicom_helpers import make_head, make_zip, write_series
 
 HEAD = make_head()
@@ -91,6 +99,94 @@ def test_subsampled_colour_needs_two_samples_a_pixel(missing: int, tmp_path: Pat
     header.save_as(file)
     (image,) = read_images([file], "scan")
     assert bool(image.damage) == bool(missing)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    step=st.floats(0.8, 3),
+    slices=st.integers(20, 256),
+    tilt=st.floats(-0.6, 0.6),
+    start=st.floats(-200, 0),
+    digits=st.integers(1, 6),
+)
+def test_positions_may_be_rounded(
+    step: float, slices: int, tilt: float, start: float, digits: int
+) -> None:
+    normal = np.array([0, -np.sin(tilt), np.cos(tilt)])
+    places = np.round((start + step * np.arange(slices))[:, None] * normal, digits)
+    cosines = (1.0, 0.0, 0.0, 0.0, float(np.cos(tilt)), float(np.sin(tilt)))
+    assert _find_step_problem(places, cosines) == ""
+    if slices > 22:
+        assert "missing" in _find_step_problem(np.delete(places, 9, axis=0), cosines)
+        uneven = places + np.linspace(0, 0.2 * step * slices, slices)[:, None] ** 2 * normal
+        assert _find_step_problem(uneven, cosines) != ""
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_rounded_positions_give_the_volume(angle: float, tmp_path: Path) -> None:
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    fine = Volume(HEAD.data, turn @ make_head(spacing_mm=1.03).affine)
+    for file in write_series(tmp_path, fine):
+        place = pydicom.dcmread(file).ImagePositionPatient
+        edit(file, ImagePositionPatient=[f"{float(value):.1f}" for value in place])
+    read = read_scan(tmp_path).volume
+    assert np.array_equal(read.data, fine.data)
+    assert np.allclose(read.affine[:3, :3], fine.affine[:3, :3], atol=0.005)
+    assert np.allclose(read.affine, fine.affine, atol=0.08)
+
+
+def test_two_examinations_are_told_apart_without_their_dates(tmp_path: Path) -> None:
+    later = Volume(HEAD.data[:, :, :-3] + 5, HEAD.affine)
+    more = {"StudyInstanceUID": "1.2.3.0", "StudyDate": "20210101"}
+    write_series(tmp_path / "a", later, **more)
+    write_series(tmp_path / "b", HEAD)
+    write_series(tmp_path / "c", HEAD, number=7, description="t2", **more)
+    with pytest.raises(VolumeError) as caught:
+        read_scan(tmp_path)
+    told = str(caught.value)
+    assert "26 slices of 28x24, first examination" in told
+    assert "23 slices of 28x24, second examination" in told
+    assert "--series first:3" in told and "2021" not in told and "2020" not in told
+    for wanted in ("second:3", "second", "Second: mprage"):
+        assert np.array_equal(read_scan(tmp_path, series=wanted).volume.data, later.data)
+    assert np.array_equal(read_scan(tmp_path, series="first:3").volume.data, HEAD.data)
+    with pytest.raises(VolumeError, match="no series fits --series first:7"):
+        read_scan(tmp_path, series="first:7")
+    assert {one.words.partition(":")[0] for one in scan_series(tmp_path, "scan")} == {
+        "Series 3 (first examination)",
+        "Series 3 (second examination)",
+        "Series 7 (second examination)",
+    }
+
+
+def test_series_of_one_number_are_told_apart_by_their_time(tmp_path: Path) -> None:
+    louder = Volume(HEAD.data + 5, HEAD.affine)
+    write_series(tmp_path / "a", louder, SeriesTime="120000")
+    write_series(tmp_path / "b", HEAD, SeriesTime="110000")
+    with pytest.raises(VolumeError, match="first of its number"):
+        read_scan(tmp_path)
+    assert np.array_equal(read_scan(tmp_path, series="first:3").volume.data, HEAD.data)
+    assert np.array_equal(read_scan(tmp_path, series="second:3").volume.data, louder.data)
+
+
+@pytest.mark.parametrize(
+    ("description", "fields", "told"),
+    [
+        ("t1_mprage", {}, "looks T1-weighted"),
+        ("scan", {"EchoTime": 30.0}, "none says that it is"),
+        ("t1_mprage_Gd", {}, "with contrast agent"),
+        ("t1_mprage", {"ContrastBolusAgent": "Gadovist"}, "with contrast agent"),
+    ],
+)
+def test_reason_and_contrast_agent_are_noted(
+    description: str, fields: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    write_series(tmp_path, HEAD, description=description, **fields)
+    scan = read_scan(tmp_path)
+    assert told in scan.note and "Gadovist" not in scan.note
+    assert ("contrast" in scan.note) == ("contrast" in told)
+    assert "asked for" in read_scan(tmp_path, series="3").note
 
 
 @pytest.mark.parametrize(

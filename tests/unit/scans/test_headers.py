@@ -6,11 +6,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.utils import MetaKeys, SpaceKeys
 
 from brainage.errors import VolumeError
 from brainage.scans.headers import MAX_EXTENSION_BYTES, parse_header
-from brainage.scans.monai_reader import SafeNiftiReader
 from brainage.scans.volume import MAX_FOOTER_BYTES, load_volume, scan_files
 
 SIZES = [1, 2, 2, 2, 0, 0, 0, 0]
@@ -194,21 +192,3 @@ def test_a_missing_file_is_named_by_its_path_or_as_asked(tmp_path: Path) -> None
         scan_files(tmp_path / "no.nii")
     with pytest.raises(VolumeError, match=r"^sub-1: there is no file"):
         scan_files(tmp_path / "no.nii", "sub-1")
-
-
-def test_monai_is_told_affine_shape_and_space_alone(tmp_path: Path) -> None:
-    (tmp_path / "a.nii").write_bytes(scan(np.arange(990.0).reshape(9, 10, 11)))
-    reader = SafeNiftiReader()
-    (volume,) = reader.read(str(tmp_path / "a.nii"))
-    data, about = reader.get_data([volume])
-    assert data is volume.data and set(about) == {
-        *(MetaKeys.AFFINE, MetaKeys.ORIGINAL_AFFINE, MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE),
-        MetaKeys.ORIGINAL_CHANNEL_DIM,
-    }
-    assert about[MetaKeys.AFFINE] is volume.affine and about[MetaKeys.SPACE] == SpaceKeys.RAS
-    assert about[MetaKeys.ORIGINAL_AFFINE] is not volume.affine
-    assert np.array_equal(about[MetaKeys.ORIGINAL_AFFINE], volume.affine)
-    assert about[MetaKeys.SPATIAL_SHAPE].tolist() == [9, 10, 11]
-    assert np.isnan(about[MetaKeys.ORIGINAL_CHANNEL_DIM])
-    several, about = reader.get_data([volume, volume])
-    assert several.shape == (2, 9, 10, 11) and about[MetaKeys.ORIGINAL_CHANNEL_DIM] == 0

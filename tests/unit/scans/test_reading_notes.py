@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from brainage.errors import VolumeError
+from brainage.config import load_preset
+from brainage.errors import PreparationError, VolumeError
+from brainage.prepared.arrays import prepare_scan
+from brainage.prepared.source import ScanSource
 from brainage.scans.headers import parse_header
 from brainage.scans.open import read_scan
 from brainage.scans.volume import load_noted
-from brainage.scans.voxels import scale_voxels
+from brainage.scans.voxels import describe_background, scale_voxels
 
 VALUES = np.random.default_rng(0).integers(1, 400, (12, 13, 14)).astype(np.float32)
 SIZE = st.floats(0.4, 5)
@@ -164,3 +168,42 @@ def test_reproducers_are_read(name: str, spacing_mm: float, word: str, data_root
     scan = read_scan(path, "scan")
     assert np.allclose(scan.volume.spacing_mm, spacing_mm, atol=1e-3)
     assert word in scan.note and bool(scan.note) == bool(word)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    level=st.floats(0, 1),
+    blur=st.floats(0, 0.4),
+    head=st.floats(0.5, 0.9),
+    seed=st.integers(0, 99),
+)
+def test_noise_as_strong_as_the_head_is_told_by_name(
+    level: float, blur: float, head: float, seed: int
+) -> None:
+    """A ball of smooth tissue in noise: uniform, as a ratio of two noises is, or weak."""
+    grid = np.meshgrid(*[np.linspace(-1, 1, 40)] * 3, indexing="ij")
+    inside = sum(axis**2 for axis in grid) < head**2
+    tissue = 2000 + 800 * np.sin(9 * grid[0]) * np.cos(7 * grid[1])
+    noise = np.random.default_rng(seed).uniform(0, 4095, inside.shape)
+    noise = ndimage.gaussian_filter(noise, blur)
+    strong = np.where(inside, tissue, noise).astype(np.float32)
+    assert "MP2RAGE" in describe_background(strong)
+    weak = np.where(inside, tissue, 0.08 * noise + level * 1000).astype(np.float32)
+    assert describe_background(weak) == ""
+    waves = 2000 * np.sin(7 * grid[0])  # as strong, but neighbours are alike
+    assert describe_background(waves.astype(np.float32)) == ""
+
+
+def test_no_real_scan_is_taken_for_noise(data_root: Path) -> None:
+    heads = sorted((data_root / "ixi_hh").glob("sub-*/anat/*.nii.gz"))[:6]
+    brains = sorted((data_root / "oasis1" / "t1").glob("*.nii.gz"))[:3]
+    odd = [data_root / "odd_scans" / "spm_single_subj_T1.nii"]
+    assert all("MP2RAGE" not in read_scan(path).note for path in [*heads, *brains, *odd])
+
+
+def test_note_is_told_where_a_scan_fails(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(0, 4095, (32, 40, 32)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.diag([6.0, 6, 6, 1])), tmp_path / "a.nii")
+    settings = load_preset("phantom").preprocessing
+    with pytest.raises(PreparationError, match="MP2RAGE"):
+        prepare_scan(ScanSource(str(tmp_path / "a.nii")), settings)

@@ -1,5 +1,6 @@
 """The line of predictions, with a task that takes no time instead of a scan."""
 
+import gzip
 import os
 import time
 
@@ -38,6 +39,13 @@ def test_job_gives_its_files_and_leaves_no_folder(service):
     assert job.result == {"verdict": "ok"}
     wait_for(lambda: not job.folder.exists())
     assert "scan.nii.gz" not in job.files
+
+
+@pytest.mark.parametrize("content", [b"these are words", gzip.compress(b"words"), b"\x89PNG"])
+def test_what_is_no_scan_never_stands_in_the_line(content, service):
+    submit(service, 30.0)
+    job = service.submit(content, {"seconds": 30.0}, lambda: True)
+    assert job.state == "refused" and "DICOM" in job.reason and service.place(job) == 0
 
 
 def test_jobs_wait_in_order_and_know_their_place(service):

@@ -1,0 +1,99 @@
+"""Standard columns of somebody's table: ids, ages, sexes, sites and paths out of text cells."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainage.cohorts.cells import (
+    add_unit,
+    find_missing_codes,
+    find_path,
+    is_missing,
+    is_other_unit,
+    parse_age,
+    parse_sexes,
+    unit_of_name,
+)
+from brainage.cohorts.columns import STANDARD_COLUMNS
+from brainage.cohorts.table_files import RawTable
+
+
+def names_age(columns: Mapping[str, str] | None) -> bool:
+    """Tell whether the column of the age was named by the user."""
+    return any(ours in ("age", "age_years") for ours in columns or {})
+
+
+def standardise(
+    raw: RawTable, roles: Mapping[str, str], as_it_stands: bool
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Read the standard columns of a table.
+
+    Parameters
+    ----------
+    raw : RawTable
+    roles : mapping of str to str
+        Standard name to column.
+    as_it_stands : bool
+        Take an age of 0 among adults for an age.
+
+    Returns
+    -------
+    pandas.DataFrame (N, 7)
+        `STANDARD_COLUMNS`; what has no role is empty, an unknown age NaN.
+    list of str (N,)
+        What is wrong with each row's age, or empty.
+    list of str
+        Sentences on what was decided.
+    """
+
+    def cells(name: str) -> list[str]:
+        if name not in roles:
+            return [""] * len(raw.frame)
+        return ["" if is_missing(cell) else cell for cell in raw.frame[roles[name]].tolist()]
+
+    subjects, sessions = cells("subject_id"), cells("session_id")
+    made = [
+        f"{subject}_{session}" if subject and session else subject
+        for subject, session in zip(subjects, sessions, strict=True)
+    ]
+    age_column = roles.get("age_years", "")
+    unit = raw.units.get(age_column, "") or unit_of_name(age_column)
+    ages, problems = _parse_ages([add_unit(cell, unit) for cell in cells("age_years")])
+    notes = list(raw.remarks)
+    if is_other_unit(unit):
+        notes.append(f"ages of column {age_column!r} are read as {unit}.")
+    if not as_it_stands and find_missing_codes(ages):
+        zeros = ages.count(0.0)
+        notes.append(
+            f"{zeros} ages of 0 among adults are read as missing; "
+            f"--column age={age_column} takes them as they stand."
+        )
+        ages = [math.nan if age == 0 else age for age in ages]
+    sex_column = roles.get("sex", "")
+    sexes, sex_note = parse_sexes(cells("sex"), sex_column, raw.legends.get(sex_column))
+    folder = raw.folder.absolute()
+    standard = {
+        "scan_id": cells("scan_id") if "scan_id" in roles else made,
+        "subject_id": subjects,
+        "session_id": sessions,
+        "age_years": np.array(ages, dtype=np.float64),
+        "sex": sexes,
+        "site": cells("site"),
+        "path": [find_path(cell, folder) for cell in cells("path")],
+    }
+    frame = pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index)
+    return frame, problems, [*notes, *filter(None, [sex_note])]
+
+
+def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str]]:
+    ages, problems = [], []
+    for cell in cells:
+        try:
+            age_years, problem = parse_age(cell), ""
+        except ValueError as error:
+            age_years, problem = math.nan, str(error)
+        ages.append(age_years)
+        problems.append(problem)
+    return ages, problems
