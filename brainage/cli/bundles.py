@@ -1,5 +1,6 @@
 """Commands on trained models: `robustness`, `release` and `register`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,6 +58,10 @@ def release(
     model: ModelOption,
     output: OutputOption,
     note: Annotated[str, typer.Option("--note", help="A line for the model card.")] = "",
+    robustness: Annotated[
+        Path | None,
+        typer.Option("--robustness", help="summary.json of `robustness`, for the model card."),
+    ] = None,
 ) -> None:
     """Make a trained model small enough to travel: half precision, and a self-test."""
     from brainage.workflows.inputs import check_model
@@ -64,7 +69,7 @@ def release(
     check_model(model)
     from brainage.workflows import release as job
 
-    job.release(model, output, note)
+    job.release(model, output, note, robustness)
 
 
 @command(MODELS)

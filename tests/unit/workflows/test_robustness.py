@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 
 import brainage
 from brainage.cli.main import app
-from brainage.errors import BrainageError, ConfigError
+from brainage.errors import BrainageError, BundleError, ConfigError
 from brainage.inference.model import Model
 from brainage.model.build import build_model
-from brainage.model.bundle import Bundle
+from brainage.model.bundle import Bundle, save_bundle
 from brainage.sandbox.engines import Engine
 from brainage.sandbox.parent import Outcome
 from brainage.types import Json
+from brainage.workflows import release as release_job
 from brainage.workflows import robustness as job
 from tests.small import SHAPE, make_config
 
@@ -115,6 +116,26 @@ def test_without_a_usable_scan_there_is_no_result(cohort, tmp_path):
         brainage.robustness(cohort.select(np.array([2])), tmp_path, MODEL)
     with pytest.raises(BrainageError, match="other kinds of scans"):
         brainage.robustness(cohort, tmp_path, MODEL, only=["background"])
+
+
+@pytest.mark.filterwarnings("ignore:sub-0003")
+def test_the_card_of_a_released_model_holds_its_own_figures(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(release_job, "_predict_phantom", lambda model: 50.0)
+    for name, seed in (("model", 0), ("other", 1)):
+        config = CONFIG.model_copy(update={"seed": seed})
+        save_bundle(tmp_path / name, build_model(config).eval(), config, {})
+    brainage.robustness(cohort, tmp_path / "out", tmp_path / "model", only=["noise", "flip"])
+    summary = tmp_path / "out" / "summary.json"
+    release_job.release(tmp_path / "model", tmp_path / "small", robustness=summary)
+    card = (tmp_path / "small" / "card.md").read_text()
+    assert "| noise | whole head | 4 |" in card and "| flip | whole head | 10 |" in card
+    with pytest.raises(BundleError, match="another model"):
+        release_job.release(tmp_path / "other", tmp_path / "wrong", robustness=summary)
+    for text in ("{}", "no JSON", '{"groups": [{"a": 1}], "weights_sha256": "x"}'):
+        summary.write_text(text)
+        with pytest.raises(BundleError, match="no figures"):
+            release_job.release(tmp_path / "model", tmp_path / "wrong", robustness=summary)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_an_unknown_perturbation_is_bad_input(tmp_path):
