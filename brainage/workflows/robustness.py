@@ -39,6 +39,8 @@ from brainage.workflows.models import load_model
 from brainage.workflows.results import write_json, write_table
 
 ROWS = "robustness.csv"
+# Of a whole head, roughly; once scans are measured, their own seconds are taken.
+USUAL_SECONDS = 10.0
 # Columns that tell rows apart: several cohorts may be collected in one folder.
 KEY = ("scan_id", "scan_hash", "perturbation")
 
@@ -182,9 +184,11 @@ class _Job:
 
     def run(self, scans: Sequence[_Scan], changes: Sequence[Perturbation]) -> None:
         """Predict scans as they are, then under the perturbations that are for them."""
+        most = len(scans) * (1 + len(changes)) * USUAL_SECONDS / self.jobs / 60
         say(
-            f"{len(scans)} scans as they are and under at most {len(changes)} perturbations each, "
-            f"{self.jobs} at a time, seconds each; {len(self.rows)} predictions are there already."
+            f"{len(scans)} scans, each as it is and under at most {len(changes)} perturbations: "
+            f"{most:.0f} minutes or less where one takes {USUAL_SECONDS:g} s; "
+            f"{len(self.rows)} predictions are there already."
         )
         self._measure([(scan, PERTURBATIONS[0]) for scan in scans], "scans as they are")
         tasks: list[Task] = []
