@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from brainage.workflows.models import load_model as load_model
     from brainage.workflows.prepare import prepare as prepare
     from brainage.workflows.report import write_report as write_report
+    from brainage.workflows.robustness import robustness as robustness
     from brainage.workflows.train import train as train
 
 __version__ = "0.2.0"
@@ -34,6 +35,7 @@ _PLACES = {
     "load_model": "workflows.models",
     "prepare": "workflows.prepare",
     "read_cohort": "cohorts.cohort",
+    "robustness": "workflows.robustness",
     "train": "workflows.train",
     "write_report": "workflows.report",
 }

@@ -1,11 +1,56 @@
-"""Commands on trained models: `release` and `register`."""
+"""Commands on trained models: `robustness`, `release` and `register`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from brainage.cli.command import MODELS, command
-from brainage.cli.options import ModelOption, OutputOption, TrackingOption
+from brainage.cli.options import (
+    AnyModelOption,
+    CacheOption,
+    CohortOption,
+    ColumnOption,
+    ModelOption,
+    OutputOption,
+    TrackingOption,
+    WhereOption,
+    read_cohort_options,
+)
+
+
+@command(MODELS)
+def robustness(
+    cohort: CohortOption,
+    output: OutputOption,
+    model: AnyModelOption = None,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    only: Annotated[
+        str, typer.Option("--only", help="Perturbations or groups, by commas: turn,noise_3.")
+    ] = "",
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Draw so many scans.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all that is drawn.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Scans prepared at a time.")] = 1,
+    cache: CacheOption = None,
+) -> None:
+    """Measure how far predicted ages move when scans are turned, resampled, stripped, ….
+
+    Minutes for each scan; finished rows in --output are not computed again.
+    """
+    from brainage.workflows.inputs import check_model
+
+    check_model(model)
+    source = read_cohort_options(cohort, where, column, cache=cache)
+    from brainage.preprocessing.perturbations import select_perturbations
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    select_perturbations(names)  # a misspelt name is told before the model is loaded
+    from brainage.workflows import robustness as job
+
+    job.robustness(source, output, model, only=names, sample=sample, seed=seed, jobs=jobs)
 
 
 @command(MODELS)
@@ -13,6 +58,10 @@ def release(
     model: ModelOption,
     output: OutputOption,
     note: Annotated[str, typer.Option("--note", help="A line for the model card.")] = "",
+    robustness: Annotated[
+        Path | None,
+        typer.Option("--robustness", help="summary.json of `robustness`, for the model card."),
+    ] = None,
 ) -> None:
     """Make a trained model small enough to travel: half precision, and a self-test."""
     from brainage.workflows.inputs import check_model
@@ -20,7 +69,7 @@ def release(
     check_model(model)
     from brainage.workflows import release as job
 
-    job.release(model, output, note)
+    job.release(model, output, note, robustness)
 
 
 @command(MODELS)

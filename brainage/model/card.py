@@ -6,7 +6,10 @@ Sections follow Mitchell et al. 2019 (arXiv 1810.03993) and Gebru et al. 2021 (a
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from brainage.evaluation.metrics import describe_unbeaten
+from brainage.evaluation.robustness import robustness_markdown
 from brainage.types import Json
 
 _INTENDED_USE = """## Intended use
@@ -48,7 +51,7 @@ def build_card(facts: Json) -> str:
     lines += ["## Model", "", *_markdown_table("", _about(facts)), ""]
     lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", _errors(facts)), ""]
     lines += ["Errors and gaps are raw: no age-bias correction was applied.", ""]
-    lines += _subgroups(facts) + _intervals(facts) + _leakage(facts)
+    lines += _subgroups(facts) + _intervals(facts) + _robustness(facts) + _leakage(facts)
     lines += [_INTENDED_USE, _LIMITS, "# Data card", ""]
     lines += [*_markdown_table("", _data(facts)), "", _CONTAMINATION]
     return "\n".join(lines)
@@ -143,6 +146,15 @@ def _intervals(facts: Json) -> list[str]:
         ]
         lines += [""]
     return lines
+
+
+def _robustness(facts: Json) -> list[str]:
+    groups = facts.get("robustness")
+    if not groups:
+        return []
+    said = "Change of the predicted age when a scan is changed, and what the quality gate said"
+    lines = ["## Robustness", "", said, "of the changed scans (`brainage robustness`).", ""]
+    return [*lines, robustness_markdown(pd.DataFrame(groups), "group"), ""]
 
 
 def _leakage(facts: Json) -> list[str]:

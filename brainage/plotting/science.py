@@ -1,4 +1,4 @@
-"""Pictures of groups, repeated scans and intervals: tables in, PNG files out."""
+"""Pictures of groups, repeated and changed scans, and intervals: tables in, PNG files out."""
 
 from pathlib import Path
 
@@ -99,4 +99,38 @@ def plot_coverage(coverage: pd.DataFrame, level: float, path: Path) -> Path:
     axes.set_yticks(np.arange(len(coverage)), labels)
     axes.set(xlabel="Share of ages inside the interval", xlim=(0, 1.02))
     axes.invert_yaxis()
+    return save_figure(figure, path)
+
+
+def plot_robustness(rows: pd.DataFrame, path: Path, *, synthetic: bool) -> Path:
+    """Draw the change of every predicted age under every perturbation, one panel a kind of scan.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        `input`, `perturbation`, `change_years` (NaN where the scan failed) and `verdict`.
+    """
+    kinds, names = list(rows["input"].unique()), list(rows["perturbation"].unique())
+    size = (2.5 + 4.5 * len(kinds), 1.8 + 0.2 * len(names))
+    title = "Change of the predicted age"
+    caption = "a dot is a scan: blue ok, orange flagged; at the right how many failed"
+    figure, panels = build_figure((1, len(kinds)), size, title, caption, synthetic=synthetic)
+    farthest = max(2.0, 1.2 * float(rows["change_years"].abs().max()))
+    for axes, kind in zip(panels, kinds, strict=True):
+        part = rows[rows["input"] == kind]
+        colors = part["verdict"].map({"ok": BLUE, "flagged": ORANGE, "failed": GREY})
+        places = part["perturbation"].map(names.index)
+        axes.scatter(part["change_years"], places, s=14, color=colors, alpha=0.6)
+        failed = places[part["verdict"] == "failed"].value_counts()
+        for place, count in failed.items():
+            axes.annotate(
+                f"{count}", (1.01, place), xycoords=("axes fraction", "data"), va="center"
+            )
+        axes.axvline(0, color=GREY, linewidth=1)
+        axes.set_xscale("symlog", linthresh=1)
+        ticks = [tick for tick in (-30, -10, -3, -1, 0, 1, 3, 10, 30) if abs(tick) < farthest]
+        axes.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
+        axes.set(title=kind, xlabel="Change (years)", xlim=(-farthest, farthest))
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_ylim(len(names) - 0.5, -0.5)
     return save_figure(figure, path)

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 
 from brainage.cohorts.phantom import build_phantom
 from brainage.errors import BundleError, TrainingError
+from brainage.evaluation.robustness import robustness_markdown
+from brainage.files import parse_json
 from brainage.inference.model import Model
-from brainage.model.bundle import copy_bundle, load_bundle
+from brainage.model.bundle import Bundle, copy_bundle, load_bundle
 from brainage.model.released import MAX_RELEASED_MB
 from brainage.types import Json
 from brainage.workflows.console import say
@@ -19,20 +22,29 @@ PHANTOM_AGE_YEARS, PHANTOM_SPACING_MM = 50.0, 2
 SELFTEST_TOLERANCE_YEARS = 0.5
 
 
-def release(model: Path, output: Path, note: str = "") -> None:
+def release(model: Path, output: Path, note: str = "", robustness: Path | None = None) -> None:
     """Write a model anew in half precision, with its prediction of the self-test's phantom.
+
+    Parameters
+    ----------
+    note : str
+        A line for the model card.
+    robustness : pathlib.Path, optional
+        ``summary.json`` of `brainage robustness`, whose figures the card then holds.
 
     Raises
     ------
     TrainingError
         If the output already holds a model.
     BundleError
-        If the result is larger than 20 MB.
+        If the result is larger than 20 MB, or the figures are not this model's.
     """
     if (output / "manifest.json").exists():
         raise TrainingError(str(output), "already holds a model.", "Choose another --output.")
     bundle = load_bundle(model)
     changes: Json = {"release_note": note} if note else {}
+    if robustness is not None:
+        changes["robustness"] = _read_robustness(robustness, bundle)
     # Twice: what the rounded weights predict is known once they are written.
     copy_bundle(bundle, output, changes, half=True)
     predicted = _predict_phantom(Model(load_bundle(output)))
@@ -42,6 +54,21 @@ def release(model: Path, output: Path, note: str = "") -> None:
         problem = f"the model takes {megabytes:.1f} MB, at most {MAX_RELEASED_MB:g} are allowed."
         raise BundleError(str(output), problem, "Use fewer members or a narrower network.")
     say(f"{megabytes:.1f} MB; the phantom is {predicted:.2f} years old; written to {output}")
+
+
+def _read_robustness(path: Path, bundle: Bundle) -> list[Json]:
+    try:
+        summary = parse_json(path.read_bytes())
+        groups: list[Json] = summary["groups"]
+        robustness_markdown(pd.DataFrame(groups), "group")
+        measured = summary["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"holds no figures of robustness ({type(error).__name__})."
+        raise BundleError(str(path), problem, "Give the summary.json of the run.") from error
+    if measured != bundle.weights_sha256:
+        remedy = "Run `brainage robustness` on this one."
+        raise BundleError(str(path), "is of another model.", remedy)
+    return groups
 
 
 def selftest(model: str | None) -> float:

@@ -66,6 +66,8 @@ def test_help_needs_no_heavy_import(words):
         ("groups --predictions nope.csv --group a --output o", "nope.csv: is not there"),
         ("calibrate --model nowhere --cohort demo --output o", "nowhere: is not there"),
         ("release --model nowhere --output o", "nowhere: is not there"),
+        ("robustness --model nowhere --cohort demo --output o", "nowhere: is not there"),
+        ("robustness --cohort nowhere --output o", "nowhere: is not there"),
         ("register --model nowhere", "nowhere: is not there"),
         ("mlflow --tracking-uri sqlite:///nope.db", "nope.db: is not there"),
         ("benchmark --output o --network resnet33", "Did you mean resnet32?"),
