@@ -39,6 +39,8 @@ LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leade
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
+# Of a setting that came later: left out of the text where it is empty or 0.
+_LATER = Field(exclude_if=lambda value: not value)
 
 
 class Settings(BaseModel):
@@ -143,6 +145,10 @@ class AugmentationConfig(Settings):
     ----------
     max_contrast : float
         Deviation of the logarithms of the slopes of a random brightness curve.
+    max_sharpness : float
+        Share of a scan's finest detail that is added or, as often, taken away.
+    max_edge_mm : float
+        How much is taken off the edge of what the network sees.
     extra : tuple of TransformConfig
         The user's own changes, in this order after the others.
     """
@@ -159,8 +165,12 @@ class AugmentationConfig(Settings):
     max_noise_std: Annotated[float, Field(ge=0.0, le=2.0)] = 0.1
     blur_probability: Probability = 0.0
     motion_probability: Probability = 0.0
-    # Settings from before it have the same text, and so the same identity, as those without one.
-    extra: Annotated[tuple[TransformConfig, ...], Field(exclude_if=lambda names: not names)] = ()
+    # Settings from before these have the same text, and so the same identity, as without them.
+    sharpness_probability: Annotated[Probability, _LATER] = 0.0
+    max_sharpness: Annotated[float, Field(ge=0.0, le=1.0), _LATER] = 0.0
+    edge_probability: Annotated[Probability, _LATER] = 0.0
+    max_edge_mm: Annotated[float, Field(ge=0.0, le=30.0), _LATER] = 0.0
+    extra: Annotated[tuple[TransformConfig, ...], _LATER] = ()
 
 
 class TargetConfig(Settings):
@@ -234,10 +244,14 @@ class NetworkConfig(Settings):
         Network of the package, or ``package.module:function`` (see `brainage.networks`).
     arguments : dict
         Keyword arguments of the network.
+    unit_amplitude : bool
+        Divide each input by the mean size of its values first, so that a scan's contrast as a
+        whole decides nothing.
     """
 
     name: str
     arguments: dict[str, int | float | str | bool | list[int]] = Field(default_factory=dict)
+    unit_amplitude: Annotated[bool, _LATER] = False
 
 
 class LearningConfig(Settings):
