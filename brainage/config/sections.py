@@ -62,6 +62,10 @@ class PreprocessingConfig(Settings):
         What intensities are brought to: the brain's mean 0 and deviation 1; fluid, grey and white
         matter 1, 2 and 3; or the contrast to a neighbourhood of 12 mm. The last two mean the same
         on every scanner (`brainage.preprocessing.intensity`).
+    inner_depth_mm : float, optional
+        See only what lies so deep inside the template's brain: `tissue` and `local` intensities
+        are then computed there alone, and what the scan's own mask leaves out of it counts as
+        fluid, so that neither the edge nor the tightness of that mask is an input.
     min_mask_overlap : float
         Dice overlap with the MNI152 brain mask from which an extracted brain counts as lying in
         MNI space already; below it, it is registered. The default lies under all 267 OASIS-1
@@ -90,6 +94,7 @@ class PreprocessingConfig(Settings):
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
     intensity: Literal["brain", "tissue", "local"] = "brain"
+    inner_depth_mm: Annotated[Annotated[float, Field(gt=0.0, le=30.0)] | None, _LATER] = None
     min_mask_overlap: Probability = 0.80
     min_template_correlation: Correlation = 0.0
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
@@ -109,6 +114,12 @@ class PreprocessingConfig(Settings):
         shape = tuple(math.ceil(side / spacing_mm - 1e-6) for side in field_mm)
         changes = {"spacing_mm": spacing_mm, "shape": shape}
         return PreprocessingConfig.model_validate({**self.model_dump(), **changes})
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> "PreprocessingConfig":
+        if self.inner_depth_mm is not None and self.intensity == "brain":
+            raise ValueError("inner_depth_mm: intensity brain takes the scan's whole brain")
+        return self
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":
