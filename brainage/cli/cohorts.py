@@ -178,6 +178,25 @@ def evaluate(
 
 
 @command(COHORTS)
+def versus(
+    own: Annotated[Path, typer.Argument(metavar="TABLE", help="Predictions of your model.")],
+    predictions: Annotated[
+        list[Path],
+        typer.Option("--predictions", help="Another model's, on the same scans. Repeatable."),
+    ],
+    output: OutputOption,
+) -> None:
+    """Set a model's predictions beside other models' on the same scans, paired."""
+    from brainage.workflows.inputs import check_table
+
+    for path in (own, *predictions):
+        check_table(path)
+    from brainage.workflows import versus as job
+
+    job.versus(own, predictions, output)
+
+
+@command(COHORTS)
 def groups(
     predictions: Annotated[
         list[Path],

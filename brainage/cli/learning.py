@@ -39,6 +39,9 @@ AddCohortOption = Annotated[
         help="Another cohort beside it, taken whole; its folder is the site. Repeatable.",
     ),
 ]
+LeaveSiteOutOption = Annotated[
+    bool, typer.Option("--leave-site-out", help="Test each site on a model of the others.")
+]
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,7 @@ def train(
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Repeat the folds with other splits and seeds.")
     ] = 1,
-    leave_site_out: Annotated[
-        bool, typer.Option("--leave-site-out", help="Test each site on a model of the others.")
-    ] = False,
+    leave_site_out: LeaveSiteOutOption = False,
     baselines: Annotated[
         str,
         typer.Option(
@@ -135,6 +136,7 @@ def compare(
     preset: PresetOption = "cnn3d_light",
     network: OwnNetworkOption = None,
     folds: FoldsOption = "1",
+    leave_site_out: LeaveSiteOutOption = False,
     extraction: Extraction = Extraction(),
 ) -> None:
     """Train several methods on the same folds and seeds, and set them side by side."""
@@ -142,7 +144,7 @@ def compare(
 
     config = settings.resolve(preset, network__name=network)
     chosen = check_methods([part.strip() for part in methods.split(",") if part.strip()])
-    options = running.words(folds=parse_folds(folds))
+    options = running.words(folds=parse_folds(folds), leave_site_out=leave_site_out)
     cohort = source.options(extraction, add_cohort)
     running.check()
 

@@ -39,6 +39,8 @@ LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leade
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
+# Of a setting that came later: left out of the text where it is empty or 0.
+_LATER = Field(exclude_if=lambda value: not value)
 
 
 class Settings(BaseModel):
@@ -69,6 +71,10 @@ class PreprocessingConfig(Settings):
         What intensities are brought to: the brain's mean 0 and deviation 1; fluid, grey and white
         matter 1, 2 and 3; or the contrast to a neighbourhood of 12 mm. The last two mean the same
         on every scanner (`brainage.preprocessing.intensity`).
+    inner_depth_mm : float, optional
+        See only what lies so deep inside the template's brain: `tissue` and `local` intensities
+        are then computed there alone, and what the scan's own mask leaves out of it counts as
+        fluid, so that neither the edge nor the tightness of that mask is an input.
     min_mask_overlap : float
         Dice overlap with the MNI152 brain mask from which an extracted brain counts as lying in
         MNI space already; below it, it is registered. The default lies under all 267 OASIS-1
@@ -88,6 +94,7 @@ class PreprocessingConfig(Settings):
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
     intensity: Literal["brain", "tissue", "local"] = "brain"
+    inner_depth_mm: Annotated[Annotated[float, Field(gt=0.0, le=30.0)] | None, _LATER] = None
     min_mask_overlap: Probability = 0.80
     min_template_correlation: Correlation = 0.0
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
@@ -110,6 +117,12 @@ class PreprocessingConfig(Settings):
         if not isinstance(content, dict):
             return content
         return {name: value for name, value in content.items() if name not in _FORMER}
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> "PreprocessingConfig":
+        if self.inner_depth_mm is not None and self.intensity == "brain":
+            raise ValueError("inner_depth_mm: intensity brain takes the scan's whole brain")
+        return self
 
     @model_validator(mode="after")
     def _check_shape(self) -> "PreprocessingConfig":
@@ -146,6 +159,10 @@ class AugmentationConfig(Settings):
     ----------
     max_contrast : float
         Deviation of the logarithms of the slopes of a random brightness curve.
+    max_sharpness : float
+        Share of a scan's finest detail that is added or, as often, taken away.
+    max_edge_mm : float
+        How much is taken off the edge of what the network sees.
     extra : tuple of TransformConfig
         The user's own changes, in this order after the others.
     """
@@ -162,8 +179,12 @@ class AugmentationConfig(Settings):
     max_noise_std: Annotated[float, Field(ge=0.0, le=2.0)] = 0.1
     blur_probability: Probability = 0.0
     motion_probability: Probability = 0.0
-    # Settings from before it have the same text, and so the same identity, as those without one.
-    extra: Annotated[tuple[TransformConfig, ...], Field(exclude_if=lambda names: not names)] = ()
+    # Settings from before these have the same text, and so the same identity, as without them.
+    sharpness_probability: Annotated[Probability, _LATER] = 0.0
+    max_sharpness: Annotated[float, Field(ge=0.0, le=1.0), _LATER] = 0.0
+    edge_probability: Annotated[Probability, _LATER] = 0.0
+    max_edge_mm: Annotated[float, Field(ge=0.0, le=30.0), _LATER] = 0.0
+    extra: Annotated[tuple[TransformConfig, ...], _LATER] = ()
 
 
 class TargetConfig(Settings):
@@ -237,10 +258,14 @@ class NetworkConfig(Settings):
         Network of the package, or ``package.module:function`` (see `brainage.networks`).
     arguments : dict
         Keyword arguments of the network.
+    unit_amplitude : bool
+        Divide each input by the mean size of its values first, so that a scan's contrast as a
+        whole decides nothing.
     """
 
     name: str
     arguments: dict[str, int | float | str | bool | list[int]] = Field(default_factory=dict)
+    unit_amplitude: Annotated[bool, _LATER] = False
 
 
 class LearningConfig(Settings):

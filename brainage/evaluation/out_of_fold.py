@@ -1,5 +1,6 @@
 """Out-of-fold predictions of repeated cross-validation, and the network beside its baselines."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,21 @@ def average_repeats(table: pd.DataFrame) -> pd.DataFrame:
     return joined.assign(brain_age_gap_years=joined[PREDICTED] - joined["age_years"])
 
 
-def baseline_table(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:
+def baseline_table(
+    table: pd.DataFrame,
+    names: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    bootstrap: int = 2000,
+) -> pd.DataFrame:
     """Compare the network with each baseline on the same scans, by paired differences.
 
     Parameters
     ----------
     table : pandas.DataFrame (N rows)
         `age_years`, `predicted_age_years`, `subject_id` and `{name}_predicted_age_years`.
+    names : sequence of str, optional
+        Of the other models; absent: the baselines that the table has.
 
     Returns
     -------
@@ -76,7 +85,7 @@ def baseline_table(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000)
     age = table["age_years"].to_numpy(np.float64)
     own = np.abs(table[PREDICTED].to_numpy(np.float64) - age)
     rows: list[dict[str, Any]] = []
-    for name in ("network", *baselines_in(table)):
+    for name in ("network", *(baselines_in(table) if names is None else names)):
         column = PREDICTED if name == "network" else baseline_column(name)
         predicted = table[column].to_numpy(np.float64)
         metrics = age_metrics(age, predicted, subject_ids=subjects, seed=seed, bootstrap=bootstrap)

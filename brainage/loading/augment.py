@@ -20,15 +20,17 @@ from brainage.loading.transforms import (
     RandomAffine,
     RandomBiasField,
     RandomContrast,
+    RandomEdge,
     RandomFlip,
     RandomNoise,
+    RandomSharpness,
 )
 
 _SETTING = "augmentation.extra"
 
 
 class Augmentation:
-    """The configured chain: flip, affine, contrast, bias field, noise, blur, motion, the user's.
+    """The configured chain: flip, affine, contrast, sharpness, …, edge, the user's.
 
     Parameters
     ----------
@@ -158,6 +160,8 @@ def _configured_steps(
         )
     if config.contrast_probability > 0 and config.max_contrast > 0:
         yield RandomContrast(config.max_contrast, p=config.contrast_probability)
+    if config.sharpness_probability > 0 and config.max_sharpness > 0:
+        yield RandomSharpness(config.max_sharpness, p=config.sharpness_probability)
     if config.bias_probability > 0:
         yield RandomBiasField(p=config.bias_probability)
     if config.noise_probability > 0 and config.max_noise_std > 0:
@@ -170,6 +174,8 @@ def _configured_steps(
         if probability > 0:
             transform = getattr(torchio, name)(**size, p=probability)
             yield Foreign(transform, spacing_mm, f"augmentation: {name}", keeps_background=True)
+    if config.edge_probability > 0 and config.max_edge_mm > 0:
+        yield RandomEdge(config.max_edge_mm / spacing_mm, p=config.edge_probability)
 
 
 @contextmanager

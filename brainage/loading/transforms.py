@@ -14,6 +14,7 @@ import torch
 import torchio
 from scipy.spatial.transform import Rotation
 from torch import Tensor
+from torch.nn import functional
 from torchio.transforms.augmentation import RandomTransform
 
 from brainage.loading.resample import resample
@@ -127,6 +128,83 @@ class RandomContrast(TensorTransform, torchio.transforms.IntensityTransform):
     def change(self, volume: Tensor) -> Tensor:
         """Draw the slopes and bend the intensities."""
         return bend(volume.float(), torch.randn(self.pieces) * self.size)
+
+
+class RandomSharpness(TensorTransform, torchio.transforms.IntensityTransform):
+    """Add a random share of the finest detail, or take it away; 0 stays 0.
+
+    Detail is what the mean of a neighbourhood of three voxels lacks (unsharp masking). Scanners
+    and their reconstruction differ in it, and so does what mixup leaves of two scans.
+
+    Parameters
+    ----------
+    size : float
+        Largest share; -1 leaves the neighbourhood's mean.
+    """
+
+    def __init__(self, size: float, **more: object) -> None:
+        super().__init__(**more)
+        self.size = size
+
+    def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
+        """Change the intensity images of a subject, each by a share of its own."""
+        for image in self.get_images(subject):
+            image.set_data(self.change(image.data))
+        return subject
+
+    def change(self, volume: Tensor) -> Tensor:
+        """Draw the share and add so much of the detail."""
+        volume = volume.float()
+        inside = torch.ne(volume, 0, out=torch.empty_like(volume))
+        means = average_neighbours(torch.stack([volume, inside]))
+        detail = volume - means[0] / means[1].clamp_min(1e-6)
+        share = self.size * (2 * torch.rand(1).item() - 1)
+        return detail.mul_(inside).mul_(share).add_(volume)
+
+
+class RandomEdge(TensorTransform, torchio.transforms.IntensityTransform):
+    """Take a random layer off what is not 0, so that its edge tells nothing.
+
+    Parameters
+    ----------
+    size : float
+        Thickest layer, in voxels; of the part of a voxel that is left over, a part is kept.
+    """
+
+    def __init__(self, size: float, **more: object) -> None:
+        super().__init__(**more)
+        self.size = size
+
+    def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
+        """Change the intensity images of a subject, each by a layer of its own."""
+        for image in self.get_images(subject):
+            image.set_data(self.change(image.data))
+        return subject
+
+    def change(self, volume: Tensor) -> Tensor:
+        """Draw the thickness and set the layer to 0."""
+        whole, rest = divmod(self.size * torch.rand(1).item(), 1.0)
+        outside = (volume == 0).float()[None]
+        for _ in range(int(whole)):
+            outside = functional.max_pool3d(outside, 3, 1, 1)
+        thicker = functional.max_pool3d(outside, 3, 1, 1)
+        kept = 1 - torch.lerp(outside, thicker, rest)[0]
+        return kept.mul_(volume)
+
+
+def average_neighbours(volumes: Tensor) -> Tensor:
+    """Weighted mean (1, 2, 1 along each axis) of each voxel and its neighbours; 0 beyond the edge.
+
+    Parameters
+    ----------
+    volumes : torch.Tensor of float32 (N, 1, I, J, K)
+    """
+    line = torch.tensor([0.25, 0.5, 0.25])
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[axis + 2], padding[axis] = 3, 1
+        volumes = functional.conv3d(volumes, line.reshape(shape), padding=padding)
+    return volumes
 
 
 def bend(volume: Tensor, log_slopes: Tensor) -> Tensor:

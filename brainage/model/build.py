@@ -26,6 +26,7 @@ from brainage.lfnn.targets import Ages, Classes, ScalarAge, Target
 from brainage.lfnn.workers import Head, build_head
 from brainage.named_code import check_trusted, is_code_name, load_code
 from brainage.networks import build_stages
+from brainage.networks._amplitude import UnitAmplitude
 
 
 def resolve_target(config: Config, training_ages: Sequence[float]) -> Config:
@@ -114,7 +115,12 @@ def _build_stages(config: Config) -> dict[str, nn.Module]:
     channels, *size = config.input_shape
     with seeded(config.seed, "body"):
         stages = build_stages(config.network.name, channels, tuple(size), config.network.arguments)
-    return dict(name_stages(stages)) if is_code_name(config.network.name) else stages
+    if is_code_name(config.network.name):
+        stages = dict(name_stages(stages))
+    if config.network.unit_amplitude:
+        first = next(iter(stages))
+        stages[first] = nn.Sequential(UnitAmplitude(), stages[first])
+    return stages
 
 
 def check_code(config: Config, where: str) -> None:

@@ -1,11 +1,13 @@
 """Pictures of groups, repeated and changed scans, and intervals: tables in, PNG files out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from brainage.evaluation.groups import GroupEffect
+from brainage.evaluation.out_of_fold import PREDICTED, baseline_column
 from brainage.evaluation.reliability import Reliability
 from brainage.plotting.canvas import (
     BLUE,
@@ -133,4 +135,32 @@ def plot_robustness(rows: pd.DataFrame, path: Path, *, synthetic: bool) -> Path:
         axes.set(title=kind, xlabel="Change (years)", xlim=(-farthest, farthest))
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set_ylim(len(names) - 0.5, -0.5)
+    return save_figure(figure, path)
+
+
+def plot_versus(table: pd.DataFrame, names: Sequence[str], path: Path) -> Path:
+    """Draw predicted against true age of the same scans, a panel a model.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `age_years`, `predicted_age_years` and `{name}_predicted_age_years`.
+    names : sequence of str
+        Of the other models.
+    """
+    columns = {"this model": PREDICTED} | {name: baseline_column(name) for name in names}
+    size, caption = (3.6 * len(columns), 4.4), f"n = {len(table)}, the same scans in each panel"
+    figure, panels = build_figure(
+        (1, len(columns)), size, "Predicted and true age", caption, synthetic=False
+    )
+    ages = table["age_years"]
+    every = pd.concat([ages, *(table[column] for column in columns.values())])
+    ends = [float(every.min()) - 2, float(every.max()) + 2]
+    for axes, (name, column) in zip(panels, columns.items(), strict=True):
+        axes.plot(ends, ends, color=GREY, linewidth=1)
+        axes.scatter(ages, table[column], s=14, color=BLUE, alpha=0.65, linewidths=0)
+        error = float((table[column] - ages).abs().mean())
+        axes.set(xlim=ends, ylim=ends, xlabel="True age (years)", title=f"{name}: MAE {error:.2f}")
+        axes.set_aspect("equal")
+    panels[0].set_ylabel("Predicted age (years)")
     return save_figure(figure, path)

@@ -45,7 +45,7 @@ Files = Mapping[str, bytes]
 T = TypeVar("T")
 
 # Settings that decide neither where the brain is nor what is measured there.
-_OF_THE_GRID = {"spacing_mm", "shape", "min_template_correlation"}
+_OF_THE_GRID = {"spacing_mm", "shape", "intensity", "inner_depth_mm", "min_template_correlation"}
 _LIBRARIES = ("numpy", "scipy", "nibabel", "nilearn", "SimpleITK", "pydicom", "dcm2niix")
 
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.mixture import share_tissue
+from brainage.preprocessing.inner import load_inner_weight
 from brainage.preprocessing.priors import load_tissue_maps
 from brainage.types import BoolArray, DoubleArray, FloatArray
 
@@ -19,7 +20,12 @@ CLIP = 5.0
 FLUID, GREY, WHITE = 1.0, 2.0, 3.0
 # Width of the neighbourhood that local contrast is measured in.
 LOCAL_MM = 12.0
-_LOCAL_FLOOR = 0.05
+# Of a variance: in deviations of the brain, and where fluid is 0 and white matter 1.
+_LOCAL_FLOOR, _INNER_FLOOR = 0.05, 0.005
+# White matter is 1; brighter are vessels and what is left of the skull.
+_BRIGHTEST = 1.5
+# Between fluid and white matter, in deviations of the brain.
+_LEAST_CONTRAST = 0.3
 
 
 def normalise_in_brain(data: FloatArray, mask: BoolArray, where: str) -> FloatArray:
@@ -59,7 +65,8 @@ def normalise_tissue(
 
     The means are those of a mixture fitted to the scan (`brainage.mixture`). Values end at 0 and 4,
     and are 0 outside the brain that scan and template share: brain masks of different tools
-    differ most in the fluid around it.
+    differ most in the fluid around it. With `inner_depth_mm` the template's inner brain alone
+    counts (`brainage.preprocessing.inner`).
 
     Parameters
     ----------
@@ -74,16 +81,17 @@ def normalise_tissue(
         If the three tissues cannot be told apart.
     """
     maps = np.stack(load_tissue_maps(settings)).astype(np.float64)
-    brain = mask & (maps.sum(axis=0) > 0)
+    weight = _weigh(maps, mask, settings)
+    brain = mask & (weight > 0)
     values = _standardise(data, brain, where)
     (grey, white, fluid), _ = share_tissue(values, maps[:, brain])
     if not fluid < grey < white:
         problem = "fluid, grey and white matter are not of rising brightness, as in a T1 scan."
         raise PreparationError(where, problem, "Check contrast and brain mask.")
     knots = [2 * fluid - grey, fluid, grey, white, 2 * white - grey]
-    result = np.zeros(data.shape, np.float32)
+    result = np.full(data.shape, FLUID, np.float32)
     result[brain] = np.interp(values, knots, [0, FLUID, GREY, WHITE, WHITE + 1])
-    return result
+    return result * weight
 
 
 def normalise_local(
@@ -91,7 +99,9 @@ def normalise_local(
 ) -> FloatArray:
     """Subtract the mean of a Gaussian neighbourhood of 12 mm, divide by its deviation.
 
-    Slow changes of brightness leave no trace, neither a bias field nor a tissue's level.
+    Slow changes of brightness leave no trace, neither a bias field nor a tissue's level. With
+    `inner_depth_mm` neighbourhoods lie in the template's inner brain alone
+    (`brainage.preprocessing.inner`), and values have a mean size of 1 there.
 
     Parameters
     ----------
@@ -105,15 +115,39 @@ def normalise_local(
     PreparationError
         If the brain is empty or constant.
     """
-    brain = mask & (np.sum(load_tissue_maps(settings), axis=0) > 0)
-    inside = brain.astype(np.float32)
+    maps = np.stack(load_tissue_maps(settings)).astype(np.float64)
+    weight = _weigh(maps, mask, settings)
+    brain = mask & (weight > 0)
     scaled = np.zeros(data.shape, np.float32)
-    scaled[brain] = _standardise(data, brain, where)
+    values = _standardise(data, brain, where)
+    if settings.inner_depth_mm is None:
+        scaled[brain] = values
+        return _contrast(scaled, weight, _LOCAL_FLOOR, settings)
+    (_, white, fluid), _ = share_tissue(values, maps[:, brain])
+    # Fluid is 0, also where the scan's mask ends too early, and white matter 1. Nothing is darker
+    # than fluid but what smoothing over the edge of a stripped brain has darkened.
+    scaled[brain] = ((values - fluid) / max(white - fluid, _LEAST_CONTRAST)).clip(0, _BRIGHTEST)
+    local = _contrast(scaled, weight, _INNER_FLOOR, settings)
+    return local * (weight.sum() / np.abs(local).sum())
+
+
+def _weigh(maps: DoubleArray, mask: BoolArray, settings: PreprocessingConfig) -> FloatArray:
+    """Weight of each voxel: whether it is brain of scan and template, or inner brain."""
+    inside = maps.sum(axis=0) > 0
+    if settings.inner_depth_mm is None:
+        return (mask & inside).astype(np.float32)
+    return load_inner_weight(settings) * inside
+
+
+def _contrast(
+    values: FloatArray, weight: FloatArray, floor: float, settings: PreprocessingConfig
+) -> FloatArray:
+    """Contrast to the weighted mean of the neighbourhood, in its deviations."""
     sigma = LOCAL_MM / settings.spacing_mm
-    weight = ndimage.gaussian_filter(inside, sigma) + 1e-3
-    mean = ndimage.gaussian_filter(scaled, sigma) / weight
-    variance = ndimage.gaussian_filter((scaled - mean) ** 2 * inside, sigma) / weight
-    result: FloatArray = (scaled - mean) / np.sqrt(variance + _LOCAL_FLOOR) * inside
+    total = ndimage.gaussian_filter(weight, sigma) + 1e-3
+    mean = ndimage.gaussian_filter(values * weight, sigma) / total
+    variance = ndimage.gaussian_filter((values - mean) ** 2 * weight, sigma) / total
+    result: FloatArray = (values - mean) / np.sqrt(variance + floor) * weight
     return result
 
 

@@ -71,7 +71,7 @@ def compare(
         As in `brainage.train`.
     output : path
         Folder to write: ``comparison.csv``, ``summary.csv``, ``predictions.csv``, pictures, and
-        each run in ``runs``.
+        each run in ``runs``; with `leave_site_out` also ``sites.csv``, the summary of each site.
     methods : sequence of str
         Learning methods, of `brainage.types.METHODS`.
     seeds : int
@@ -79,7 +79,8 @@ def compare(
     config, settings, cache
         As in `brainage.train`.
     **options
-        Attributes of `TrainOptions`: `folds`, `resume`, `overwrite`, `device`, `tracking_uri`.
+        Attributes of `TrainOptions`: `folds`, `leave_site_out`, `resume`, `overwrite`, `device`,
+        `tracking_uri`.
 
     Returns
     -------
@@ -151,6 +152,8 @@ def _compare(
         write_table(predictions, options.folder / "predictions.csv")
         write_table(summary, options.folder / "summary.csv")
         markdown = comparison_markdown(summary)
+        if options.leave_site_out:
+            markdown += _write_sites(options.folder, runs, predictions)
         atomic_write_text(options.folder / "comparison.md", markdown + "\n")
         picture = options.folder / "comparison.png"
         plot_comparison(summary, picture, runs=runs, synthetic=prepared.synthetic)
@@ -162,6 +165,20 @@ def _compare(
     say(markdown)
     say(f"written to {options.folder}")
     return summary
+
+
+def _write_sites(folder: Path, runs: pd.DataFrame, predictions: pd.DataFrame) -> str:
+    """Write and return the summary on each site by models of the others: a fold is a site."""
+    parts = {
+        str(site): summarise_comparison(runs[runs["fold"] == part["fold"].iloc[0]], part)
+        for site, part in predictions.groupby("site")
+    }
+    named = [summary.assign(site=site) for site, summary in parts.items()]
+    table = pd.concat(named, ignore_index=True)
+    write_table(table[["site", *table.columns.drop("site")]], folder / "sites.csv")
+    return "".join(
+        f"\nLeft out: {site}\n\n{comparison_markdown(summary)}" for site, summary in parts.items()
+    )
 
 
 @dataclass(frozen=True)

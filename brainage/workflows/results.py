@@ -11,6 +11,7 @@ import pandas as pd
 from brainage.cohorts.splits import Split
 from brainage.evaluation.baselines import baseline_metrics
 from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
+from brainage.evaluation.left_out import left_out_markdown, left_out_table
 from brainage.evaluation.metrics import age_metrics, subgroup_metrics
 from brainage.evaluation.ood import OutOfDistribution, fit_ood
 from brainage.evaluation.out_of_fold import (
@@ -37,6 +38,9 @@ RESULT_FILES = (
     "predictions_by_repeat.csv",
     "metrics.json",
     "coverage.csv",
+    "left_out.csv",
+    "left_out.md",
+    "sites.csv",
     "subgroups.csv",
     "baselines.csv",
     "baselines.md",
@@ -119,6 +123,15 @@ def quality_facts(table: pd.DataFrame, seed: int) -> Json:
         "subgroups": records(subgroup_metrics(table, seed=seed)),
         "coverage": records(coverage_of(table)),
     }
+
+
+def write_left_out(folder: Path, table: pd.DataFrame, seed: int) -> str:
+    """Write and return the errors on each site by models of the others."""
+    left_out = left_out_table(table, seed=seed)
+    write_table(left_out, folder / "left_out.csv")
+    markdown = left_out_markdown(left_out)
+    atomic_write_text(folder / "left_out.md", markdown)
+    return markdown
 
 
 def fit_ood_where_possible(

@@ -49,6 +49,7 @@ from brainage.workflows.results import (
     fit_ood_where_possible,
     quality_facts,
     score,
+    write_left_out,
     write_results,
     write_table,
 )
@@ -193,6 +194,8 @@ def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions)
     predictions = tables[0]
     if len(planned) > 1:
         predictions = finish_folds(options.folder, tables, planned, prepared, leakage)
+    if options.leave_site_out:
+        say(write_left_out(options.folder, predictions, config.seed))
     metrics = score(predictions, config.seed)
     say(summarise(metrics, options.folder))
     if unbeaten := describe_unbeaten(metrics):

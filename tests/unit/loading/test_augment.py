@@ -35,6 +35,8 @@ SETTINGS = [
     {"noise_probability": 1.0},
     {"blur_probability": 1.0},
     {"motion_probability": 1.0},
+    {"sharpness_probability": 1.0, "max_sharpness": 0.5},
+    {"edge_probability": 1.0, "max_edge_mm": 4.0},
     extra("torchio.RandomGhosting", p=1.0),
     extra("monai.transforms.RandGibbsNoise", prob=1.0),
     extra("monai.transforms.RandGibbsNoised", keys="inputs", prob=1.0),
@@ -61,6 +63,7 @@ def test_all_switched_off_changes_nothing() -> None:
     [
         {"noise_probability": 1, "bias_probability": 1, "contrast_probability": 1},
         {"blur_probability": 1, "motion_probability": 1},
+        {"sharpness_probability": 1, "max_sharpness": 1, "edge_probability": 1, "max_edge_mm": 4},
         extra("tests.unit.loading.own.AddNumpyNoise", keeps_background=True),
     ],
 )
@@ -125,7 +128,8 @@ def test_reading_settings_imports_nothing_that_they_name(capsys) -> None:
         load_transform(config.extra[0], 0)
 
 
-def test_settings_without_extra_transforms_have_the_text_they_always_had() -> None:
-    assert "extra" not in AugmentationConfig().model_dump(mode="json")
+def test_settings_without_later_changes_have_the_text_they_always_had() -> None:
+    later = {"extra", "sharpness_probability", "max_sharpness", "edge_probability", "max_edge_mm"}
+    assert not later & set(AugmentationConfig().model_dump(mode="json"))
     config = AugmentationConfig.model_validate(extra("torchio.RandomGhosting"))
     assert AugmentationConfig.model_validate(config.model_dump(mode="json")) == config

@@ -10,8 +10,10 @@ from brainage.loading.transforms import (
     RandomAffine,
     RandomBiasField,
     RandomContrast,
+    RandomEdge,
     RandomFlip,
     RandomNoise,
+    RandomSharpness,
     bend,
     normal_noise,
 )
@@ -137,3 +139,32 @@ def test_changed_contrast_keeps_order_ends_and_background() -> None:
 def test_level_slopes_change_nothing() -> None:
     volume = torch.arange(1.0, 9.0).reshape(1, 2, 2, 2)
     torch.testing.assert_close(bend(volume, torch.zeros(3)), volume)
+
+
+def test_sharpness_moves_detail_both_ways_and_leaves_even_places_alone() -> None:
+    volume = torch.zeros(1, *SIZE)
+    volume[:, 4:-4, 4:-4, 4:-4] = 2
+    inside = volume != 0
+    # Even up to the edge: what lies outside does not count as dark neighbours.
+    even = changed(RandomSharpness(1.0), 0, volume)
+    torch.testing.assert_close(even, volume)
+    volume[0, 10, 10, 10] = 10
+    peaks = [
+        float(changed(RandomSharpness(0.5), seed, volume)[0, 10, 10, 10]) for seed in range(40)
+    ]
+    detail = 8 * (1 - 1 / 8)
+    assert 10 - detail / 2 <= min(peaks) < 8 and 12 < max(peaks) <= 10 + detail / 2
+    assert not changed(RandomSharpness(0.5), 0, volume)[~inside].any()
+
+
+def test_an_edge_is_taken_off_up_to_the_size_and_no_further() -> None:
+    volume = torch.zeros(1, *SIZE)
+    volume[:, 4:-4, 4:-4, 4:-4] = -3
+    depth = torch.from_numpy(ndimage.distance_transform_cdt(volume[0] != 0)).float()
+    thickness = []
+    for seed in range(40):
+        kept = changed(RandomEdge(2.5), seed, volume)[0] / -3
+        assert ((kept == 1) | (depth <= 3)).all() and kept.min() >= 0
+        thickness.append(sum(1 - float(kept[depth == layer].mean()) for layer in (1, 2, 3)))
+        assert kept[depth == 1].max() <= kept[depth == 2].min() <= kept[depth == 3].min()
+    assert min(thickness) < 0.5 and 2.0 < max(thickness) <= 2.5

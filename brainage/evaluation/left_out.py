@@ -1,0 +1,82 @@
+"""Errors on cohorts that a model has not seen: one row for each site that was left out."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
+from brainage.evaluation.metrics import age_metrics, check_columns
+
+FAR_YEARS = 15.0
+"""An error that misleads whoever reads the age."""
+
+
+def left_out_table(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:
+    """Measure predictions on each site, which none of their models was trained on.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `site`, `subject_id`, `age_years`, `predicted_age_years`, and intervals where known.
+    seed, bootstrap : int
+        Of the intervals, as in `age_metrics`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a site, in alphabetical order: `site`, `n`, `mae_years`, `mae_ci_low`,
+        `mae_ci_high`, `r`, `bias_years`, `gap_slope`, `far_share` (of scans off by more than
+        `FAR_YEARS`), and `coverage` and `mean_width_years` of the intervals.
+
+    Raises
+    ------
+    CohortError
+        If a column is missing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({
+    ...     "site": ["a", "a", "b", "b"],
+    ...     "subject_id": ["1", "2", "3", "4"],
+    ...     "age_years": [20.0, 40.0, 30.0, 50.0],
+    ...     "predicted_age_years": [24.0, 38.0, 30.0, 70.0],
+    ... })
+    >>> left_out_table(table)[["site", "mae_years", "far_share"]].values.tolist()
+    [['a', 3.0, 0.0], ['b', 10.0, 0.5]]
+    """
+    check_columns(table, ("site", "subject_id", "age_years", "predicted_age_years"), "left out")
+    kept = ("n", "mae_years", "mae_ci_low", "mae_ci_high", "r", "bias_years", "gap_slope")
+    rows: list[dict[str, Any]] = []
+    for site, part in table.groupby("site"):
+        age, predicted = (
+            part[name].to_numpy(np.float64) for name in ("age_years", "predicted_age_years")
+        )
+        subjects = list(part["subject_id"].astype(str))
+        metrics = age_metrics(age, predicted, subject_ids=subjects, seed=seed, bootstrap=bootstrap)
+        row: dict[str, Any] = {"site": str(site), **{name: metrics[name] for name in kept}}
+        row["far_share"] = float((np.abs(predicted - age) > FAR_YEARS).mean())
+        if all(name in part for name in INTERVAL_COLUMNS):
+            coverage = coverage_table(part)
+            if len(coverage):
+                overall = coverage.iloc[0]
+                row |= {name: float(overall[name]) for name in ("coverage", "mean_width_years")}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def left_out_markdown(table: pd.DataFrame) -> str:
+    """Write the result of `left_out_table` as a Markdown table."""
+    lines = [
+        f"| left out | n | MAE, years [95 %] | r | mean gap | off by more than {FAR_YEARS:g} |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in table.to_dict("records"):
+        low, high = row["mae_ci_low"], row["mae_ci_high"]
+        bounds = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
+        r = "–" if pd.isna(row["r"]) else f"{row['r']:.2f}"
+        lines.append(
+            f"| {row['site']} | {row['n']} | {row['mae_years']:.2f}{bounds} | {r} "
+            f"| {row['bias_years']:+.2f} | {row['far_share']:.1%} |"
+        )
+    return "\n".join([*lines, "", "Intervals resample subjects.", ""])

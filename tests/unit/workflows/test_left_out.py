@@ -1,0 +1,52 @@
+"""One command leaves each site out in turn and tells the errors there."""
+
+import pandas as pd
+import pytest
+
+import brainage
+from brainage.cohorts.phantom import write_phantom_cohort
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    return write_phantom_cohort(folder, subjects=12, seed=0, sites=("north", "south"))
+
+
+@pytest.fixture(autouse=True)
+def no_warnings(recwarn):
+    """Tiny trainings beat no baseline."""
+
+
+SHORT = {"training.epochs": 1}
+
+
+def test_training_tells_the_error_on_each_site_left_out(cohort, tmp_path):
+    run = brainage.train(
+        cohort, tmp_path / "run", "phantom", settings=SHORT, cache=tmp_path, leave_site_out=True
+    )
+    table = pd.read_csv(run.folder / "left_out.csv").set_index("site")
+    for site, part in run.predictions.groupby("site"):
+        gap = part["predicted_age_years"] - part["age_years"]
+        assert table.loc[site, "mae_years"] == pytest.approx(gap.abs().mean())
+        assert part["fold"].nunique() == 1
+    assert len(table) == 2
+
+
+def test_methods_are_compared_on_each_site_left_out(cohort, tmp_path):
+    brainage.compare(
+        cohort,
+        tmp_path / "run",
+        config="phantom",
+        settings=SHORT,
+        cache=tmp_path,
+        leave_site_out=True,
+    )
+    sites = pd.read_csv(tmp_path / "run" / "sites.csv").set_index(["site", "method"])
+    predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert len(sites) == 4 and set(sites["n_runs"]) == {1}
+    for keys, part in predictions.groupby(["site", "method"]):
+        gap = part["predicted_age_years"] - part["age_years"]
+        assert sites.loc[keys, "mae_years"] == pytest.approx(gap.abs().mean())
+    other = sites.xs("lfnn_l", level="method")["mae_difference_years"]
+    assert other.notna().all()
