@@ -88,7 +88,8 @@ def correct_bias(head: Volume, bias: Volume) -> Volume:
     """Divide a head by its bias field."""
     field = resample_volume(bias, head.affine, head.data.shape)
     # Outside the field's grid there is nothing to correct.
-    return Volume(head.data / np.where(field > 0, field, np.float32(1)), head.affine)
+    field[field <= 0] = 1
+    return Volume(head.data / field, head.affine)
 
 
 def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BoolArray]:

@@ -89,7 +89,7 @@ class Surface:
         band = np.abs(self.distance_mm) < _BAND_MM
         affine = load_template(TISSUE_SPACING_MM).affine
         places = np.argwhere(band) @ affine[:3, :3].T + affine[:3, 3]
-        return band, self._tree.query(places)[1]
+        return band, np.asarray(self._tree.query(places)[1])
 
     def move(self, offsets_mm: DoubleArray) -> FloatArray:
         """Compute distances (I, J, K) from the surface moved outwards by offsets in mm (N,)."""
@@ -193,11 +193,12 @@ def make_surface(distance_mm: FloatArray) -> Surface:
     # One voxel of each block of 4 mm.
     _, first = np.unique(edge // 2, axis=0, return_index=True)
     index = edge[first]
-    slopes = np.stack(np.gradient(smooth), axis=-1)[tuple(index.T)].astype(np.float64)
+    at = tuple(index.T)
+    slopes = np.stack([slope[at] for slope in np.gradient(smooth)], axis=1).astype(np.float64)
     normals = slopes / np.linalg.norm(slopes, axis=1, keepdims=True)
     affine = load_template(TISSUE_SPACING_MM).affine
     places = index @ affine[:3, :3].T + affine[:3, 3]
-    points = places - smooth[tuple(index.T)][:, None] * normals
+    points = places - smooth[at][:, None] * normals
     return Surface(distance_mm, points, normals)
 
 

@@ -223,9 +223,10 @@ def _score(
     reaches: Mapping[tuple[str, str], float],
 ) -> float:
     """Compute the most reaches that any measure of a scan lies from its median, on the bad side."""
-    return max(
+    away = (
         (scan[name] - medians[name]) / reach for (name, _), reach in reaches.items() if name in scan
     )
+    return max(away, default=0.0)
 
 
 @lru_cache(maxsize=1)

@@ -32,7 +32,7 @@ from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
 from brainage.preprocessing.threads import one_thread
 from brainage.scans.volume import load_volume
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
-from brainage.workflows.console import say
+from brainage.workflows.console import say, show_output
 
 # Radius of the closing that fills the folds at the skull's base.
 CLOSING_MM = 12.0
@@ -51,6 +51,7 @@ class Head:
 
 def main() -> None:
     """Build, write, and say the hash."""
+    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--every", type=int, default=2, help="take every n-th head")
