@@ -118,6 +118,9 @@ def test_rows_of_another_model_or_seed_or_none_at_all_are_refused(cohort, tmp_pa
 
 @pytest.mark.filterwarnings("ignore:sub-0003")
 def test_a_larger_sample_holds_the_smaller_one(table, tmp_path, asked):
+    brainage.robustness(table, tmp_path / "out", MODEL, only=["deface"], sample=3)
+    # Drawn from all eight, not the first three of them.
+    assert any(name > "sub-0004" for name in asked)
     for size in (3, 6):
         brainage.robustness(table, tmp_path / "out", MODEL, only=["deface"], sample=size)
     assert len(asked) == len(set(asked)) and sum("unchanged" in name for name in asked) == 6
