@@ -4,7 +4,7 @@ N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) and Otsu's thresholds (O
 doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread (`threads.one_thread`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -92,7 +92,7 @@ def correct_bias(head: Volume, bias: Volume) -> Volume:
     return Volume(head.data / field, head.affine)
 
 
-def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BoolArray]:
+def find_brains(head: Volume, erosions_mm: Sequence[float]) -> Iterator[BoolArray]:
     """Find candidates for the brain (I, J, K), one for each erosion that leaves a brain's volume.
 
     Tissue is what is brighter than the second of three Otsu thresholds. Eroding it cuts the
@@ -101,7 +101,6 @@ def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BoolArray]:
     """
     spacing_mm = head.spacing_mm[0]
     depth_mm = ndimage.distance_transform_edt(head.data > tissue_threshold(head.data)) * spacing_mm
-    found = []
     for erosion_mm in erosions_mm:
         labels, count = ndimage.label(depth_mm > erosion_mm)
         if count == 0:
@@ -111,8 +110,7 @@ def find_brains(head: Volume, erosions_mm: Sequence[float]) -> list[BoolArray]:
         # 2 mm more than was eroded takes in the fluid around the cortex.
         mask = _grow(core, erosion_mm + 2, spacing_mm)
         if MIN_LITRES <= mask.sum() * spacing_mm**3 / 1e6 <= MAX_LITRES:
-            found.append(mask)
-    return found
+            yield mask
 
 
 def _grow(core: BoolArray, reach_mm: float, spacing_mm: float) -> BoolArray:

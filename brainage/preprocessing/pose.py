@@ -6,8 +6,9 @@ order of axes without interpolation, and a coarse registration of that array alo
 rotation that lays it as the template lies. All headers of the same voxels lead to the same.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
@@ -26,10 +27,10 @@ from brainage.preprocessing.mni import find_foreground, resample_volume
 from brainage.preprocessing.registration import Alignment, register_coarsely, search_turns
 from brainage.types import BoolArray, DoubleArray, Volume
 
-# Grid on which the brain is looked for, and erosions that cut it from the head there, safest
-# first: the pose needs no fine mask.
+# Grid on which the brain is looked for, and erosions that cut it from the head there,
+# likeliest first: the pose needs no fine mask.
 _POSE_MM = 4.0
-_EROSIONS_MM = (8.5, 7.0, 5.0)
+_EROSIONS_MM = (8.5, 7.0, 10.0, 12.0, 5.0)
 # Voxel sizes are rounded to such parts of a mm: that hides a header's float32 and keeps usual ones.
 _PARTS_OF_MM = 2**16
 
@@ -118,18 +119,19 @@ def _frame(affine: DoubleArray) -> DoubleArray:
     return frame
 
 
-def _look(volume: Volume, mask: BoolArray | None, where: str) -> tuple[Volume, list[BoolArray]]:
-    """Bring a scan to a coarse grid, with candidates for its brain."""
+def _look(volume: Volume, mask: BoolArray | None, where: str) -> tuple[Volume, Iterable[BoolArray]]:
+    """Bring a scan to a coarse grid, with candidates for its brain, likeliest first."""
     if mask is not None:
         head = to_working_grid(find_foreground(volume, where).volume, _POSE_MM)
         share = Volume(mask.astype(np.float32), volume.affine)
         return head, [resample_volume(share, head.affine, head.data.shape) >= 0.5]
     head = to_working_grid(scale_brightness(volume, where), _POSE_MM)
     found = find_brains(head, _EROSIONS_MM)
-    if not found:
+    first = next(found, None)
+    if first is None:
         problem = f"nothing of {MIN_LITRES} to {MAX_LITRES} L in it looks like a brain."
         raise PreparationError(where, problem, "Give a T1-weighted head, or a brain mask.")
-    return head, found
+    return head, chain([first], found)
 
 
 def _turns_of_axes() -> DoubleArray:

@@ -6,7 +6,7 @@ same transform under any load, in a tenth of the time that a sampled search need
 starting from several poses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -89,22 +89,20 @@ def build_matrix(parameters: DoubleArray) -> DoubleArray:
     return matrix
 
 
-def register_coarsely(volume: Volume, masks: Sequence[BoolArray]) -> Alignment:
-    """Register every candidate brain from where it lies, and return the best alignment.
+def register_coarsely(volume: Volume, masks: Iterable[BoolArray]) -> Alignment:
+    """Register candidates for the brain from where they lie, and return the best alignment.
 
     Parameters
     ----------
     volume : Volume
         Head or brain (I, J, K) on an isotropic grid, background 0.
-    masks : sequence of numpy.ndarray of bool (I, J, K)
-        Candidates for the brain, at least one.
+    masks : iterable of numpy.ndarray of bool (I, J, K)
+        Candidates for the brain, at least one, likeliest first; one that fits well ends the search.
     """
-    coarse = (_reduce(volume, mask, COARSE_MM) for mask in masks)
-    found = [_fit_affine(brain, _start(brain, np.zeros(3))) for brain in coarse]
-    return max(found, key=lambda fit: fit.correlation)
+    return search_turns(volume, masks, np.zeros((1, 3)))
 
 
-def search_turns(volume: Volume, masks: Sequence[BoolArray], turns: DoubleArray) -> Alignment:
+def search_turns(volume: Volume, masks: Iterable[BoolArray], turns: DoubleArray) -> Alignment:
     """Register a brain that may lie in any way, coarsely, from each of many turns.
 
     A few steps on a part of the points leave the best quarter, more steps the best two: even a
@@ -113,8 +111,8 @@ def search_turns(volume: Volume, masks: Sequence[BoolArray], turns: DoubleArray)
 
     Parameters
     ----------
-    masks : sequence of numpy.ndarray of bool (I, J, K)
-        Candidates for the brain, likeliest first; one that fits well ends the search.
+    masks : iterable of numpy.ndarray of bool (I, J, K)
+        Candidates for the brain, at least one, likeliest first; one that fits well ends the search.
     turns : numpy.ndarray of float64 (n, 3)
         Rotation vectors from template to scan.
     """
@@ -122,7 +120,7 @@ def search_turns(volume: Volume, masks: Sequence[BoolArray], turns: DoubleArray)
     for mask in masks:
         brain = _reduce(volume, mask, COARSE_MM)
         starts = [_start(brain, turn) for turn in turns]
-        for steps, kept in _SEARCH:
+        for steps, kept in _SEARCH if len(turns) > 1 else ():
             fits = [
                 _fit(brain, start, COARSE_MM, steps=steps, stride=_SEARCH_STRIDE)
                 for start in starts
