@@ -34,7 +34,7 @@ _HEAD_SHARE = 0.25
 _SINUS_HALF_WIDTH_MM, _SINUS_DEPTH_MM, _SINUS_HEIGHT_MM = 4.0, 4.0, 8.0
 # A voxel of the brain is bright from so many times the step from fluid to white matter.
 _BRIGHT = 1.4
-_SHARPNESS = ("detail", "sharpness", "sharpness_balance")
+_FINE = ("detail", "sharpness", "sharpness_balance", "rim_brightness")
 
 
 @one_thread()
@@ -81,7 +81,7 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
         straight = Volume(brain.data, to_head @ brain.affine)
         found |= _measure_air(located.head, mask_on(straight, located.head))
     if min(volume.spacing_mm) >= COARSE_VOXEL_MM:
-        found = {name: value for name, value in found.items() if name not in _SHARPNESS}
+        found = {name: value for name, value in found.items() if name not in _FINE}
     return found
 
 

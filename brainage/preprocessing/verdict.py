@@ -72,10 +72,11 @@ LEFT_OUT_PERCENT = 4.0
 RARE_SHARE = 0.8
 # A scan fails where a decisive measure lies so many reaches from the median.
 FAIL_REACHES = 5.0
-# A scan fails where all measures together (`join_measures`) lie as far out as five at their limits.
+# A scan fails where all measures together (`join_measures`) lie as far out as seven at their
+# limits.
 # Of the reference none does; poor T1 scans seldom do, and other images mostly.
 JOINT = "joint"
-FAIL_JOINT = 2.2
+FAIL_JOINT = 2.6
 # These say what part of a head is seen and how thick its slices are, not whether it is one.
 _NOT_JOINED = ("outside_view", "mask_at_border", "sharpness", "sharpness_balance")
 # One measure alone, however far out, is too little: noise, say, fails no scan.
@@ -195,7 +196,8 @@ def derive_limits(measures: Sequence[Mapping[str, float]]) -> Limits:
             fails = "fails_below" if side == "low" else "fails_above"
             limits[name][fails] = medians[name] + max(FAIL_REACHES, factor) * reach
         if name in CONTRASTS:
-            limits[name]["fails_below"] = max(limits[name]["fails_below"], 0.0)
+            for bound in ("low", "fails_below"):
+                limits[name][bound] = max(limits[name][bound], 0.0)
     limits |= {name: {"high": most} for name, most in FIXED.items()}
     return limits
 

@@ -186,16 +186,18 @@ def test_a_real_head_is_prepared_and_ok(data_root: Path) -> None:
     assert processed.measures["template_correlation"] > 0.45
 
 
-def test_the_two_misregistered_scans_of_oasis_are_flagged(data_root: Path) -> None:
+def test_a_misregistered_scan_of_oasis_fails_and_one_upside_down_is_turned(data_root: Path) -> None:
+    found = []
     for name in ("OAS1_0254_MR1", "OAS1_0198_MR1"):
         path = data_root / "oasis1" / "t1" / f"{name}.nii.gz"
-        processed = process_volume(load_volume(path), PreprocessingConfig(), name)
-        assert processed.verdict == "flagged"
-        assert any("template_correlation" in reason for reason in processed.reasons)
+        found.append(process_volume(load_volume(path), PreprocessingConfig(), name))
+    assert [one.verdict for one in found] == ["failed", "ok"]
+    assert any("template_correlation" in reason for reason in found[0].reasons)
+    assert found[1].recognised == "extracted brain" and found[1].transform[2, 2] < -0.9
 
 
 def test_an_almost_empty_image_is_refused(head: Volume) -> None:
     data = np.zeros_like(head.data)
     data[25, 25, 25] = 1
-    with pytest.raises(PreparationError, match="nearly all voxels equal the background"):
+    with pytest.raises(PreparationError, match="2 distinct values"):
         process_volume(replace(head, data=data), FAST, "sub-7")
