@@ -194,7 +194,7 @@ def make_surface(distance_mm: FloatArray) -> Surface:
     _, first = np.unique(edge // 2, axis=0, return_index=True)
     index = edge[first]
     at = tuple(index.T)
-    slopes = np.stack([slope[at] for slope in np.gradient(smooth)], axis=1).astype(np.float64)
+    slopes = np.stack([np.gradient(smooth, axis=axis)[at] for axis in range(3)], axis=1)
     normals = slopes / np.linalg.norm(slopes, axis=1, keepdims=True)
     affine = load_template(TISSUE_SPACING_MM).affine
     places = index @ affine[:3, :3].T + affine[:3, 3]

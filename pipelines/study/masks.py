@@ -46,8 +46,8 @@ def main() -> None:
             pd.DataFrame(rows).to_csv(table, index=False)
     people = pd.read_csv(arguments.data / "ixi_hh" / "participants.tsv", sep="\t", na_values="n/a")
     ages = people.set_index("participant_id")["age"]
-    found = pd.DataFrame(rows)
-    for name, part in (("all", found), ("unseen", found[found["unseen"]])):
+    every = pd.DataFrame(rows)
+    for name, part in (("all", every), ("unseen", every[every["unseen"]])):
         say(f"{name}: {summarise(part, ages)}")
 
 
