@@ -10,6 +10,7 @@ import json
 import math
 import re
 import tarfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -155,7 +156,12 @@ def read_ixi_table(path: Path) -> tuple[_People, _Conflicts]:
         If it is no such table.
     """
     try:
-        table = pd.read_excel(path, engine="calamine")
+        # xlrd would print what it thinks of a damaged file. Calamine, which pandas 3 wants instead,
+        # ends the process on some.
+        quiet = {"logfile": io.StringIO()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The xlrd engine is deprecated")
+            table = pd.read_excel(path, engine="xlrd", engine_kwargs=quiet)
         sex = next(name for name in table.columns if str(name).startswith("SEX_ID"))
         rows = pd.DataFrame(
             {

@@ -18,12 +18,12 @@ from brainage.config.sections import (
     LearningConfig,
     NetworkConfig,
     PreprocessingConfig,
-    Settings,
     SplitConfig,
     TargetConfig,
     TrainingConfig,
     TransformConfig,
 )
+from brainage.config.values import Settings
 
 __all__ = [
     "AugmentationConfig",

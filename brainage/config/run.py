@@ -11,12 +11,11 @@ from brainage.config.sections import (
     LearningConfig,
     NetworkConfig,
     PreprocessingConfig,
-    Seed,
-    Settings,
     SplitConfig,
     TargetConfig,
     TrainingConfig,
 )
+from brainage.config.values import Seed, Settings
 from brainage.errors import ConfigError
 
 

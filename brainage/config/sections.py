@@ -3,59 +3,25 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    model_validator,
+from pydantic import Field, JsonValue, model_validator
+
+from brainage.config.values import (
+    LATER,
+    Correlation,
+    LeaderFraction,
+    Method,
+    Probability,
+    Seed,
+    Settings,
 )
 
-from brainage.named_code import is_code_name
-from brainage.types import METHODS
-
-
-def _check_method(name: str) -> str:
-    if name not in METHODS and not is_code_name(name):
-        raise ValueError(f"must be package.module:RULE or one of {', '.join(METHODS)}")
-    return name
-
-
-def _check_leader_fraction(value: Any) -> float | str:
-    try:
-        fraction = float(value)
-    except (TypeError, ValueError):
-        fraction = 0.0
-    if value != "auto" and not 0.0 < fraction <= 1.0:
-        raise ValueError("must be above 0 and at most 1, or auto")
-    return "auto" if value == "auto" else fraction
-
-
-Method = Annotated[str, AfterValidator(_check_method)]
-LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leader_fraction)]
-# What every generator accepts; repeats add to it.
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
-# Of a setting that came later: left out of the text where it is empty or 0.
-_LATER = Field(exclude_if=lambda value: not value)
-
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, finite, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-_FORMER = {
+_FORMER = [
     "head_height_mm",
     "erosions_mm",
     "mask_slack_mm",
     "restart_below_correlation",
     "restart_degrees",
-}
+]
 
 
 class PreprocessingConfig(Settings):
@@ -94,7 +60,7 @@ class PreprocessingConfig(Settings):
     spacing_mm: Annotated[float, Field(ge=0.5, le=16.0)] = 4.0
     shape: tuple[int, int, int] = (40, 48, 40)
     intensity: Literal["brain", "tissue", "local"] = "brain"
-    inner_depth_mm: Annotated[Annotated[float, Field(gt=0.0, le=30.0)] | None, _LATER] = None
+    inner_depth_mm: Annotated[Annotated[float, Field(gt=0.0, le=30.0)] | None, LATER] = None
     min_mask_overlap: Probability = 0.80
     min_template_correlation: Correlation = 0.0
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
@@ -180,11 +146,11 @@ class AugmentationConfig(Settings):
     blur_probability: Probability = 0.0
     motion_probability: Probability = 0.0
     # Settings from before these have the same text, and so the same identity, as without them.
-    sharpness_probability: Annotated[Probability, _LATER] = 0.0
-    max_sharpness: Annotated[float, Field(ge=0.0, le=1.0), _LATER] = 0.0
-    edge_probability: Annotated[Probability, _LATER] = 0.0
-    max_edge_mm: Annotated[float, Field(ge=0.0, le=30.0), _LATER] = 0.0
-    extra: Annotated[tuple[TransformConfig, ...], _LATER] = ()
+    sharpness_probability: Annotated[Probability, LATER] = 0.0
+    max_sharpness: Annotated[float, Field(ge=0.0, le=1.0), LATER] = 0.0
+    edge_probability: Annotated[Probability, LATER] = 0.0
+    max_edge_mm: Annotated[float, Field(ge=0.0, le=30.0), LATER] = 0.0
+    extra: Annotated[tuple[TransformConfig, ...], LATER] = ()
 
 
 class TargetConfig(Settings):
@@ -265,7 +231,7 @@ class NetworkConfig(Settings):
 
     name: str
     arguments: dict[str, int | float | str | bool | list[int]] = Field(default_factory=dict)
-    unit_amplitude: Annotated[bool, _LATER] = False
+    unit_amplitude: Annotated[bool, LATER] = False
 
 
 class LearningConfig(Settings):

@@ -9,7 +9,7 @@ from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
 from brainage.evaluation.metrics import age_metrics, check_columns
 
 FAR_YEARS = 15.0
-"""An error that misleads whoever reads the age."""
+"""An error in years that misleads the reader of an age."""
 
 
 def left_out_table(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:

@@ -72,11 +72,10 @@ LEFT_OUT_PERCENT = 4.0
 RARE_SHARE = 0.8
 # A scan fails where a decisive measure lies so many reaches from the median.
 FAIL_REACHES = 5.0
-# A scan fails where all measures together (`join_measures`) lie as far out as seven at their
-# limits.
+# A scan fails where all measures together (`join_measures`) lie as far out as nine at their limits.
 # Of the reference none does; poor T1 scans seldom do, and other images mostly.
 JOINT = "joint"
-FAIL_JOINT = 2.6
+FAIL_JOINT = 3.0
 # These say what part of a head is seen and how thick its slices are, not whether it is one.
 _NOT_JOINED = ("outside_view", "mask_at_border", "sharpness", "sharpness_balance")
 # One measure alone, however far out, is too little: noise, say, fails no scan.

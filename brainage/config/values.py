@@ -1,0 +1,40 @@
+"""Kinds of values that settings have, and the base of all settings."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from brainage.named_code import is_code_name
+from brainage.types import METHODS
+
+
+def _check_method(name: str) -> str:
+    if name not in METHODS and not is_code_name(name):
+        raise ValueError(f"must be package.module:RULE or one of {', '.join(METHODS)}")
+    return name
+
+
+def _check_leader_fraction(value: Any) -> float | str:
+    try:
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = 0.0
+    if value != "auto" and not 0.0 < fraction <= 1.0:
+        raise ValueError("must be above 0 and at most 1, or auto")
+    return "auto" if value == "auto" else fraction
+
+
+Method = Annotated[str, AfterValidator(_check_method)]
+LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leader_fraction)]
+# What every generator accepts; repeats add to it.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
+# Of a setting that came later: left out of the text where it is empty or 0.
+LATER = Field(exclude_if=lambda value: not value)
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, finite, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
