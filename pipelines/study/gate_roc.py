@@ -14,7 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from brainage.preprocessing.verdict import FAIL_JOINT, GROUPS, MEANING, join_measures, load_limits
+from brainage.preprocessing.verdict import (
+    GROUPS,
+    MEANING,
+    join_measures,
+    joint_limit,
+    load_limits,
+)
 from brainage.workflows.console import say, show_output
 from pipelines.study.other_images import CONTRASTS
 
@@ -62,8 +68,8 @@ def score_rows(table: pd.DataFrame) -> NDArray[np.float64]:
         if not measures:
             scores.append(np.inf)
             continue
-        limits = load_limits()[GROUPS[row["recognised"]]]
-        scores.append(join_measures(limits, measures) / FAIL_JOINT)
+        group = GROUPS[row["recognised"]]
+        scores.append(join_measures(load_limits()[group], measures) / joint_limit(group))
     return np.array(scores)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage.preprocessing.verdict import FAIL_JOINT, load_limits
+from brainage.preprocessing.verdict import FAIL_JOINT_OF_HEADS, load_limits
 from pipelines.study import gate_roc
 
 LIMITS = load_limits()["raw head"]
@@ -33,7 +33,7 @@ def table() -> pd.DataFrame:
 
 def test_scores_are_in_units_of_what_fails(table: pd.DataFrame) -> None:
     scores = gate_roc.score_rows(table)
-    np.testing.assert_allclose(scores[:10], 0.1 * np.arange(10) * np.sqrt(2) / FAIL_JOINT)
+    np.testing.assert_allclose(scores[:10], 0.1 * np.arange(10) * np.sqrt(2) / FAIL_JOINT_OF_HEADS)
     assert np.isinf(scores[-1])
 
 
