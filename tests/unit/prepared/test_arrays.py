@@ -110,6 +110,7 @@ def test_every_setting_and_every_version_change_the_key(monkeypatch: pytest.Monk
         "bias_iterations": 5,
         "series": "T1",
         "intensity": "tissue",
+        "inner_depth_mm": 4.0,
     }
     assert changes.keys() == PreprocessingConfig.model_fields.keys()
 
