@@ -55,7 +55,10 @@ def test_what_is_not_simply_ok_gets_one_line_with_its_id(
     assert run("predict", *scans.values(), *output) == 2
     out, err = capfd.readouterr()
     lines = (out + err).splitlines()
-    told = {kind: [line for line in lines if f"{path}: " in line] for kind, path in scans.items()}
+    ids = {
+        kind: path.name.removesuffix(".nii.gz").removesuffix("_T1w") for kind, path in scans.items()
+    }
+    told = {kind: [line for line in lines if f"{one}: " in line] for kind, one in ids.items()}
     assert {kind: len(found) for kind, found in told.items()} == {
         "good": 0, "agent": 1, "noted": 1, "mask": 1
     }  # fmt: skip
