@@ -27,6 +27,7 @@ def inputs(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return build_inputs(server, tmp_path_factory.mktemp("faults") / "inputs")
 
 
+@pytest.mark.slow
 def test_training_killed_at_changes_of_files_goes_on_to_the_same_bits(
     server: Server, inputs: Inputs, tmp_path: Path
 ) -> None:

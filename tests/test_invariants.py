@@ -188,7 +188,7 @@ def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort,
             assert np.array_equal(array, expected)
 
 
-@pytest.mark.parametrize("method", ["bp", "lfnn_l"])
+@pytest.mark.parametrize("method", [pytest.param("bp", marks=pytest.mark.slow), "lfnn_l"])
 def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_path):
     from brainage.cohorts.phantom import write_phantom_cohort
     from brainage.config import load_preset

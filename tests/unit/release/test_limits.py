@@ -41,6 +41,7 @@ def test_limits_come_from_the_scans_that_can_be_placed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(limits, "run_tasks", run_here)
+    monkeypatch.setattr("brainage.workflows.console._terminal", False)  # and so afterwards
     before, output = LIMITS_FILE.read_bytes(), tmp_path / "out"
     for _ in range(2):  # the second run takes up what the first one placed
         words = ["limits", "--data", str(data), "--output", str(output)]

@@ -2,7 +2,6 @@ import pytest
 
 from brainage.errors import TrackingError
 from brainage.tracking import PENDING_FILE, Tracker, server_command
-from brainage.workflows.console import show_output
 from brainage.workflows.serve import serve_mlflow, upload
 
 DEAD = "http://127.0.0.1:9"
@@ -28,7 +27,7 @@ def test_server_answers_to_its_own_names_only():
 
 def test_upload_says_when_nothing_waits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    show_output()
+    monkeypatch.setattr("brainage.workflows.console._terminal", True)
     upload(DEAD)
     assert "nothing waits" in capsys.readouterr().out
 
