@@ -101,7 +101,27 @@ class RandomNoise(TensorTransform, torchio.RandomNoise):
         return noise.mul_(inside).add_(volume)
 
 
-class RandomContrast(TensorTransform, torchio.transforms.IntensityTransform):
+class IntensityChange(TensorTransform, torchio.transforms.IntensityTransform):
+    """An intensity transform of our own; `change` draws for each image of a subject anew.
+
+    Parameters
+    ----------
+    size : float
+        How far it may go; what that means is the subclass's.
+    """
+
+    def __init__(self, size: float, **more: object) -> None:
+        super().__init__(**more)
+        self.size = size
+
+    def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
+        """Change the intensity images of a subject."""
+        for image in self.get_images(subject):
+            image.set_data(self.change(image.data))
+        return subject
+
+
+class RandomContrast(IntensityChange):
     """Pass intensities through a random rising curve of straight pieces; 0 stays 0.
 
     In T1 scans fluid, grey and white matter are of rising brightness on every scanner, but how far
@@ -116,21 +136,15 @@ class RandomContrast(TensorTransform, torchio.transforms.IntensityTransform):
     """
 
     def __init__(self, size: float, pieces: int = 6, **more: object) -> None:
-        super().__init__(**more)
-        self.size, self.pieces = size, pieces
-
-    def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
-        """Change the intensity images of a subject, each by a curve of its own."""
-        for image in self.get_images(subject):
-            image.set_data(self.change(image.data))
-        return subject
+        super().__init__(size, **more)
+        self.pieces = pieces
 
     def change(self, volume: Tensor) -> Tensor:
         """Draw the slopes and bend the intensities."""
         return bend(volume.float(), torch.randn(self.pieces) * self.size)
 
 
-class RandomSharpness(TensorTransform, torchio.transforms.IntensityTransform):
+class RandomSharpness(IntensityChange):
     """Add a random share of the finest detail, or take it away; 0 stays 0.
 
     Detail is what the mean of a neighbourhood of three voxels lacks (unsharp masking). Scanners
@@ -142,16 +156,6 @@ class RandomSharpness(TensorTransform, torchio.transforms.IntensityTransform):
         Largest share; -1 leaves the neighbourhood's mean.
     """
 
-    def __init__(self, size: float, **more: object) -> None:
-        super().__init__(**more)
-        self.size = size
-
-    def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
-        """Change the intensity images of a subject, each by a share of its own."""
-        for image in self.get_images(subject):
-            image.set_data(self.change(image.data))
-        return subject
-
     def change(self, volume: Tensor) -> Tensor:
         """Draw the share and add so much of the detail."""
         volume = volume.float()
@@ -162,7 +166,7 @@ class RandomSharpness(TensorTransform, torchio.transforms.IntensityTransform):
         return detail.mul_(inside).mul_(share).add_(volume)
 
 
-class RandomEdge(TensorTransform, torchio.transforms.IntensityTransform):
+class RandomEdge(IntensityChange):
     """Take a random layer off what is not 0, so that its edge tells nothing.
 
     Parameters
@@ -170,16 +174,6 @@ class RandomEdge(TensorTransform, torchio.transforms.IntensityTransform):
     size : float
         Thickest layer, in voxels; of the part of a voxel that is left over, a part is kept.
     """
-
-    def __init__(self, size: float, **more: object) -> None:
-        super().__init__(**more)
-        self.size = size
-
-    def apply_transform(self, subject: torchio.Subject) -> torchio.Subject:
-        """Change the intensity images of a subject, each by a layer of its own."""
-        for image in self.get_images(subject):
-            image.set_data(self.change(image.data))
-        return subject
 
     def change(self, volume: Tensor) -> Tensor:
         """Draw the thickness and set the layer to 0."""
