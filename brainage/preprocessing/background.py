@@ -31,19 +31,18 @@ def clear_background(volume: Volume) -> Volume:
     background = values[counts.argmax()]
     if counts.max() < _MIN_SHARE * counts.sum():
         return volume
-    outside = _reach_from_faces(data == background)
+    if background == 0 and data.min() >= 0:
+        return volume
+    outside = reach_from_faces(data == background)
     inside = data[~outside]
     if inside.size == 0:
         return volume
-    negative = float((inside < 0).mean())
-    if background == 0 and negative == 0:
-        return volume
-    has_zero = negative < _MAX_RINGING
+    has_zero = (inside < 0).mean() < _MAX_RINGING
     floor = np.float32(0 if has_zero else np.percentile(inside, _DARKEST_PERCENT))
     return Volume(np.where(outside, np.float32(0), (data - floor).clip(0)), volume.affine)
 
 
-def _reach_from_faces(background: BoolArray) -> BoolArray:
+def reach_from_faces(background: BoolArray) -> BoolArray:
     """Keep the part of a background that reaches the volume's faces."""
     labels, _ = ndimage.label(np.pad(background, 1, constant_values=True))
     reached: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1, 1:-1]

@@ -33,10 +33,10 @@ def load_inner_weight(settings: PreprocessingConfig) -> FloatArray:
     """
     assert settings.inner_depth_mm is not None
     template = load_template(TISSUE_SPACING_MM)
-    depth_mm = ndimage.distance_transform_edt(template.mask, sampling=TISSUE_SPACING_MM)
+    depth_mm = (-template.distance_mm).clip(0)
     index = np.linalg.inv(template.affine) @ grid_affine(settings)
     on_grid = ndimage.affine_transform(
-        depth_mm.astype(np.float32), index[:3, :3], index[:3, 3], settings.shape, order=1
+        depth_mm, index[:3, :3], index[:3, 3], settings.shape, order=1
     )
     weight = ((on_grid - settings.inner_depth_mm) / FEATHER_MM + 0.5).clip(0, 1)
     result: FloatArray = weight.astype(np.float32)

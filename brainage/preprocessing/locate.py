@@ -106,9 +106,7 @@ class Located:
         to_world = np.linalg.inv(placement.to_mni) @ affine
         data = resample_volume(self.volume, to_world, shape)
         if placement.bias is not None:
-            field = resample_volume(placement.bias, to_world, shape)
-            # Outside the field's grid there is nothing to correct.
-            data /= np.where(field > 0, field, np.float32(1))
+            data = correct_bias(Volume(data, to_world), placement.bias).data
         share = resample_volume(placement.mask, to_world, shape)
         mask = share >= 0.5
         if placement.kind == "prepared brain":
@@ -235,7 +233,7 @@ def _register(
         scaled = (
             scale_brightness(straight.volume, where)
             if given is None
-            else replace(find_foreground(straight.volume, where), mask=given.data > 0).volume
+            else find_foreground(straight.volume, where).volume
         )
         working = to_straight_grid(scaled, settings.working_spacing_mm)
     with clock.step("bias field"):
