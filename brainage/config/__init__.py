@@ -1,6 +1,6 @@
 """Frozen settings: YAML in, resolved YAML out. Unknown keys are errors."""
 
-from brainage.config.images import ImagesConfig
+from brainage.config.image_data import ImagesConfig
 from brainage.config.loading import (
     build_config,
     config_folder,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from brainage.config.images import ImagesConfig
+from brainage.config.image_data import ImagesConfig
 from brainage.config.sections import (
     AugmentationConfig,
     InferenceConfig,
