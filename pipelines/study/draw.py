@@ -96,18 +96,19 @@ def curves(x: str, panels: str, y_label: str, line: str = "line") -> Draw:
     return draw
 
 
-def scatter(x: str, y: str) -> Draw:
-    """One dot a row: a metric over another, with its label."""
+def classes(x: str, y_label: str) -> Draw:
+    """One dot a class of a data set, mean over seeds: `value` of the curves' rows over `x`."""
 
     def draw(results: Results, path: Path, title: str, caption: str) -> Path:
-        figure, (axes,) = build_figure((1, 1), (7.5, 4.8), title, caption, synthetic=False)
-        for colour, (label, rows) in zip(_colours(), _groups(results), strict=False):
-            row = rows.iloc[0]
-            half = row[f"{y}_half_width"]
-            draw_interval(axes, row[x], row[y], row[y] - half, row[y] + half, color=colour)
-            axes.plot([], [], "o", color=colour, label=label)
-        axes.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
-        _legend(axes)
+        names = list(dict.fromkeys(results.curves["dataset"]))
+        size = (max(7.5, 4.0 * len(names)), 4.6)
+        figure, axes = build_figure((1, len(names)), size, title, caption, synthetic=False)
+        for panel, name, colour in zip(axes, names, _colours(), strict=False):
+            rows = results.curves[results.curves["dataset"] == name]
+            means = rows.groupby("line")[[x, "value"]].mean()
+            panel.plot(means[x], means["value"], "o", color=colour)
+            panel.set_title(str(name), fontsize=10, color=INK)
+            panel.set(xlabel=x.replace("_", " "), ylabel=y_label)
         return save_figure(figure, path)
 
     return draw

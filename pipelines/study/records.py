@@ -46,7 +46,9 @@ class Study:
     draw : callable
         The picture.
     reference : sequence of mapping
-        The paper's numbers, under the same names of axes and metrics.
+        Reported numbers, under the same names of axes and metrics.
+    source : str
+        Whose they are, for the table's heading.
     trains : bool
         Whether a network is trained, so that the number of epochs means something.
     refine : callable, optional
@@ -57,5 +59,6 @@ class Study:
     metrics: Sequence[str]
     draw: Draw
     reference: Sequence[Row] = ()
+    source: str = "paper's"
     trains: bool = True
     refine: Callable[[Results], Results] | None = None
