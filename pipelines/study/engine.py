@@ -5,6 +5,7 @@ settings, so that a changed study runs anew.
 """
 
 import os
+import shutil
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ from pipelines.study.plan import (
     describe_reduction,
     load_study,
 )
-from pipelines.study.records import Job, Study, StudyOptions
+from pipelines.study.records import CHECKPOINTS, Job, Study, StudyOptions
 from pipelines.study.table import REDUCED, Results, beside_paper, summarise, to_markdown
 
 CAPTION_WIDTH = 80
@@ -52,6 +53,9 @@ def run_study(name: str, options: StudyOptions) -> Results:
         budget = f"{REDUCED}: {describe_reduction(config)}; {budget}"
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
     folder = options.output / "runs" / name
+    if not options.resume:
+        for old in (folder, *(options.output / CHECKPOINTS / case.name for case in cases)):
+            shutil.rmtree(old, ignore_errors=True)
     kept = {case.name: load_record(folder / f"{case.name}.json") for case in cases}
     say(f"{budget}\n{describe_rest(list(kept.values()))}")
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)

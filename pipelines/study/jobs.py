@@ -40,7 +40,7 @@ from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.workflows.benchmark import default_data_root, leader_fractions, measure
 from pipelines.study.plan import Case
-from pipelines.study.records import Outcome, StudyOptions
+from pipelines.study.records import CHECKPOINTS, Outcome, StudyOptions
 
 PROBE = 2000
 """Images that are looked at, of the training part to choose leaders and of the test part."""
@@ -362,7 +362,7 @@ def _train(case: Case, options: StudyOptions, callbacks: Sequence[Callback]) -> 
     data = _data(case.config, options)
     if callbacks:  # what they have seen is not kept
         return train_images(data, case.config, TrainOptions(device=options.device), callbacks)
-    folder = options.output / "checkpoints" / case.name
+    folder = options.output / CHECKPOINTS / case.name
     resumed = TrainOptions(device=options.device, output=folder, resume=True)
     trained = train_images(data, case.config, resumed)
     shutil.rmtree(folder, ignore_errors=True)

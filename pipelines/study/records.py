@@ -9,10 +9,13 @@ from pipelines.study.plan import Case
 from pipelines.study.reference import Row
 from pipelines.study.table import Results
 
+CHECKPOINTS = "checkpoints"
+"""Folder inside the output that holds the state of runs that are not finished."""
+
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of the command beside the study's name."""
+    """Options of the command beside the study's name; without `resume` all runs are redone."""
 
     output: Path
     data_root: Path | None = None
@@ -20,6 +23,7 @@ class StudyOptions:
     config: Path | None = None
     device: str = "auto"
     tracking_uri: str | None = None
+    resume: bool = True
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def choose_stages(stages: list[Copied], place: BlockPlace) -> list[Copied]:
 
 def _learning_stages(place: BlockPlace) -> list[Copied]:
     """Later stages that have weights, with their shapes."""
-    sample, found = torch.zeros(1, *place.feature_shape), []
+    weight = next((w for stage in place.later_stages for w in stage.parameters()), torch.empty(0))
+    sample, found = weight.new_zeros(1, *place.feature_shape), []
     for stage in place.later_stages:
         expected, sample = tuple(sample.shape[1:]), pass_sample(stage, sample)
         if next(stage.parameters(), None) is not None:

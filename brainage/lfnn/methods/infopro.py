@@ -58,9 +58,10 @@ class Decoder(nn.Module):
             rebuilt, wanted = self.layers(features), block_input
         else:
             rebuilt, wanted = self.layers(as_vectors(features)), self._coarse(block_input)
-        rebuilt, wanted = at_least_float32(rebuilt), at_least_float32(wanted)
+        rebuilt = at_least_float32(rebuilt)
+        wanted = wanted.to(rebuilt.dtype)
         spread = wanted.var(correction=0).clamp(min=1e-8)
-        return functional.mse_loss(rebuilt, wanted.to(rebuilt.dtype)) / spread
+        return functional.mse_loss(rebuilt, wanted) / spread
 
     def _coarse(self, block_input: Tensor) -> Tensor:
         if block_input.ndim > 3:

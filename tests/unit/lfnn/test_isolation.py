@@ -30,6 +30,9 @@ def check(config):
 
 
 def check_all_cuts(make, network, **learning):
+    if METHOD_RULES[learning["method"]].cuts_every_stage:
+        check(make(network, **learning))
+        return
     for blocks in range(1, block_count(make(network, **learning)) + 1):
         check(make(network, blocks=blocks, **learning))
 

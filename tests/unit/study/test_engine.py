@@ -89,6 +89,8 @@ def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
     table = run_study("s9", options).table
     again = json.loads(records[1].read_text())["metrics"]["error_percent"]
     assert table["error_percent"].tolist() == pytest.approx([(123.0 + again) / 2])
+    anew = run_study("s9", replace(options, resume=False)).table
+    assert anew["error_percent"].item() < 100.0
 
 
 def test_activity_is_watched_for_both_roles(tmp_path: Path, data_root: Path) -> None:
