@@ -101,7 +101,7 @@ STUDIES = {
     "yardsticks": Study(
         jobs.train,
         ("error_percent", *COSTS, "parameters"),
-        dots("error_percent"),
+        dots("error_percent", source="published"),
         reference.YARDSTICKS,
         source="published",
     ),

@@ -45,8 +45,8 @@ def over(axis: str, metric: str) -> Draw:
     return draw
 
 
-def dots(*metrics: str) -> Draw:
-    """Draw a dot with its interval for each row and metric, the paper's number hollow."""
+def dots(*metrics: str, source: str = "the paper's") -> Draw:
+    """Draw a dot with its interval for each row and metric, the reported number hollow."""
 
     def draw(results: Results, path: Path, title: str, caption: str) -> Path:
         rows = _groups(results)[::-1]
@@ -62,7 +62,7 @@ def dots(*metrics: str) -> Draw:
                 if f"{metric}_paper" in row:
                     axes.plot(row[f"{metric}_paper"], position, "s", mfc="none", color=INK)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-        axes.set_xlabel("dot: ours, mean and 95 % interval over seeds; hollow square: the paper's")
+        axes.set_xlabel(f"dot: ours, mean and 95 % interval over seeds; hollow square: {source}")
         _legend(axes)
         return save_figure(figure, path)
 

@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 
 from brainage.files import atomic_write_text, parse_json
+from brainage.images.sets import find_folder
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.tracking import Run, Tracker
 from brainage.types import Json
-from brainage.workflows.benchmark import EXPERIMENT
+from brainage.workflows.benchmark import EXPERIMENT, default_data_root
 from brainage.workflows.console import say, warn
 from brainage.workflows.results import write_json
 from pipelines.study.catalogue import STUDIES
@@ -48,7 +49,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
     study = STUDIES[name]
     cases = build_cases(config, options.quick)
     is_reduced = options.quick and config.quick != QuickBudget()
-    budget = describe_budget(cases, study.trains)
+    budget = describe_budget(cases, study.trains) + describe_data(cases, options)
     if is_reduced:
         budget = f"{REDUCED}: {describe_reduction(config)}; {budget}"
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
@@ -141,6 +142,14 @@ def describe_budget(cases: Sequence[Case], trains: bool) -> str:
             parts.append(f"{_join(limit for limit in limits if limit)} training images")
     parts.append(f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads")
     return ", ".join(parts) + "."
+
+
+def describe_data(cases: Sequence[Case], options: StudyOptions) -> str:
+    """Say which image data sets are not their publishers' pixels."""
+    root = options.data_root or default_data_root()
+    names = {case.config.images.dataset for case in cases if case.config.images}
+    changed = [name for name in sorted(names) if (find_folder(name, root) / "train.npz").exists()]
+    return f" Re-encoded as JPEG: {', '.join(changed)}." if changed else ""
 
 
 def describe_rest(records: Sequence[Json | None]) -> str:

@@ -18,7 +18,7 @@ from brainage.errors import BrainageError
 from brainage.training.schedules import Schedule
 from brainage.training.state import TrainingState
 from pipelines.study.catalogue import STUDIES
-from pipelines.study.engine import describe_rest, run_study
+from pipelines.study.engine import describe_data, describe_rest, run_study
 from pipelines.study.plan import (
     QuickBudget,
     build_cases,
@@ -91,6 +91,15 @@ def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
     assert table["error_percent"].tolist() == pytest.approx([(123.0 + again) / 2])
     anew = run_study("s9", replace(options, resume=False)).table
     assert anew["error_percent"].item() < 100.0
+
+
+def test_images_that_were_encoded_anew_are_named(tmp_path: Path) -> None:
+    cases = build_cases(load_study("s9"), quick=False)
+    options = StudyOptions(tmp_path, tmp_path)
+    assert describe_data(cases, options) == ""
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "train.npz").touch()
+    assert describe_data(cases, options) == " Re-encoded as JPEG: cifar10."
 
 
 def test_activity_is_watched_for_both_roles(tmp_path: Path, data_root: Path) -> None:
