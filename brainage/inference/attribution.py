@@ -47,7 +47,7 @@ PASSING_SIMILARITY = 0.5
 
 _NOISE_SAMPLES, _NOISE_STD = 16, 0.15
 # Steps are doubled until the map adds up to the difference within the tolerance.
-_FEWEST_STEPS, _MOST_STEPS, _TOLERANCE_YEARS = 16, 64, 0.25
+_FEWEST_STEPS, _MOST_STEPS, _TOLERANCE_YEARS = 20, 80, 0.3
 _PATCH, _STRIDE = 5, 3
 
 
@@ -266,7 +266,7 @@ def _integrate(predict: nn.Module, volume: Tensor, reference: Tensor) -> Tensor:
     steps = _FEWEST_STEPS
     while True:
         result, left = method.attribute(
-            volume, reference, n_steps=steps, internal_batch_size=4, return_convergence_delta=True
+            volume, reference, n_steps=steps, internal_batch_size=8, return_convergence_delta=True
         )
         if abs(float(left)) <= _TOLERANCE_YEARS or steps >= _MOST_STEPS:
             return result

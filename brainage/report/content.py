@@ -11,6 +11,7 @@ from brainage.report.doubts import is_unlike, list_warnings
 from brainage.report.findings import NOTHING_TYPED, Findings, ModelIdentity, Typed
 from brainage.report.numbers import list_numbers
 from brainage.report.pictures import draw_age_line, draw_cohort, draw_map, draw_planes
+from brainage.report.volumes import TISSUES
 from brainage.report.words import (
     CALIBRATE,
     VERDICT_WORDS,
@@ -247,12 +248,15 @@ def _volumes(findings: Findings) -> tuple[Row, ...]:
     volumes = findings.volumes_ml
     if not volumes:
         return ()
-    total = sum(volumes.values())
-    names = {"grey": "Grey matter", "white": "White matter", "fluid": "Fluid"}
-    return tuple(
+    total = sum(volumes[name] for name in TISSUES)
+    rows = [
         Row(words, f"{volumes[name]:.0f} ml", f"{100 * volumes[name] / total:.0f} % of the three")
-        for name, words in names.items()
-    )
+        for name, words in zip(TISSUES, ("Grey matter", "White matter", "Fluid"), strict=True)
+    ]
+    if "ventricles" in volumes:
+        share = f"{100 * volumes['ventricles'] / total:.1f} %, part of the fluid"
+        rows.append(Row("Ventricles", f"{volumes['ventricles']:.0f} ml", share))
+    return tuple(rows)
 
 
 def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
@@ -287,8 +291,8 @@ def _limits(model: ModelIdentity) -> tuple[str, ...]:
         "motion and chance, and is no measure of health.",
         f"The interval holds for scans like those of the model's cohort{known}; another scanner "
         "can shift the prediction by years.",
-        "Volumes come from a three-class mixture on a coarse grid and are approximate. The map, "
-        "if shown, tells what the network read, not what ages the brain.",
+        "Volumes come from a mixture of three tissues at 2 mm and are approximate. The map, if "
+        "shown, tells what the network read, not what ages the brain.",
     )
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
-from brainage.evaluation.features import TissuePriors, tissue_volumes
 from brainage.inference.attribution import explain_prepared, region_table, to_density
 from brainage.inference.model import Model
 from brainage.inference.predict import check_ages, predict_columns
@@ -23,9 +22,9 @@ from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.pipeline import Processed, process_again
-from brainage.preprocessing.priors import load_tissue_maps
 from brainage.preprocessing.regions import OUTSIDE, load_regions
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
+from brainage.report.volumes import measure_volumes
 from brainage.types import DEFAULT_MAP, FloatArray, HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
@@ -127,7 +126,7 @@ def examine_scan(
     columns = predict_columns(bundle, array, options.level)
     findings = replace(findings, **_numbers({name: columns[name][0] for name in columns}))
     on_stage("volumes")
-    findings = replace(findings, volumes_ml=_volumes_ml(bundle, array, processed))
+    findings = replace(findings, volumes_ml=_volumes_ml(pictured))
     if options.map_method:
         on_stage("map")
         findings = replace(findings, attribution=_explain(bundle, array[0], options.map_method))
@@ -180,16 +179,11 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _volumes_ml(bundle: Bundle, array: HalfArray, processed: Processed) -> dict[str, float]:
-    """Compute tissue volumes in the scan's own space: grid volumes over registration's scale."""
-    settings = bundle.config.preprocessing
-    priors = TissuePriors(*load_tissue_maps(settings), settings.spacing_mm)
-    litres = tissue_volumes(array, priors)[0]
-    scale = abs(float(np.linalg.det(processed.transform[:3, :3])))
-    return {
-        name: 1000.0 * float(value) / scale
-        for name, value in zip(("grey", "white", "fluid"), litres, strict=True)
-    }
+def _volumes_ml(pictured: Processed) -> dict[str, float]:
+    """Measure volumes in the scan's own space: those in MNI space over registration's scale."""
+    scale = abs(float(np.linalg.det(pictured.transform[:3, :3])))
+    found = measure_volumes(pictured.image, pictured.mask)
+    return {name: ml / scale for name, ml in found.items()}
 
 
 def _explain(bundle: Bundle, array: HalfArray, method: str) -> AttributionMap:

@@ -117,7 +117,8 @@ class Findings:
     code : str
         First digits of the scan's SHA-256: tells reports apart without naming anybody.
     volumes_ml : mapping of str to float
-        ``grey``, ``white``, ``fluid`` in millilitres of the scan's own space.
+        ``grey``, ``white``, ``fluid`` and, of the fluid, ``ventricles`` in millilitres of the
+        scan's own space.
     image : Volume, optional
         The scan in MNI space, for pictures; absent where only a prediction is at hand.
     mask : numpy.ndarray of bool, optional

@@ -68,7 +68,7 @@ def draw_planes(findings: Findings, orientation: Orientation = RADIOLOGICAL) -> 
             draw_plane(panel, data, cut, orientation)
             draw_outline(panel, mask, cut, orientation)
     panels[0][-1].text(
-        0.5, 0.98, "template", color="white", fontsize=7, ha="center", va="top",
+        0.03, 0.97, "template", color="white", fontsize=7, ha="left", va="top",
         transform=panels[0][-1].transAxes,
     )  # fmt: skip
     return _to_png(figure)

@@ -15,7 +15,7 @@ CALIBRATE = (
     "the cohort may tell of the scanner rather than the person. With scans of 20 or more healthy "
     "people from your scanner, `brainage calibrate` makes the comparison fair."
 )
-REFERENCE_WORDS = "the MNI152 template, an average of 152 healthy adults of 18 to 44 years"
+REFERENCE_WORDS = "the MNI152 template, a blurred average of 152 brains"
 
 
 def share_words(share: float) -> str:

@@ -205,11 +205,16 @@ def test_what_makes_a_result_doubtful_is_said(changes, warning):
         {"model": ModelIdentity("m" * 200, "v" * 200, "0" * 64, {})},
     ],
 )
-def test_pdf_is_one_page_that_says_what_it_is_for(changes, drawn):
+def test_pdf_is_one_page_that_says_what_it_is_for(changes):
     report = build_report(findings(**changes), made_on=DAY)
     pdf = render_pdf(report)
     assert pdf.startswith(b"%PDF") and pages_of(pdf) == 1
     assert render_html(report).count(RESEARCH_ONLY) == 2
+
+
+@pytest.mark.slow
+def test_page_with_all_its_pictures_is_one(drawn):
+    assert pages_of(render_pdf(build_report(mapped()))) == 1
 
 
 def test_same_report_gives_the_same_bytes():
