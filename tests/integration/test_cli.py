@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
-
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +22,7 @@ def brainage_process(*arguments: object, cwd: Path = ROOT) -> subprocess.Complet
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def brainage(*arguments: object) -> Result:
+def brainage(*arguments: object):
     """The command in this process, which has loaded its libraries already."""
     environment = {"MLFLOW_TRACKING_URI": "off"}
     return CliRunner().invoke(app, [str(part) for part in arguments], env=environment)
