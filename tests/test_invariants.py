@@ -204,7 +204,8 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     from brainage.config import load_preset
     from brainage.workflows.train import fit_baselines
 
-    config = with_changes(load_preset("phantom"), {"learning.method": method})
+    changes = {"learning.method": method, "training.epochs": 10}
+    config = with_changes(load_preset("phantom"), changes)
     table = write_phantom_cohort(tmp_path, subjects=80, seed=1, spacing_mm=6)
     cohort = read_cohort(table).cohort
     arrays = [prepare_phantom(path, config.preprocessing).array for path in cohort.table["path"]]
