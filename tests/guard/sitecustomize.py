@@ -54,4 +54,4 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(watch)
-sys.modules.update(dict.fromkeys(HIDDEN))  # type: ignore[arg-type]
+sys.modules.update(dict.fromkeys(HIDDEN))
