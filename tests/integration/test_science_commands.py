@@ -9,8 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
+from brainage.cohorts.cohort import read_cohort
 from brainage.cohorts.phantom import write_phantom_cohort
+from brainage.config import PreprocessingConfig
 from brainage.model.bundle import load_bundle
+from tests.phantoms import fill_cache
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -23,11 +26,13 @@ def run(*arguments: object, code: int = 0) -> str:
 def folder(tmp_path_factory) -> Path:
     """A cohort of people with two visits, and an ensemble of two folds trained on it."""
     root = tmp_path_factory.mktemp("science")
-    write_phantom_cohort(root / "cohort", subjects=24, seed=3, sessions=2, spacing_mm=6)
+    table = write_phantom_cohort(root / "cohort", subjects=24, seed=3, sessions=2, spacing_mm=6)
+    paths = read_cohort(table).cohort.table["path"]
+    fill_cache(paths, PreprocessingConfig(spacing_mm=8.0, shape=(22, 26, 22)), root / "cache")
     run(
-        "train", "--cohort", root / "cohort" / "cohort.csv", "--preset", "phantom",
+        "train", "--cohort", table, "--preset", "phantom",
         "--set", "preprocessing.spacing_mm=8", "--set", "preprocessing.shape=[22,26,22]",
-        "--set", "network.arguments.channels=[4,8]", "--epochs", 3, "--folds", 2, "--repeats", 2,
+        "--set", "network.arguments.channels=[4,8]", "--epochs", 2, "--folds", 2, "--repeats", 2,
         "--baselines", "constant,linear,volumes", "--cache", root / "cache",
         "--tracking-uri", "off", "--output", root / "model",
     )  # fmt: skip
@@ -144,6 +149,8 @@ def test_calibrate_needs_20_unseen_controls_and_then_tells_the_gain(folder, tmp_
     output = tmp_path / "model"
     assert "0 controls" in run(*common, seen, "--output", output, code=2)
     controls = write_phantom_cohort(tmp_path / "new", subjects=20, seed=8, spacing_mm=6)
+    settings = load_bundle(folder / "model").config.preprocessing
+    fill_cache(read_cohort(controls).cohort.table["path"], settings, folder / "cache")
     table = pd.read_csv(controls)
     table["scan_id"] = "other-" + table["scan_id"]
     table["subject_id"] = "other-" + table["subject_id"]
