@@ -29,6 +29,10 @@ from brainage.cli.options import (
 PredictionsOption = Annotated[
     Path, typer.Option("--predictions", help="Table that `train` or `predict` wrote.")
 ]
+PredictionTables = Annotated[
+    list[Path],
+    typer.Option("--predictions", help="Table of `train` or `predict`. May be repeated."),
+]
 
 
 @command(COHORTS)
@@ -198,22 +202,71 @@ def versus(
 
 @command(COHORTS)
 def groups(
-    predictions: Annotated[
-        list[Path],
-        typer.Option("--predictions", help="Table of `train` or `predict`. May be repeated."),
-    ],
+    predictions: PredictionTables,
     group: Annotated[str, typer.Option("--group", help='Cases: "CDR > 0", or a column.')],
     output: OutputOption,
     joined: JoinedCohort = JoinedCohort(),
-    within_sd: Annotated[
-        float | None, typer.Option("--within-sd", min=0, help="From `reliability`, years.")
-    ] = None,
 ) -> None:
     """Compare the gap, and plain measures beside it, between cases and controls."""
     cohort = joined.options(predictions)
     from brainage.workflows import groups as job
 
-    job.groups(predictions, group, output, cohort, joined.measure or [], within_sd)
+    job.groups(predictions, group, output, cohort, joined.measure or [])
+
+
+@command(COHORTS)
+def associate(
+    predictions: PredictionTables,
+    covariate: Annotated[
+        list[str],
+        typer.Option("--covariate", help="Column of numbers, such as MMSE. May be repeated."),
+    ],
+    output: OutputOption,
+    joined: JoinedCohort = JoinedCohort(),
+) -> None:
+    """Relate the gap to a covariate, with age, age², sex and site, by robust errors."""
+    cohort = joined.options(predictions)
+    from brainage.workflows import groups as job
+
+    job.associations(predictions, covariate, output, cohort, joined.measure or [])
+
+
+@command(COHORTS)
+def longitudinal(
+    predictions: PredictionTables,
+    output: OutputOption,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="Cohort whose columns are joined by scan id.")
+    ] = None,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    time: Annotated[
+        str,
+        typer.Option("--time", help="Column of the scans' times in years, if ages are rounded."),
+    ] = "age_years",
+    within_sd: Annotated[
+        float | None, typer.Option("--within-sd", min=0, help="From `reliability`, years.")
+    ] = None,
+    retests: Annotated[
+        Path | None, typer.Option("--retests", help="Predictions of retests, instead.")
+    ] = None,
+    retest_years: Annotated[
+        float, typer.Option("--retest-years", min=0, help="Most years between two retests.")
+    ] = 0.5,
+) -> None:
+    """Estimate the change of the gap per year, and what change can be detected in a person."""
+    from brainage.errors import ConfigError
+    from brainage.workflows.inputs import check_table
+
+    if within_sd is not None and retests is not None:
+        raise ConfigError("longitudinal", "give either --within-sd or --retests.")
+    options = JoinedCohort(cohort, None, where, column).options(predictions)
+    if retests is not None:
+        check_table(retests)
+    from brainage.workflows import longitudinal as job
+
+    chosen = job.ChangeOptions(time, within_sd, retests, retest_years)
+    job.longitudinal(predictions, output, options, chosen)
 
 
 @command(COHORTS)
