@@ -8,6 +8,7 @@ import typer
 
 from brainage.cli.command import COHORTS, command
 from brainage.cli.options import (
+    AnyModelOption,
     CacheOption,
     ColumnOption,
     ConfigOption,
@@ -97,6 +98,58 @@ def prepare(
     )
     failed = ledger["verdict"] == "failed"
     if failed.all() or (failed.any() and not source.skip_bad):
+        raise typer.Exit(2)
+
+
+@command(COHORTS)
+def bids(
+    bids_dir: Annotated[Path, typer.Argument(metavar="BIDS_DIR", help="BIDS data set.")],
+    output_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder to write to.")],
+    analysis_level: Annotated[
+        Literal["participant", "group"],
+        typer.Argument(metavar="LEVEL", help="participant, then group."),
+    ],
+    labels: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LABEL]...", help="More labels, after --participant-label."),
+    ] = None,
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--participant-label", "--participant_label", help="Participants; all without it."
+        ),
+    ] = None,
+    session_label: Annotated[
+        list[str] | None,
+        typer.Option("--session-label", "--session_label", help="Session. May be repeated."),
+    ] = None,
+    model: AnyModelOption = None,
+    level: LevelOption = 0.9,
+    cache: CacheOption = None,
+) -> None:
+    """Run as a BIDS App: volumes and a report for each scan, then one table of all.
+
+    Exit code 2 if any scan failed; the others are written.
+    """
+    from brainage.errors import ConfigError
+    from brainage.extras import check_extra
+    from brainage.workflows.inputs import check_cohort, check_model
+
+    if labels and not participant_label:
+        raise ConfigError(labels[0], "is one argument too many.", "Did you mean a label?")
+    if analysis_level == "group":
+        from brainage.workflows import bids as job
+
+        job.run_group(output_dir)
+        return
+    check_cohort(str(bids_dir))
+    check_model(model)
+    check_extra("reportlab", "report")
+    from brainage.workflows import bids as job
+
+    chosen = [*(participant_label or []), *(labels or [])]
+    options = job.BidsOptions(chosen, session_label or [], level, cache)
+    if job.run_participants(bids_dir, output_dir, model, options):
         raise typer.Exit(2)
 
 
