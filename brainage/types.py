@@ -41,8 +41,10 @@ DEFAULT_BASELINES = ("constant", "linear")
 BASELINES = (*DEFAULT_BASELINES, "gaussian_process", "svr", "volumes")
 """Names of the simple models that a network is set beside (`brainage.evaluation.baselines`)."""
 
-MAP_METHODS = ("smoothgrad", "integrated_gradients", "occlusion")
+MAP_METHODS = ("integrated_gradients", "occlusion", "smoothgrad")
 """Names of the maps of what a network looked at (`brainage.inference.attribution`)."""
+
+DEFAULT_MAP = "integrated_gradients"
 
 Verdict = Literal["ok", "flagged", "failed"]
 

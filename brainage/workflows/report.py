@@ -7,17 +7,19 @@ from typing import Any
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.inference.model import Model, check_level
+from brainage.plotting.planes import ORIENTATIONS, RADIOLOGICAL, Orientation
 from brainage.preprocessing.ledger import read_ledger
 from brainage.report import (
     ExamineOptions,
     Findings,
+    Typed,
     build_report,
     examine_scan,
     identify_model,
     predicted_findings,
 )
 from brainage.report import write_report as write_pages
-from brainage.types import MAP_METHODS, Verdict
+from brainage.types import DEFAULT_MAP, MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.models import load_model
@@ -35,23 +37,31 @@ class ReportOptions:
     age_years : float, optional
         Age at scan, for the gap; no prediction uses it.
     sex : str
-        Kept in the JSON file.
+        Printed as typed; no prediction uses it.
     person_name : str
         Printed on this report; without it the report names nobody.
+    study_id, scan_date : str
+        Printed on this report; the study id is part of its file names.
     level : float
         Share of ages that the interval shall hold.
     map_method : str
-        Adds a map: ``smoothgrad``, ``integrated_gradients`` or ``occlusion``.
+        Map of what makes this brain look older or younger: ``integrated_gradients``,
+        ``occlusion`` or ``smoothgrad``; empty: none.
     series : str, optional
         Chooses among the series of a DICOM scan, by number or text of the description.
+    orientation : {"radiological", "neurological"}
+        Whether the patient's left is on the right or the left of all pictures.
     """
 
     age_years: float | None = None
     sex: str = ""
     person_name: str = ""
+    study_id: str = ""
+    scan_date: str = ""
     level: float = 0.9
-    map_method: str = ""
+    map_method: str = DEFAULT_MAP
     series: str | None = None
+    orientation: Orientation = RADIOLOGICAL
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -62,10 +72,16 @@ class ReportOptions:
         if self.map_method and self.map_method not in MAP_METHODS:
             problem = f"unknown method {self.map_method!r}."
             raise ConfigError("--map", problem, f"Known: {', '.join(MAP_METHODS)}.")
+        if self.orientation not in ORIENTATIONS:
+            problem = f"unknown convention {self.orientation!r}."
+            raise ConfigError("--orientation", problem, f"Known: {', '.join(ORIENTATIONS)}.")
 
 
 def write_report(
-    scan: str | Path, output: str | Path, model: str | Path | Model | None = None, **options: Any
+    scan: str | Path,
+    output: str | Path | None = None,
+    model: str | Path | Model | None = None,
+    **options: Any,
 ) -> Findings:
     """Write a one-page report on a scan: HTML, PDF and JSON.
 
@@ -73,13 +89,14 @@ def write_report(
     ----------
     scan : path
         T1 scan: NIfTI or MGZ file, DICOM folder or zip; ``sample``: the built-in one.
-    output : path
-        Without suffix; ``.html``, ``.pdf`` and ``.json`` are added.
+    output : path, optional
+        Without suffix; ``.html``, ``.pdf`` and ``.json`` are added. Absent: a name from the study
+        id, else from the scan's hash, and today's date, in the working folder.
     model : path or Model, optional
         As `brainage.load_model` takes it.
     **options
-        Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `level`, `map_method`,
-        `series`.
+        Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `study_id`, `scan_date`,
+        `level`, `map_method`, `series`, `orientation`.
 
     Returns
     -------
@@ -119,13 +136,13 @@ def write_report(
     found = examine_scan(loaded, scan, asked)
     if sample:
         found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
-    return _write(found, Path(output), chosen)
+    return _write(found, output, chosen)
 
 
 def report_prediction(
     predictions: Path,
     scan_id: str,
-    output: Path,
+    output: str | Path | None = None,
     model: str | Path | Model | None = None,
     **options: Any,
 ) -> Findings:
@@ -152,13 +169,14 @@ def report_prediction(
     return _write(replace(findings, sex=chosen.sex or findings.sex), output, chosen)
 
 
-def _write(findings: Findings, output: Path, options: ReportOptions) -> Findings:
-    page = build_report(findings, person_name=options.person_name)
-    paths = write_pages(page, output)
+def _write(findings: Findings, output: str | Path | None, options: ReportOptions) -> Findings:
+    typed = Typed(options.person_name, options.study_id, options.scan_date)
+    page = build_report(findings, typed, orientation=options.orientation)
+    paths = write_pages(page, Path(page.file_name if output is None else output))
     for text in page.warnings:
         warn(text)
-    age = f"predicted age {page.headline}, {page.interval}; " if page.headline else ""
-    say(f"{page.verdict_words}; {age}written to {', '.join(str(path) for path in paths)}")
+    age = f"Predicted age {page.headline}. {page.interval} " if page.headline else ""
+    say(f"{page.verdict_words}. {age}Written to {', '.join(str(path) for path in paths)}")
     return findings
 
 

@@ -17,6 +17,7 @@ import pytest
 from brainage.cohorts.sample import SAMPLE_WORDS
 from page_parts.progress import STAGE_WORDS
 from tests.browser.pages import (
+    AGE,
     ANSWER_MS,
     CANVAS,
     keep,
@@ -119,7 +120,7 @@ def test_champion_is_offered_and_shown_with_its_quality(page):
 def test_champion_predicts(page):
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
-    page.get_by_test_id("stMetricValue").wait_for()
+    page.locator(AGE).wait_for()
     page.get_by_text(CHAMPION).first.wait_for()
 
 
