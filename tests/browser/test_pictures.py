@@ -93,9 +93,8 @@ def test_sample_from_upload_to_report(page):
     canvas.wait_for()
     page.wait_for_timeout(2000)
     assert page.get_by_text(SAMPLE_WORDS).is_visible()
-    keep(page, "app_result.png", whole=True)
-    if folder := os.environ.get("BRAINAGE_SCREENSHOTS"):
-        page.locator("section.viewer").screenshot(path=str(Path(folder) / "app_viewer.png"))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    keep(page, "app_result.png")
     assert page.foreign == []
 
 

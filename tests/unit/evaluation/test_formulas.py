@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from brainage.evaluation import conformal, groups, reliability
+from brainage.evaluation import conformal, groups, longitudinal, reliability
 from brainage.evaluation.age_bias import bias_report, correct_out_of_fold, subject_folds
 from brainage.evaluation.leakage import permutations_needed, permute_ages, permuted_age_check
 from brainage.evaluation.metrics import age_metrics, paired_difference, subgroup_metrics
@@ -207,12 +207,12 @@ def test_change_is_the_slope_over_all_scans_of_a_person() -> None:
             "brain_age_gap_years": [1.0, 0, 2, 3, 5, 4, 1, 2],
         }
     )
-    found = groups.yearly_change(table)
+    found = longitudinal.yearly_change(table)
     assert list(found["subject_id"]) == ["a", "c"] and list(found["n_scans"]) == [3, 2]
     assert list(found["years"]) == [4.0, 2.0] and "exceeds" not in found
     slope = np.polyfit([60, 61, 64], [0, 2, 3], 1)[0]
     np.testing.assert_allclose(found["gap_change_per_year"], [slope, -1.5])
-    limits = groups.yearly_change(table, 1.0)
+    limits = longitudinal.yearly_change(table, 1.0)
     scatter = np.array([60, 61, 64]).var() * 3
     expected = [1.96 / np.sqrt(scatter), 1.96 * np.sqrt(2) / 2]
     np.testing.assert_allclose(limits["smallest_detectable_per_year"], expected)
