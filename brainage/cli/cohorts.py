@@ -8,6 +8,7 @@ import typer
 
 from brainage.cli.command import COHORTS, command
 from brainage.cli.options import (
+    AnyModelOption,
     CacheOption,
     ColumnOption,
     ConfigOption,
@@ -28,6 +29,10 @@ from brainage.cli.options import (
 
 PredictionsOption = Annotated[
     Path, typer.Option("--predictions", help="Table that `train` or `predict` wrote.")
+]
+PredictionTables = Annotated[
+    list[Path],
+    typer.Option("--predictions", help="Table of `train` or `predict`. May be repeated."),
 ]
 
 
@@ -93,6 +98,58 @@ def prepare(
     )
     failed = ledger["verdict"] == "failed"
     if failed.all() or (failed.any() and not source.skip_bad):
+        raise typer.Exit(2)
+
+
+@command(COHORTS)
+def bids(
+    bids_dir: Annotated[Path, typer.Argument(metavar="BIDS_DIR", help="BIDS data set.")],
+    output_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder to write to.")],
+    analysis_level: Annotated[
+        Literal["participant", "group"],
+        typer.Argument(metavar="LEVEL", help="participant, then group."),
+    ],
+    labels: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LABEL]...", help="More labels, after --participant-label."),
+    ] = None,
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--participant-label", "--participant_label", help="Participants; all without it."
+        ),
+    ] = None,
+    session_label: Annotated[
+        list[str] | None,
+        typer.Option("--session-label", "--session_label", help="Session. May be repeated."),
+    ] = None,
+    model: AnyModelOption = None,
+    level: LevelOption = 0.9,
+    cache: CacheOption = None,
+) -> None:
+    """Run as a BIDS App: volumes and a report for each scan, then one table of all.
+
+    Exit code 2 if any scan failed; the others are written.
+    """
+    from brainage.errors import ConfigError
+    from brainage.extras import check_extra
+    from brainage.workflows.inputs import check_cohort, check_model
+
+    if labels and not participant_label:
+        raise ConfigError(labels[0], "is one argument too many.", "Did you mean a label?")
+    if analysis_level == "group":
+        from brainage.workflows import bids as job
+
+        job.run_group(output_dir)
+        return
+    check_cohort(str(bids_dir))
+    check_model(model)
+    check_extra("reportlab", "report")
+    from brainage.workflows import bids as job
+
+    chosen = [*(participant_label or []), *(labels or [])]
+    options = job.BidsOptions(chosen, session_label or [], level, cache)
+    if job.run_participants(bids_dir, output_dir, model, options):
         raise typer.Exit(2)
 
 
@@ -198,22 +255,71 @@ def versus(
 
 @command(COHORTS)
 def groups(
-    predictions: Annotated[
-        list[Path],
-        typer.Option("--predictions", help="Table of `train` or `predict`. May be repeated."),
-    ],
+    predictions: PredictionTables,
     group: Annotated[str, typer.Option("--group", help='Cases: "CDR > 0", or a column.')],
     output: OutputOption,
     joined: JoinedCohort = JoinedCohort(),
-    within_sd: Annotated[
-        float | None, typer.Option("--within-sd", min=0, help="From `reliability`, years.")
-    ] = None,
 ) -> None:
     """Compare the gap, and plain measures beside it, between cases and controls."""
     cohort = joined.options(predictions)
     from brainage.workflows import groups as job
 
-    job.groups(predictions, group, output, cohort, joined.measure or [], within_sd)
+    job.groups(predictions, group, output, cohort, joined.measure or [])
+
+
+@command(COHORTS)
+def associate(
+    predictions: PredictionTables,
+    covariate: Annotated[
+        list[str],
+        typer.Option("--covariate", help="Column of numbers, such as MMSE. May be repeated."),
+    ],
+    output: OutputOption,
+    joined: JoinedCohort = JoinedCohort(),
+) -> None:
+    """Relate the gap to a covariate, with age, age², sex and site, by robust errors."""
+    cohort = joined.options(predictions)
+    from brainage.workflows import groups as job
+
+    job.associations(predictions, covariate, output, cohort, joined.measure or [])
+
+
+@command(COHORTS)
+def longitudinal(
+    predictions: PredictionTables,
+    output: OutputOption,
+    cohort: Annotated[
+        str | None, typer.Option("--cohort", help="Cohort whose columns are joined by scan id.")
+    ] = None,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    time: Annotated[
+        str,
+        typer.Option("--time", help="Column of the scans' times in years, if ages are rounded."),
+    ] = "age_years",
+    within_sd: Annotated[
+        float | None, typer.Option("--within-sd", min=0, help="From `reliability`, years.")
+    ] = None,
+    retests: Annotated[
+        Path | None, typer.Option("--retests", help="Predictions of retests, instead.")
+    ] = None,
+    retest_years: Annotated[
+        float, typer.Option("--retest-years", min=0, help="Most years between two retests.")
+    ] = 0.5,
+) -> None:
+    """Estimate the change of the gap per year, and what change can be detected in a person."""
+    from brainage.errors import ConfigError
+    from brainage.workflows.inputs import check_table
+
+    if within_sd is not None and retests is not None:
+        raise ConfigError("longitudinal", "give either --within-sd or --retests.")
+    options = JoinedCohort(cohort, None, where, column).options(predictions)
+    if retests is not None:
+        check_table(retests)
+    from brainage.workflows import longitudinal as job
+
+    chosen = job.ChangeOptions(time, within_sd, retests, retest_years)
+    job.longitudinal(predictions, output, options, chosen)
 
 
 @command(COHORTS)

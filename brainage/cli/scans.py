@@ -86,6 +86,10 @@ def report(
         Literal["radiological", "neurological"],
         typer.Option("--orientation", help="Patient's left on the right, or on the left."),
     ] = "radiological",
+    dicom_output: Annotated[
+        Path | None,
+        typer.Option("--dicom-output", help="Folder for the results as DICOM, of a DICOM scan."),
+    ] = None,
 ) -> None:
     """Write a one-page report on a scan: HTML, PDF and JSON. Exit code 2 if the scan fails."""
     from brainage.errors import ConfigError
@@ -94,6 +98,8 @@ def report(
 
     if (scan is None) == (predictions is None) or (predictions is None) != (scan_id is None):
         raise ConfigError("report", "give either SCAN, or --predictions with --scan-id.")
+    if dicom_output is not None and scan is None:
+        raise ConfigError("--dicom-output", "needs a scan: results belong to its DICOM series.")
     check_model(model)
     check_scans([scan] if scan else [])
     check_extra("reportlab", "report")
@@ -112,6 +118,7 @@ def report(
         "map_method": "" if map_ == "none" else map_,
         "series": series,
         "orientation": orientation,
+        "dicom_output": dicom_output,
     }
     if scan is not None:
         found = job.write_report(scan, output, model, **options)

@@ -1,8 +1,7 @@
-"""Compare groups in their brain-age gap beyond age, sex and site, and its change in a person."""
+"""Compare groups in their brain-age gap beyond age, sex and site."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,7 +88,7 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     if min(n_cases, n_controls) < MIN_GROUP:
         problem = f"{measure}: {n_cases} cases and {n_controls} controls with known values."
         raise CohortError("groups", problem, f"At least {MIN_GROUP} of each are needed.")
-    design, names = _covariates(rows, group)
+    design, names = adjusting_terms(rows, group)
     if len(values) <= design.shape[1] + 2:
         problem = f"{measure}: {len(values)} people cannot carry {design.shape[1] + 2} terms."
         raise CohortError("groups", problem)
@@ -137,61 +136,35 @@ def auc_interval(cases: ArrayLike, controls: ArrayLike) -> tuple[float, float, f
     return auc, max(0.0, auc - half), min(1.0, auc + half)
 
 
-def yearly_change(table: pd.DataFrame, within_sd_years: float | None = None) -> pd.DataFrame:
-    """Estimate the gap's change per year in people who were scanned at several ages.
+def adjusting_terms(
+    rows: pd.DataFrame, effect: DoubleArray | BoolArray
+) -> tuple[DoubleArray, list[str]]:
+    """Return centred age and age², and indicators of sex and site, without what adds nothing.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        `subject_id`, `age_years`, `brain_age_gap_years`.
-    within_sd_years : float, optional
-        Within-subject standard deviation of the gap, from `brainage reliability`.
+    rows : pandas.DataFrame (N rows)
+        `age_years`, and where known `sex` and `site`.
+    effect : numpy.ndarray (N,)
+        Group or covariate that is looked at: what repeats it is left out.
 
     Returns
     -------
-    pandas.DataFrame
-        One row a person with two ages or more: `subject_id`, `n_scans`, `years` between the first
-        and last scan, `gap_change_per_year` (least-squares slope); with `within_sd_years` also
-        `smallest_detectable_per_year`, 1.96 · SD / √Σ(age − mean age)², which for two scans is
-        1.96 · √2 · SD / years, and whether the change `exceeds` it.
-
-    Raises
-    ------
-    CohortError
-        If a column is missing.
+    numpy.ndarray of float64 (N, terms)
+    list of str
+        Names of what is adjusted for.
     """
-    check_columns(table, ("subject_id", "age_years", "brain_age_gap_years"), "longitudinal")
-    known = table.dropna(subset=["age_years", "brain_age_gap_years"])
-    rows: list[dict[str, Any]] = []
-    for subject, part in known.groupby("subject_id", sort=True):
-        age = part["age_years"].to_numpy(np.float64)
-        if np.ptp(age) == 0:
-            continue
-        centred = age - age.mean()
-        scatter = float(centred @ centred)
-        slope = float(centred @ part["brain_age_gap_years"].to_numpy(np.float64)) / scatter
-        row = {"subject_id": subject, "n_scans": len(part), "years": float(np.ptp(age))}
-        row["gap_change_per_year"] = slope
-        if within_sd_years is not None:
-            limit = 1.96 * within_sd_years / np.sqrt(scatter)
-            row |= {"smallest_detectable_per_year": limit, "exceeds": abs(slope) > limit}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _covariates(rows: pd.DataFrame, group: BoolArray) -> tuple[DoubleArray, list[str]]:
-    """Return centred age and age², and indicators of sex and site, without what adds nothing."""
     decades = (rows["age_years"].to_numpy(np.float64) - rows["age_years"].mean()) / 10
     blocks = {"age": decades[:, None], "age²": decades[:, None] ** 2}
     for name in ("sex", "site"):
         if name in rows:
             labels = rows[name].fillna("").astype(str)
             blocks[name] = pd.get_dummies(labels, drop_first=True, dtype=float).to_numpy()
-    base = np.column_stack([np.ones(len(rows)), group])
+    base = np.column_stack([np.ones(len(rows)), effect])
     design, names = np.empty((len(rows), 0)), []
     for name, block in blocks.items():
         for column in block.T:
-            # A column that group and earlier ones determine would leave the fit undefined.
+            # A column that the effect and earlier ones determine would leave the fit undefined.
             wider = np.column_stack([base, design, column])
             if np.linalg.matrix_rank(wider) == wider.shape[1]:
                 design = np.column_stack([design, column])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainage.errors import VolumeError
 from brainage.scans.archive import (
@@ -27,10 +28,14 @@ from brainage.scans.dicom.read import (
     read_images,
 )
 from brainage.scans.dicom.series import list_series
+from brainage.scans.dicom.source import read_source
 from brainage.scans.headers import HEADER_BYTES, is_header
 from brainage.scans.unknown import ACCEPTED, describe_unknown
 from brainage.scans.volume import GZIP_MAGIC, is_image, load_noted, scan_files
 from brainage.types import Volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 # https://bids-specification.readthedocs.io/en/stable/appendices/entities.html#ce
 _CONTRAST_ENTITY = re.compile(r"_ce-[A-Za-z0-9]+_")
@@ -115,6 +120,23 @@ def scan_series(path: str | Path, where: str) -> list[SeriesChoice]:
         if _find_image(files, Path(path), where) is not None:
             return []
         return offer_series(list_series(read_images(files, where)), where)
+
+
+def read_source_headers(
+    path: str | Path, where: str, *, series: str | None = None
+) -> "list[Dataset]":
+    """Headers of the series that `read_scan` takes, for results that refer to it.
+
+    Raises
+    ------
+    VolumeError
+        As `read_scan` and `read_source` do, and if the scan is no DICOM.
+    """
+    with _open_files(Path(path), where) as files:
+        if _find_image(files, Path(path), where) is not None:
+            problem = "is no DICOM: there is no series that DICOM results could belong to."
+            raise VolumeError(where, problem, "Give the DICOM folder or zip of the scan.")
+        return read_source(files, where, series=series)
 
 
 def source_files(path: str | Path, name: str | None = None) -> tuple[Path, ...]:

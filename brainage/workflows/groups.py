@@ -1,23 +1,24 @@
-"""`brainage groups` and `brainage reliability`: what a prediction table says about people."""
+"""`brainage groups`, `associate` and `reliability`: what a prediction table says about people."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from brainage.evaluation.groups import effect_table, group_effect, yearly_change
+from brainage.evaluation.association import Association, associate, association_table
+from brainage.evaluation.groups import effect_table, group_effect
+from brainage.evaluation.longitudinal import GAP
 from brainage.evaluation.reliability import (
     measure_reliability,
     reliability_table,
     repeated_scans,
 )
+from brainage.plotting.people import plot_association
 from brainage.plotting.science import plot_bland_altman, plot_groups
 from brainage.workflows.cohorts import CohortOptions
-from brainage.workflows.console import say, warn
+from brainage.workflows.console import say
 from brainage.workflows.results import write_table
 from brainage.workflows.tables import first_scans, read_joined, select_cases
-
-GAP = "brain_age_gap_years"
 
 
 def groups(
@@ -26,9 +27,8 @@ def groups(
     output: Path,
     cohort_options: CohortOptions | None,
     measures: list[str],
-    within_sd_years: float | None,
 ) -> pd.DataFrame:
-    """Write groups.csv, a picture a measure, and longitudinal.csv where people were rescanned.
+    """Write groups.csv and a picture a measure.
 
     Raises
     ------
@@ -49,12 +49,38 @@ def groups(
             f"p {effect.p:.2g}), d {effect.d:+.2f}, AUC {effect.auc:.2f} "
             f"({effect.auc_ci_low:.2f} to {effect.auc_ci_high:.2f})"
         )
-    change = yearly_change(table, within_sd_years)
-    if len(change):
-        write_table(change, output / "longitudinal.csv")
-        say(f"{len(change)} people scanned at several ages: longitudinal.csv")
-        if within_sd_years is None:
-            warn("without --within-sd no change can be told from noise.")
+    say(f"written to {output}")
+    return result
+
+
+def associations(
+    predictions: Sequence[Path],
+    covariates: list[str],
+    output: Path,
+    cohort_options: CohortOptions | None,
+    measures: list[str],
+) -> pd.DataFrame:
+    """Write associations.csv, and a picture for each measure and covariate.
+
+    Raises
+    ------
+    CohortError
+        If a column is missing or not numbers, or there are too few people.
+    """
+    people = first_scans(read_joined(predictions, cohort_options))
+    found: list[Association] = []
+    for measure in (GAP, *measures):
+        for covariate in covariates:
+            one, adjusted = associate(people, measure, covariate)
+            found.append(one)
+            plot_association(one, adjusted, output / f"{measure}-{covariate}.png")
+            say(
+                f"{measure} on {covariate}: {one.slope:+.3g} a unit (95 % CI {one.ci_low:+.3g} to "
+                f"{one.ci_high:+.3g}, p {one.p:.2g}), partial r {one.partial_r:+.2f}, "
+                f"n {one.n}, adjusted for {one.adjusted_for or 'nothing'}"
+            )
+    result = association_table(found)
+    write_table(result, output / "associations.csv")
     say(f"written to {output}")
     return result
 

@@ -156,7 +156,7 @@ def prepare(
     >>> folder = tempfile.TemporaryDirectory()
     >>> root = Path(folder.name)
     >>> cohort = write_phantom_cohort(root / "phantoms", subjects=1, seed=0)
-    >>> ledger = brainage.prepare(cohort, root / "prepared", spacing_mm=4, cache=root)
+    >>> ledger = brainage.prepare(cohort, root / "prepared", spacing_mm=4)
     >>> ledger["verdict"].tolist()
     ['ok']
     >>> brainage.read_cohort(root / "prepared" / "cohort.csv").rows_in
@@ -273,7 +273,7 @@ def write_outputs(
             picture = (folder / PICTURE).read_bytes()
             place_file(folder / PICTURE, output / PICTURES / f"{name}.png")
         if row.record is not None and row.is_used:
-            _place_volumes(row.record, store, output, row.stem, source_uri(path, source))
+            place_volumes(row.record, store, output, row.stem, source_uri(path, source))
         tiles.append(SheetTile(row.entry, picture))
     atomic_write_text(output / SHEET, build_sheet(tiles, f"Prepared scans of {output.name}"))
     write_table(cohort, output / COHORT)
@@ -292,9 +292,16 @@ def _are_placed(rows: Sequence[PreparedRow], output: Path) -> bool:
         return False
 
 
-def _place_volumes(
+def place_volumes(
     record: ScanRecord, store: PreparedStore, output: Path, name: str, uri: str
 ) -> None:
+    """Put a scan's volume and mask below `output` as ``NAME_space-…``, and say how they were made.
+
+    Parameters
+    ----------
+    uri : str
+        BIDS URI of the source, or empty.
+    """
     stem = output / name
     folder = store.path("derivative", record.key)
     for source, end in ((IMAGE, IMAGE_END), (MASK, MASK_END)):

@@ -22,14 +22,19 @@ IMAGE_END, MASK_END = f"_space-{SPACE}_desc-preproc_T1w", f"_space-{SPACE}_desc-
 DESCRIPTION, COHORT, LEDGER = "dataset_description.json", "cohort.csv", "ledger.csv"
 SHEET, PICTURES = "contact_sheet.html", "pictures"
 _CODE_URL = "https://github.com/brainage/brainage"
-_IGNORED = f"{COHORT}\n{LEDGER}\n{SHEET}\n{PICTURES}\n{PICTURES}/\n{PICTURES}/**\n"
+_IGNORED = (
+    f"{COHORT}\n{LEDGER}\n{SHEET}\n{PICTURES}\n{PICTURES}/\n{PICTURES}/**\n"
+    "*_brainage.*\n**/*_brainage.*\n"
+)
 _SOURCE_NAME = re.compile(r"(sub-[^_]+(?:_[^_]+)*)_T1w\.nii(?:\.gz)?")
 # In the order that BIDS asks for.
 _ENTITY = re.compile(r"(?<=_)(?:acq|ce|rec|run|echo)-[A-Za-z0-9]+")
-_README = f"""T1-weighted scans in the space {SPACE}, skull-stripped, made by `brainage prepare`.
+_README = f"""T1-weighted scans in the space {SPACE}, skull-stripped, made by brainage.
 
 Beside each volume a JSON file says how it was made. {COHORT} lists the scans that can be used with
-the age of each scan, {LEDGER} all scans with their verdicts, {SHEET} shows them.
+the age of each scan. Of `brainage prepare`, {LEDGER} lists all scans with their verdicts and
+{SHEET} shows them; of `brainage bids`, *_brainage.html is the report on a scan and
+group_brainage.tsv the table of all.
 """
 _RAW = "raw"
 _SESSIONS, _PARTS_OF_SESSION = "_sessions.tsv", 4
@@ -135,6 +140,12 @@ def write_description(
     source : str
         What was prepared: a BIDS folder is linked by its place beside the output.
     """
+    describe_dataset(output, source)
+    write_people(output, table, stems)
+
+
+def describe_dataset(output: Path, source: str = "") -> None:
+    """Write description, README and the list of files that BIDS does not know."""
     description: dict[str, object] = {
         "Name": "T1 scans in MNI space, prepared by brainage",
         "BIDSVersion": "1.10.0",
@@ -149,6 +160,10 @@ def write_description(
     atomic_write_text(output / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     atomic_write_text(output / ".bidsignore", _IGNORED)
     atomic_write_text(output / "README", _README)
+
+
+def write_people(output: Path, table: pd.DataFrame, stems: Sequence[str]) -> None:
+    """Write participants.tsv, sessions.tsv of people who have them, and their dictionaries."""
     parts = [stem.split("/") for stem in stems]
     people = table.assign(
         participant_id=[part[0] for part in parts],

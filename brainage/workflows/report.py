@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError, StoreError
@@ -19,11 +19,16 @@ from brainage.report import (
     predicted_findings,
 )
 from brainage.report import write_report as write_pages
+from brainage.report.dicom_files import check_dicom_extra, write_dicom
+from brainage.scans.open import read_source_headers
 from brainage.types import DEFAULT_MAP, MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.models import load_model
 from brainage.workflows.predict import ledger_path
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _OLDEST_YEARS = 120.0
 
@@ -51,6 +56,8 @@ class ReportOptions:
         Chooses among the series of a DICOM scan, by number or text of the description.
     orientation : {"radiological", "neurological"}
         Whether the patient's left is on the right or the left of all pictures.
+    dicom_output : pathlib.Path, optional
+        Folder for the results as DICOM: measurements, report and picture in the study of the scan.
     """
 
     age_years: float | None = None
@@ -62,6 +69,7 @@ class ReportOptions:
     map_method: str = DEFAULT_MAP
     series: str | None = None
     orientation: Orientation = RADIOLOGICAL
+    dicom_output: Path | None = None
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -96,7 +104,7 @@ def write_report(
         As `brainage.load_model` takes it.
     **options
         Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `study_id`, `scan_date`,
-        `level`, `map_method`, `series`, `orientation`.
+        `level`, `map_method`, `series`, `orientation`, `dicom_output`.
 
     Returns
     -------
@@ -132,11 +140,23 @@ def write_report(
     sample = is_sample(scan)
     if sample:
         scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
+    sources = _read_sources(scan, chosen)
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
     found = examine_scan(loaded, scan, asked)
     if sample:
         found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
-    return _write(found, output, chosen)
+    _write(found, output, chosen)
+    if chosen.dicom_output is not None:
+        say(f"DICOM: {', '.join(map(str, write_dicom(found, sources, chosen.dicom_output)))}")
+    return found
+
+
+def _read_sources(scan: str | Path, options: ReportOptions) -> "list[Dataset]":
+    """Headers that DICOM results need, before anything takes time; none if they are not asked."""
+    if options.dicom_output is None:
+        return []
+    check_dicom_extra()
+    return read_source_headers(scan, "scan", series=options.series)
 
 
 def report_prediction(

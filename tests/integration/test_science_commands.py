@@ -9,8 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
+from brainage.cohorts.cohort import read_cohort
 from brainage.cohorts.phantom import write_phantom_cohort
+from brainage.config import PreprocessingConfig
 from brainage.model.bundle import load_bundle
+from tests.phantoms import fill_cache
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -23,11 +26,13 @@ def run(*arguments: object, code: int = 0) -> str:
 def folder(tmp_path_factory) -> Path:
     """A cohort of people with two visits, and an ensemble of two folds trained on it."""
     root = tmp_path_factory.mktemp("science")
-    write_phantom_cohort(root / "cohort", subjects=24, seed=3, sessions=2, spacing_mm=6)
+    table = write_phantom_cohort(root / "cohort", subjects=24, seed=3, sessions=2, spacing_mm=6)
+    paths = read_cohort(table).cohort.table["path"]
+    fill_cache(paths, PreprocessingConfig(spacing_mm=8.0, shape=(22, 26, 22)), root / "cache")
     run(
-        "train", "--cohort", root / "cohort" / "cohort.csv", "--preset", "phantom",
+        "train", "--cohort", table, "--preset", "phantom",
         "--set", "preprocessing.spacing_mm=8", "--set", "preprocessing.shape=[22,26,22]",
-        "--set", "network.arguments.channels=[4,8]", "--epochs", 3, "--folds", 2, "--repeats", 2,
+        "--set", "network.arguments.channels=[4,8]", "--epochs", 2, "--folds", 2, "--repeats", 2,
         "--baselines", "constant,linear,volumes", "--cache", root / "cache",
         "--tracking-uri", "off", "--output", root / "model",
     )  # fmt: skip
@@ -108,12 +113,11 @@ def test_groups_compares_the_gap_and_joined_measures(folder, tmp_path):
     predictions = folder / "model" / "predictions.csv"
     common = ("groups", "--predictions", predictions, "--cohort", tmp_path / "cohort.csv",
               "--output", tmp_path / "out")  # fmt: skip
-    output = run(*common, "--group", "score > 0", "--measure", "volume", "--within-sd", 2)
-    assert "24 repeated scans are left out" in output and "24 people scanned" in output
+    output = run(*common, "--group", "score > 0", "--measure", "volume")
+    assert "24 repeated scans are left out" in output
     table = pd.read_csv(tmp_path / "out" / "groups.csv")
     assert list(table["measure"]) == ["brain_age_gap_years", "volume"]
     assert (tmp_path / "out" / "volume.png").exists()
-    assert len(pd.read_csv(tmp_path / "out" / "longitudinal.csv")) == 24
     assert "Give a filter" in run(*common, "--group", "score", code=2)
 
 
@@ -128,6 +132,33 @@ def test_groups_takes_cases_and_controls_from_two_tables(folder, tmp_path):
     assert "in two tables" in run(*common, tmp_path / "cases.csv", code=2)
 
 
+def test_longitudinal_tells_the_change_of_the_cohort_and_of_each_person(folder, tmp_path):
+    predictions = folder / "model" / "predictions.csv"
+    common = ("longitudinal", "--predictions", predictions, "--output", tmp_path)
+    assert "no retests" in run(*common)
+    assert "smallest detectable change" in run(*common, "--retests", predictions,
+                                               "--retest-years", 5)  # fmt: skip
+    row = pd.read_csv(tmp_path / "change.csv").iloc[0]
+    assert row["n_subjects"] == 24 and row["ci_low"] < row["change_per_year"] < row["ci_high"]
+    assert row["within_sd_years"] > 0 and (tmp_path / "change.png").exists()
+    assert len(pd.read_csv(tmp_path / "longitudinal.csv")) == 24
+    assert "either" in run(*common, "--retests", predictions, "--within-sd", 2, code=2)
+
+
+def test_associate_relates_the_gap_to_joined_columns(folder, tmp_path):
+    cohort = pd.read_csv(folder / "cohort" / "cohort.csv")
+    cohort["score"] = np.random.default_rng(0).normal(size=len(cohort))
+    cohort["path"] = [str(folder / "cohort" / path) for path in cohort["path"]]
+    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    common = ("associate", "--predictions", folder / "model" / "predictions.csv", "--cohort",
+              tmp_path / "cohort.csv", "--output", tmp_path / "out")  # fmt: skip
+    assert "n 24" in run(*common, "--covariate", "score", "--measure", "predicted_age_years")
+    table = pd.read_csv(tmp_path / "out" / "associations.csv")
+    assert list(table["measure"]) == ["brain_age_gap_years", "predicted_age_years"]
+    assert (tmp_path / "out" / "brain_age_gap_years-score.png").exists()
+    assert "site" in run(*common, "--covariate", "site", code=2)
+
+
 def test_reliability_of_two_visits(folder, tmp_path):
     predictions = folder / "model" / "predictions.csv"
     common = ("reliability", "--predictions", predictions, "--output", tmp_path)
@@ -138,21 +169,26 @@ def test_reliability_of_two_visits(folder, tmp_path):
     assert "0 people" in run(*common, "--max-years", 0.1, code=2)
 
 
-def test_calibrate_needs_20_unseen_controls_and_then_removes_their_mean_gap(folder, tmp_path):
+def test_calibrate_needs_20_unseen_controls_and_then_tells_the_gain(folder, tmp_path):
     seen = folder / "cohort" / "cohort.csv"
     common = ("calibrate", "--model", folder / "model", "--cache", folder / "cache", "--cohort")
     output = tmp_path / "model"
     assert "0 controls" in run(*common, seen, "--output", output, code=2)
     controls = write_phantom_cohort(tmp_path / "new", subjects=20, seed=8, spacing_mm=6)
+    settings = load_bundle(folder / "model").config.preprocessing
+    fill_cache(read_cohort(controls).cohort.table["path"], settings, folder / "cache")
     table = pd.read_csv(controls)
     table["scan_id"] = "other-" + table["scan_id"]
     table["subject_id"] = "other-" + table["subject_id"]
     table.to_csv(controls, index=False)
-    assert "20 controls" in run(*common, controls, "--output", output)
+    told = run(*common, controls, "--output", output)
+    assert "20 controls, mean gap" in told
     predictions = tmp_path / "predictions.csv"
     run("predict", "--cohort", controls, "--model", output, "--output", predictions,
         "--cache", folder / "cache")  # fmt: skip
-    assert abs(pd.read_csv(predictions)["brain_age_gap_years"].mean()) < 1e-6
+    left = pd.read_csv(predictions)["brain_age_gap_years"]
+    # What is left of the mean gap is less than its standard error, or it was within chance.
+    assert "within chance" in told or abs(left.mean()) < left.std() / 20**0.5
     assert "own controls" in (output / "card.md").read_text()
     assert "already holds" in run(*common, controls, "--output", output, code=2)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from brainage.evaluation import conformal, groups, reliability
+from brainage.evaluation import conformal, groups, longitudinal, reliability
 from brainage.evaluation.age_bias import bias_report, correct_out_of_fold, subject_folds
 from brainage.evaluation.leakage import permutations_needed, permute_ages, permuted_age_check
 from brainage.evaluation.metrics import age_metrics, paired_difference, subgroup_metrics
@@ -150,11 +150,10 @@ def test_a_single_fold_has_no_intervals() -> None:
 
 def test_recalibration_keeps_kind_and_source() -> None:
     fitted = conformal.ConformalInterval("normalised").fit_controls(
-        [53.0, 67], [50.0, 60], [2.0, 4.0], "2 controls"
+        [55.0, 65, 45], [50.0, 60, 40], [2.0, 4.0, 5.0], "3 controls"
     )
-    assert (fitted.kind, fitted.source_, fitted.offset_years_) == ("normalised", "2 controls", 5.0)
-    # Each residual around the other's gap: 3 - 7 and 7 - 3, over spreads of 2 and 4.
-    assert fitted.scores_ == ((1.0, 2.0),)
+    assert (fitted.kind, fitted.source_, fitted.offset_years_) == ("normalised", "3 controls", 5.0)
+    assert fitted.scores_ == ((0.0, 0.0, 0.0),)
 
 
 def test_the_effect_size_is_in_residual_deviations_with_hedges_interval() -> None:
@@ -208,12 +207,12 @@ def test_change_is_the_slope_over_all_scans_of_a_person() -> None:
             "brain_age_gap_years": [1.0, 0, 2, 3, 5, 4, 1, 2],
         }
     )
-    found = groups.yearly_change(table)
+    found = longitudinal.yearly_change(table)
     assert list(found["subject_id"]) == ["a", "c"] and list(found["n_scans"]) == [3, 2]
     assert list(found["years"]) == [4.0, 2.0] and "exceeds" not in found
     slope = np.polyfit([60, 61, 64], [0, 2, 3], 1)[0]
     np.testing.assert_allclose(found["gap_change_per_year"], [slope, -1.5])
-    limits = groups.yearly_change(table, 1.0)
+    limits = longitudinal.yearly_change(table, 1.0)
     scatter = np.array([60, 61, 64]).var() * 3
     expected = [1.96 / np.sqrt(scatter), 1.96 * np.sqrt(2) / 2]
     np.testing.assert_allclose(limits["smallest_detectable_per_year"], expected)

@@ -7,7 +7,7 @@ import statsmodels.formula.api as smf
 from sklearn.metrics import roc_auc_score
 
 from brainage.errors import CohortError
-from brainage.evaluation.groups import auc_interval, group_effect, yearly_change
+from brainage.evaluation.groups import auc_interval, group_effect
 from brainage.plotting.science import plot_groups
 
 
@@ -71,22 +71,6 @@ def test_tiny_groups_are_refused():
     table, cases = people()
     with pytest.raises(CohortError, match="2 cases"):
         group_effect(table, "brain_age_gap_years", cases & (np.arange(160) < 8))
-
-
-def test_change_of_two_scans_is_difference_over_years_and_judged_by_the_noise():
-    table = pd.DataFrame(
-        {
-            "subject_id": ["b", "b", "a", "a", "c"],
-            "age_years": [70.0, 74.0, 60.0, 62.0, 50.0],
-            "brain_age_gap_years": [0.0, 20.0, 1.0, 2.0, 3.0],
-        }
-    )
-    change = yearly_change(table, within_sd_years=2.0).set_index("subject_id")
-    assert change.index.tolist() == ["a", "b"]
-    assert change["gap_change_per_year"].to_dict() == {"a": 0.5, "b": 5.0}
-    smallest = 1.96 * np.sqrt(2) * 2.0
-    assert change.loc["a", "smallest_detectable_per_year"] == pytest.approx(smallest / 2)
-    assert change["exceeds"].to_dict() == {"a": False, "b": True}
 
 
 def test_group_picture_is_written(tmp_path):

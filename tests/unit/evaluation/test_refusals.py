@@ -13,6 +13,7 @@ from brainage.evaluation import (
     comparison,
     conformal,
     groups,
+    longitudinal,
     metrics,
     normative,
     ood,
@@ -163,7 +164,7 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         ("groups", "20"),
     ),
     "change columns": (
-        lambda: groups.yearly_change(NOBODY),
+        lambda: longitudinal.yearly_change(NOBODY),
         ("longitudinal", "subject_id", "age_years", "brain_age_gap_years", "scan_id"),
     ),
     "one scan each": (

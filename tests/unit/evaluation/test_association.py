@@ -1,0 +1,88 @@
+"""The gap and a covariate in made-up people whose truth is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from brainage.errors import CohortError
+from brainage.evaluation.association import associate, association_table
+from brainage.plotting.people import plot_association
+
+GAP = "brain_age_gap_years"
+
+
+def people(n: int = 150, slope: float = -0.8, seed: int = 0) -> pd.DataFrame:
+    """The score falls with age and so does the gap: unadjusted, the slope would be another."""
+    random = np.random.default_rng(seed)
+    age = random.uniform(55, 85, n)
+    score = 40 - 0.2 * age + random.normal(0, 2, n)
+    noise = random.normal(0, 1 + 0.1 * (age - 55), n)  # greater in the old: what HC3 is for
+    table = pd.DataFrame({"age_years": age, "MMSE": score, "sex": random.choice(["F", "M"], n)})
+    return table.assign(site="", **{GAP: slope * score - 0.5 * age + noise})
+
+
+def test_slope_and_errors_are_those_of_the_formula_with_hc3():
+    table = people()
+    found, _ = associate(table, GAP, "MMSE")
+    formula = f"{GAP} ~ MMSE + age_years + I(age_years ** 2) + sex"
+    fit = smf.ols(formula, table).fit(cov_type="HC3")
+    assert found.slope == pytest.approx(fit.params["MMSE"], rel=1e-6)
+    assert (found.ci_low, found.ci_high) == pytest.approx(tuple(fit.conf_int().loc["MMSE"]))
+    assert found.p == pytest.approx(fit.pvalues["MMSE"], rel=1e-4)
+    assert found.adjusted_for == "age, age², sex"
+    assert found.slope_per_sd == pytest.approx(found.slope * table["MMSE"].std())
+
+
+def test_known_slope_is_found_and_none_is_not():
+    found, _ = associate(people(), GAP, "MMSE")
+    assert found.ci_low < -0.8 < found.ci_high < 0 and found.partial_r < -0.2
+    none, _ = associate(people(slope=0.0), GAP, "MMSE")
+    assert none.ci_low < 0 < none.ci_high
+
+
+def test_adjusted_values_have_the_slope_of_the_whole_model():
+    found, adjusted = associate(people(), GAP, "MMSE")
+    assert np.polyfit(adjusted.covariate, adjusted.measure, 1)[0] == pytest.approx(found.slope)
+
+
+def test_people_without_the_covariate_are_left_out_and_counted():
+    table = people()
+    table.loc[:29, "MMSE"] = np.nan
+    assert associate(table, GAP, "MMSE")[0].n == 120
+
+
+def test_covariate_that_is_the_age_itself_is_not_adjusted_for_age():
+    assert associate(people(), GAP, "age_years")[0].adjusted_for == "age², sex"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"MMSE": "high"}, "MMSE holds what is not a number"),
+        ({"MMSE": 28.0}, "all 150 values are equal"),
+        ({"MMSE": np.nan}, "0 people"),
+        ({GAP: 1.0}, "all 150 values are equal"),
+    ],
+)
+def test_what_cannot_be_related_is_refused(change, told):
+    with pytest.raises(CohortError, match=told):
+        associate(people().assign(**change), GAP, "MMSE")
+
+
+def test_too_few_people_for_the_terms_are_refused():
+    with pytest.raises(CohortError, match="7 people"):
+        associate(people(7), GAP, "MMSE")
+
+
+def test_p_of_several_covariates_is_corrected_for_their_number():
+    table = people(60).assign(education=np.random.default_rng(1).normal(size=60))
+    rows = [associate(table, GAP, name)[0] for name in ("MMSE", "education")]
+    result = association_table(rows)
+    assert result["p_holm"].iloc[0] == pytest.approx(2 * rows[0].p)
+    assert result["p_holm"].iloc[1] == pytest.approx(max(rows[1].p, 2 * rows[0].p))
+
+
+def test_picture_is_written(tmp_path):
+    plot_association(*associate(people(40), GAP, "MMSE"), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
