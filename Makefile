@@ -27,7 +27,7 @@ demo: $(PRODUCT)
 	$(BIN)/brainage demo --output demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -87,7 +87,7 @@ SLOW_FOR_COVERAGE := tests/browser/test_app.py tests/browser/test_pictures.py te
 	tests/unit/training/test_pipelined.py tests/unit/study/test_scans.py tests/unit/report/test_examine.py
 
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= --cov-fail-under=0
 	$(BIN)/python -m pytest -m slow $(SLOW_FOR_COVERAGE) --cov --cov-append --cov-report=term:skip-covered
 
 clean:

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from page_parts.server import serve
+from page_parts.server import ORIENTATION_VARIABLE, serve
 
 HOSTS_VARIABLE = "BRAINAGE_HOSTS"
 
@@ -14,7 +14,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--allow-host", action="append", default=[])
+    parser.add_argument("--orientation", default="")
     options = parser.parse_args()
+    if options.orientation:
+        os.environ[ORIENTATION_VARIABLE] = options.orientation
     named = [name for name in os.environ.get(HOSTS_VARIABLE, "").split(",") if name]
     serve(options.host, options.port, [*named, *options.allow_host])
 

@@ -28,12 +28,23 @@ METHODS: tuple[str, ...] = tuple(
 )
 """Names of the learning methods: the modules of `brainage.lfnn.methods`."""
 
+HEADS: tuple[str, ...] = tuple(
+    sorted(
+        m.name
+        for m in iter_modules([str(Path(__file__).parent / "lfnn" / "heads")])
+        if not m.name.startswith("_")
+    )
+)
+"""Names of what reads a hidden block: the modules of `brainage.lfnn.heads`."""
+
 DEFAULT_BASELINES = ("constant", "linear")
 BASELINES = (*DEFAULT_BASELINES, "gaussian_process", "svr", "volumes")
 """Names of the simple models that a network is set beside (`brainage.evaluation.baselines`)."""
 
-MAP_METHODS = ("smoothgrad", "integrated_gradients", "occlusion")
+MAP_METHODS = ("integrated_gradients", "occlusion", "smoothgrad")
 """Names of the maps of what a network looked at (`brainage.inference.attribution`)."""
+
+DEFAULT_MAP = "integrated_gradients"
 
 Verdict = Literal["ok", "flagged", "failed"]
 

@@ -166,7 +166,7 @@ def run_example(path: Path, output: Path) -> str:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
-        "BRAINAGE_CACHE": str(output / "cache"),
+        "BRAINAGE_CACHE": os.environ.get("BRAINAGE_CACHE", str(output / "cache")),
         "MPLBACKEND": "agg",
     }
     done = subprocess.run(

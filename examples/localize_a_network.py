@@ -68,7 +68,8 @@ for method, accuracies in curves.items():
 
 figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for method, accuracies in curves.items():
-    axes.plot(range(1, 9), [100 * value for value in accuracies], marker="o", label=method)
+    epochs = range(1, len(accuracies) + 1)
+    axes.plot(epochs, [100 * value for value in accuracies], marker="o", label=method)
 axes.set(xlabel="epoch", ylabel="test accuracy, %")
 axes.legend(frameon=False)
 figure.savefig("localize_a_network.png", dpi=120)

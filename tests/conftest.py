@@ -46,9 +46,30 @@ def data_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """cohort.csv of 24 synthetic subjects, one scan each, at 4 mm."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of this test run, the same in each of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scan_cache(shared_folder: Path) -> Path:
+    """Folder of prepared scans of this test run: a scan is placed once, whatever test needs it.
+
+    It is the default cache of commands too. Tests of the cache itself name another one.
+    """
+    folder = shared_folder / "cache"
+    os.environ["BRAINAGE_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_cohort(shared_folder: Path) -> Path:
+    """cohort.csv of 24 synthetic subjects, one scan each, at 4 mm; nothing may be added to it."""
     # Not at the top: loading the template costs a second that most test files need not pay.
     from brainage.cohorts.phantom import write_phantom_cohort
+    from brainage.files import hold_lock
 
-    return write_phantom_cohort(tmp_path_factory.mktemp("phantoms"), subjects=24, seed=7)
+    table = shared_folder / "phantoms" / "cohort.csv"
+    with hold_lock(shared_folder / "phantoms.lock"):
+        return table if table.exists() else write_phantom_cohort(table.parent, subjects=24, seed=7)

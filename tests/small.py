@@ -25,8 +25,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "vgg": {"width": 0.03},
     "resnet": {"depth": 8, "width": 4},
     "vit": {"patch_size": 8, "layers": 2},
+    "worker_cnn": {"widths": [4, 4], "workers": 2, "worker_units": 3},
+    "fast_cnn": {"widths": [4, 6]},
 }
-IMAGE_NETWORKS = ("mlp", "vgg", "resnet", "vit")
+IMAGE_NETWORKS = ("mlp", "vgg", "resnet", "vit", "worker_cnn", "fast_cnn")
 IMAGE_SHAPE = (2, 16, 16)
 
 

@@ -24,6 +24,24 @@ def test_preset_loads_and_survives_writing(path, tmp_path):
     assert load_config(copy) == config
 
 
+def test_settings_that_came_later_do_not_change_the_text_of_earlier_ones():
+    text = dump_config(build_config({"network": {"name": "sfcn"}}, "test"))
+    for name in ("min_learning_rate", "iterations", "label_smoothing"):
+        assert f"\n  {name}:" not in text
+    images = {"images": {"dataset": "mnist"}, "target": {"kind": "classes"}}
+    text = dump_config(build_config({"network": {"name": "mlp"}, **images}, "test"))
+    assert not any(name in text for name in ("crop_size", "min_crop_area", "elastic"))
+
+
+def test_followers_of_earlier_settings_keep_their_sum():
+    learning = {"follower_space": "output"}
+    config = build_config({"network": {"name": "sfcn"}, "learning": learning}, "test")
+    assert config.learning.follower_space == "output"
+    assert build_config({"network": {"name": "sfcn"}}, "test").learning.follower_space == (
+        "output_mean"
+    )
+
+
 def test_the_networks_of_the_project_have_presets():
     networks = {load_preset(name).network.name for name in preset_names()}
     assert networks == {"cnn3d_light", "sfcn", "usc_cnn3d", "resnet3d", "vit3d"}
@@ -36,6 +54,7 @@ def test_the_networks_of_the_project_have_presets():
         ({"learning.leader_fraction": 1.5}, "learning.leader_fraction"),
         ({"learning.leader_fraction": 0.0}, "learning.leader_fraction"),
         ({"learning.method": "magic"}, "learning.method"),
+        ({"learning.head": "magic"}, "auglocal"),
         ({"training.nonsense": 1}, "training.nonsense"),
         ({"nonsense.deep": 1}, "nonsense.deep"),
         ({"learning.blocks": 2, "learning.cuts": ["conv2"]}, "blocks or cuts"),

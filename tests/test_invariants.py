@@ -15,7 +15,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from brainage.cli.main import app
 from brainage.cohorts.cohort import Cohort, read_cohort
 from brainage.cohorts.splits import make_folds, make_split
 from brainage.config import Config, SplitConfig, build_config, with_changes
@@ -27,9 +29,11 @@ from brainage.lfnn.targets import Ages
 from brainage.model.build import build_model, build_target
 from brainage.prepared.arrays import prepare_cohort, prepare_scan
 from brainage.prepared.source import ScanSource
+from brainage.scans.volume import load_volume
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import TrainOptions
 from brainage.training.run import PreparedCohort, train_run
+from tests.phantoms import prepare_phantom
 from tests.small import NETWORKS, make_config, random_batch
 
 
@@ -113,14 +117,14 @@ class KillAfter(Callback):
 
 
 @pytest.fixture(scope="module")
-def prepared(phantom_cohort, tmp_path_factory) -> PreparedCohort:
+def prepared(phantom_cohort, scan_cache) -> PreparedCohort:
     config = make_config("cnn3d_light")
     cohort = read_cohort(phantom_cohort).cohort
     scans = prepare_cohort(
         list(cohort.table["path"]),
         list(cohort.table["scan_id"]),
         config.preprocessing,
-        tmp_path_factory.mktemp("cache"),
+        scan_cache,
     )
     return PreparedCohort(cohort.select(scans.kept), scans.arrays, synthetic=True)
 
@@ -177,15 +181,21 @@ def test_no_subject_is_in_two_parts_of_a_split(seed):
 
 def test_all_48_orientations_of_a_scan_prepare_to_the_same_array(phantom_cohort, tmp_path):
     config = make_config("cnn3d_light")
-    source = nibabel.load(read_cohort(phantom_cohort).cohort.table["path"].iloc[0])
-    expected = prepare_scan(ScanSource(source.get_filename()), config.preprocessing).array
+    path = read_cohort(phantom_cohort).cohort.table["path"].iloc[0]
+    source, expected = nibabel.load(path), load_volume(path)
+    array = prepare_scan(ScanSource(path), config.preprocessing).array
     turned = tmp_path / "turned.nii"
-    for axes in itertools.permutations(range(3)):
-        for flips in itertools.product((1, -1), repeat=3):
-            orientation = np.array(list(zip(axes, flips, strict=True)), dtype=float)
-            source.as_reoriented(orientation).to_filename(turned)
-            array = prepare_scan(ScanSource(str(turned)), config.preprocessing).array
-            assert np.array_equal(array, expected)
+    ways = itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
+    for number, (axes, flips) in enumerate(ways):
+        orientation = np.array(list(zip(axes, flips, strict=True)), dtype=float)
+        source.as_reoriented(orientation).to_filename(turned)
+        volume = load_volume(turned)
+        # Equal voxels in equal places are prepared alike; some are, to see that it is so.
+        assert np.array_equal(volume.data, expected.data)
+        assert np.array_equal(volume.affine, expected.affine)
+        if number % 12 == 11:
+            again = prepare_scan(ScanSource(str(turned)), config.preprocessing).array
+            assert np.array_equal(again, array)
 
 
 @pytest.mark.parametrize("method", [pytest.param("bp", marks=pytest.mark.slow), "lfnn_l"])
@@ -194,15 +204,12 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     from brainage.config import load_preset
     from brainage.workflows.train import fit_baselines
 
-    config = with_changes(load_preset("phantom"), {"learning.method": method})
-    cohort = read_cohort(write_phantom_cohort(tmp_path / "cohort", subjects=80, seed=1)).cohort
-    scans = prepare_cohort(
-        list(cohort.table["path"]),
-        list(cohort.table["scan_id"]),
-        config.preprocessing,
-        tmp_path / "cache",
-    )
-    ready = PreparedCohort(cohort, scans.arrays, synthetic=True)
+    changes = {"learning.method": method, "training.epochs": 10}
+    config = with_changes(load_preset("phantom"), changes)
+    table = write_phantom_cohort(tmp_path, subjects=80, seed=1, spacing_mm=6)
+    cohort = read_cohort(table).cohort
+    arrays = [prepare_phantom(path, config.preprocessing).array for path in cohort.table["path"]]
+    ready = PreparedCohort(cohort, np.stack(arrays), synthetic=True)
     split = make_split(cohort, config.split)
     runs = [with_changes(config, {"seed": seed}) for seed in range(3)]
     tables = [train_run(ready, split, run, TrainOptions(device="cpu")).predictions for run in runs]
@@ -217,15 +224,16 @@ def test_killed_training_resumes_to_the_same_weights(phantom_cohort, tmp_path):
 
     def command(output: Path, *more: str) -> list[str]:
         return [
-            sys.executable, "-m", "brainage.cli.main", "train", "--cohort", str(phantom_cohort),
-            "--preset", "phantom", "--epochs", "5", "--cache", str(tmp_path / "cache"),
+            "train", "--cohort", str(phantom_cohort), "--preset", "phantom", "--epochs", "4",
             "--tracking-uri", "off", "--output", str(output), *more,
         ]  # fmt: skip
 
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    assert CliRunner().invoke(app, command(tmp_path / "whole")).exit_code == 0
     killed = tmp_path / "killed"
     process = subprocess.Popen(
-        command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "brainage.cli.main", *command(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     checkpoint = killed / "training" / "checkpoint.safetensors"
@@ -234,7 +242,7 @@ def test_killed_training_resumes_to_the_same_weights(phantom_cohort, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert checkpoint.exists() and not (killed / "manifest.json").exists()
-    subprocess.run(command(killed, "--resume"), check=True, capture_output=True)
+    assert CliRunner().invoke(app, command(killed, "--resume")).exit_code == 0
     weights = [
         (folder / "model.safetensors").read_bytes() for folder in (tmp_path / "whole", killed)
     ]

@@ -30,6 +30,13 @@ def test_child_process_is_guarded_and_its_swallowed_error_is_seen(refused_connec
     refused_connections.unlink()
 
 
+def test_packages_that_slow_the_import_of_monai_are_hidden_in_children_too():
+    names = ("rfc3987_syntax", "transformers")
+    code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_datagram_to_another_machine_is_refused(refused_connections):
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,

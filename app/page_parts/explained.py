@@ -1,15 +1,12 @@
 """Terms that are not everyday, in plain words."""
 
-PREDICTED = (
-    "The age of a healthy person of the training cohort whose brain looks like this one. The "
-    "interval holds the true age of about nine in ten such people."
-)
 FAILED = (
     "What to do: look at the picture. If the blue line does not follow the brain, the program did "
     "not find it. Give a T1-weighted scan of the whole head, without contrast agent, with slices "
     "of at most 4 mm."
 )
 CHECKS = {
+    "Bars": "blue is the range of ordinary scans, the mark is this scan; red lies outside.",
     "Taken for": "what the program thinks it was given: a whole head, a brain cut out of one, or "
     "a brain that already lies in the standard space (MNI).",
     "Agreement with the template": "how much the brain resembles an average brain after being "

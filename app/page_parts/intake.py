@@ -6,13 +6,13 @@ from typing import Any
 import streamlit as st
 
 from brainage.serving.model_list import FoundModel, find_models
-from brainage.serving.names import MAP_METHOD, SAMPLE_AGE_YEARS
+from brainage.serving.names import SAMPLE_AGE_YEARS
 from brainage.serving.service import Job, ServiceFullError
 from brainage.serving.settings import ServerLimits
-from brainage.types import Json
+from brainage.types import DEFAULT_MAP, Json
 from page_parts.parts import clean_name
 from page_parts.series import choose_series
-from page_parts.server import get_service, submit
+from page_parts.server import get_service, orientation, submit
 
 OLDEST_YEARS = 120.0
 _SEXES = {"": "", "F": "female", "M": "male"}
@@ -53,17 +53,29 @@ def show_intake() -> None:
     chosen = choose_series(files)
     with st.expander("Model, map and report"):
         model = st.selectbox("Model", models, format_func=lambda found: found.name)
-        wants_map = st.checkbox("Add a map of what the network looked at", value=True)
-        name = st.text_input(
-            "Name to print on this report", max_chars=80, help="Left empty, the report has none."
-        )
+        wants_map = st.checkbox("Add a map of what makes this brain look older", value=True)
+        typed = _ask_for_print()
     left, right = st.columns([1, 1])
     ready = bool(entries) and chosen is not None
     if left.button("Examine", type="primary", disabled=not ready, width="stretch", key="examine"):
-        _submit(_with_series(entries, chosen or []), model, wants_map, name, one_person)
+        _submit(_with_series(entries, chosen or []), model, wants_map, typed, one_person)
     if right.button("Try the built-in sample", width="stretch", key="sample"):
         sample = Entry(b"", "built-in sample (a synthetic phantom)", SAMPLE_AGE_YEARS, "", True)
-        _submit([sample], model, wants_map, "", False)
+        _submit([sample], model, wants_map, {}, False)
+
+
+def _ask_for_print() -> dict[str, str]:
+    """Ask what is printed on reports; nothing of it is taken from a file."""
+    left, middle, right = st.columns(3)
+    return {
+        "person_name": left.text_input(
+            "Name to print on this report", max_chars=80, help="Left empty, the report has none."
+        ),
+        "study_id": middle.text_input(
+            "Study id to print", max_chars=40, help="Also in the names of the report's files."
+        ),
+        "scan_date": right.text_input("Date of the scan to print", max_chars=40),
+    }
 
 
 def _people(files: list[Any]) -> tuple[list[Entry], bool]:
@@ -105,7 +117,7 @@ def _ask(file_id: str, name: str, several: bool) -> tuple[float | None, str]:
         f"Sex{of} (optional)",
         list(_SEXES),
         format_func=lambda value: _SEXES[value] or ("sex not given" if several else "not given"),
-        help=None if several else "For the report's JSON file. The prediction does not use it.",
+        help=None if several else "Printed on the report. The prediction does not use it.",
         label_visibility="collapsed" if several else "visible",
         key=f"sex-{file_id}",
     )
@@ -122,7 +134,11 @@ def _with_series(entries: list[Entry], chosen: list[Json]) -> list[Entry]:
 
 
 def _submit(
-    entries: list[Entry], model: FoundModel, wants_map: bool, name: str, one_person: bool
+    entries: list[Entry],
+    model: FoundModel,
+    wants_map: bool,
+    typed: dict[str, str],
+    one_person: bool,
 ) -> None:
     jobs: list[Job] = []
     for number, entry in enumerate(entries, start=1):
@@ -132,8 +148,9 @@ def _submit(
             "label": "scan" if len(entries) == 1 else f"scan {number}",
             "age_years": entry.age_years,
             "sex": entry.sex,
-            "person_name": name,
-            "map_method": MAP_METHOD if wants_map else "",
+            **typed,
+            "map_method": DEFAULT_MAP if wants_map else "",
+            "orientation": orientation(),
             "sample": entry.sample,
             "series": entry.series,
         }

@@ -10,8 +10,8 @@ import streamlit as st
 from brainage.serving.names import REPORT
 from brainage.serving.service import Job
 from brainage.serving.timeline import draw_timeline
-from page_parts.explained import CHECKS, FAILED, GAPS, PREDICTED
-from page_parts.parts import explain, picture, rows, verdict
+from page_parts.explained import CHECKS, FAILED, GAPS
+from page_parts.parts import answer, explain, picture, rows
 from page_parts.progress import STAGE_WORDS
 from page_parts.viewer import show_viewer
 
@@ -83,56 +83,65 @@ def _show_job(job: Job) -> None:
         st.caption("No age is given. The server and other scans are not affected.")
         return
     report = job.result
-    verdict(report)
-    left, right = st.columns([1, 1], gap="large")
-    with left:
-        if report["planes"]:
-            text = report["planes"]
-            picture(job.files["planes.png"], text["alternative"], text["caption"])
-    with right:
-        rows("Checks of the scan", report["checks"])
-        explain(CHECKS)
-    if report["headline"]:
-        st.header("Result", anchor=False)
-        _show_age(job)
-        _show_downloads(job)
-        st.header("Look through the scan", anchor=False)
-        show_viewer(job, key=f"viewer-{id(job)}")
-        _show_more(job)
-    else:
+    answer(report)
+    if not report["headline"]:
         st.markdown(FAILED)
-        _show_downloads(job)
+    _show_downloads(job)
+    if report["headline"]:
+        show_viewer(job, key=f"viewer-{id(job)}")
+        _show_comparison(job)
+    _show_pictures(job)
+    _show_tables(job)
     times = ", ".join(f"{STAGE_WORDS.get(name, name).lower()} {s:.1f} s" for name, s in job.seconds)
     st.caption(f"Times: {times}.")
 
 
-def _show_age(job: Job) -> None:
-    report = job.result
-    st.metric("Predicted age", report["headline"], help=PREDICTED)
-    st.markdown(f"**{report['interval']}**")
-    if report["age_line"]:
-        picture(job.files["age_line.png"], report["age_line"]["alternative"])
+def _show_comparison(job: Job) -> None:
+    """Gap, percentile and the cohort: pale where the scan is unlike it."""
+    report, muted = job.result, bool(job.result["muted"])
+    given = report["numbers"]["result"]["age_years"] is not None
+    with st.expander("Compared with the model's cohort", expanded=given and not muted):
+        if muted:
+            st.warning(report["muted"], icon=":material/compare_arrows:")
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            rows("Against the age given", report["results"], muted)
+            if report["corrected"]:
+                rows("Apart from the raw gap", [report["corrected"]], muted)
+            if given:
+                explain(GAPS)
+            picture(job.files["age_line.png"], report["age_line"]["alternative"])
+        with right:
+            if report["cohort"]:
+                text = report["cohort"]
+                png = job.files["cohort.png"]
+                picture(png, text["alternative"], text["caption"], muted=muted)
+            else:
+                st.caption("This model keeps no held-out people to be set beside.")
 
 
-def _show_more(job: Job) -> None:
+def _show_pictures(job: Job) -> None:
     report = job.result
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        rows("Against the age given", report["results"])
-        if report["numbers"]["result"]["age_years"] is not None:
-            explain(GAPS)
-        if report["corrected"]:
-            with st.expander("Gap corrected for age bias"):
-                rows("Apart from the raw gap", [report["corrected"]])
+    if not report["planes"]:
+        return
+    failed = not report["headline"]
+    with st.expander("Pictures of the report", expanded=failed):
+        for name in ("planes", "map"):
+            if text := report[name]:
+                picture(job.files[f"{name}.png"], text["alternative"], text["caption"])
+        rows("What adds to the age, by the map", report["contributions"])
+
+
+def _show_tables(job: Job) -> None:
+    report = job.result
+    with st.expander("Checks of the scan, with their normal ranges"):
+        rows("Checks of the scan", report["checks"])
+        explain(CHECKS)
+    if report["volumes"]:
+        with st.expander("Brain volumes"):
+            rows("Brain volumes", report["volumes"])
+    with st.expander("Model and limits"):
         rows("Model", report["model"])
-    with right:
-        rows("Brain volumes", report["volumes"])
-        if report["cohort"]:
-            text = report["cohort"]
-            picture(job.files["cohort.png"], text["alternative"], text["caption"])
-        else:
-            st.caption("This model keeps no held-out people to be set beside.")
-    with st.expander("Limits of this result", expanded=False):
         for limit in report["limits"]:
             st.markdown(f"- {limit}")
 
@@ -143,7 +152,7 @@ def _show_downloads(job: Job) -> None:
         column.download_button(
             f"Report as {kind.upper()}",
             job.files[f"{REPORT}.{kind}"],
-            f"brainage-report.{kind}",
+            f"{job.result['file_name']}.{kind}",
             mime,
             on_click="ignore",
             width="stretch",
@@ -207,5 +216,6 @@ def _zip(jobs: list[Job]) -> bytes:
         for number, job in enumerate(jobs, start=1):
             for kind in ("pdf", "html", "json"):
                 if content := job.files.get(f"{REPORT}.{kind}"):
-                    archive.writestr(f"scan-{number:02d}.{kind}", content)
+                    name = job.result.get("file_name", "brainage")
+                    archive.writestr(f"{number:02d}-{name}.{kind}", content)
     return stream.getvalue()

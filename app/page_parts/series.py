@@ -77,4 +77,28 @@ def _ask(file: Any, job: Job) -> Json:
     for one in offered:
         if one["problem"]:
             st.caption(f"Not usable: {one['words']}; {one['problem']}.")
+    _offer_person(file.file_id, name, best)
     return {"uid": best["uid"], "name": best["words"].partition(":")[0].lower()}
+
+
+def _offer_person(file_id: str, name: str, series: Json) -> None:
+    """Offer age and sex of the header; they are filled in if the reader says so, never alone."""
+    age, sex = series.get("age_years"), series.get("sex", "")
+    found = [
+        *([f"{age:.0f} years"] if age is not None else []),
+        *([{"F": "female", "M": "male"}[sex]] if sex else []),
+    ]
+    if found:
+        st.button(
+            f"Use {', '.join(found)} from {name}",
+            key=f"offer-{file_id}",
+            on_click=_fill_in,
+            args=(file_id, age, sex),
+        )
+
+
+def _fill_in(file_id: str, age: float | None, sex: str) -> None:
+    if age is not None:
+        st.session_state[f"age-{file_id}"] = float(age)
+    if sex:
+        st.session_state[f"sex-{file_id}"] = sex

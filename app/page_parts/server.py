@@ -1,5 +1,6 @@
 """The page's server: Streamlit behind `Guard`, the viewer's files, and the one `Service`."""
 
+import os
 import secrets
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,8 @@ from page_parts.sessions import Sessions, keep_house, this_session
 
 STATIC_PAGE = Path(streamlit.__file__).parent / "static" / "index.html"
 NIIVUE = Path(__file__).with_name("viewer") / "niivue.umd.js"
+# Set by `brainage app --orientation`.
+ORIENTATION_VARIABLE = "BRAINAGE_ORIENTATION"
 _served: "weakref.WeakValueDictionary[str, Job]" = weakref.WeakValueDictionary()
 
 
@@ -53,6 +56,12 @@ def streamlit_settings(host: str, port: int) -> dict[str, object]:
         "theme.headingFontSizes": ["2.4rem", "1.55rem", "1.2rem"],
         "logger.level": "warning",
     }
+
+
+def orientation() -> str:
+    """Side convention of every picture on the page and its reports."""
+    chosen = os.environ.get(ORIENTATION_VARIABLE, "radiological")
+    return chosen if chosen == "neurological" else "radiological"
 
 
 def build_app(hosts: list[str]) -> st.App:
@@ -166,6 +175,8 @@ async def _scan_file(request: Request) -> Response:
     if name == "fallback.html" and IMAGE in job.files:
         from brainage.serving.fallback import draw_fallback
 
-        page = await run_in_threadpool(draw_fallback, job.files[IMAGE], job.files.get(MAP))
+        radiological = job.result["orientation"] == "radiological"
+        scan, overlay = job.files[IMAGE], job.files.get(MAP)
+        page = await run_in_threadpool(draw_fallback, scan, overlay, radiological)
         return Response(page, media_type="text/html", headers=private)
     return Response("Not found.", status_code=404)

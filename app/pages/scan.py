@@ -12,8 +12,10 @@ def _start_over() -> None:
         del st.session_state[name]
 
 
-st.title("How old does this brain look?", anchor=False)
 jobs = st.session_state.get("jobs", [])
+if not jobs or not all(job.finished for job in jobs):
+    # Above an answer it would push the answer down.
+    st.title("How old does this brain look?", anchor=False)
 if not jobs:
     show_intake()
 elif not all(job.finished for job in jobs):

@@ -31,6 +31,7 @@ from brainage.cli.options import (
     ThreadsOption,
     TrackingOption,
 )
+from brainage.types import HEADS
 
 AddCohortOption = Annotated[
     list[str] | None,
@@ -171,7 +172,7 @@ def benchmark(
         str | None, typer.Option("--cut-by", help="Share out time, memory or parameters.")
     ] = None,
     head: Annotated[
-        str | None, typer.Option("--head", help="Hidden heads: native, linear or conv.")
+        str | None, typer.Option("--head", help=f"Hidden heads: {', '.join(HEADS)}.")
     ] = None,
     worker_reads: Annotated[
         str | None, typer.Option("--worker-reads", help="all, or own channels only.")

@@ -35,6 +35,9 @@ def study(
     ] = None,
     device: DeviceOption = "auto",
     tracking_uri: TrackingOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--anew", help="Go on with what --output holds, or redo all.")
+    ] = True,
 ) -> None:
     """Make a table or figure of the paper: finished runs in --output are not redone."""
     from brainage.workflows.inputs import check_device
@@ -46,7 +49,9 @@ def study(
     check_device(device)
     announce_study(name, config, quick)
     engine = load_program("pipelines.study.engine")
-    options = engine.StudyOptions(output, data_root, quick, config, device, tracking_uri)
+    options = engine.StudyOptions(
+        output, data_root, quick, config, device, tracking_uri, resume=resume
+    )
     engine.run_study(name, options)
 
 

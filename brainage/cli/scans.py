@@ -53,19 +53,28 @@ def report(
     ] = None,
     model: AnyModelOption = None,
     output: Annotated[
-        Path, typer.Option("--output", help="Path without suffix; .html, .pdf and .json are added.")
-    ] = Path("report"),
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Path without suffix; .html, .pdf and .json are added.",
+            show_default="./brainage-CODE-DATE",
+        ),
+    ] = None,
     age: Annotated[
         float | None, typer.Option("--age", min=0, max=120, help="Age at scan, for the gap.")
     ] = None,
-    sex: Annotated[str, typer.Option("--sex", help="Kept in the JSON file.")] = "",
+    sex: Annotated[str, typer.Option("--sex", help="Printed as given, such as F.")] = "",
     name: Annotated[
         str, typer.Option("--name", help="Name to print on this report; else it has none.")
     ] = "",
+    study_id: Annotated[
+        str, typer.Option("--study-id", help="Printed, and part of the files' names.")
+    ] = "",
+    scan_date: Annotated[str, typer.Option("--scan-date", help="Printed as given.")] = "",
     map_: Annotated[
-        Literal["smoothgrad", "integrated_gradients", "occlusion"] | None,
-        typer.Option("--map", help="Add a map of what the network looked at."),
-    ] = None,
+        Literal["integrated_gradients", "occlusion", "smoothgrad", "none"],
+        typer.Option("--map", help="Map of what makes this brain look older or younger."),
+    ] = "integrated_gradients",
     predictions: Annotated[
         Path | None,
         typer.Option("--predictions", help="Table of `predict` instead of a scan; no pictures."),
@@ -73,6 +82,10 @@ def report(
     scan_id: Annotated[str | None, typer.Option("--scan-id", help="Row of --predictions.")] = None,
     series: SeriesOption = None,
     level: LevelOption = 0.9,
+    orientation: Annotated[
+        Literal["radiological", "neurological"],
+        typer.Option("--orientation", help="Patient's left on the right, or on the left."),
+    ] = "radiological",
     dicom_output: Annotated[
         Path | None,
         typer.Option("--dicom-output", help="Folder for the results as DICOM, of a DICOM scan."),
@@ -99,9 +112,12 @@ def report(
         "age_years": age,
         "sex": sex,
         "person_name": name,
+        "study_id": study_id,
+        "scan_date": scan_date,
         "level": level,
-        "map_method": map_ or "",
+        "map_method": "" if map_ == "none" else map_,
         "series": series,
+        "orientation": orientation,
         "dicom_output": dicom_output,
     }
     if scan is not None:
@@ -119,8 +135,8 @@ def explain(
     output: OutputOption,
     method: Annotated[
         str,
-        typer.Option("--method", help="integrated_gradients, smoothgrad or occlusion; by commas."),
-    ] = "smoothgrad,integrated_gradients",
+        typer.Option("--method", help="integrated_gradients, occlusion or smoothgrad; by commas."),
+    ] = "integrated_gradients",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of noise and check.")] = 0,
 ) -> None:
     """Map what makes a brain look older or younger to the network, and check the map."""

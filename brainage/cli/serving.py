@@ -1,6 +1,6 @@
 """Commands that serve pages: `app` and `mlflow`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,11 +18,19 @@ def app(
         list[str] | None,
         typer.Option("--allow-host", help="Name by which browsers may call; also BRAINAGE_HOSTS."),
     ] = None,
+    orientation: Annotated[
+        Literal["radiological", "neurological"] | None,
+        typer.Option(
+            "--orientation",
+            help="Patient's left on the right, or on the left; also BRAINAGE_ORIENTATION.",
+            show_default="radiological",
+        ),
+    ] = None,
 ) -> None:
     """Serve the page for people with a scan and no command line. Models: BRAINAGE_MODELS."""
     from brainage.workflows.serve import serve_app
 
-    serve_app(host, port, allow_host or [])
+    serve_app(host, port, allow_host or [], orientation or "")
 
 
 @command(SERVING)

@@ -1,5 +1,6 @@
 """Frozen settings: YAML in, resolved YAML out. Unknown keys are errors."""
 
+from brainage.config.image_data import ImagesConfig
 from brainage.config.loading import (
     build_config,
     config_folder,
@@ -13,7 +14,6 @@ from brainage.config.loading import (
 from brainage.config.run import Config
 from brainage.config.sections import (
     AugmentationConfig,
-    ImagesConfig,
     InferenceConfig,
     LearningConfig,
     NetworkConfig,

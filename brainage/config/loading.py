@@ -111,7 +111,8 @@ def with_changes(config: Config, changes: dict[str, Any], where: str = "options"
     """Replace values by dotted key, for example ``{"training.epochs": 5}``; None is ignored.
 
     ``learning.blocks`` and ``learning.cuts`` exclude each other: the one that comes replaces the
-    other. Another ``network.name`` empties ``network.arguments``, which belong to the former one.
+    other. So do ``training.epochs`` and ``training.iterations``. Another ``network.name`` empties
+    ``network.arguments``, which belong to the former one.
 
     Raises
     ------
@@ -122,6 +123,8 @@ def with_changes(config: Config, changes: dict[str, Any], where: str = "options"
     for key, other in (("blocks", "cuts"), ("cuts", "blocks")):
         if changes.get(f"learning.{key}") is not None:
             content["learning"][other] = None
+    if changes.get("training.epochs") is not None:
+        content["training"].pop("iterations", None)
     if changes.get("network.name") not in (None, config.network.name):
         content["network"]["arguments"] = {}
     for key, value in changes.items():

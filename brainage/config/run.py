@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from brainage.config.image_data import ImagesConfig
 from brainage.config.sections import (
     AugmentationConfig,
-    ImagesConfig,
     InferenceConfig,
     LearningConfig,
     NetworkConfig,
@@ -41,7 +41,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _check_follower_space(self) -> "Config":
-        if self.target.kind == "scalar" and self.learning.follower_space == "probability":
+        if self.target.kind == "scalar" and self.learning.follower_space.startswith("prob"):
             raise ValueError("learning.follower_space: a scalar age has no probabilities")
         return self
 
@@ -51,6 +51,20 @@ class Config(Settings):
             raise ValueError("images and target.kind: classes go together")
         if self.images is not None and self.training.mixup_alpha > 0:
             raise ValueError("training.mixup_alpha: classes cannot be averaged as ages can")
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> "Config":
+        if self.images is None or self.images.validation_fraction > 0:
+            return self
+        patience = self.training.patience_epochs or self.learning.patience_epochs
+        if self.training.keep == "best" or patience is not None:
+            raise ValueError(
+                "images.validation_fraction: 0 leaves nothing to choose an epoch by; "
+                "training.keep must be last, patience_epochs null"
+            )
+        if self.learning.schedule == "progressive":
+            raise ValueError("images.validation_fraction: progressive turns need a validation part")
         return self
 
     @property
@@ -71,4 +85,5 @@ class Config(Settings):
             return (1, *self.preprocessing.shape)
         if self.images.input_shape is None:
             raise ConfigError("images.input_shape", "is open.", "Load the data set first.")
-        return self.images.input_shape
+        channels, *size = self.images.input_shape
+        return (channels, *([self.images.crop_size or edge for edge in size]))

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 from brainage.config.values import (
     LATER,
     Correlation,
+    HeadName,
     LeaderFraction,
     Method,
     Probability,
@@ -163,12 +164,15 @@ class TargetConfig(Settings):
         age itself with L1 loss, or one of the classes of an image data set with cross-entropy.
     classes : int, optional
         Number of classes. Absent: the data set's.
+    label_smoothing : float
+        Share of a class label that is spread evenly over all classes.
     low_years, high_years : float, optional
         Centres of the first and last bin. Absent: the training ages' range plus `margin_years`.
     """
 
     kind: Literal["bins", "scalar", "classes"] = "bins"
     classes: Annotated[int, Field(ge=2)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0), LATER] = 0.0
     bins: Annotated[int, Field(ge=2, le=512)] = 41
     low_years: float | None = None
     high_years: float | None = None
@@ -180,39 +184,6 @@ class TargetConfig(Settings):
         if None not in (self.low_years, self.high_years) and self.low_years >= self.high_years:  # type: ignore[operator]
             raise ValueError("low_years must be below high_years")
         return self
-
-
-class ImagesConfig(Settings):
-    """An image data set, how it is augmented, and what is kept for validation.
-
-    What is absent is filled from the data set's facts (`brainage.images.sets.DATASETS`).
-
-    Attributes
-    ----------
-    dataset : str
-        Name of the data set.
-    input_shape : tuple of int (3,), optional
-        Channels, height and width.
-    mean, std : tuple of float, optional
-        Of each channel, of values from 0 to 1; they normalise the input.
-    crop_padding : int, optional
-        Pixels of zeros around a training image, of which a random window is cut.
-    flip_probability : float, optional
-        For a left-right flip of a training image.
-    validation_fraction : float
-        Share of the training images that are set aside to choose the epoch.
-    train_limit : int, optional
-        Use only so many training images, class-balanced: a reduced run.
-    """
-
-    dataset: str
-    input_shape: tuple[int, int, int] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    crop_padding: Annotated[int, Field(ge=0, le=64)] | None = None
-    flip_probability: Probability | None = None
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    train_limit: Annotated[int, Field(ge=2)] | None = None
 
 
 class NetworkConfig(Settings):
@@ -247,17 +218,20 @@ class LearningConfig(Settings):
         What the K blocks share out evenly.
     cuts : tuple of str, optional
         Names of the stages that start a new block, instead of `blocks`.
-    head : {"native", "linear", "conv"}
-        What reads a hidden block: its own units are the outputs; a linear layer on pooled
-        features; the same after one convolution. The network's output is always linear.
+    head : str
+        What reads a hidden block: `native`, its own units are the outputs; `linear`, a layer on
+        pooled features; `conv`, the same after one convolution of the block's width; `thin`, the
+        same after a 1-wide one to 128 channels; `dgl`, the mlp-sr head of Decoupled Greedy
+        Learning; `auglocal`, fresh copies of later stages. The network's output is always linear.
     head_token : {"mean", "class"}
         Of tokens, the mean or the class token is read.
     leader_fraction : float or "auto"
         δ: the share of a block's workers that lead; "auto" is found while training.
     follower_weight : float
         λ of the follower loss.
-    follower_space : {"output", "probability"}
-        Followers approach the best leader's outputs, or the softmax of them.
+    follower_space : {"output_mean", "probability_mean", "output", "probability"}
+        Followers approach the best leader's outputs, or the softmax of them; squared differences
+        are averaged over the C outputs, or summed (`output`, `probability`).
     schedule : {"sequential", "progressive"}
         All blocks learn in every step, or one after another on stored features of the frozen
         blocks before them (see `brainage.lfnn.schedules`).
@@ -282,13 +256,15 @@ class LearningConfig(Settings):
     blocks: Annotated[int, Field(ge=1)] | None = None
     cut_by: Literal["time", "memory", "parameters"] = "time"
     cuts: tuple[str, ...] | None = None
-    head: Literal["native", "linear", "conv"] = "linear"
+    head: HeadName = "linear"
     workers_per_block: Annotated[int, Field(ge=1, le=1024)] = 8
     worker_reads: Literal["all", "own"] = "all"
     leader_fraction: LeaderFraction = 0.5
     leader_weight: Annotated[float, Field(ge=0.0)] = 1.0
     follower_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    follower_space: Literal["output", "probability"] = "output"
+    follower_space: Literal["output_mean", "probability_mean", "output", "probability"] = (
+        "output_mean"
+    )
     selection: Literal["per_batch", "per_sample"] = "per_batch"
     head_pool: Annotated[int, Field(ge=1, le=8)] = 2
     output_pool: Annotated[int, Field(ge=1, le=8)] = 2
@@ -308,8 +284,19 @@ class TrainingConfig(Settings):
 
     Attributes
     ----------
-    optimizer : {"adamw", "sgd"}
-        SGD has Nesterov momentum 0.9.
+    optimizer : {"adamw", "sgd", "momentum"}
+        SGD has momentum 0.9: Nesterov's (`sgd`) or the plain one (`momentum`). AdamW without
+        weight decay is Adam.
+    schedule : {"cosine", "linear", "constant", "steps"}
+        Of the learning rate after the warm-up: half a cosine or a straight line to
+        `min_learning_rate`; or a quarter of it each after 50, 75, 89 and 94 % of the steps
+        (Nøkland & Eidnes 2019). A long warm-up and a line make one cycle.
+    min_learning_rate : float
+        Where `cosine` and `linear` end.
+    iterations : int, optional
+        Train for so many steps instead of `epochs`; the last epoch may be cut short.
+    max_gradient_norm : float, optional
+        Clip each block's gradient to this length; null: never.
     patience_epochs : int, optional
         Stop when the validation score has not improved for so many epochs.
     keep : {"best", "last"}
@@ -329,11 +316,13 @@ class TrainingConfig(Settings):
 
     epochs: Annotated[int, Field(ge=1)] = 30
     batch_size: Annotated[int, Field(ge=1)] = 8
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "momentum"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "steps"] = "cosine"
+    min_learning_rate: Annotated[float, Field(ge=0.0), LATER] = 0.0
+    iterations: Annotated[Annotated[int, Field(ge=1)] | None, LATER] = None
     max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = 5.0
     patience_epochs: Annotated[int, Field(ge=1)] | None = None
     keep: Literal["best", "last"] = "best"

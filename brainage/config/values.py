@@ -5,12 +5,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from brainage.named_code import is_code_name
-from brainage.types import METHODS
+from brainage.types import HEADS, METHODS
 
 
 def _check_method(name: str) -> str:
     if name not in METHODS and not is_code_name(name):
         raise ValueError(f"must be package.module:RULE or one of {', '.join(METHODS)}")
+    return name
+
+
+def _check_head(name: str) -> str:
+    if name not in HEADS:
+        raise ValueError(f"must be one of {', '.join(HEADS)}")
     return name
 
 
@@ -25,6 +31,7 @@ def _check_leader_fraction(value: Any) -> float | str:
 
 
 Method = Annotated[str, AfterValidator(_check_method)]
+HeadName = Annotated[str, AfterValidator(_check_head)]
 LeaderFraction = Annotated[float | Literal["auto"], BeforeValidator(_check_leader_fraction)]
 # What every generator accepts; repeats add to it.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

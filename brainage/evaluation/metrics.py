@@ -20,6 +20,8 @@ SUBGROUPS = ("sex", "age_band", "site")
 
 Number = float | int | None
 
+_DRAWS_AT_ONCE = 2**20
+
 
 def age_metrics(
     age_years: ArrayLike,
@@ -286,11 +288,13 @@ def subject_interval(
     if counts.size < 2 or bootstrap < 1:
         return None, None
     random = np.random.default_rng(seed)
-    # One resample at a time: (bootstrap, N) draws at once would not fit for a large cohort.
+    # Some resamples at a time: (bootstrap, N) draws at once would not fit for a large cohort.
+    rows = max(1, _DRAWS_AT_ONCE // counts.size)
     means = np.empty(bootstrap)
-    for index in range(bootstrap):
-        drawn = random.integers(counts.size, size=counts.size)
-        means[index] = sums[drawn].sum() / counts[drawn].sum()
+    for first in range(0, bootstrap, rows):
+        part = means[first : first + rows]
+        drawn = random.integers(counts.size, size=(part.size, counts.size))
+        part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

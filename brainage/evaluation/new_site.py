@@ -22,7 +22,7 @@ def calibration_gain(
 ) -> dict[str, float] | None:
     """Estimate error and coverage after `brainage calibrate` with 20 controls, drawn at random.
 
-    In each of 500 draws the mean gap of 20 people is subtracted from the others' predictions, and
+    In each of 500 draws the offset of 20 people is subtracted from the others' predictions, and
     the 20 people's residuals make the intervals. Of a person with several scans the first counts.
 
     Parameters

@@ -1,7 +1,7 @@
 """Image data sets: where they lie, their facts, and from files to a training and a test part."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +50,15 @@ class DatasetFacts:
     flip_probability: float = 0.0
 
 
-def load_images(name: str, data_root: Path) -> ImageData:
+def load_images(
+    name: str, data_root: Path, input_shape: tuple[int, int, int] | None = None
+) -> ImageData:
     """Load a data set: small ones into memory, folders of images by reference.
+
+    Parameters
+    ----------
+    input_shape : tuple of int (3,), optional
+        Channels, height and width that images on disk are brought to; absent: the usual ones.
 
     Raises
     ------
@@ -65,6 +72,8 @@ def load_images(name: str, data_root: Path) -> ImageData:
     if not folder.is_dir():
         remedy = f"Give --data-root, or download it: brainage fetch {name}."
         raise ImageDataError(str(folder), "no such folder.", remedy)
+    if input_shape is not None:
+        facts = replace(facts, input_shape=input_shape)
     return facts.load(folder, facts)
 
 

@@ -60,7 +60,7 @@ def split_training(labels: Labels, images: ImagesConfig, seed: int) -> tuple[Ind
     Returns
     -------
     numpy.ndarray of int64, twice
-        Sorted positions that train (at most `images.train_limit`) and that validate.
+        Sorted positions that train (at most `images.train_limit`) and that validate, if any.
 
     Raises
     ------
@@ -68,10 +68,12 @@ def split_training(labels: Labels, images: ImagesConfig, seed: int) -> tuple[Ind
         If there are too few images to have each class in both parts.
     """
     everyone = np.arange(len(labels))
+    train, validation = everyone, everyone[:0]
     try:
-        train, validation = train_test_split(
-            everyone, test_size=images.validation_fraction, stratify=labels, random_state=seed
-        )
+        if images.validation_fraction > 0:
+            train, validation = train_test_split(
+                everyone, test_size=images.validation_fraction, stratify=labels, random_state=seed
+            )
         if images.train_limit is not None and images.train_limit < len(train):
             train, _ = train_test_split(
                 train, train_size=images.train_limit, stratify=labels[train], random_state=seed

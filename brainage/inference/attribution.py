@@ -1,13 +1,17 @@
-"""What in a scan makes its brain look older or younger to a network, and whether to believe it.
+"""What in a scan makes its brain look older or younger to a model, and whether to believe it.
 
-Maps are signed: above 0 where a voxel raises the predicted age. SmoothGrad (Smilkov et al. 2017,
-arXiv 1706.03825) is a gradient, in years per standard deviation of intensity; integrated gradients
-(Sundararajan et al. 2017, arXiv 1703.01365) and occlusion (Zeiler & Fergus 2014) are in years.
-Computed by Captum. Grad-CAM is not offered: its map is that of a grid of a few voxels.
+Two maps are contributions in years against a stated reference, the MNI152 template prepared like a
+scan: integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which add up to the
+prediction minus what is predicted of the reference, and occlusion (Zeiler & Fergus 2014), which
+puts the reference's tissue in the place of the scan's, cube by cube. SmoothGrad (Smilkov et al.
+2017, arXiv 1706.03825) is a gradient in years per standard deviation of intensity: it says what
+brightening a voxel would do, not what the voxel does. Computed by Captum. Grad-CAM is not offered:
+its map is that of a grid of a few voxels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,22 +20,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from brainage.config import PreprocessingConfig
 from brainage.errors import ConfigError
-from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.targets import Target
 from brainage.model.build import build_model, derive_seed, seeded
 from brainage.model.bundle import Bundle
-from brainage.types import MAP_METHODS, DoubleArray, FloatArray, HalfArray
+from brainage.model.distribution import head_outputs, read_ages
+from brainage.prepared.arrays import normalise
+from brainage.preprocessing.locate import Placement
+from brainage.preprocessing.pipeline import Judgement, process_again
+from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
+from brainage.types import DEFAULT_MAP, MAP_METHODS, DoubleArray, FloatArray, HalfArray, Volume
 
 UNITS = {
-    "smoothgrad": "years per SD",
     "integrated_gradients": "years",
     "occlusion": "years",
+    "smoothgrad": "years per SD",
 }
+LEGENDS = {
+    "integrated_gradients": ("takes years away", "adds years"),
+    "occlusion": ("takes years away", "adds years"),
+    "smoothgrad": ("brighter here: younger", "brighter here: older"),
+}
+"""What values below and above 0 mean, of each method."""
+
 PASSING_SIMILARITY = 0.5
 
 _NOISE_SAMPLES, _NOISE_STD = 16, 0.15
-_INTEGRATION_STEPS = 32
+# Steps are doubled until the map adds up to the difference within the tolerance.
+_FEWEST_STEPS, _MOST_STEPS, _TOLERANCE_YEARS = 20, 80, 0.3
 _PATCH, _STRIDE = 5, 3
 
 
@@ -42,34 +58,67 @@ class Explanation:
     Attributes
     ----------
     attribution : numpy.ndarray of float32 (I, J, K)
-        Above 0: older; in `UNITS` of the method.
+        In `UNITS` of the method; see `LEGENDS` for its sign.
     outside_share : float
-        Share of the absolute attribution outside the scan's brain; 0 by construction with
-        integrated gradients, whose baseline equals the background.
+        Share of the absolute attribution outside the scan's brain.
+    predicted_age_years, reference_age_years : float
+        What the model predicts of the scan and of the reference. A map of integrated gradients
+        adds up to the difference.
     """
 
     attribution: FloatArray
     outside_share: float
+    predicted_age_years: float
+    reference_age_years: float
 
 
-class _AgeOf(nn.Module):
-    """Predicted age in years (B,) of volumes (B, 1, I, J, K)."""
+class PredictedAge(nn.Module):
+    """Predicted age in years (B,) of volumes (B, 1, I, J, K): `Bundle.predict` with gradients."""
 
-    def __init__(self, model: BlockStack, target: Target) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        self.model, self.target = model, target
+        self.members = bundle.networks
+        # Registered, so that they are found by whatever walks through modules.
+        self.networks = nn.ModuleList(item.model.eval() for item in self.members)
+        self.offset_years = bundle.calibration.offset_years_ if bundle.calibration else 0.0
 
     def forward(self, volumes: Tensor) -> Tensor:
-        return self.target.predict(self.model(volumes))
+        """Predict ages in years: (B, 1, I, J, K) to (B,)."""
+        ages = []
+        for item in self.members:
+            how = item.config.inference
+            outputs = head_outputs(item.model, volumes, how.average_heads, how.mirror)
+            read = [read_ages(item.target, output, how.point) for output in outputs]
+            ages.append(torch.stack(read).mean(dim=0))
+        return torch.stack(ages).mean(dim=0) - self.offset_years
+
+
+@lru_cache(maxsize=4)
+def load_reference(settings: PreprocessingConfig) -> HalfArray:
+    """Prepare the reference of all maps: the MNI152 template as a scan, (I, J, K)."""
+    template = load_template(TISSUE_SPACING_MM)
+    brain = np.where(template.mask, template.intensity, np.float32(0))
+    mask = Volume(template.mask.astype(np.float32), template.affine)
+    placement = Placement("prepared brain", mask, np.eye(4))
+    judged: Judgement = ("ok", ())
+    volume = Volume(brain, template.affine)
+    processed = process_again(volume, placement, {}, settings, "template", judged)
+    return normalise(processed, settings, "template").array
 
 
 def explain_scan(
-    networks: Sequence[tuple[BlockStack, Target]],
+    predict: nn.Module,
     array: HalfArray,
-    method: str = "smoothgrad",
+    reference: HalfArray,
+    method: str = DEFAULT_MAP,
     seed: int = 0,
 ) -> Explanation:
-    """Map of a prepared scan (I, J, K), averaged over an ensemble's networks.
+    """Map a prepared scan (I, J, K) against a reference of the same shape.
+
+    Parameters
+    ----------
+    predict : torch.nn.Module
+        Takes volumes (B, 1, I, J, K) to ages in years (B,), such as `PredictedAge`.
 
     Raises
     ------
@@ -79,13 +128,34 @@ def explain_scan(
     if method not in MAP_METHODS:
         known = ", ".join(MAP_METHODS)
         raise ConfigError("--method", f"unknown method {method!r}.", f"Known: {known}.")
-    volume = torch.from_numpy(np.asarray(array, dtype=np.float32))[None, None]
-    maps = []
-    for model, target in networks:
-        with seeded(seed, "explain", method):
-            maps.append(_attribute(_AgeOf(model.eval(), target), volume, method))
-    attribution = np.mean(maps, axis=0).astype(np.float32)
-    return Explanation(attribution, outside_share(attribution, array))
+    volume, baseline = (
+        torch.from_numpy(np.asarray(item, dtype=np.float32))[None, None]
+        for item in (array, reference)
+    )
+    with torch.no_grad():
+        predicted, from_years = float(predict(volume)), float(predict(baseline))
+    with seeded(seed, "explain", method):
+        attribution = _attribute(predict, volume, baseline, method)
+    share = outside_share(attribution, array)
+    return Explanation(attribution, share, predicted, from_years)
+
+
+def explain_prepared(
+    bundle: Bundle, array: HalfArray, method: str = DEFAULT_MAP, seed: int = 0
+) -> Explanation:
+    """Map a scan that was prepared for a bundle (I, J, K) against the template."""
+    reference = load_reference(bundle.config.preprocessing)
+    return explain_scan(PredictedAge(bundle), array, reference, method, seed)
+
+
+def to_density(attribution: FloatArray, method: str, spacing_mm: float) -> tuple[FloatArray, str]:
+    """Return a map with its unit as it is drawn: years of voxels become years per cm³.
+
+    So colours do not depend on the size of the network's voxels.
+    """
+    if method != "integrated_gradients":
+        return attribution, UNITS[method]
+    return attribution / np.float32((spacing_mm / 10) ** 3), "years per cm³"
 
 
 def outside_share(attribution: FloatArray, array: HalfArray) -> float:
@@ -96,32 +166,27 @@ def outside_share(attribution: FloatArray, array: HalfArray) -> float:
 
 
 def randomisation_similarity(
-    bundle: Bundle, array: HalfArray, method: str = "smoothgrad", seed: int = 0
+    bundle: Bundle, array: HalfArray, method: str = DEFAULT_MAP, seed: int = 0
 ) -> float:
     """Rank correlation of a map's size with that of a network with random weights, in the brain.
 
     The sanity check of Adebayo et al. 2018 (arXiv 1810.03292): near 1, the map shows the scan's
     edges, not what the network learned. Compare with `PASSING_SIMILARITY`.
     """
-    networks = networks_of(bundle)
     strangers = []
     for number, item in enumerate(bundle.networks):
         changed = item.config.model_copy(update={"seed": derive_seed(seed, "random", number)})
-        strangers.append((build_model(changed), item.target))
+        strangers.append(replace(item, model=build_model(changed)))
+    untrained = replace(strangers[0], members=tuple(strangers))
     inside = array != 0
     first, second = (
-        np.abs(explain_scan(group, array, method, seed).attribution[inside])
-        for group in (networks, strangers)
+        np.abs(explain_prepared(group, array, method, seed).attribution[inside])
+        for group in (bundle, untrained)
     )
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     ranks = [pd.Series(values).rank().to_numpy() for values in (first, second)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def networks_of(bundle: Bundle) -> list[tuple[BlockStack, Target]]:
-    """Networks of a bundle or ensemble with their targets."""
-    return [(item.model, item.target) for item in bundle.networks]
 
 
 def region_table(
@@ -163,13 +228,15 @@ def region_table(
     return table.sort_values("share", ascending=False, ignore_index=True)
 
 
-def _attribute(forward: nn.Module, volume: Tensor, method: str) -> FloatArray:
+def _attribute(predict: nn.Module, volume: Tensor, reference: Tensor, method: str) -> FloatArray:
+    if method == "integrated_gradients":
+        return _to_array(_integrate(predict, volume, reference))
     # Captum takes a second to import.
-    from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
+    from captum.attr import NoiseTunnel, Occlusion, Saliency
 
     result: Any
     if method == "smoothgrad":
-        result = NoiseTunnel(Saliency(forward)).attribute(
+        result = NoiseTunnel(Saliency(predict)).attribute(
             volume,
             nt_type="smoothgrad",
             nt_samples=_NOISE_SAMPLES,
@@ -177,17 +244,35 @@ def _attribute(forward: nn.Module, volume: Tensor, method: str) -> FloatArray:
             stdevs=_NOISE_STD,
             abs=False,
         )
-    elif method == "integrated_gradients":
-        # From a brain of mean intensity everywhere, which is 0 after normalisation.
-        result = IntegratedGradients(forward).attribute(
-            volume, n_steps=_INTEGRATION_STEPS, internal_batch_size=4
-        )
     else:
         window = tuple(min(_PATCH, side) for side in volume.shape[2:])
         steps = tuple(min(_STRIDE, side) for side in window)
         with torch.no_grad():
-            result = Occlusion(forward).attribute(
-                volume, sliding_window_shapes=(1, *window), strides=(1, *steps), baselines=0.0
+            result = Occlusion(predict).attribute(
+                volume,
+                sliding_window_shapes=(1, *window),
+                strides=(1, *steps),
+                baselines=reference,
+                perturbations_per_eval=8,
             )
+    return _to_array(result)
+
+
+def _integrate(predict: nn.Module, volume: Tensor, reference: Tensor) -> Tensor:
+    """Integrate gradients on the straight way from the reference, in steps as fine as it takes."""
+    from captum.attr import IntegratedGradients
+
+    method: Any = IntegratedGradients(predict)
+    steps = _FEWEST_STEPS
+    while True:
+        result, left = method.attribute(
+            volume, reference, n_steps=steps, internal_batch_size=8, return_convergence_delta=True
+        )
+        if abs(float(left)) <= _TOLERANCE_YEARS or steps >= _MOST_STEPS:
+            return result
+        steps *= 2
+
+
+def _to_array(result: Tensor) -> FloatArray:
     attribution: FloatArray = result[0, 0].detach().numpy().astype(np.float32)
     return attribution

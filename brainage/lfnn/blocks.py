@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -10,8 +11,35 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from brainage.errors import ConfigError
 
-BuildParts = Callable[[int, tuple[int, ...], bool], tuple[nn.Module | None, nn.Module | None]]
-"""From block index, feature shape and whether it is the last block to its head and auxiliary."""
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """What is known of a block when its head and auxiliary are built.
+
+    Attributes
+    ----------
+    feature_shape, input_shape : tuple of int
+        Shapes of the block's output and input without the batch.
+    block_index, blocks : int
+        Which block, and how many there are.
+    later_stages : tuple of torch.nn.Module
+        The network behind the block; to be copied, never trained from here.
+    """
+
+    feature_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] = ()
+    block_index: int = 0
+    blocks: int = 2
+    later_stages: tuple[nn.Module, ...] = ()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the block's head is the network's output."""
+        return self.block_index == self.blocks - 1
+
+
+BuildParts = Callable[[BlockPlace], tuple[nn.Module | None, nn.Module | None]]
+"""From a block's place to its head and auxiliary."""
 
 CutBy = Literal["time", "memory", "parameters"]
 
@@ -119,12 +147,13 @@ def build_stack(
         An input of the network.
     """
     groups = group_stages(stages, starts)
-    blocks, last = [], len(groups) - 1
+    blocks: list[LocalBlock] = []
     for block_index, group in enumerate(groups):
         body = nn.Sequential(*(stages[name] for name in group))
-        sample = pass_sample(body, sample)
-        parts = build_parts(block_index, tuple(sample.shape[1:]), block_index == last)
-        blocks.append(LocalBlock(body, *parts))
+        given, sample = tuple(sample.shape[1:]), pass_sample(body, sample)
+        later = tuple(stages[name] for behind in groups[block_index + 1 :] for name in behind)
+        place = BlockPlace(tuple(sample.shape[1:]), given, block_index, len(groups), later)
+        blocks.append(LocalBlock(body, *build_parts(place)))
     return BlockStack(blocks)
 
 

@@ -1,5 +1,7 @@
 """Adaptive leadership: how many workers lead is read off the distribution of their losses."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,18 +38,30 @@ def indistinguishable_share(losses: Tensor) -> float:
 
 
 class AdaptiveLeadership(nn.Module):
-    """δ of one block: a running mean of `indistinguishable_share`, from 1 downwards.
+    """δ of one block: a running mean of `indistinguishable_share`, of the batches seen alone.
 
-    The state is a buffer, so that it is saved with the model and a resumed run goes on with it.
+    The weight of the start is divided out, as Adam does with its moments (Kingma & Ba 2015): the
+    first batch decides by itself, later ones by a mean over about 100. The state is two buffers,
+    so that it is saved with the model and a resumed run goes on with it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.leader_fraction: Tensor
+        self.seen: Tensor
         self.register_buffer("leader_fraction", torch.ones((), dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+        self.register_load_state_dict_pre_hook(_read_former_mean)
 
     def update(self, losses: Tensor) -> float:
         """Take in the worker losses (B, W) of a batch; returns δ for that batch."""
         share = indistinguishable_share(losses)
-        self.leader_fraction.mul_(MOMENTUM).add_((1 - MOMENTUM) * share)
+        self.seen.mul_(MOMENTUM).add_(1 - MOMENTUM)
+        self.leader_fraction.lerp_(torch.full_like(self.seen, share), (1 - MOMENTUM) / self.seen)
         return float(self.leader_fraction)
+
+
+def _read_former_mean(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Go on as before with a mean that an earlier version began at 1."""
+    if f"{prefix}leader_fraction" in state:
+        state.setdefault(f"{prefix}seen", torch.ones((), dtype=torch.float64))

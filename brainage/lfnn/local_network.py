@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import (
+    BlockPlace,
     BlockStack,
     build_stack,
     check_starts,
@@ -26,11 +27,12 @@ from brainage.lfnn.chain import (
     join_steps,
     list_steps,
 )
+from brainage.lfnn.heads import build_head
 from brainage.lfnn.isolation import reached_parameters
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.step import AuxiliaryRequest, LeaderFraction, Rule, StepSettings
 from brainage.lfnn.targets import Target
-from brainage.lfnn.workers import Head, HeadKind, NativeHead, build_head
+from brainage.lfnn.workers import Head, NativeHead
 
 
 class BlockOptimizers(list[Optimizer]):
@@ -167,7 +169,7 @@ def localize(
     example: Tensor,
     blocks: int | Sequence[str] = 4,
     method: str | Rule = "lfnn_l",
-    head: HeadKind | Head = "linear",
+    head: str | Head = "linear",
     leader_fraction: LeaderFraction = 1.0,
     stages: Sequence[str | Step] | None = None,
 ) -> LocalNetwork:
@@ -188,10 +190,12 @@ def localize(
     blocks : int or sequence of str
         K blocks of about equal work; or the names of the stages that start a block.
     method : str or Rule
-        `lfnn_l`, `lfnn`, `predsim`, `greedy`, `dfa`, `deep_supervision`, `bp`; a rule of your own
-        (`local_rule`), or its name ``package.module:RULE``.
-    head : {"linear", "conv", "native"} or Head
-        What reads a hidden block; `Head` has all its settings.
+        `lfnn_l`, `lfnn`, `predsim`, `infopro`, `infopro_contrast`, `movement`, `mono_forward`,
+        `greedy`, `dfa`, `deep_supervision`, `bp`; a rule of your own (`local_rule`), or its name
+        ``package.module:RULE``.
+    head : str or Head
+        What reads a hidden block: linear, conv, thin, dgl, auglocal, native; `Head` has all its
+        settings.
     leader_fraction : float or "auto"
         δ, the share of a block's workers that lead.
     stages : sequence, optional
@@ -248,24 +252,20 @@ def localize(
     if stages is not None:
         check_chain(owner, steps, example)
     joined, sample = join_steps(steps), example[:1]
-    starts = (
-        split(joined, sample, blocks=blocks)
-        if isinstance(blocks, int)
-        else check_starts(blocks, joined)
-    )
+    starts = list(joined) if rule.cuts_every_stage else _cut(joined, sample, blocks)
     check_untied(joined, starts)
 
-    def build_parts(
-        block_index: int, shape: tuple[int, ...], is_last: bool
-    ) -> tuple[nn.Module | None, nn.Module | None]:
+    def build_parts(place: BlockPlace) -> tuple[nn.Module | None, nn.Module | None]:
         reader: nn.Module | None = None
         auxiliary: nn.Module | None = None
-        if is_last and shape == (target.outputs,):
+        shape = place.feature_shape
+        if place.is_last and shape == (target.outputs,):
             reader = NativeHead(shape, target.outputs, workers=1)
-        elif is_last or rule.has_hidden_heads:
-            reader = build_head(read, shape, target.outputs, is_output=is_last)
-        if not is_last and rule.build_auxiliary is not None:
-            request = AuxiliaryRequest(shape, target.outputs, leader_fraction)
+        elif place.is_last or rule.has_hidden_heads:
+            hidden = rule.own_head or read
+            reader = build_head(read if place.is_last else hidden, place, target.outputs)
+        if not place.is_last and rule.build_auxiliary is not None:
+            request = AuxiliaryRequest(shape, target.outputs, leader_fraction, place.input_shape)
             auxiliary = rule.build_auxiliary(request)
         return reader, auxiliary
 
@@ -279,6 +279,12 @@ def localize(
         if block.head is not None:
             block.head.to(weight.dtype)
     return LocalNetwork(stack, rule, StepSettings(target, leader_fraction), owner)
+
+
+def _cut(stages: Mapping[str, nn.Module], sample: Tensor, blocks: int | Sequence[str]) -> list[str]:
+    if isinstance(blocks, int):
+        return split(stages, sample, blocks=blocks)
+    return check_starts(blocks, stages)
 
 
 def _as_sequential(steps: Mapping[str, nn.Module]) -> nn.Sequential:

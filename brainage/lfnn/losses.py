@@ -13,7 +13,8 @@ from torch import Tensor
 from brainage.lfnn.targets import Target, class_softmax
 
 Selection = Literal["per_batch", "per_sample"]
-FollowerSpace = Literal["output", "probability"]
+FollowerSpace = Literal["output_mean", "probability_mean", "output", "probability"]
+"""Followers approach outputs or probabilities; `_mean` divides by the C outputs, the others sum."""
 
 
 def leader_count(workers: int, leader_fraction: float) -> int:
@@ -67,20 +68,22 @@ def leader_loss(losses: Tensor, leader_mask: Tensor) -> Tensor:
 
 
 def follower_loss(
-    outputs: Tensor, leadership: Leadership, space: FollowerSpace = "output"
+    outputs: Tensor, leadership: Leadership, space: FollowerSpace = "output_mean"
 ) -> Tensor:
-    """Mean over followers of ‖y_i − sg(y_b)‖², b the best leader: (B, W, C) to a scalar.
+    """Mean over followers of (1/C)·‖y_i − sg(y_b)‖², b the best leader: (B, W, C) to a scalar.
 
-    The best leader's output carries no gradient. Without followers (δ = 1) the loss is zero.
-    With ``space="probability"`` y is the softmax of the outputs, so that the loss does not grow
-    with the number of classes or bins.
+    The best leader's output carries no gradient. Without followers (δ = 1) the loss is zero. The
+    source says *mean* squared error: over the C outputs too. ``output`` and ``probability`` are C
+    times as large, which is what settings written before the mean existed stand for; in
+    ``probability`` and ``probability_mean`` y is the softmax of the outputs.
     """
-    if space == "probability":
+    if space.startswith("probability"):
         outputs = class_softmax(outputs)
     followers = (~leadership.leader_mask).to(outputs.dtype)
     samples = torch.arange(outputs.shape[0], device=outputs.device)
     best = outputs[samples, leadership.best].detach()
-    squared_distance = (outputs - best[:, None, :]).square().sum(dim=-1)
+    squares = (outputs - best[:, None, :]).square()
+    squared_distance = squares.mean(dim=-1) if space.endswith("_mean") else squares.sum(dim=-1)
     return (squared_distance * followers).sum() / followers.sum().clamp(min=1.0)
 
 
@@ -102,7 +105,7 @@ def local_loss(
     leader_weight: float = 1.0,
     follower_weight: float = 1.0,
     selection: Selection = "per_batch",
-    follower_space: FollowerSpace = "output",
+    follower_space: FollowerSpace = "output_mean",
 ) -> LocalLoss:
     """Loss of a hidden block: λ1 · L_leader + λ2 · L_follower.
 

@@ -116,6 +116,9 @@ class Diversity:
         Cosine of two workers' outputs on a sample: mean over samples and pairs.
     leader_follower_distance, followers_distance : float
         ‖a − b‖ / (‖a‖ + ‖b‖), from 0 (equal) to 1 (opposite): mean over samples and pairs.
+    shared_residual : float
+        cos(F, F) − cos(L, F)²: what followers have in common beyond the leader. Near 0 for a
+        leader plus independent residuals, 1 − cos(L, F)² for one residual that all share.
     leader_variance, follower_variance : float
         Share of an output's mean square that varies from sample to sample: 0 for a constant
         output, 1 for one that is zero on average; mean over classes and workers.
@@ -125,6 +128,7 @@ class Diversity:
     followers_cosine: float
     leader_follower_distance: float
     followers_distance: float
+    shared_residual: float
     leader_variance: float
     follower_variance: float
 
@@ -150,9 +154,11 @@ def feature_diversity(outputs: Tensor, leader_mask: Tensor) -> Diversity:
     power = outputs.square().mean(dim=0).clamp(min=torch.finfo(outputs.dtype).tiny)
     varying = (outputs.var(dim=0, correction=0) / power).mean(dim=-1)
     leader_variance, follower_variance = mean_by_role(varying, leader_mask)
+    to_leader, among_followers = _mean_over(cosine, across), _mean_over(cosine, within)
     return Diversity(
-        leader_follower_cosine=_mean_over(cosine, across),
-        followers_cosine=_mean_over(cosine, within),
+        leader_follower_cosine=to_leader,
+        followers_cosine=among_followers,
+        shared_residual=among_followers - to_leader**2,
         leader_follower_distance=_mean_over(distance, across),
         followers_distance=_mean_over(distance, within),
         leader_variance=leader_variance,

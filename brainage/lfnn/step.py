@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
 from brainage.lfnn.losses import FollowerSpace, Selection, global_loss, local_loss
 from brainage.lfnn.targets import Target
+from brainage.lfnn.workers import Head
 
 LeaderFraction = float | Literal["auto"]
 
@@ -41,6 +42,8 @@ class StepSettings:
     recomputes : bool
         Do not keep activations: compute them once more for the backward pass (Chen et al. 2016,
         arXiv 1604.06174). End to end block by block, local blocks stage by stage.
+    block_input : torch.Tensor (B, ...), optional
+        While a `HiddenLoss` is taken: the input of its block, without a gradient.
     """
 
     target: Target
@@ -48,12 +51,13 @@ class StepSettings:
     leader_weight: float = 1.0
     follower_weight: float = 1.0
     selection: Selection = "per_batch"
-    follower_space: FollowerSpace = "output"
+    follower_space: FollowerSpace = "output_mean"
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     progress: float = 0.0
     resting: frozenset[int] = frozenset()
     randomness: Callable[[int | str], AbstractContextManager[object]] = nullcontext
     recomputes: bool = False
+    block_input: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,27 @@ class AuxiliaryRequest:
         Classes or age bins C of the network.
     leader_fraction : float or "auto"
         δ of the settings.
+    input_shape : tuple of int
+        Shape of the block's input without the batch.
     """
 
     feature_shape: tuple[int, ...]
     outputs: int
     leader_fraction: LeaderFraction
+    input_shape: tuple[int, ...] = ()
 
 
 Step = Callable[[BlockStack, Tensor, Tensor, StepSettings], StepResult]
 BuildAuxiliary = Callable[[AuxiliaryRequest], nn.Module | None]
 HandOn = Callable[[Tensor], None]
+Family = Literal["isolated", "crossing", "delayed", "deep supervision", "end to end", "feedback"]
+"""Classes of methods that tables keep apart: what of the rest of the network a block learns from.
+
+``isolated`` nothing but its own loss; ``crossing`` weights or features of other blocks; ``delayed``
+true gradients of an earlier step; ``deep supervision`` the gradients of all later losses too;
+``end to end`` the output's loss; ``feedback`` the output's error, through random weights.
+"""
+
 HiddenLoss = Callable[[BlockStack, int, Tensor, Tensor, StepSettings, Tensor], Tensor]
 """From stack, block index, worker outputs (B, W, C), target, settings and features to a scalar."""
 
@@ -117,6 +132,12 @@ class Rule:
         and the pipelined schedule need.
     build_auxiliary : callable, optional
         Makes what a hidden block needs beside its head, such as a projection or fixed feedback.
+    family : str
+        Class in the tables; "" is isolated where `is_local`, else crossing.
+    own_head : Head, optional
+        What reads hidden blocks, instead of the settings' head.
+    cuts_every_stage : bool
+        Each stage is a block, whatever the settings say.
     """
 
     step: Step
@@ -125,9 +146,18 @@ class Rule:
     trains_in_turn: bool = False
     build_auxiliary: BuildAuxiliary | None = None
     hidden_loss: HiddenLoss | None = None
+    family: Family | Literal[""] = ""
+    own_head: Head | None = None
+    cuts_every_stage: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            object.__setattr__(self, "family", "isolated" if self.is_local else "crossing")
 
 
-def local_rule(hidden_loss: HiddenLoss, build_auxiliary: BuildAuxiliary | None = None) -> Rule:
+def local_rule(
+    hidden_loss: HiddenLoss, build_auxiliary: BuildAuxiliary | None = None, **more: Any
+) -> Rule:
     """Make a method of a loss: hidden blocks learn from it, the last block from L_g, each alone.
 
     Parameters
@@ -138,6 +168,8 @@ def local_rule(hidden_loss: HiddenLoss, build_auxiliary: BuildAuxiliary | None =
     build_auxiliary : callable, optional
         Makes a module for each hidden block, which `hidden_loss` finds at
         ``stack[block_index].auxiliary``; it learns with the block.
+    more
+        Other attributes of the `Rule`.
 
     Examples
     --------
@@ -159,7 +191,9 @@ def local_rule(hidden_loss: HiddenLoss, build_auxiliary: BuildAuxiliary | None =
         blocks = range(len(stack))
         return step_blocks(stack, blocks, inputs, target_values, settings, hidden_loss)
 
-    return Rule(step, is_local=True, build_auxiliary=build_auxiliary, hidden_loss=hidden_loss)
+    return Rule(
+        step, is_local=True, build_auxiliary=build_auxiliary, hidden_loss=hidden_loss, **more
+    )
 
 
 def step_blocks(
@@ -235,14 +269,16 @@ def train_block(
     The last block learns from L_g. Its graph is freed before this returns, and no gradient of the
     block's input is computed.
     """
+    block_input = features.detach()
     with settings.autocast(), settings.randomness(block_index):
-        features = run_stages(stack[block_index].body, features.detach(), settings.recomputes)
+        features = run_stages(stack[block_index].body, block_input, settings.recomputes)
         if hand_on is not None:
             hand_on(features.detach())
         outputs = stack.read_out(block_index, features)
     if block_index == len(stack) - 1:
         loss = output_loss(outputs.squeeze(1), target_values, settings)
     else:
+        settings = replace(settings, block_input=block_input)
         loss = loss_of_hidden(stack, block_index, outputs, target_values, settings, features)
     loss.backward()
     return TrainedBlock(features.detach(), outputs.detach(), loss.detach())

@@ -48,6 +48,8 @@ class Classes:
     ----------
     outputs : int
         Number of classes C.
+    smoothing : float
+        Share of the label that is spread evenly over all classes (Szegedy et al. 2016).
 
     Examples
     --------
@@ -58,6 +60,7 @@ class Classes:
     """
 
     outputs: int
+    smoothing: float = 0.0
     metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
@@ -66,7 +69,10 @@ class Classes:
         check_pair(outputs, target)
         log_probability = class_log_softmax(outputs)
         index = target.long()[:, None, None].expand(-1, outputs.shape[1], 1)
-        return -log_probability.gather(-1, index).squeeze(-1)
+        loss = -log_probability.gather(-1, index).squeeze(-1)
+        if not self.smoothing:
+            return loss
+        return (1 - self.smoothing) * loss - self.smoothing * log_probability.mean(dim=-1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the index of the likeliest class: (..., C) to (...)."""

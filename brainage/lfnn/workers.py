@@ -1,8 +1,4 @@
-"""Heads: features of a block to the outputs of its workers.
-
-``linear`` and ``conv`` are a `WorkerHead`, the second with a convolution before the read-out;
-``native`` is a `NativeHead`, which has no weights.
-"""
+"""Workers: what reads the features of a block; `brainage.lfnn.heads` builds the heads of them."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +12,6 @@ from brainage.errors import ConfigError
 
 WorkerReads = Literal["all", "own"]
 HeadNorm = Literal["batch", "layer", "none"]
-HeadKind = Literal["native", "linear", "conv"]
 HeadToken = Literal["mean", "class"]
 
 
@@ -26,9 +21,9 @@ class Head:
 
     Attributes
     ----------
-    kind : {"linear", "conv", "native"}
-        A linear layer on pooled features; the same after one convolution; or the block's own
-        units are the outputs. The network's output is always linear.
+    kind : str
+        Module of `brainage.lfnn.heads`: linear, conv, thin, dgl, auglocal or native. The
+        network's output is always linear.
     workers : int
         W, of a hidden block.
     reads, pool, norm, dropout, token
@@ -39,7 +34,7 @@ class Head:
         Feature maps are (B, I, J, C) or (B, I, J, K, C), as in some transformers.
     """
 
-    kind: HeadKind = "linear"
+    kind: str = "linear"
     workers: int = 8
     reads: WorkerReads = "all"
     pool: int = 2
@@ -48,25 +43,6 @@ class Head:
     token: HeadToken = "mean"
     output_pool: int = 2
     channels_last: bool = False
-
-
-def build_head(
-    head: Head, feature_shape: tuple[int, ...], outputs: int, *, is_output: bool
-) -> nn.Module:
-    """Build what reads features of a shape: for a hidden block, or for the network's output."""
-    if head.kind == "native" and not is_output:
-        return NativeHead(feature_shape, outputs, workers=head.workers)
-    return WorkerHead(
-        feature_shape,
-        outputs,
-        workers=1 if is_output else head.workers,
-        reads="all" if is_output else head.reads,
-        pool=head.output_pool if is_output else head.pool,
-        norm=head.norm,
-        dropout=head.dropout,
-        token=head.token,
-        convolves=head.kind == "conv" and not is_output,
-    )
 
 
 class NativeHead(nn.Module):

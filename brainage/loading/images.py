@@ -1,9 +1,11 @@
 """Make batches of images, augmented as a whole."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from brainage.config import ImagesConfig
 from brainage.errors import ConfigError
@@ -34,6 +36,8 @@ class ChosenImages:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(batch["seeds"][0]))
                 pixels = augment(pixels, images)
+        elif images.crop_size is not None:
+            pixels = central_window(pixels, images.crop_size)
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (images.mean, images.std))
         return {**batch, "inputs": (pixels.float() / 255 - mean) / std}
 
@@ -73,23 +77,98 @@ def build_image_loader(
 
 
 def augment(pixels: Tensor, images: ImagesConfig) -> Tensor:
-    """Cut a random window of each padded image and flip some: uint8 (B, C, I, J), a new tensor.
+    """Distort, cut a random window and flip some: uint8 (B, C, I, J), a new tensor.
 
     The usual augmentation of CIFAR (He et al. 2016): 4 pixels of zeros on each side, a window of
     the image's size, a left-right flip for half of the images. Parameters are drawn from torch's
     global generator.
     """
-    count, _, height, width = pixels.shape
-    padding, flip_probability = images.crop_padding or 0, images.flip_probability or 0.0
-    if padding:
-        top, left = torch.randint(0, 2 * padding + 1, (2, count, 1))
-        padded = torch.nn.functional.pad(pixels, [padding] * 4)
-        rows, columns = top + torch.arange(height), left + torch.arange(width)
-        samples = torch.arange(count)[:, None, None]
-        # Indexed so, the channels come last.
-        window = padded[samples, :, rows[:, :, None], columns[:, None, :]]
-        pixels = window.permute(0, 3, 1, 2)
-    if flip_probability:
-        flips = torch.rand(count) < flip_probability
+    if images.elastic_alpha:
+        pixels = distort(pixels, images.elastic_alpha, images.elastic_sigma)
+    if images.min_crop_area:
+        pixels = resized_window(pixels, images.min_crop_area, images.crop_size)
+    elif images.crop_padding or images.crop_size:
+        pixels = random_window(pixels, images.crop_padding or 0, images.crop_size)
+    if images.flip_probability:
+        flips = torch.rand(len(pixels)) < images.flip_probability
         pixels = torch.where(flips[:, None, None, None], pixels.flip(3), pixels)
     return pixels.contiguous()
+
+
+def random_window(pixels: Tensor, padding: int, edge: int | None = None) -> Tensor:
+    """Cut a random window of each image within `padding` pixels of zeros: (B, C, I, J).
+
+    Parameters
+    ----------
+    edge : int, optional
+        Of the window; absent: as large as the image.
+    """
+    count, _, *size = pixels.shape
+    height, width = (edge or side for side in size)
+    spare = [side + 2 * padding - part for side, part in zip(size, (height, width), strict=True)]
+    if spare[0] == spare[1]:
+        top, left = torch.randint(0, spare[0] + 1, (2, count, 1))
+    else:
+        top, left = (torch.randint(0, free + 1, (count, 1)) for free in spare)
+    padded = functional.pad(pixels, [padding] * 4)
+    rows, columns = top + torch.arange(height), left + torch.arange(width)
+    samples = torch.arange(count)[:, None, None]
+    # Indexed so, the channels come last.
+    return padded[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def central_window(pixels: Tensor, edge: int) -> Tensor:
+    """Cut the central window out of images (B, C, I, J)."""
+    top, left = ((side - edge) // 2 for side in pixels.shape[2:])
+    return pixels[:, :, top : top + edge, left : left + edge]
+
+
+def resized_window(pixels: Tensor, min_area: float, edge: int | None = None) -> Tensor:
+    """Cut a window of random area and shape out of each image, and resize it: (B, C, I, J).
+
+    Area from `min_area` of the image to all of it, sides 3:4 to 4:3 on a logarithmic scale, where
+    they fit (Szegedy et al. 2015, Going deeper with convolutions); bilinear, without smoothing.
+    """
+    count = len(pixels)
+    area = min_area + (1 - min_area) * torch.rand(count)
+    shape = torch.exp((2 * torch.rand(count) - 1) * math.log(4 / 3) / 2)
+    part = torch.stack([area.sqrt() * shape, area.sqrt() / shape], dim=1).clamp(max=1.0)
+    centre = (2 * torch.rand(count, 2) - 1) * (1 - part)
+    scales = torch.diag_embed(part)
+    return _sample(pixels, torch.cat([scales, centre[:, :, None]], dim=2), edge)
+
+
+def _sample(pixels: Tensor, affine: Tensor, edge: int | None) -> Tensor:
+    size = [len(pixels), pixels.shape[1], *(edge or side for side in pixels.shape[2:])]
+    grid = functional.affine_grid(affine, size, align_corners=False)
+    return _read_at(pixels, grid, "border")
+
+
+def _read_at(pixels: Tensor, grid: Tensor, beyond: str) -> Tensor:
+    moved = functional.grid_sample(pixels.float(), grid, padding_mode=beyond, align_corners=False)
+    return moved.round().to(torch.uint8)
+
+
+def distort(pixels: Tensor, alpha: float, sigma: float) -> Tensor:
+    """Move each pixel by a smooth random field (Simard et al. 2003): uint8 (B, C, I, J).
+
+    Parameters
+    ----------
+    alpha : float
+        Displacements in pixels before they are smoothed: drawn from −alpha to alpha.
+    sigma : float
+        Of the Gaussian that smooths them, in pixels.
+    """
+    count, channels, height, width = pixels.shape
+    radius = math.ceil(3 * sigma)
+    line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma).square())
+    line = line / line.sum()
+    field = alpha * (2 * torch.rand(count * 2, 1, height, width) - 1)
+    field = functional.conv2d(field, line.view(1, 1, 1, -1), padding=(0, radius))
+    field = functional.conv2d(field, line.view(1, 1, -1, 1), padding=(radius, 0))
+    moves = field.view(count, 2, height, width).permute(0, 2, 3, 1)
+    still = functional.affine_grid(
+        torch.eye(2, 3).expand(count, 2, 3), [count, channels, height, width], align_corners=False
+    )
+    # The grid runs from −1 to 1 over the image.
+    return _read_at(pixels, still + 2 * moves / torch.tensor([width, height]), "zeros")

@@ -11,6 +11,7 @@ from brainage.config import Config, LearningConfig, TargetConfig
 from brainage.errors import BundleError, ConfigError
 from brainage.lfnn.blocks import (
     FORMER_NAME,
+    BlockPlace,
     BlockStack,
     LocalBlock,
     block_shares,
@@ -19,11 +20,12 @@ from brainage.lfnn.blocks import (
     choose_starts,
     split,
 )
-from brainage.lfnn.chain import name_stages
+from brainage.lfnn.chain import check_untied, name_stages
+from brainage.lfnn.heads import build_head
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.step import AuxiliaryRequest
 from brainage.lfnn.targets import Ages, Classes, ScalarAge, Target
-from brainage.lfnn.workers import Head, build_head
+from brainage.lfnn.workers import Head
 from brainage.named_code import check_trusted, is_code_name, load_code
 from brainage.networks import build_stages
 from brainage.networks._amplitude import UnitAmplitude
@@ -61,7 +63,7 @@ def build_target(target: TargetConfig) -> Target:
     if target.kind == "classes":
         if target.classes is None:
             raise ConfigError("target.classes", "is open.", "Load the data set first.")
-        return Classes(target.classes)
+        return Classes(target.classes, target.label_smoothing)
     if target.low_years is None or target.high_years is None:
         raise ConfigError("target.low_years", "the age range is open.", "Give low and high years.")
     if target.kind == "scalar":
@@ -77,21 +79,25 @@ def build_model(config: Config) -> BlockStack:
     learning, outputs = config.learning, build_target(config.target).outputs
     rule, head = METHOD_RULES[learning.method], _head_of(learning)
 
-    def build_parts(
-        block_index: int, feature_shape: tuple[int, ...], is_last: bool
-    ) -> tuple[nn.Module | None, nn.Module | None]:
+    def build_parts(place: BlockPlace) -> tuple[nn.Module | None, nn.Module | None]:
         reader, auxiliary = None, None
-        if is_last or rule.has_hidden_heads:
-            with seeded(config.seed, "head", "output" if is_last else str(block_index)):
-                reader = build_head(head, feature_shape, outputs, is_output=is_last)
-        if not is_last and rule.build_auxiliary is not None:
-            request = AuxiliaryRequest(feature_shape, outputs, learning.leader_fraction)
-            with seeded(config.seed, FORMER_NAME, block_index):
+        if place.is_last or rule.has_hidden_heads:
+            read = head if place.is_last else rule.own_head or head
+            label = "output" if place.is_last else str(place.block_index)
+            with seeded(config.seed, "head", label):
+                reader = build_head(read, place, outputs)
+        if not place.is_last and rule.build_auxiliary is not None:
+            request = AuxiliaryRequest(
+                place.feature_shape, outputs, learning.leader_fraction, place.input_shape
+            )
+            with seeded(config.seed, FORMER_NAME, place.block_index):
                 auxiliary = rule.build_auxiliary(request)
         return reader, auxiliary
 
     stages = _build_stages(config)
-    return build_stack(stages, cut(config, stages), _sample(config), build_parts)
+    starts = cut(config, stages)
+    check_untied(stages, starts)
+    return build_stack(stages, starts, _sample(config), build_parts)
 
 
 def _head_of(learning: LearningConfig) -> Head:
@@ -146,6 +152,8 @@ def check_code(config: Config, where: str) -> None:
 def cut(config: Config, stages: dict[str, nn.Module]) -> list[str]:
     """Choose the stages that start a block: named cuts, K balanced blocks, or every stage."""
     learning = config.learning
+    if METHOD_RULES[learning.method].cuts_every_stage:
+        return list(stages)
     if learning.cuts is not None:
         return check_starts(learning.cuts, stages)
     if learning.blocks is None:

@@ -132,8 +132,8 @@ def _intervals(facts: Json) -> list[str]:
     ]
     if calibration.get("offset_years"):
         lines += [
-            f"**Recalibrated: {calibration['offset_years']:+.2f} years, the mean gap of a site's "
-            "own controls, are subtracted from every prediction.**",
+            f"**Recalibrated: {calibration['offset_years']:+.2f} years, the shrunken mean gap of a "
+            "site's own controls, are subtracted from every prediction.**",
             "",
         ]
     rows = facts.get("coverage", [])

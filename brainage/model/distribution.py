@@ -57,9 +57,7 @@ def predict_distribution(
     """
     parts: list[AgeDistribution] = []
     for volumes in _batches(model, arrays, batch_size):
-        outputs = _outputs(model, volumes, average_heads)
-        if mirror:
-            outputs += _outputs(model, volumes.flip(2), average_heads)
+        outputs = head_outputs(model, volumes, average_heads, mirror)
         parts.append(mix_distributions([_read(target, item, point) for item in outputs]))
     if not parts:
         return AgeDistribution(np.zeros(0), np.zeros(0))
@@ -84,21 +82,32 @@ def mix_distributions(parts: Sequence[AgeDistribution]) -> AgeDistribution:
     )
 
 
-def _outputs(model: BlockStack, volumes: Tensor, average_heads: AverageHeads) -> list[Tensor]:
-    """Return the output (B, C) of the network, or that of each of its heads."""
-    if average_heads == "none":
-        return [model(volumes)]
-    return [item.mean(dim=1) for item in model.block_outputs(volumes) if item is not None]
+def head_outputs(
+    model: BlockStack, volumes: Tensor, average_heads: AverageHeads, mirror: bool
+) -> list[Tensor]:
+    """Return the outputs (B, C) whose ages are averaged: of heads and mirror images as wanted."""
+    outputs: list[Tensor] = []
+    for item in (volumes, volumes.flip(2)) if mirror else (volumes,):
+        if average_heads == "none":
+            outputs.append(model(item))
+        else:
+            heads = [head for head in model.block_outputs(item) if head is not None]
+            outputs += [head.mean(dim=1) for head in heads]
+    return outputs
+
+
+def read_ages(target: Target, outputs: Tensor, point: Point) -> Tensor:
+    """Read predicted ages in years (B,) out of outputs (B, C)."""
+    if isinstance(target, Ages) and point == "median":
+        return target.median(outputs)
+    return target.predict(outputs)
 
 
 def _read(target: Target, outputs: Tensor, point: Point) -> AgeDistribution:
+    ages = read_ages(target, outputs.cpu(), point).double().numpy()
     if not isinstance(target, Ages):
-        predicted = target.predict(outputs).cpu().double().numpy()
-        return AgeDistribution(predicted, np.zeros_like(predicted))
-    ages = target.median(outputs.cpu()) if point == "median" else target.predict(outputs)
-    return AgeDistribution(
-        ages.cpu().double().numpy(), target.spread(outputs).cpu().double().numpy()
-    )
+        return AgeDistribution(ages, np.zeros_like(ages))
+    return AgeDistribution(ages, target.spread(outputs).cpu().double().numpy())
 
 
 def _batches(model: BlockStack, arrays: HalfArray, batch_size: int) -> Iterator[Tensor]:

@@ -19,6 +19,19 @@ class ClassToken(nn.Module):
         return torch.cat([first, tokens], dim=1)
 
 
+class Residual(nn.Module):
+    """Half an encoder layer: x + part(norm(x)) of tokens (B, tokens, C)."""
+
+    def __init__(self, norm: nn.Module, part: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.part = norm, part
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Add what the part makes of the normalised tokens."""
+        changed: Tensor = self.part(self.norm(tokens))
+        return tokens + changed
+
+
 def build_transformer_stages(
     in_channels: int,
     input_size: tuple[int, ...],
@@ -30,8 +43,14 @@ def build_transformer_stages(
     mlp_ratio: int,
     dropout: float,
     class_token: bool = False,
+    split_layers: bool = False,
 ) -> dict[str, nn.Module]:
     """Patch embedding, then encoder layers; features are tokens (B, tokens, hidden_size).
+
+    Parameters
+    ----------
+    split_layers : bool
+        Make attention and MLP of a layer stages of their own, between which a cut may lie.
 
     Raises
     ------
@@ -58,5 +77,9 @@ def build_transformer_stages(
         layer = TransformerBlock(hidden_size, hidden_size * mlp_ratio, heads, dropout_rate=dropout)
         # MONAI makes the weights of cross-attention also where it is switched off.
         layer.cross_attn, layer.norm_cross_attn = nn.Identity(), nn.Identity()
-        stages[f"layer{number}"] = layer
+        if split_layers:
+            stages[f"layer{number}_attention"] = Residual(layer.norm1, layer.attn)
+            stages[f"layer{number}_mlp"] = Residual(layer.norm2, layer.mlp)
+        else:
+            stages[f"layer{number}"] = layer
     return stages

@@ -1,4 +1,4 @@
-"""Vision transformers for images (Dosovitskiy et al. 2021); stages are encoder layers."""
+"""Vision transformers for images (Dosovitskiy et al. 2021); stages are encoder layers or halves."""
 
 from torch import nn
 
@@ -18,6 +18,7 @@ def build_stages(
     mlp_ratio: int = 4,
     dropout: float = 0.0,
     class_token: bool = True,
+    split_layers: bool = False,
 ) -> dict[str, nn.Module]:
     """Patch embedding with a class token, then encoder layers: tokens (B, 1 + patches, width).
 
@@ -31,6 +32,9 @@ def build_stages(
         Encoder layers instead of the size's 12.
     class_token : bool
         Without it, heads read the mean of the tokens; with it, `learning.head_token` decides.
+
+    split_layers : bool
+        Attention and MLP are stages of their own: 25 stages, so that ViT-B/16 can be cut into 16.
 
     Raises
     ------
@@ -50,4 +54,5 @@ def build_stages(
         mlp_ratio=mlp_ratio,
         dropout=dropout,
         class_token=class_token,
+        split_layers=split_layers,
     )

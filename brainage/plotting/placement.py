@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from brainage.plotting.planes import ORIENTATION_WORDS, PLANES, RADIOLOGICAL, Cut, take_plane
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.template import load_template
@@ -36,7 +37,7 @@ class SheetTile:
 
 
 def draw_scan(processed: Processed, title: str) -> bytes:
-    """Draw sagittal, coronal and axial planes with the mask's outline, the template below.
+    """Draw axial, coronal and sagittal planes with the mask's outline, the template below.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def draw_scan(processed: Processed, title: str) -> bytes:
     Returns
     -------
     bytes
-        PNG of about 900 x 640 pixels; the patient's right is on the right.
+        PNG of about 900 x 640 pixels, in radiological convention.
     """
     template = load_template(_TEMPLATE_MM)
     affine, shape = processed.image.affine, processed.mask.shape
@@ -79,12 +80,12 @@ def build_sheet(tiles: Sequence[SheetTile], title: str) -> str:
     counts = {name: sum(tile.entry.verdict == name for tile in tiles) for name in COLOURS}
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     body = "\n".join(_tile_html(tile) for tile in ranked)
-    heading = html.escape(title)
+    heading, sides = html.escape(title), ORIENTATION_WORDS[RADIOLOGICAL]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{heading}</h1>"
         f"<p>{len(tiles)} scans: {summary}. Above the scan with the outline of its brain, "
-        f"below the template with the same outline.</p>\n{body}\n</body></html>\n"
+        f"below the template with the same outline. {sides}</p>\n{body}\n</body></html>\n"
     )
 
 
@@ -100,11 +101,11 @@ def _tile_html(tile: SheetTile) -> str:
 
 
 def _draw_planes(data: FloatArray, mask: BoolArray, cut: np.ndarray, zoom: int) -> FloatArray:
-    """Draw three planes side by side: RGB (rows, columns, 3), superior or anterior upwards."""
+    """Draw three planes side by side: RGB (rows, columns, 3)."""
     planes = []
-    for axis in range(3):
-        grey = np.take(data, cut[axis], axis).T[::-1].clip(0, 1)
-        brain = np.take(mask, cut[axis], axis).T[::-1]
+    for axis in PLANES:
+        plane = Cut(axis, int(cut[axis]))
+        grey, brain = take_plane(data, plane).clip(0, 1), take_plane(mask, plane)
         grey, brain = (np.kron(plane, np.ones((zoom, zoom))) for plane in (grey, brain))
         edge = (brain > 0) & ~ndimage.binary_erosion(brain > 0)
         planes.append(np.where(edge[..., None], _OUTLINE, grey[..., None]))

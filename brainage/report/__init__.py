@@ -4,9 +4,10 @@
 `write_report` makes files of them. Research use only.
 """
 
-from brainage.report.content import Picture, Report, Row, build_report
+from brainage.report.checks import Gauge, Row
+from brainage.report.content import Picture, Report, build_report
 from brainage.report.examine import ExamineOptions, examine_scan, predicted_findings
-from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
+from brainage.report.findings import AttributionMap, Findings, ModelIdentity, Typed, identify_model
 from brainage.report.page_html import render_html
 from brainage.report.write import render_json, write_html, write_json, write_pdf, write_report
 
@@ -14,10 +15,12 @@ __all__ = [
     "AttributionMap",
     "ExamineOptions",
     "Findings",
+    "Gauge",
     "ModelIdentity",
     "Picture",
     "Report",
     "Row",
+    "Typed",
     "build_report",
     "examine_scan",
     "identify_model",

@@ -1,45 +1,33 @@
 """Content of a report in words and pictures, shared by HTML, PDF and JSON."""
 
+import re
 from dataclasses import dataclass
 from datetime import date
 
 from brainage.evaluation.normative import MatchedPercentile, corrected_gap, match_percentile
-from brainage.evaluation.ood import FLAG_PERCENTILE
-from brainage.report.doubts import list_doubts, list_warnings, nearer_share
-from brainage.report.findings import Findings, ModelIdentity
-from brainage.report.pictures import draw_age_line, draw_cohort, draw_planes
+from brainage.plotting.planes import ORIENTATION_WORDS, RADIOLOGICAL, Orientation
+from brainage.report.checks import Row, list_checks
+from brainage.report.doubts import is_unlike, list_warnings
+from brainage.report.findings import NOTHING_TYPED, Findings, ModelIdentity, Typed
+from brainage.report.numbers import list_numbers
+from brainage.report.pictures import draw_age_line, draw_cohort, draw_map, draw_planes
+from brainage.report.volumes import TISSUES
+from brainage.report.words import (
+    CALIBRATE,
+    VERDICT_WORDS,
+    gap_sentence,
+    headline,
+    interval_note,
+    interval_sentence,
+    map_caption,
+)
+from brainage.report.words import (
+    RESEARCH_ONLY as RESEARCH_ONLY,
+)
 from brainage.types import Json
 
-RESEARCH_ONLY = "Research use only. Not a diagnosis."
-REPORT_VERSION = "1"
-NAME_LENGTH = 80
-_MEASURES = {
-    "template_correlation": "Agreement with the template",
-    "mask_overlap": "Overlap of the brain's outline",
-    "white_over_grey": "Contrast, white over grey matter",
-    "noise": "Noise",
-    "sharpness": "Sharpness",
-    "slice_mm": "Slice thickness, mm",
-}
-_KINDS = {
-    "raw head": "whole head",
-    "extracted brain": "brain without skull",
-    "mni brain": "brain in standard space",
-}
-_VERDICT_WORDS = {
-    "ok": "Scan passed the checks",
-    "flagged": "Look at the scan before using the result",
-    "failed": "Scan failed the checks: no age is given",
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: what, how much, and a remark."""
-
-    name: str
-    value: str
-    note: str = ""
+NAME_LENGTH, TYPED_LENGTH = 80, 40
+_SEXES = {"F": "female", "M": "male"}
 
 
 @dataclass(frozen=True)
@@ -59,24 +47,37 @@ class Report:
     ----------
     label, made_on, person_name : str
         Scan, date (ISO) and the name typed in for this report, or nothing.
+    code : str
+        Tells reports apart without naming anybody: the study id if one was typed in, else the
+        first digits of the scan's SHA-256.
+    subject : tuple of str
+        What is known of person and scan, for a line below the title.
     verdict, verdict_words : str
         Of the quality gate.
     tone : str
         Colour and symbol of the verdict: that of a flagged scan if there is any warning.
     warnings : tuple of str
         What must be read before the result.
-    headline, interval : str
-        Predicted age and its interval; empty for a failed scan.
+    headline, interval, interval_note, gap : str
+        The answer: predicted age, its interval as a sentence with an explanation, and the gap if
+        an age was given; empty for a failed scan.
+    muted : str
+        Why comparisons with the cohort (`results`, `corrected`, `cohort`) are to be shown pale,
+        and what to do; empty where they are fair.
     results : tuple of Row
         Gap and percentile, raw.
     corrected : Row, optional
         Bias-corrected gap, apart from the raw one.
     checks, volumes, model : tuple of Row
         Tables.
+    contributions : tuple of Row
+        What regions add to the age by a map that adds up.
     limits : tuple of str
         Sentences.
-    planes, age_line, cohort : Picture, optional
+    planes, map, age_line, cohort : Picture, optional
         What could be drawn.
+    orientation : str
+        Side convention of all pictures.
     numbers : dict
         The same for machines.
     """
@@ -84,64 +85,112 @@ class Report:
     label: str
     made_on: str
     person_name: str
+    code: str
+    subject: tuple[str, ...]
     verdict: str
     verdict_words: str
     tone: str
     warnings: tuple[str, ...]
     headline: str
     interval: str
+    interval_note: str
+    gap: str
+    muted: str
     results: tuple[Row, ...]
     corrected: Row | None
     checks: tuple[Row, ...]
     volumes: tuple[Row, ...]
+    contributions: tuple[Row, ...]
     model: tuple[Row, ...]
     limits: tuple[str, ...]
     planes: Picture | None
+    map: Picture | None
     age_line: Picture | None
     cohort: Picture | None
+    orientation: Orientation
     numbers: Json
+
+    @property
+    def file_name(self) -> str:
+        """Name for its files, without suffix: tells people apart and names nobody."""
+        return f"brainage-{re.sub(r'[^A-Za-z0-9_-]+', '-', self.code).strip('-')}-{self.made_on}"
 
 
 def build_report(
-    findings: Findings, *, person_name: str = "", made_on: date | None = None
+    findings: Findings,
+    typed: Typed = NOTHING_TYPED,
+    *,
+    made_on: date | None = None,
+    orientation: Orientation = RADIOLOGICAL,
 ) -> Report:
     """Put findings into words and pictures.
 
     Parameters
     ----------
-    person_name : str
-        Shown on this report only; control characters are dropped and it is cut at 80 letters.
+    typed : Typed
+        Shown on this report only.
     made_on : datetime.date, optional
         Today, if absent.
+    orientation : {"radiological", "neurological"}
+        Whether the patient's left is on the right or the left of all pictures.
     """
     made = (made_on or date.today()).isoformat()
-    name = "".join(letter for letter in person_name if letter.isprintable()).strip()[:NAME_LENGTH]
-    age = findings.predicted_age_years if findings.verdict != "failed" else None
+    typed = Typed(
+        _clean(typed.person_name, NAME_LENGTH),
+        _clean(typed.study_id, TYPED_LENGTH),
+        _clean(typed.scan_date, TYPED_LENGTH),
+    )
+    answered = findings.verdict != "failed" and findings.predicted_age_years is not None
     percentile = _percentile(findings)
     corrected = _corrected(findings)
     warnings = list_warnings(findings)
     doubtful = findings.verdict == "ok" and bool(warnings)
+    limits = _limits(findings.model)
     return Report(
         label=findings.label,
         made_on=made,
-        person_name=name,
+        person_name=typed.person_name,
+        code=typed.study_id or findings.code or findings.label,
+        subject=_subject(findings, typed),
         verdict=findings.verdict,
-        verdict_words=_VERDICT_WORDS[findings.verdict] + (", but read this first" * doubtful),
+        verdict_words=VERDICT_WORDS[findings.verdict] + (", but read this first" * doubtful),
         tone="flagged" if doubtful else findings.verdict,
         warnings=warnings,
-        headline="" if age is None else f"{age:.1f} years",
-        interval=_interval_words(findings) if age is not None else "",
-        results=_results(findings, percentile) if age is not None else (),
+        headline=headline(findings) if answered else "",
+        interval=interval_sentence(findings) if answered else "",
+        interval_note=interval_note(findings) if answered else "",
+        gap=gap_sentence(findings) if answered else "",
+        muted=CALIBRATE if answered and is_unlike(findings) else "",
+        results=_results(findings, percentile) if answered else (),
         corrected=_corrected_row(findings, corrected),
-        checks=_checks(findings),
+        checks=list_checks(findings),
         volumes=_volumes(findings),
+        contributions=_contributions(findings) if answered else (),
         model=_model_rows(findings.model),
-        limits=_limits(findings.model),
-        planes=_planes(findings),
-        age_line=_age_line(findings) if age is not None else None,
-        cohort=_cohort(findings) if age is not None else None,
-        numbers=_numbers(findings, percentile, corrected, made, name),
+        limits=limits,
+        planes=_planes(findings, orientation),
+        map=_map(findings, orientation) if answered else None,
+        age_line=_age_line(findings) if answered else None,
+        cohort=_cohort(findings) if answered else None,
+        orientation=orientation,
+        numbers=list_numbers(findings, typed, made, percentile, corrected, limits),
     )
+
+
+def _clean(text: str, length: int) -> str:
+    return "".join(letter for letter in text if letter.isprintable()).strip()[:length]
+
+
+def _subject(findings: Findings, typed: Typed) -> tuple[str, ...]:
+    age = findings.age_years
+    parts = [
+        f"study id {typed.study_id}" if typed.study_id else "",
+        _SEXES.get(findings.sex.upper()[:1], findings.sex),
+        "" if age is None else f"{age:g} years old",
+        f"scanned {typed.scan_date}" if typed.scan_date else "",
+        f"scan {findings.code}" if findings.code else "",
+    ]
+    return tuple(part for part in parts if part)
 
 
 def _percentile(findings: Findings) -> MatchedPercentile | None:
@@ -158,13 +207,6 @@ def _corrected(findings: Findings) -> float | None:
     return corrected_gap(reference, findings.age_years, gap)
 
 
-def _interval_words(findings: Findings) -> str:
-    if findings.interval_years is None:
-        return "no interval: the model is not calibrated for this level"
-    low, high = findings.interval_years
-    return f"{100 * findings.level:g} % interval {low:.1f} to {high:.1f} years"
-
-
 def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[Row, ...]:
     if findings.age_years is None:
         return (Row("Age at scan", "not given", "no gap without an age"),)
@@ -172,7 +214,7 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
     assert gap is not None
     rows = [
         Row("Age at scan", f"{findings.age_years:.1f} years", "as typed in"),
-        Row("Brain-age gap, raw", f"{gap:+.1f} years", _gap_words(findings)),
+        Row("Brain-age gap, raw", f"{gap:+.1f} years", "predicted minus age"),
     ]
     if percentile is None:
         known = findings.model.reference is not None
@@ -184,16 +226,6 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
         share = f"{rank} % of {people} have a smaller gap" if rank.isdigit() else f"among {people}"
         rows.append(Row("Percentile of the gap", rank, share))
     return tuple(rows)
-
-
-def _gap_words(findings: Findings) -> str:
-    """Say which way the gap points, and whether a gap of this size is usual."""
-    age, predicted = findings.age_years or 0.0, findings.predicted_age_years or 0.0
-    words = f"looks {'older' if predicted > age else 'younger'} than the age"
-    if findings.interval_years is None:
-        return words
-    low, high = findings.interval_years
-    return f"{words}, which lies {'in' if low <= age <= high else 'outside'} the interval"
 
 
 def _rank_words(percentile: float) -> str:
@@ -212,30 +244,19 @@ def _corrected_row(findings: Findings, corrected: float | None) -> Row | None:
     )
 
 
-def _checks(findings: Findings) -> tuple[Row, ...]:
-    kind = _KINDS.get(findings.recognised, findings.recognised)
-    rows = [Row("Taken for", kind)] if kind else []
-    rows += [
-        Row(words, f"{findings.measures[name]:.2f}")
-        for name, words in _MEASURES.items()
-        if name in findings.measures
-    ]
-    if findings.ood_percentile is not None:
-        note = f"warning from {FLAG_PERCENTILE:.0f} %"
-        rows.append(Row("More usual training scans", nearer_share(findings), note))
-    return tuple(rows)
-
-
 def _volumes(findings: Findings) -> tuple[Row, ...]:
     volumes = findings.volumes_ml
     if not volumes:
         return ()
-    total = sum(volumes.values())
-    names = {"grey": "Grey matter", "white": "White matter", "fluid": "Fluid"}
-    return tuple(
+    total = sum(volumes[name] for name in TISSUES)
+    rows = [
         Row(words, f"{volumes[name]:.0f} ml", f"{100 * volumes[name] / total:.0f} % of the three")
-        for name, words in names.items()
-    )
+        for name, words in zip(TISSUES, ("Grey matter", "White matter", "Fluid"), strict=True)
+    ]
+    if "ventricles" in volumes:
+        share = f"{100 * volumes['ventricles'] / total:.1f} %, part of the fluid"
+        rows.append(Row("Ventricles", f"{volumes['ventricles']:.0f} ml", share))
+    return tuple(rows)
 
 
 def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
@@ -270,25 +291,40 @@ def _limits(model: ModelIdentity) -> tuple[str, ...]:
         "motion and chance, and is no measure of health.",
         f"The interval holds for scans like those of the model's cohort{known}; another scanner "
         "can shift the prediction by years.",
-        "Volumes come from a three-class mixture on a coarse grid and are approximate. The map, "
-        "if shown, tells what the network read, not what ages the brain.",
+        "Volumes come from a mixture of three tissues at 2 mm and are approximate. The map, if "
+        "shown, tells what the network read, not what ages the brain.",
     )
 
 
-def _planes(findings: Findings) -> Picture | None:
+def _contributions(findings: Findings) -> tuple[Row, ...]:
+    attribution = findings.attribution
+    if attribution is None or not attribution.regions:
+        return ()
+    start = Row("The template alone", f"{attribution.reference_age_years:.1f} years")
+    rows = [Row(name.capitalize(), f"{years:+.1f} years") for name, years in attribution.regions]
+    return (start, *rows, Row("Predicted age", f"{attribution.predicted_age_years:.1f} years"))
+
+
+def _planes(findings: Findings, orientation: Orientation) -> Picture | None:
     if findings.brain is None:
         return None
-    caption = "This scan in MNI space with the brain's outline; below it the template with the same"
-    if findings.attribution is not None:
-        caption += (
-            f"; third row: {findings.attribution.method.replace('_', ' ')} map, red looks older, "
-            f"blue younger ({findings.attribution.unit})"
-        )
     return Picture(
-        draw_planes(findings),
-        "Sagittal, coronal and axial plane of the scan with the outline of its brain, and the "
-        "same planes of the template",
-        f"{caption}. The patient's left is on the left.",
+        draw_planes(findings, orientation),
+        "Axial, coronal and sagittal planes of the scan with the outline of its brain, and beside "
+        "them one plane each of the template with the same outline",
+        "This scan in standard space (MNI) with the outline of its brain; at the right the "
+        f"template with the same outline. {ORIENTATION_WORDS[orientation]}",
+    )
+
+
+def _map(findings: Findings, orientation: Orientation) -> Picture | None:
+    if findings.brain is None or findings.attribution is None:
+        return None
+    low, high = findings.attribution.legend
+    return Picture(
+        draw_map(findings, orientation),
+        f"The same planes with a map: blue {low}, red {high}, in {findings.attribution.unit}",
+        f"{map_caption(findings.attribution)} {ORIENTATION_WORDS[orientation]}",
     )
 
 
@@ -296,7 +332,7 @@ def _age_line(findings: Findings) -> Picture:
     words = f"Line of ages: predicted {findings.predicted_age_years:.1f} years"
     if findings.age_years is not None:
         words += f", age {findings.age_years:.1f} years"
-    return Picture(draw_age_line(findings), f"{words}; {_interval_words(findings)}", "")
+    return Picture(draw_age_line(findings), f"{words}. {interval_sentence(findings)}", "")
 
 
 def _cohort(findings: Findings) -> Picture | None:
@@ -311,55 +347,3 @@ def _cohort(findings: Findings) -> Picture | None:
         f"This person (orange) among {reference.age_years.size} {source} people of the model's "
         "cohort; dashed: predicted = age.",
     )
-
-
-def _numbers(
-    findings: Findings,
-    percentile: MatchedPercentile | None,
-    corrected: float | None,
-    made: str,
-    name: str,
-) -> Json:
-    failed = findings.verdict == "failed"
-    low, high = findings.interval_years or (None, None)
-    result: Json = {
-        "age_years": findings.age_years,
-        "sex": findings.sex or None,
-        "predicted_age_years": findings.predicted_age_years,
-        "interval_low_years": low,
-        "interval_high_years": high,
-        "level": findings.level,
-        "brain_age_gap_years": findings.brain_age_gap_years,
-        "gap_percentile": percentile.percentile if percentile else None,
-        "gap_percentile_n": percentile.n if percentile else None,
-        "gap_percentile_window_years": percentile.window_years if percentile else None,
-        "brain_age_gap_corrected_years": corrected,
-        "ood_percentile": findings.ood_percentile,
-    }
-    return {
-        "report_version": REPORT_VERSION,
-        "notice": RESEARCH_ONLY,
-        "warnings": [*list_doubts(findings), *findings.reasons],
-        "made_on": made,
-        "scan": findings.label,
-        "name": name or None,
-        "quality": {
-            "verdict": findings.verdict,
-            "reasons": list(findings.reasons),
-            "recognised": findings.recognised or None,
-            "measures": {key: float(value) for key, value in findings.measures.items()},
-        },
-        "result": None if failed else result,
-        "volumes_ml": {key: round(float(v), 1) for key, v in findings.volumes_ml.items()},
-        "model": {
-            "name": findings.model.name,
-            "version": findings.model.version,
-            "weights_sha256": findings.model.sha256,
-            "network": findings.model.facts.get("network"),
-            "method": findings.model.facts.get("method"),
-            "train_age_range_years": findings.model.facts.get("cohort", {}).get(
-                "train_age_range_years"
-            ),
-        },
-        "limits": list(_limits(findings.model)),
-    }

@@ -50,6 +50,13 @@ def list_doubts(findings: Findings) -> tuple[str, ...]:
     return tuple(doubts)
 
 
+def is_unlike(findings: Findings) -> bool:
+    """Whether a scan is unlike those of the model's cohort: no comparison with it is fair."""
+    synthetic = findings.model.facts.get("cohort", {}).get("synthetic", False)
+    far = findings.ood_percentile is not None and findings.ood_percentile >= FLAG_PERCENTILE
+    return findings.verdict != "ok" or far or bool(synthetic)
+
+
 def nearer_share(findings: Findings) -> str:
     """Return the share of more usual training scans, rounded down: 98.9 is not 99."""
     share = findings.ood_percentile or 0.0

@@ -1,5 +1,6 @@
 """Examine a scan with a model, down to findings."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,25 +9,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.evaluation.conformal import DEFAULT_LEVEL
-from brainage.evaluation.features import TissuePriors, tissue_volumes
-from brainage.inference.attribution import UNITS, explain_scan, networks_of
+from brainage.inference.attribution import explain_prepared, region_table, to_density
 from brainage.inference.model import Model
 from brainage.inference.predict import check_ages, predict_columns
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import normalise
 from brainage.prepared.placement import process_source
-from brainage.prepared.source import ScanSource
+from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.pipeline import Processed, process_again
-from brainage.preprocessing.priors import load_tissue_maps
+from brainage.preprocessing.regions import OUTSIDE, load_regions
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
-from brainage.types import HalfArray, Verdict, Volume
+from brainage.report.volumes import measure_volumes
+from brainage.types import DEFAULT_MAP, FloatArray, HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
 PICTURE_FIELD_MM = (192.0, 224.0, 204.0)
+CODE_LENGTH = 6
+_SHOWN_REGIONS = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class ExamineOptions:
     level : float
         Share of ages that the interval shall hold.
     map_method : str
-        One of `brainage.inference.attribution.METHODS`; empty: no map.
+        One of `brainage.types.MAP_METHODS`; empty: no map.
     cache_dir : pathlib.Path, optional
         Folder that keeps where the brain lies; absent: nothing of the scan is kept.
     """
@@ -89,6 +93,7 @@ def examine_scan(
     on_stage("locate")
     source = ScanSource(str(path), options.label)
     store = None if options.cache_dir is None else PreparedStore(options.cache_dir)
+    code = hash_source(source)[:CODE_LENGTH]
     read = process_source(source, settings, store)
     processed = read.processed
     on_stage("pictures")
@@ -106,6 +111,8 @@ def examine_scan(
         level=options.level,
         age_years=options.age_years,
         sex=options.sex,
+        voxel_mm=read.scan.volume.spacing_mm,
+        code=code,
         image=pictured.image,
         mask=pictured.mask,
     )
@@ -119,7 +126,7 @@ def examine_scan(
     columns = predict_columns(bundle, array, options.level)
     findings = replace(findings, **_numbers({name: columns[name][0] for name in columns}))
     on_stage("volumes")
-    findings = replace(findings, volumes_ml=_volumes_ml(bundle, array, processed))
+    findings = replace(findings, volumes_ml=_volumes_ml(pictured))
     if options.map_method:
         on_stage("map")
         findings = replace(findings, attribution=_explain(bundle, array[0], options.map_method))
@@ -140,6 +147,7 @@ def predicted_findings(
         Of the ledger.
     """
     reasons = tuple(part for part in reason.split("; ") if part)
+    code = hashlib.sha256(str(row.get("scan_id", "")).encode()).hexdigest()[:CODE_LENGTH]
     age, sex = row.get("age_years"), row.get("sex")
     return Findings(
         label="scan",
@@ -151,6 +159,7 @@ def predicted_findings(
         level=level,
         age_years=None if pd.isna(age) else float(age),
         sex="" if pd.isna(sex) else str(sex),
+        code=code,
         **_numbers(row),
     )
 
@@ -170,19 +179,38 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _volumes_ml(bundle: Bundle, array: HalfArray, processed: Processed) -> dict[str, float]:
-    """Compute tissue volumes in the scan's own space: grid volumes over registration's scale."""
-    settings = bundle.config.preprocessing
-    priors = TissuePriors(*load_tissue_maps(settings), settings.spacing_mm)
-    litres = tissue_volumes(array, priors)[0]
-    scale = abs(float(np.linalg.det(processed.transform[:3, :3])))
-    return {
-        name: 1000.0 * float(value) / scale
-        for name, value in zip(("grey", "white", "fluid"), litres, strict=True)
-    }
+def _volumes_ml(pictured: Processed) -> dict[str, float]:
+    """Measure volumes in the scan's own space: those in MNI space over registration's scale."""
+    scale = abs(float(np.linalg.det(pictured.transform[:3, :3])))
+    found = measure_volumes(pictured.image, pictured.mask)
+    return {name: ml / scale for name, ml in found.items()}
 
 
 def _explain(bundle: Bundle, array: HalfArray, method: str) -> AttributionMap:
-    result = explain_scan(networks_of(bundle), array, method)
-    volume = Volume(result.attribution, grid_affine(bundle.config.preprocessing))
-    return AttributionMap(volume, method, UNITS[method])
+    settings = bundle.config.preprocessing
+    found = explain_prepared(bundle, array, method)
+    density, unit = to_density(found.attribution, method, settings.spacing_mm)
+    adds_up = method == DEFAULT_MAP
+    return AttributionMap(
+        Volume(density, grid_affine(settings)),
+        method,
+        unit,
+        found.predicted_age_years,
+        found.reference_age_years,
+        _sum_regions(found.attribution, settings) if adds_up else (),
+    )
+
+
+def _sum_regions(
+    attribution: FloatArray, settings: PreprocessingConfig
+) -> tuple[tuple[str, float], ...]:
+    """Sum a map over regions, both sides together; the smallest are one."""
+    regions = load_regions(settings)
+    names = [name.removeprefix("left ").removeprefix("right ") for name in regions.names]
+    table = region_table([attribution], regions.labels, names)
+    sums = table.groupby("region")["net"].sum()
+    rest = float(sums.pop(OUTSIDE)) if OUTSIDE in sums else 0.0
+    ranked = sums.reindex(sums.abs().sort_values(ascending=False).index)
+    rest += float(ranked.iloc[_SHOWN_REGIONS:].sum())
+    shown = [(str(name), float(years)) for name, years in ranked.iloc[:_SHOWN_REGIONS].items()]
+    return (*shown, ("all other", rest))

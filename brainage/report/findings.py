@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from brainage.evaluation.normative import Reference, reference_from_json
+from brainage.inference.attribution import LEGENDS
 from brainage.inference.model import Model
 from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
 
@@ -36,6 +37,24 @@ class ModelIdentity:
         return None if values is None else reference_from_json(values)
 
 
+@dataclass(frozen=True)
+class Typed:
+    """What was typed in for one report; nothing of it is taken from a file.
+
+    Attributes
+    ----------
+    person_name, study_id, scan_date : str
+        Printed on this report; control characters are dropped and long ones are cut.
+    """
+
+    person_name: str = ""
+    study_id: str = ""
+    scan_date: str = ""
+
+
+NOTHING_TYPED = Typed()
+
+
 @dataclass(frozen=True, eq=False)
 class AttributionMap:
     """What made this brain look older or younger to the network.
@@ -43,14 +62,26 @@ class AttributionMap:
     Attributes
     ----------
     volume : Volume
-        Signed map in MNI space; above 0: older.
+        Signed map in MNI space.
     method, unit : str
-        As in `brainage.inference.attribution`.
+        As in `brainage.inference.attribution`, whose `LEGENDS` tells what the signs mean.
+    predicted_age_years, reference_age_years : float
+        What the model says of the scan, and of the template that it is set against.
+    regions : tuple of (str, float)
+        What regions add, in years, the largest first; empty for maps that do not add up.
     """
 
     volume: Volume
     method: str
     unit: str
+    predicted_age_years: float
+    reference_age_years: float
+    regions: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def legend(self) -> tuple[str, str]:
+        """What values below and above 0 mean."""
+        return LEGENDS[self.method]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +112,13 @@ class Findings:
         Share, in percent, of held-out training scans that are less unusual.
     age_years, sex : float and str, optional
         As typed in; never used by the prediction.
+    voxel_mm : tuple of float (3,), optional
+        Edges of the scan's voxels as it was read.
+    code : str
+        First digits of the scan's SHA-256: tells reports apart without naming anybody.
     volumes_ml : mapping of str to float
-        ``grey``, ``white``, ``fluid`` in millilitres of the scan's own space.
+        ``grey``, ``white``, ``fluid`` and, of the fluid, ``ventricles`` in millilitres of the
+        scan's own space.
     image : Volume, optional
         The scan in MNI space, for pictures; absent where only a prediction is at hand.
     mask : numpy.ndarray of bool, optional
@@ -103,6 +139,8 @@ class Findings:
     ood_percentile: float | None = None
     age_years: float | None = None
     sex: str = ""
+    voxel_mm: tuple[float, float, float] | None = None
+    code: str = ""
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     image: Volume | None = None
     mask: BoolArray | None = None

@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 
 import matplotlib
+from PIL import Image as PillowImage
+from reportlab.graphics.shapes import Drawing, Rect
 from reportlab.lib.colors import Color, HexColor, white
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -18,9 +20,10 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, KeepInFrame, Paragraph, Table
+from reportlab.platypus import Flowable, Image, KeepInFrame, Paragraph, Table
 
-from brainage.report.content import RESEARCH_ONLY, Picture, Report, Row
+from brainage.report.checks import Gauge, Row
+from brainage.report.content import RESEARCH_ONLY, Picture, Report
 from brainage.report.page_html import COLOURS, TINTS
 
 _WIDTH, _HEIGHT = A4
@@ -28,6 +31,7 @@ _MARGIN = 14 * mm
 _INNER = _WIDTH - 2 * _MARGIN
 _FOOTER = 9 * mm
 _INK, _MUTED, _BLUE = HexColor("#1f2328"), HexColor("#57606a"), HexColor("#0072b2")
+_PALE = HexColor("#8c959f")
 _FALLBACK = "DejaVuSans"
 # Names of results are short, their remarks long.
 _NAMES_SHARE = 0.34
@@ -37,8 +41,9 @@ def render_pdf(report: Report) -> bytes:
     """Write the report as one A4 page; the same report gives the same bytes."""
     _register_fallback()
     stream = io.BytesIO()
-    canvas = Canvas(stream, pagesize=A4, invariant=1, pageCompression=1)
-    canvas.setTitle(f"Brain age report, {report.label}")
+    canvas = Canvas(stream, pagesize=A4, invariant=1, pageCompression=1, lang="en")
+    canvas.setTitle(report.file_name)
+    canvas.setViewerPreference("DisplayDocTitle", "true")
     canvas.setSubject(RESEARCH_ONLY)
     canvas.setCreator("brainage")
     top = _draw_head(canvas, report)
@@ -104,7 +109,12 @@ def _draw_head(canvas: Canvas, report: Report) -> float:
         canvas.drawRightString(right, top - 5, report.person_name)
     canvas.setFillColor(_MUTED)
     canvas.setFont(_font_of(report.label), 8.5)
-    canvas.drawRightString(right, top - 16, f"{report.label}, {report.made_on}")
+    canvas.drawRightString(right, top - 16, f"{report.label}, report of {report.made_on}")
+    subject = ", ".join(report.subject)
+    if subject:
+        canvas.setFont(_font_of(subject), 8)
+        canvas.drawString(_MARGIN, top - 26, subject)
+        top -= 9
     strip = top - 24 - 5 * mm
     canvas.setFillColor(_BLUE)
     canvas.rect(_MARGIN, strip, _INNER, 5 * mm, stroke=0, fill=1)
@@ -162,79 +172,106 @@ def _draw_symbol(canvas: Canvas, kind: str, x: float, y: float) -> None:
 
 
 def _draw_result(canvas: Canvas, report: Report, top: float) -> float:
-    """Draw age and interval at the left, gaps at the right, the line of ages below."""
-    canvas.setFillColor(_MUTED)
-    canvas.setFont("Helvetica", 9)
-    canvas.drawString(_MARGIN, top - 8, "Predicted age")
-    canvas.setFillColor(_INK)
-    canvas.setFont("Helvetica-Bold", 27)
-    canvas.drawString(_MARGIN, top - 34, report.headline)
-    _put(canvas, [_paragraph(report.interval, 9, _MUTED)], _MARGIN, top - 39, (62 * mm, 40))
-    x, width = _MARGIN + 68 * mm, _INNER - 68 * mm
-    rows = _table(report.results, width, 8.5, share=_NAMES_SHARE)
-    bottom = _put(canvas, [rows], x, top, (width, 110))
+    """Draw the answer at the left, comparisons with the cohort at the right, then the ages."""
+    left = 80 * mm
+    answer: list[Flowable] = [
+        _paragraph("Predicted age", 8.5, _MUTED),
+        _paragraph(report.headline, 24, bold=True),
+        _paragraph(report.interval, 9.5, bold=True),
+    ]
+    if report.gap:
+        answer.append(_paragraph(report.gap, 9))
+    if report.interval_note:
+        answer.append(_paragraph(report.interval_note, 7, _MUTED))
+    bottoms = [_put(canvas, answer, _MARGIN, top, (left, 45 * mm))]
+    x, width = _MARGIN + left + 6 * mm, _INNER - left - 6 * mm
+    ink = _PALE if report.muted else _INK
+    compared: list[Flowable] = [_table(report.results, width, 8, ink, share=_NAMES_SHARE)]
     if report.corrected is not None:
-        canvas.setStrokeColor(HexColor("#8c959f"))
-        canvas.setDash(2, 2)
-        canvas.line(x, bottom - 2, x + width, bottom - 2)
-        canvas.setDash()
-        rows = _table([report.corrected], width, 7.5, _MUTED, share=_NAMES_SHARE)
-        bottom = _put(canvas, [rows], x, bottom - 4, (width, 60))
-    bottom = min(bottom, top - 54)
+        compared.append(_table([report.corrected], width, 7, _MUTED, share=_NAMES_SHARE))
+    if report.muted:
+        compared.insert(0, _paragraph(report.muted, 7.5, HexColor(COLOURS["flagged"])))
+    bottoms.append(_put(canvas, compared, x, top, (width, 45 * mm)))
+    bottom = min(bottoms)
     if report.age_line is not None:
-        bottom = _draw_image(canvas, report.age_line, _MARGIN, bottom - 1 * mm, (_INNER, 26 * mm))
-    return bottom - 4 * mm
+        bottom = _draw_image(canvas, report.age_line, _MARGIN, bottom - 1 * mm, (_INNER, 21 * mm))
+    return bottom - 2 * mm
 
 
 def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
-    """Draw planes at the left, the cohort at the right, captions below."""
-    left, gap = 112 * mm, 6 * mm
-    if report.cohort is None:
-        left = _INNER
-    bottoms = [top]
+    """Draw the scan at the left, its map at the right, captions below."""
+    gap, bottoms = 4 * mm, [top]
+    share = 0.57 if report.map is not None else 0.66
     for picture, x, width in (
-        (report.planes, _MARGIN, min(left, 130 * mm)),
-        (report.cohort, _MARGIN + left + gap, _INNER - left - gap),
+        (report.planes, _MARGIN, share * (_INNER - gap)),
+        (report.map, _MARGIN + share * (_INNER - gap) + gap, (1 - share) * (_INNER - gap)),
     ):
         if picture is None:
             continue
         bottom = _draw_image(canvas, picture, x, top, (width, _picture_room(report)))
-        caption = _paragraph(picture.caption, 7, _MUTED)
-        bottoms.append(_put(canvas, [caption], x, bottom - 1 * mm, (width, 40)))
-    return min(bottoms) - 4 * mm
+        caption = _paragraph(picture.caption, 6.5, _MUTED)
+        bottoms.append(_put(canvas, [caption], x, bottom - 1 * mm, (width, 60)))
+    return min(bottoms) - 3 * mm
 
 
 def _picture_room(report: Report) -> float:
     """Return the height of the planes that leaves the tables their place."""
-    return 101 * mm if report.warnings else 107 * mm
+    return (68 if report.warnings else 76) * mm
 
 
 def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:
-    """Draw checks, volumes and model side by side, limits below, all above the foot."""
-    tables = [
-        (title, rows, share)
-        for title, rows, share in (
-            ("Scan checks", report.checks, 1.2),
-            ("Volumes", report.volumes, 0.85),
-            ("Model", report.model, 1.25),
-        )
-        if rows
-    ]
+    """Draw tables in columns, limits below, all above the foot."""
     gap, floor = 6 * mm, _FOOTER + 6 * mm
     limits: list[Flowable] = [_paragraph("Limits", 9, _BLUE, bold=True)]
     limits += [_paragraph(text, 7, _MUTED, bullet=True) for text in report.limits]
     limits_height = sum(text.wrap(_INNER, 400)[1] for text in limits)
-    free = _INNER - gap * (len(tables) - 1)
-    total, x, bottoms = sum(share for *_, share in tables), _MARGIN, [top]
-    for title, rows, share in tables:
-        width = free * share / total
-        names = {"Scan checks": 0.66, "Model": 0.5}.get(title, 0.44)
-        content = [_paragraph(title, 9, _BLUE, bold=True), _table(rows, width, 7.5, share=names)]
-        room = max(top - floor - limits_height - 3 * mm, 20 * mm)
+    room = max(top - floor - limits_height - 3 * mm, 20 * mm)
+    columns = (
+        (1.2, (("Scan checks", report.checks, 0.5),)),
+        (
+            0.95,
+            (
+                ("What adds to the age", report.contributions, 0.55),
+                ("Volumes", report.volumes, 0.5),
+            ),
+        ),
+        (1.15, (("Model", report.model, 0.46),)),
+    )
+    shown = [(share, parts) for share, parts in columns if any(rows for _, rows, _ in parts)]
+    total, x, bottoms = sum(share for share, _ in shown), _MARGIN, [top]
+    for share, parts in shown:
+        width = (_INNER - gap * (len(shown) - 1)) * share / total
+        content: list[Flowable] = []
+        for title, rows, names in parts:
+            if rows:
+                content.append(_paragraph(title, 9, _BLUE, bold=True))
+                content.append(_table(rows, width, 7.5, share=names))
+        if parts is columns[-1][1] and report.cohort is not None:
+            content += _cohort(report.cohort, width, pale=bool(report.muted))
         bottoms.append(_put(canvas, content, x, top, (width, room)))
         x += width + gap
     lowest = min(bottoms) - 3 * mm
     _put(canvas, limits, _MARGIN, lowest, (_INNER, max(lowest - floor, 10 * mm)))
+
+
+def _cohort(picture: Picture, width: float, *, pale: bool) -> list[Flowable]:
+    """Return the picture of the cohort and its caption, pale where it is no fair comparison."""
+    png = _fade(picture.png) if pale else picture.png
+    pixels_wide, pixels_high = ImageReader(io.BytesIO(png)).getSize()
+    shown = min(width, 46 * mm)
+    drawn = Image(io.BytesIO(png), shown, shown * pixels_high / pixels_wide)
+    drawn.hAlign = "LEFT"
+    return [drawn, _paragraph(picture.caption, 6.5, _MUTED)]
+
+
+def _fade(png: bytes) -> bytes:
+    """Mix a picture with white."""
+    picture = PillowImage.open(io.BytesIO(png)).convert("RGB")
+    stream = io.BytesIO()
+    PillowImage.blend(picture, PillowImage.new("RGB", picture.size, "white"), 0.55).save(
+        stream, "PNG"
+    )
+    return stream.getvalue()
 
 
 def _table(
@@ -245,6 +282,7 @@ def _table(
             _paragraph(row.name, size, _MUTED),
             [
                 _paragraph(row.value, size, color, bold=color is _INK),
+                *([_gauge(row.gauge)] if row.gauge is not None else []),
                 *([_paragraph(row.note, size - 1, _MUTED)] if row.note else []),
             ],
         ]
@@ -258,11 +296,26 @@ def _table(
             ("LEFTPADDING", (0, 0), (-1, -1), 0),
             ("RIGHTPADDING", (0, 0), (-1, -1), 2),
             ("TOPPADDING", (0, 0), (-1, -1), 1),
-            ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 1),
             ("LINEBELOW", (0, 0), (-1, -2), 0.3, HexColor("#e6e8eb")),
         ]
     )
     return table
+
+
+def _gauge(gauge: Gauge) -> Drawing:
+    """Draw a bar with the normal range and a mark where the value lies."""
+    width, height = 24 * mm, 1.6 * mm
+    ink = _INK if gauge.is_normal else HexColor(COLOURS["failed"])
+    parts = (
+        (0.0, 0.0, width, height, HexColor("#e4e7eb")),
+        (gauge.low * width, 0.0, (gauge.high - gauge.low) * width, height, HexColor("#9cc9e8")),
+        (gauge.mark * width - 0.6, -0.6, 1.2, height + 1.2, ink),
+    )
+    drawing = Drawing(width, height + 1)
+    for x, y, wide, high, colour in parts:
+        drawing.add(Rect(x, y, wide, high, fillColor=colour, strokeColor=None))
+    return drawing
 
 
 def _draw_image(

@@ -1,4 +1,4 @@
-"""Pictures of a report: planes with outline and template, the line of ages, the cohort."""
+"""Pictures of a report: planes with outline and template, the map, the line of ages, the cohort."""
 
 import io
 from typing import Any
@@ -10,24 +10,37 @@ from matplotlib.figure import Figure
 
 from brainage.evaluation.normative import Reference
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE
+from brainage.plotting.planes import (
+    PLANES,
+    RADIOLOGICAL,
+    Cut,
+    Orientation,
+    cut_at,
+    draw_outline,
+    draw_overlay,
+    draw_plane,
+    frame_brain,
+    map_limit,
+)
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.template import load_template
 from brainage.report.findings import Findings
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 DPI = 200
-# Where the planes cut, mm MNI: through ventricles, deep grey matter and brain stem.
-CUT_MM = (4.0, -18.0, 10.0)
+# Where planes cut, mm MNI: through temporal lobes, ventricles and deep grey matter, and above.
+CUTS_MM = {2: (-16.0, 10.0, 30.0), 1: (-44.0, -18.0, 12.0), 0: (-26.0, 4.0, 26.0)}
 _TEMPLATE_MM = 2
-# Letters at the left and the right of the sagittal, coronal and axial plane.
-_SIDES = (("P", "A"), ("L", "R"), ("L", "R"))
+_MARGIN_MM = 6.0
 _AGES_YEARS = (15.0, 95.0)
+_TILE_INCHES = 1.5
 
 
-def draw_planes(findings: Findings) -> bytes:
-    """Draw sagittal, coronal and axial planes with the brain's outline, the template below.
+def draw_planes(findings: Findings, orientation: Orientation = RADIOLOGICAL) -> bytes:
+    """Draw three planes each way with the brain's outline, and one each of the template.
 
-    A third row shows the attribution map, where there is one. The patient's left is on the left.
+    Axial, coronal, sagittal from above to below, the template at the right. The brain fills the
+    frame, unless the scan failed: then all is shown, for the outline may be wrong.
 
     Returns
     -------
@@ -42,41 +55,112 @@ def draw_planes(findings: Findings) -> bytes:
     if findings.image is None or findings.mask is None:
         raise ValueError("findings without an image have no planes")
     image, mask = findings.image, findings.mask
-    cut = _cut_voxel(image.affine, image.data.shape)
     template = load_template(_TEMPLATE_MM)
     reference = resample_volume(
         Volume(template.intensity, template.affine), image.affine, image.data.shape
     )
-    rows: list[tuple[str, FloatArray]] = [
-        ("this scan", _brightness(image.data, mask)),
-        ("template", reference / max(float(reference.max()), 1e-9)),
-    ]
-    if findings.attribution is not None:
-        rows.append(("map", rows[0][1]))
-    widths = [image.data.shape[axis] for axis in (1, 0, 0)]
-    heights = [image.data.shape[axis] for axis in (2, 2, 1)]
-    width_inches = 5.0
-    height_inches = width_inches * len(rows) * max(heights) / sum(widths)
-    figure = Figure(figsize=(width_inches, height_inches), facecolor="black")
-    panels = figure.subplots(
-        len(rows), 3, squeeze=False, gridspec_kw={"width_ratios": widths, "wspace": 0, "hspace": 0}
-    )
-    figure.subplots_adjust(0, 0, 1, 1)
-    for row, (name, data) in enumerate(rows):
-        for axis in range(3):
-            _draw_plane(panels[row, axis], data, mask, cut, axis)
-        panels[row, 0].text(
-            0.02,
-            0.97,
-            name,
-            color="white",
-            fontsize=8,
-            transform=panels[row, 0].transAxes,
-            va="top",
-        )
-    if findings.attribution is not None:
-        _draw_map(panels[2], findings, cut)
+    reference = reference / max(float(reference.max()), 1e-9)
+    cuts = _choose_cuts(findings)
+    figure, panels = _grid(cuts, 1, image.data.shape, 0.0)
+    for row, line in enumerate(cuts):
+        shown = [(_brightness(image.data, mask), cut) for cut in line]
+        for panel, (data, cut) in zip(panels[row], [*shown, (reference, line[1])], strict=True):
+            draw_plane(panel, data, cut, orientation)
+            draw_outline(panel, mask, cut, orientation)
+    panels[0][-1].text(
+        0.03, 0.97, "template", color="white", fontsize=7, ha="left", va="top",
+        transform=panels[0][-1].transAxes,
+    )  # fmt: skip
     return _to_png(figure)
+
+
+def draw_map(findings: Findings, orientation: Orientation = RADIOLOGICAL) -> bytes:
+    """Draw the map over the planes of `draw_planes`, with a scale in numbers.
+
+    Returns
+    -------
+    bytes
+        PNG.
+
+    Raises
+    ------
+    ValueError
+        If the findings hold no image or no map.
+    """
+    image, mask, attribution = findings.image, findings.mask, findings.attribution
+    if image is None or mask is None or attribution is None:
+        raise ValueError("findings without image and map have no picture of a map")
+    fine = resample_volume(attribution.volume, image.affine, image.data.shape)
+    limit = map_limit(attribution.volume.data)
+    data = _brightness(image.data, mask)
+    cuts = _choose_cuts(findings)
+    figure, panels = _grid(cuts, 0, image.data.shape, _SCALE_INCHES)
+    for row, line in enumerate(cuts):
+        for panel, cut in zip(panels[row], line, strict=True):
+            draw_plane(panel, data, cut, orientation)
+            drawn = draw_overlay(panel, fine, cut, limit, orientation)
+    _draw_scale(figure, drawn, limit, attribution.unit, attribution.legend)
+    return _to_png(figure)
+
+
+_SCALE_INCHES = 0.62
+
+
+def _draw_scale(
+    figure: Figure, drawn: Any, limit: float, unit: str, legend: tuple[str, str]
+) -> None:
+    """Draw the scale of a map at the foot of a figure: numbers, unit, and what the ends mean."""
+    inches = figure.get_size_inches()
+    axes = figure.add_axes((0.3, 0.62 * _SCALE_INCHES / inches[1], 0.4, 0.09 / inches[1]))
+    bar = figure.colorbar(drawn, cax=axes, orientation="horizontal", ticks=[-limit, 0, limit])
+    bar.ax.set_xticklabels([f"−{limit:.2g}", "0", f"+{limit:.2g}"], color="white", fontsize=7)
+    bar.ax.tick_params(color="white", length=2)
+    bar.outline.set_edgecolor("white")
+    bar.ax.set_xlabel(unit, color="white", fontsize=7, labelpad=1)
+    for x, text, side in ((-0.04, legend[0], "right"), (1.04, legend[1], "left")):
+        axes.text(
+            x, 0.5, text, color="white", fontsize=7, transform=axes.transAxes, ha=side, va="center"
+        )
+
+
+def _choose_cuts(findings: Findings) -> list[list[Cut]]:
+    """Choose planes by row: axial, coronal, sagittal."""
+    image, mask = findings.image, findings.mask
+    assert image is not None and mask is not None
+    margin = round(_MARGIN_MM / image.spacing_mm[0])
+    window = (slice(None),) * 3 if findings.verdict == "failed" else frame_brain(mask, margin)
+    return [
+        [
+            Cut(axis, cut_at(place, axis, image.affine, image.data.shape), window)
+            for place in CUTS_MM[axis]
+        ]
+        for axis in PLANES
+    ]
+
+
+def _grid(
+    cuts: list[list[Cut]], more: int, shape: tuple[int, ...], foot_inches: float
+) -> tuple[Figure, list[list[Axes]]]:
+    """Make a black figure with a row of panels for each direction, as high as its planes are."""
+    window = cuts[0][0].window
+    sizes = [len(range(*part.indices(side))) for part, side in zip(window, shape, strict=True)]
+    wide = {2: sizes[0], 1: sizes[0], 0: sizes[1]}
+    high = {2: sizes[1], 1: sizes[2], 0: sizes[2]}
+    columns = len(cuts[0]) + more
+    scale = _TILE_INCHES / max(wide.values())
+    heights = [high[line[0].axis] * scale for line in cuts]
+    size = columns * _TILE_INCHES, sum(heights) + foot_inches
+    figure = Figure(figsize=size, facecolor="black")
+    top, panels = size[1], []
+    for height in heights:
+        top -= height
+        panels.append(
+            [
+                figure.add_axes((number / columns, top / size[1], 1 / columns, height / size[1]))
+                for number in range(columns)
+            ]
+        )
+    return figure, panels
 
 
 def draw_age_line(findings: Findings) -> bytes:
@@ -180,55 +264,6 @@ def _brightness(data: FloatArray, mask: BoolArray) -> FloatArray:
     bright = float(np.percentile(inside, 99.5)) if inside.size else 1.0
     scaled: FloatArray = data / max(1.05 * bright, 1e-9)
     return scaled
-
-
-def _cut_voxel(affine: DoubleArray, shape: tuple[int, ...]) -> list[int]:
-    index = np.linalg.inv(affine) @ np.array([*CUT_MM, 1.0])
-    return [int(np.clip(round(at), 0, side - 1)) for at, side in zip(index, shape, strict=False)]
-
-
-def _draw_plane(axes: Axes, data: FloatArray, mask: BoolArray, cut: list[int], axis: int) -> None:
-    low, high = _SIDES[axis]
-    plane = np.take(data, cut[axis], axis).T
-    brain = np.take(mask, cut[axis], axis).T
-    axes.imshow(plane, cmap="gray", vmin=0, vmax=1, origin="lower", interpolation="bicubic")
-    if brain.any():
-        axes.contour(brain.astype(np.float32), [0.5], colors=["#56B4E9"], linewidths=0.9)
-    axes.set_axis_off()
-    for x, letter in ((0.02, low), (0.94, high)):
-        axes.text(x, 0.5, letter, color="#BBBBBB", fontsize=7, transform=axes.transAxes)
-
-
-def _draw_map(panels: list[Axes], findings: Findings, cut: list[int]) -> None:
-    """Overlay the map: red looks older, blue younger, faint where it is small."""
-    assert findings.attribution is not None and findings.image is not None
-    fine = resample_volume(
-        findings.attribution.volume, findings.image.affine, findings.image.data.shape
-    )
-    limit = max(float(np.percentile(np.abs(findings.attribution.volume.data), 99.5)), 1e-9)
-    drawn = None
-    for axis, panel in enumerate(panels):
-        values = np.take(fine, cut[axis], axis).T
-        alpha = np.clip(np.abs(values) / limit, 0, 1) * 0.85
-        drawn = panel.imshow(
-            values, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=alpha, origin="lower",
-            interpolation="bilinear",
-        )  # fmt: skip
-    last = panels[-1]
-    if drawn is not None:
-        bar = last.inset_axes((0.2, 0.035, 0.6, 0.025))
-        last.figure.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[])
-        for x, text, side in ((-0.04, "younger", "right"), (1.04, "older", "left")):
-            bar.text(
-                x,
-                0.5,
-                text,
-                color="white",
-                fontsize=5,
-                transform=bar.transAxes,
-                ha=side,
-                va="center",
-            )
 
 
 def _to_png(figure: Figure) -> bytes:

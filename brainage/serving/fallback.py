@@ -2,27 +2,30 @@
 
 import gzip
 import re
+from typing import Any
 
 import nibabel as nib
 
 
-def draw_fallback(image: bytes, overlay: bytes | None) -> str:
+def draw_fallback(image: bytes, overlay: bytes | None, radiological: bool = True) -> str:
     """Page with three linked planes.
 
     Parameters
     ----------
     image, overlay : bytes
         NIfTI files, gzipped: the scan and, where there is one, its map.
+    radiological : bool
+        Whether the patient's left is on the right.
     """
     from nilearn.plotting import view_img
 
     scan = _read(image)
     if overlay is None:
-        view = view_img(scan, bg_img=None, cmap="gray", symmetric_cmap=False, colorbar=False)
+        how: dict[str, Any] = {"cmap": "gray", "symmetric_cmap": False, "colorbar": False}
+        view = view_img(scan, bg_img=None, radiological=radiological, **how)
     else:
-        view = view_img(
-            _read(overlay), bg_img=scan, cmap="RdBu_r", symmetric_cmap=True, opacity=0.6
-        )
+        how = {"cmap": "RdBu_r", "symmetric_cmap": True, "opacity": 0.6}
+        view = view_img(_read(overlay), bg_img=scan, radiological=radiological, **how)
     # Its page names an icon on another host.
     return re.sub(r"<link[^>]*>", "", str(view.get_standalone()))
 

@@ -13,7 +13,4 @@ STAGES = "stages.json"
 RESULT = "result.json"
 REPORT = "report"
 IMAGE, MAP = "image.nii.gz", "map.nii.gz"
-PICTURES = ("planes", "age_line", "cohort")
-
-# One of brainage.types.MAP_METHODS.
-MAP_METHOD = "smoothgrad"
+PICTURES = ("planes", "map", "age_line", "cohort")

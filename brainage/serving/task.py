@@ -13,11 +13,13 @@ from brainage.errors import BrainageError, BundleError
 from brainage.files import atomic_write_text
 from brainage.inference.model import Model
 from brainage.model.bundle import load_bundle
+from brainage.plotting.planes import RADIOLOGICAL, map_limit
 from brainage.preprocessing.mni import resample_volume
 from brainage.report import (
     ExamineOptions,
     Findings,
     Report,
+    Typed,
     build_report,
     examine_scan,
     write_report,
@@ -71,7 +73,8 @@ def examine(argument: Json) -> Json:
     ----------
     argument : dict
         ``folder``, ``scan`` (a file in it), ``model`` (folder), ``model_name``, ``label``,
-        ``age_years``, ``sex``, ``person_name``, ``map_method``, ``series``.
+        ``age_years``, ``sex``, ``person_name``, ``study_id``, ``scan_date``, ``map_method``,
+        ``series``, ``orientation``.
 
     Returns
     -------
@@ -98,7 +101,11 @@ def examine(argument: Json) -> Json:
         if argument.get("sample"):
             findings = replace(findings, reasons=(SAMPLE_WORDS, *findings.reasons))
         stages.begin("report")
-        report = build_report(findings, person_name=argument.get("person_name", ""))
+        typed = Typed(
+            *(argument.get(name, "") for name in ("person_name", "study_id", "scan_date"))
+        )
+        orientation = argument.get("orientation", RADIOLOGICAL)
+        report = build_report(findings, typed, orientation=orientation)
         _write(folder, findings, report)
     except BundleError:
         # Its words name folders of this server.
@@ -139,7 +146,7 @@ def _load(folder: Path) -> Model:
 
 def _write(folder: Path, findings: Findings, report: Report) -> None:
     write_report(report, folder / REPORT)
-    content = asdict(report)
+    content = asdict(report) | {"file_name": report.file_name}
     for name in PICTURES:
         picture = getattr(report, name)
         if picture is not None:
@@ -147,16 +154,11 @@ def _write(folder: Path, findings: Findings, report: Report) -> None:
             content[name] = {"alternative": picture.alternative, "caption": picture.caption}
     if findings.image is not None:
         _save_image(folder / IMAGE, findings.image)
-    if findings.attribution is not None:
-        # As in the report's picture.
-        strength = np.abs(findings.attribution.volume.data)
-        limit = max(float(np.percentile(strength, 99.5)), 1e-9)
-        _save_map(folder / MAP, findings.attribution.volume, findings.image, limit)
-        content["map"] = {
-            "method": findings.attribution.method,
-            "unit": findings.attribution.unit,
-            "limit": limit,
-        }
+    if (attribution := findings.attribution) is not None:
+        limit = map_limit(attribution.volume.data)
+        _save_map(folder / MAP, attribution.volume, findings.image, limit)
+        low, high = attribution.legend
+        content["overlay"] = {"unit": attribution.unit, "limit": limit, "low": low, "high": high}
     atomic_write_text(folder / RESULT, json.dumps(content))
 
 

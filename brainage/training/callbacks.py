@@ -116,8 +116,9 @@ class ProgressBar(Callback):
             self._progress.update(self._task, description=text)
 
     def on_epoch_end(self, record: EpochRecord) -> None:
-        """Remember the validation score."""
-        self._last_score = f"  val {record.metric} {record.val_score:.4g}"
+        """Remember the validation score, where there is one."""
+        if math.isfinite(record.val_score):
+            self._last_score = f"  val {record.metric} {record.val_score:.4g}"
 
     def on_fit_end(self) -> None:
         """Remove the bar."""

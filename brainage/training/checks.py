@@ -5,6 +5,7 @@ import math
 from brainage.config import Config
 from brainage.errors import ConfigError, NonFiniteLossError, TrainingError
 from brainage.lfnn.rules import METHOD_RULES
+from brainage.loading.batches import count_batches
 
 
 def check_rests(config: Config, blocks: int) -> None:
@@ -56,16 +57,32 @@ def check_turns(config: Config, blocks: int) -> None:
         )
 
 
-def check_finite_epoch(epoch: int, val_loss: float) -> None:
+def resolve_budget(config: Config, samples: int) -> Config:
+    """Turn `training.iterations` into the epochs that they take on so many training samples."""
+    training = config.training
+    if training.iterations is None:
+        return config
+    steps = count_batches(samples, training.batch_size, trains=True)
+    epochs = -(-training.iterations // max(1, steps))
+    return config.model_copy(update={"training": training.model_copy(update={"epochs": epochs})})
+
+
+def check_finite_epoch(epoch: int, judged: float, what: str = "the validation loss") -> None:
     """Refuse weights that the last step of an epoch has spoilt; the checkpoint keeps the former.
+
+    Parameters
+    ----------
+    judged, what : float, str
+        What is looked at and its name: the validation loss, or the size of the weights where
+        nothing is set aside for validation.
 
     Raises
     ------
     NonFiniteLossError
-        If the validation loss is NaN or infinite.
+        If it is NaN or infinite.
     """
-    if not math.isfinite(val_loss):
-        problem = f"the validation loss after epoch {epoch} is not finite."
+    if not math.isfinite(judged):
+        problem = f"{what} after epoch {epoch} is not finite."
         raise NonFiniteLossError("training", problem, "Lower training.learning_rate.")
 
 
@@ -87,9 +104,13 @@ def check_progressive(config: Config) -> None:
             f"{method} cannot train progressively: no block of it learns alone.",
             f"Use learning.method {' or '.join(able)}, or schedule: sequential.",
         )
-    if learning.update_every is not None:
-        problem = "belongs to the sequential schedule."
-        raise ConfigError("learning.update_every", problem, "Leave it out.")
+    for where, value in (
+        ("learning.update_every", learning.update_every),
+        ("training.iterations", config.training.iterations),
+        ("training.min_learning_rate", config.training.min_learning_rate or None),
+    ):
+        if value is not None:
+            raise ConfigError(where, "belongs to the sequential schedule.", "Leave it out.")
     if config.training.patience_epochs is not None:
         raise TrainingError(
             "training.patience_epochs",

@@ -63,7 +63,7 @@ def train_images(
     options: TrainOptions = IN_MEMORY,
     callbacks: Sequence[Callback] = (),
 ) -> TrainedImages:
-    """Train on the training images but for a validation part, and predict the test images.
+    """Train on the training images but for any validation part, and predict the test images.
 
     Raises
     ------
@@ -123,7 +123,8 @@ def build_loaders(
         nothing = np.zeros((1, config.input_shape[0], 1, 1), np.uint8)
         labels = source.labels
         source = ArrayImages(np.broadcast_to(nothing, (len(labels), *nothing.shape[1:])), labels)
-        images = images.model_copy(update={"crop_padding": 0})
+        still = {"crop_padding": 0, "crop_size": None, "min_crop_area": 0.0, "elastic_alpha": 0.0}
+        images = images.model_copy(update=still)
     processes = config.training.loader_processes
     return (
         build_image_loader(

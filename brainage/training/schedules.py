@@ -19,6 +19,9 @@ from brainage.training.callbacks import EpochRecord
 from brainage.training.checks import check_rests, check_turns
 from brainage.training.state import Batch, Loader, TrainingState
 
+RATE_STEPS, RATE_STEP = (0.5, 0.75, 0.89, 0.94), 0.25
+"""Shares of the steps after which the rate falls, and by what factor (Nøkland & Eidnes 2019)."""
+
 
 class Schedule:
     """Sequential schedule: each step trains every block. Base of the other schedules."""
@@ -82,6 +85,8 @@ class Schedule:
             loss = global_loss(final.float().squeeze(1), target, state.target)
             losses += float(loss) * len(target)
             count += len(target)
+        if not count:
+            return math.nan, (math.nan,) * len(state.model)
         return losses / count, tuple(float(score) / count for score in scores)
 
     def is_best(self, state: TrainingState, record: EpochRecord) -> bool:
@@ -121,7 +126,7 @@ class Greedy(Schedule):
 def stretch_rate(
     training: TrainingConfig, stretch: tuple[int, int], epoch: int, step: int, steps: int
 ) -> float:
-    """Linear warm-up, then constant or half a cosine to zero: a function of the step alone.
+    """Linear warm-up, then what `training.schedule` says: a function of the step alone.
 
     Parameters
     ----------
@@ -132,12 +137,22 @@ def stretch_rate(
     """
     first, last = stretch
     warmup = training.warmup_epochs * steps
-    total = (last - first + 1) * steps
+    total = last * steps
+    if training.iterations is not None:
+        total = min(total, training.iterations)
+    total -= (first - 1) * steps
     done = (epoch - first) * steps + step
-    factor = min(1.0, (done + 1) / warmup) if warmup else 1.0
-    if training.schedule == "cosine" and done >= warmup:
-        factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, total - warmup)))
-    return factor
+    if done < warmup:
+        return (done + 1) / warmup
+    floor = min(1.0, training.min_learning_rate / training.learning_rate)
+    share = (done - warmup) / max(1, total - warmup)
+    if training.schedule == "cosine":
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+    if training.schedule == "linear":
+        return floor + (1 - floor) * (1 - share)
+    if training.schedule == "steps":
+        return RATE_STEP ** sum(share >= mark for mark in RATE_STEPS)
+    return 1.0
 
 
 def is_better(state: TrainingState, score: float, best: float) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,20 @@ class Loader(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
     def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FirstBatches:
+    """The first batches of a loader, at most `count`."""
+
+    loader: Loader
+    count: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return islice(iter(self.loader), self.count)
+
+    def __len__(self) -> int:
+        return min(len(self.loader), self.count)
 
 
 @dataclass(frozen=True)
@@ -217,13 +232,23 @@ def build_step_settings(config: Config, device: torch.device) -> StepSettings:
     )
 
 
+@torch.no_grad()
+def weights_size(state: TrainingState) -> float:
+    """Sum of the weights' sizes: not finite where one of them is not."""
+    return sum(float(weight.abs().sum()) for weight in state.model.parameters())
+
+
 def build_optimizer(block: nn.Module, config: Config) -> Optimizer:
     """Optimizer of one block's parameters."""
     rate, decay = config.training.learning_rate, config.training.weight_decay
     # A block may have no weights; an optimizer wants at least one parameter.
     parameters = list(block.parameters()) or [nn.Parameter(torch.zeros(()))]
-    if config.training.optimizer == "sgd":
-        return SGD(parameters, rate, momentum=0.9, weight_decay=decay, nesterov=True, fused=True)
+    optimizer = config.training.optimizer
+    if optimizer != "adamw":
+        nesterov = optimizer == "sgd"
+        return SGD(
+            parameters, rate, momentum=0.9, weight_decay=decay, nesterov=nesterov, fused=True
+        )
     return AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
 
 

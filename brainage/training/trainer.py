@@ -24,7 +24,14 @@ from brainage.training.resources import (
     reset_peak_memory,
 )
 from brainage.training.schedules import Greedy, Schedule
-from brainage.training.state import Batch, FitResult, Loader, TrainingState
+from brainage.training.state import (
+    Batch,
+    FirstBatches,
+    FitResult,
+    Loader,
+    TrainingState,
+    weights_size,
+)
 
 
 class Trainer:
@@ -103,7 +110,10 @@ class Trainer:
             train_loss = self.train_epoch(epoch, train_loader)
             seconds = time.perf_counter() - start
         val_loss, scores = self.schedule.validate(state, validation_loader)
-        check_finite_epoch(epoch, val_loss)
+        if len(validation_loader):
+            check_finite_epoch(epoch, val_loss)
+        else:
+            check_finite_epoch(epoch, weights_size(state), "a weight")
         before = state.history[-1].train_seconds_cumulative if state.history else 0.0
         record = EpochRecord(
             epoch,
@@ -123,13 +133,15 @@ class Trainer:
 
     def train_epoch(self, epoch: int, loader: Loader) -> float:
         """Learn from each batch once; returns the mean loss."""
-        state, schedule = self.state, self.schedule
+        state, schedule, steps = self.state, self.schedule, len(loader)
+        if state.training.iterations is not None:
+            loader = FirstBatches(loader, state.training.iterations - (epoch - 1) * steps)
         state.model.train()
         state.settings = replace(state.settings, progress=(epoch - 1) / state.training.epochs)
         batches = schedule.batches(state, epoch, loader)
         losses = []
         for step, batch in enumerate(self._waited.through(batches)):
-            self.set_learning_rate(epoch, step, len(loader))
+            self.set_learning_rate(epoch, step, steps)
             draws = partial(seeded, state.config.seed, "draws", epoch, step)
             state.settings = replace(state.settings, randomness=draws)
             schedule.begin_step(state, epoch, step)

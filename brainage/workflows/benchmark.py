@@ -47,7 +47,7 @@ def _benchmark(config: Config, options: TrainOptions, data_root: Path | None) ->
     root = data_root or default_data_root()
     config = resolve_images(config, root)
     assert config.images is not None
-    data = load_images(config.images.dataset, root)
+    data = load_images(config.images.dataset, root, config.images.input_shape)
     say(describe_blocks(config))
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     metrics = run_benchmark(data, config, options, tracker)

@@ -108,7 +108,6 @@ def compare(
     ...     root / "run",
     ...     config="phantom",
     ...     settings={"training.epochs": 1},
-    ...     cache=root,
     ... )
     >>> summary["method"].tolist()
     ['bp', 'lfnn_l']

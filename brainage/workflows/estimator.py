@@ -82,7 +82,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
     >>> folder = tempfile.TemporaryDirectory()
     >>> table = brainage.read_cohort(write_phantom_cohort(folder.name, 6, seed=0)).cohort.table
     >>> regressor = brainage.BrainAgeRegressor(
-    ...     blocks=2, config="phantom", settings={"training.epochs": 1}, cache=folder.name
+    ...     blocks=2, config="phantom", settings={"training.epochs": 1}
     ... )
     >>> regressor = regressor.fit(table["path"], table["age_years"], groups=table["subject_id"])
     >>> regressor.predict(table["path"][:3]).shape

@@ -10,12 +10,15 @@ import pandas as pd
 from brainage.errors import BrainageError, ConfigError
 from brainage.files import atomic_write_bytes, default_cache
 from brainage.inference.attribution import (
+    LEGENDS,
     PASSING_SIMILARITY,
     UNITS,
+    PredictedAge,
     explain_scan,
-    networks_of,
+    load_reference,
     randomisation_similarity,
     region_table,
+    to_density,
 )
 from brainage.inference.model import Model
 from brainage.model.bundle import Bundle
@@ -24,7 +27,7 @@ from brainage.prepared.arrays import prepare_cohort
 from brainage.preprocessing.ledger import write_ledger
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.regions import load_regions
-from brainage.types import MAP_METHODS, FloatArray, HalfArray, Json
+from brainage.types import DEFAULT_MAP, MAP_METHODS, FloatArray, HalfArray, Json
 from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
@@ -36,7 +39,7 @@ def explain(
     output: str | Path,
     *,
     model: str | Path | Model | None = None,
-    methods: Sequence[str] = ("smoothgrad", "integrated_gradients"),
+    methods: Sequence[str] = (DEFAULT_MAP,),
     seed: int = 0,
     cache: Path | None = None,
 ) -> Json:
@@ -54,7 +57,7 @@ def explain(
     model : path or Model, optional
         As `brainage.load_model` takes it.
     methods : sequence of str
-        Of ``smoothgrad``, ``integrated_gradients`` and ``occlusion``.
+        Of ``integrated_gradients``, ``occlusion`` and ``smoothgrad``.
     seed : int
         Seed of the noise and of the untrained network that the maps are checked against.
     cache : pathlib.Path, optional
@@ -63,9 +66,11 @@ def explain(
     Returns
     -------
     dict
-        For each method `unit`, `scans`, `mean_outside_share` (share of the attribution outside
-        the brain), `randomisation_similarity` (rank correlation with the map of an untrained
-        network) and `randomisation_passed`.
+        For each method `unit`, `scans`, `reference_age_years` (what the model predicts of the
+        template that scans are set against), `mean_outside_share` (share of the attribution
+        outside the brain), `randomisation_similarity` (rank correlation with the map of an
+        untrained network) and `randomisation_passed`. In ``scans.csv`` `map_sum_years` is what
+        all voxels of a map add up to.
 
     Raises
     ------
@@ -90,7 +95,6 @@ def explain(
     ...     cohort.table["path"][0],
     ...     root / "maps",
     ...     model=run.folder,
-    ...     methods=["integrated_gradients"],
     ... )
     >>> checks["integrated_gradients"]["unit"]
     'years'
@@ -138,22 +142,25 @@ def check_methods(methods: Sequence[str]) -> list[str]:
 def _explain_all(
     bundle: Bundle, arrays: HalfArray, table: pd.DataFrame, folder: Path, method: str, seed: int
 ) -> Json:
-    networks, maps, rows = networks_of(bundle), [], []
-    ages = bundle.predict(arrays).predicted_age_years
+    predict, maps, rows = PredictedAge(bundle), [], []
+    reference = load_reference(bundle.config.preprocessing)
     with scan_progress(f"explaining by {method}") as progress:
         for number, array in enumerate(arrays):
-            result = explain_scan(networks, array, method, seed)
+            result = explain_scan(predict, array, reference, method, seed)
             maps.append(result.attribution)
             stem = f"{number:04d}"
             rows.append(
                 {
                     "scan_id": table["scan_id"][number],
                     "map": f"{stem}.nii.gz",
-                    "predicted_age_years": ages[number],
+                    "predicted_age_years": result.predicted_age_years,
+                    "reference_age_years": result.reference_age_years,
+                    "map_sum_years": float(result.attribution.sum(dtype=np.float64)),
                     "outside_share": result.outside_share,
                 }
             )
-            title = f"{table['scan_id'][number]}, predicted {ages[number]:.1f} years"
+            predicted = f"predicted {result.predicted_age_years:.1f} years"
+            title = f"{table['scan_id'][number]}, {predicted}"
             _write_map(bundle, result.attribution, array, folder / stem, title, method)
             progress(number + 1, len(arrays))
     write_table(pd.DataFrame(rows), folder / "scans.csv")
@@ -172,6 +179,7 @@ def _explain_all(
     return {
         "unit": UNITS[method],
         "scans": len(arrays),
+        "reference_age_years": rows[0]["reference_age_years"],
         "mean_outside_share": float(np.mean([row["outside_share"] for row in rows])),
         "randomisation_similarity": similarity,
         "randomisation_passed": bool(passed),
@@ -181,10 +189,13 @@ def _explain_all(
 def _write_map(
     bundle: Bundle, attribution: FloatArray, array: HalfArray, stem: Path, title: str, method: str
 ) -> None:
-    affine = grid_affine(bundle.config.preprocessing)
+    settings = bundle.config.preprocessing
+    affine = grid_affine(settings)
     image = nib.Nifti1Image(attribution, affine)
     atomic_write_bytes(stem.with_suffix(".nii.gz"), _compressed(image))
-    plot_map(attribution, array, stem.with_suffix(".png"), title=title, unit=UNITS[method])
+    density, unit = to_density(attribution, method, settings.spacing_mm)
+    picture = stem.with_suffix(".png")
+    plot_map(density, array, picture, title=title, unit=unit, legend=LEGENDS[method])
 
 
 def _compressed(image: nib.Nifti1Image) -> bytes:

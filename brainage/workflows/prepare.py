@@ -156,7 +156,7 @@ def prepare(
     >>> folder = tempfile.TemporaryDirectory()
     >>> root = Path(folder.name)
     >>> cohort = write_phantom_cohort(root / "phantoms", subjects=1, seed=0)
-    >>> ledger = brainage.prepare(cohort, root / "prepared", spacing_mm=4, cache=root)
+    >>> ledger = brainage.prepare(cohort, root / "prepared", spacing_mm=4)
     >>> ledger["verdict"].tolist()
     ['ok']
     >>> brainage.read_cohort(root / "prepared" / "cohort.csv").rows_in

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.inference.model import Model, check_level
+from brainage.plotting.planes import ORIENTATIONS, RADIOLOGICAL, Orientation
 from brainage.preprocessing.ledger import read_ledger
 from brainage.report import (
     ExamineOptions,
     Findings,
+    Typed,
     build_report,
     examine_scan,
     identify_model,
@@ -19,7 +21,7 @@ from brainage.report import (
 from brainage.report import write_report as write_pages
 from brainage.report.dicom_files import check_dicom_extra, write_dicom
 from brainage.scans.open import read_source_headers
-from brainage.types import MAP_METHODS, Verdict
+from brainage.types import DEFAULT_MAP, MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.models import load_model
@@ -40,15 +42,20 @@ class ReportOptions:
     age_years : float, optional
         Age at scan, for the gap; no prediction uses it.
     sex : str
-        Kept in the JSON file.
+        Printed as typed; no prediction uses it.
     person_name : str
         Printed on this report; without it the report names nobody.
+    study_id, scan_date : str
+        Printed on this report; the study id is part of its file names.
     level : float
         Share of ages that the interval shall hold.
     map_method : str
-        Adds a map: ``smoothgrad``, ``integrated_gradients`` or ``occlusion``.
+        Map of what makes this brain look older or younger: ``integrated_gradients``,
+        ``occlusion`` or ``smoothgrad``; empty: none.
     series : str, optional
         Chooses among the series of a DICOM scan, by number or text of the description.
+    orientation : {"radiological", "neurological"}
+        Whether the patient's left is on the right or the left of all pictures.
     dicom_output : pathlib.Path, optional
         Folder for the results as DICOM: measurements, report and picture in the study of the scan.
     """
@@ -56,9 +63,12 @@ class ReportOptions:
     age_years: float | None = None
     sex: str = ""
     person_name: str = ""
+    study_id: str = ""
+    scan_date: str = ""
     level: float = 0.9
-    map_method: str = ""
+    map_method: str = DEFAULT_MAP
     series: str | None = None
+    orientation: Orientation = RADIOLOGICAL
     dicom_output: Path | None = None
 
     def __post_init__(self) -> None:
@@ -70,10 +80,16 @@ class ReportOptions:
         if self.map_method and self.map_method not in MAP_METHODS:
             problem = f"unknown method {self.map_method!r}."
             raise ConfigError("--map", problem, f"Known: {', '.join(MAP_METHODS)}.")
+        if self.orientation not in ORIENTATIONS:
+            problem = f"unknown convention {self.orientation!r}."
+            raise ConfigError("--orientation", problem, f"Known: {', '.join(ORIENTATIONS)}.")
 
 
 def write_report(
-    scan: str | Path, output: str | Path, model: str | Path | Model | None = None, **options: Any
+    scan: str | Path,
+    output: str | Path | None = None,
+    model: str | Path | Model | None = None,
+    **options: Any,
 ) -> Findings:
     """Write a one-page report on a scan: HTML, PDF and JSON.
 
@@ -81,13 +97,14 @@ def write_report(
     ----------
     scan : path
         T1 scan: NIfTI or MGZ file, DICOM folder or zip; ``sample``: the built-in one.
-    output : path
-        Without suffix; ``.html``, ``.pdf`` and ``.json`` are added.
+    output : path, optional
+        Without suffix; ``.html``, ``.pdf`` and ``.json`` are added. Absent: a name from the study
+        id, else from the scan's hash, and today's date, in the working folder.
     model : path or Model, optional
         As `brainage.load_model` takes it.
     **options
-        Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `level`, `map_method`,
-        `series`, `dicom_output`.
+        Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `study_id`, `scan_date`,
+        `level`, `map_method`, `series`, `orientation`, `dicom_output`.
 
     Returns
     -------
@@ -128,7 +145,7 @@ def write_report(
     found = examine_scan(loaded, scan, asked)
     if sample:
         found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
-    _write(found, Path(output), chosen)
+    _write(found, output, chosen)
     if chosen.dicom_output is not None:
         say(f"DICOM: {', '.join(map(str, write_dicom(found, sources, chosen.dicom_output)))}")
     return found
@@ -145,7 +162,7 @@ def _read_sources(scan: str | Path, options: ReportOptions) -> "list[Dataset]":
 def report_prediction(
     predictions: Path,
     scan_id: str,
-    output: Path,
+    output: str | Path | None = None,
     model: str | Path | Model | None = None,
     **options: Any,
 ) -> Findings:
@@ -172,13 +189,14 @@ def report_prediction(
     return _write(replace(findings, sex=chosen.sex or findings.sex), output, chosen)
 
 
-def _write(findings: Findings, output: Path, options: ReportOptions) -> Findings:
-    page = build_report(findings, person_name=options.person_name)
-    paths = write_pages(page, output)
+def _write(findings: Findings, output: str | Path | None, options: ReportOptions) -> Findings:
+    typed = Typed(options.person_name, options.study_id, options.scan_date)
+    page = build_report(findings, typed, orientation=options.orientation)
+    paths = write_pages(page, Path(page.file_name if output is None else output))
     for text in page.warnings:
         warn(text)
-    age = f"predicted age {page.headline}, {page.interval}; " if page.headline else ""
-    say(f"{page.verdict_words}; {age}written to {', '.join(str(path) for path in paths)}")
+    age = f"Predicted age {page.headline}. {page.interval} " if page.headline else ""
+    say(f"{page.verdict_words}. {age}Written to {', '.join(str(path) for path in paths)}")
     return findings
 
 

@@ -21,13 +21,16 @@ from brainage.workflows.console import say, warn
 _MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 
-def serve_app(host: str, port: int, hosts: list[str]) -> None:
+def serve_app(host: str, port: int, hosts: list[str], orientation: str = "") -> None:
     """Become the page's server, so that signals reach it.
 
     Parameters
     ----------
     hosts : list of str
         Names by which browsers may call, besides local ones.
+    orientation : str
+        ``radiological`` or ``neurological``, of all pictures; empty: as BRAINAGE_ORIENTATION says,
+        else radiological.
 
     Raises
     ------
@@ -36,12 +39,12 @@ def serve_app(host: str, port: int, hosts: list[str]) -> None:
     """
     check_extra("streamlit", "app")
     check_extra("reportlab", "report")
-    say(
-        f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port} shows the page; Ctrl-C ends it"
-    )
+    shown = "127.0.0.1" if host == "0.0.0.0" else host
+    say(f"Open http://{shown}:{port} in a browser; Ctrl-C ends the page")
     command = [sys.executable, str(shipped_folder("app") / "serve.py"), "--host", host]
     command += ["--port", str(port)]
     command += [part for name in hosts for part in ("--allow-host", name)]
+    command += ["--orientation", orientation] if orientation else []
     path = os.pathsep.join(part for part in sys.path if part)
     os.execve(sys.executable, command, {**_MEMORY, **os.environ, "PYTHONPATH": path})
 

@@ -166,7 +166,7 @@ def train(
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")  # one epoch beats no baseline
     ...     run = brainage.train(
-    ...         cohort, root / "run", "phantom", settings={"training.epochs": 1}, cache=root
+    ...         cohort, root / "run", "phantom", settings={"training.epochs": 1}
     ...     )
     >>> run.metrics["n"], sorted(run.metrics["baselines"])
     (1, ['constant', 'linear'])

@@ -6,7 +6,7 @@ The YAML of the same name in `configs/study` gives title, data set, plan, seeds 
 from dataclasses import replace
 
 from pipelines.study import brain_scans, jobs, reference
-from pipelines.study.draw import curves, dots, hilbert, over, scatter
+from pipelines.study.draw import classes, curves, dots, hilbert, over
 from pipelines.study.records import Study
 
 COSTS = ("seconds_per_epoch", "peak_memory_mb")
@@ -16,7 +16,9 @@ BRAIN_AGE = Study(
     dots("mae_years"),
 )
 ERROR_OVER_FRACTION = Study(
-    jobs.train, ("error_percent",), over("leader_fraction", "error_percent"), reference.S3
+    jobs.train_both,
+    ("error_percent", "train_error_percent", "parameters"),
+    over("leader_fraction", "error_percent"),
 )
 
 STUDIES = {
@@ -26,21 +28,21 @@ STUDIES = {
         over("leader_fraction", "accuracy_percent"),
         reference.S1,
     ),
-    "s2": replace(
-        ERROR_OVER_FRACTION, metrics=("error_percent", "parameters"), reference=reference.S2
-    ),
-    "s3": ERROR_OVER_FRACTION,
+    "s2": replace(ERROR_OVER_FRACTION, reference=reference.S2),
+    "s3": replace(ERROR_OVER_FRACTION, reference=reference.S3),
     "s5": Study(jobs.train, ("accuracy_percent", *COSTS), dots("accuracy_percent"), reference.S5),
     "s6": Study(jobs.train, ("error_percent", *COSTS), dots("error_percent"), reference.S6),
-    "s7": ERROR_OVER_FRACTION,
+    "s7": replace(ERROR_OVER_FRACTION, reference=reference.S7),
     "s8": Study(jobs.train, ("accuracy_percent",), dots("accuracy_percent"), reference.S8),
-    # The paper finds the error flat over λ = 0.2 … 2.0 and best at λ = 1.
-    "s9": Study(jobs.train, ("error_percent",), over("follower_weight", "error_percent")),
+    "s9": Study(
+        jobs.train, ("error_percent",), over("follower_weight", "error_percent"), reference.S9
+    ),
     "s10": Study(
         jobs.compare_workers,
         (
             "leader_follower_cosine",
             "followers_cosine",
+            "shared_residual",
             "leader_follower_distance",
             "followers_distance",
             "leader_variance",
@@ -71,11 +73,16 @@ STUDIES = {
         curves("step", "leader_fraction", "change of a worker's output in a step"),
     ),
     "fig_s5": Study(
-        jobs.train,
+        jobs.watch_test,
         ("accuracy_percent", *COSTS),
-        curves("epoch", "blocks", "validation accuracy (%)"),
+        curves("epoch", "dataset", "test accuracy (%)", line="how"),
     ),
-    "fig_s7": Study(jobs.train, ("accuracy_percent",), over("leader_fraction", "accuracy_percent")),
+    "fig_s7": Study(
+        jobs.train,
+        ("accuracy_percent",),
+        over("leader_fraction", "accuracy_percent"),
+        reference.FIGURE_S7,
+    ),
     "fig_s9": Study(jobs.map_image, ("order",), hilbert, trains=False),
     "fig_s10": Study(
         jobs.measure_complexity,
@@ -85,11 +92,18 @@ STUDIES = {
     ),
     "fig_s11": Study(
         jobs.complexity_and_leaders,
-        ("leaders_percent", "irregularity", "width", "accuracy_percent"),
-        scatter("irregularity", "leaders_percent"),
+        ("leaders", "irregularity", "rank_correlation", "accuracy_percent"),
+        classes("irregularity", "leaders needed, of all workers of a block"),
     ),
     "methods": Study(
         jobs.train, ("accuracy_percent", *COSTS, "parameters"), dots("accuracy_percent")
+    ),
+    "yardsticks": Study(
+        jobs.train,
+        ("error_percent", *COSTS, "parameters"),
+        dots("error_percent", source="published"),
+        reference.YARDSTICKS,
+        source="published",
     ),
     "adaptive": Study(
         jobs.find_leaders, ("accuracy_percent", "leaders_percent"), dots("accuracy_percent")

@@ -45,8 +45,8 @@ def over(axis: str, metric: str) -> Draw:
     return draw
 
 
-def dots(*metrics: str) -> Draw:
-    """Draw a dot with its interval for each row and metric, the paper's number hollow."""
+def dots(*metrics: str, source: str = "the paper's") -> Draw:
+    """Draw a dot with its interval for each row and metric, the reported number hollow."""
 
     def draw(results: Results, path: Path, title: str, caption: str) -> Path:
         rows = _groups(results)[::-1]
@@ -62,7 +62,7 @@ def dots(*metrics: str) -> Draw:
                 if f"{metric}_paper" in row:
                     axes.plot(row[f"{metric}_paper"], position, "s", mfc="none", color=INK)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-        axes.set_xlabel("dot: ours, mean and 95 % interval over seeds; hollow square: the paper's")
+        axes.set_xlabel(f"dot: ours, mean and 95 % interval over seeds; hollow square: {source}")
         _legend(axes)
         return save_figure(figure, path)
 
@@ -96,18 +96,19 @@ def curves(x: str, panels: str, y_label: str, line: str = "line") -> Draw:
     return draw
 
 
-def scatter(x: str, y: str) -> Draw:
-    """One dot a row: a metric over another, with its label."""
+def classes(x: str, y_label: str) -> Draw:
+    """One dot a class of a data set, mean over seeds: `value` of the curves' rows over `x`."""
 
     def draw(results: Results, path: Path, title: str, caption: str) -> Path:
-        figure, (axes,) = build_figure((1, 1), (7.5, 4.8), title, caption, synthetic=False)
-        for colour, (label, rows) in zip(_colours(), _groups(results), strict=False):
-            row = rows.iloc[0]
-            half = row[f"{y}_half_width"]
-            draw_interval(axes, row[x], row[y], row[y] - half, row[y] + half, color=colour)
-            axes.plot([], [], "o", color=colour, label=label)
-        axes.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
-        _legend(axes)
+        names = list(dict.fromkeys(results.curves["dataset"]))
+        size = (max(7.5, 4.0 * len(names)), 4.6)
+        figure, axes = build_figure((1, len(names)), size, title, caption, synthetic=False)
+        for panel, name, colour in zip(axes, names, _colours(), strict=False):
+            rows = results.curves[results.curves["dataset"] == name]
+            means = rows.groupby("line")[[x, "value"]].mean()
+            panel.plot(means[x], means["value"], "o", color=colour)
+            panel.set_title(str(name), fontsize=10, color=INK)
+            panel.set(xlabel=x.replace("_", " "), ylabel=y_label)
         return save_figure(figure, path)
 
     return draw

@@ -5,6 +5,7 @@ settings, so that a changed study runs anew.
 """
 
 import os
+import shutil
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
@@ -15,14 +16,22 @@ import pandas as pd
 import torch
 
 from brainage.files import atomic_write_text, parse_json
+from brainage.images.sets import find_folder
+from brainage.lfnn.rules import METHOD_RULES
 from brainage.tracking import Run, Tracker
 from brainage.types import Json
-from brainage.workflows.benchmark import EXPERIMENT
+from brainage.workflows.benchmark import EXPERIMENT, default_data_root
 from brainage.workflows.console import say, warn
 from brainage.workflows.results import write_json
 from pipelines.study.catalogue import STUDIES
-from pipelines.study.plan import Case, QuickBudget, build_cases, load_study
-from pipelines.study.records import Job, Study, StudyOptions
+from pipelines.study.plan import (
+    Case,
+    QuickBudget,
+    build_cases,
+    describe_reduction,
+    load_study,
+)
+from pipelines.study.records import CHECKPOINTS, Job, Study, StudyOptions
 from pipelines.study.table import REDUCED, Results, beside_paper, summarise, to_markdown
 
 CAPTION_WIDTH = 80
@@ -40,9 +49,14 @@ def run_study(name: str, options: StudyOptions) -> Results:
     study = STUDIES[name]
     cases = build_cases(config, options.quick)
     is_reduced = options.quick and config.quick != QuickBudget()
-    budget = describe_budget(cases, study.trains, is_reduced)
+    budget = describe_budget(cases, study.trains) + describe_data(cases, options)
+    if is_reduced:
+        budget = f"{REDUCED}: {describe_reduction(config)}; {budget}"
     title = f"{name}: {config.title}" + (f" ({REDUCED})" if is_reduced else "")
     folder = options.output / "runs" / name
+    if not options.resume:
+        for old in (folder, *(options.output / CHECKPOINTS / case.name for case in cases)):
+            shutil.rmtree(old, ignore_errors=True)
     kept = {case.name: load_record(folder / f"{case.name}.json") for case in cases}
     say(f"{budget}\n{describe_rest(list(kept.values()))}")
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
@@ -59,7 +73,9 @@ def run_study(name: str, options: StudyOptions) -> Results:
         study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
         parent.log_figure(picture)
     notes = [f"`brainage study {name}{' --quick' if options.quick else ''}`. {budget}", config.note]
-    markdown = to_markdown(results, title=title, notes=[note for note in notes if note])
+    markdown = to_markdown(
+        results, title=title, notes=[note for note in notes if note], source=study.source
+    )
     atomic_write_text(options.output / f"{name}.csv", results.table.to_csv(index=False))
     atomic_write_text(options.output / f"{name}.md", markdown)
     say(f"\n{markdown}\nwritten to {options.output}")
@@ -99,21 +115,41 @@ def collect(records: Sequence[Json], study: Study) -> Results:
     metrics = [metric for metric in study.metrics if metric in runs]
     runs[metrics] = runs[metrics].astype(float)
     table = beside_paper(summarise(runs, axes, metrics), study.reference, metrics)
+    table = tell_families(table)
     curves = [r["axes"] | {"seed": r["seed"]} | row for r in records for row in r["curves"]]
     results = Results(table, tuple(axes), tuple(metrics), pd.DataFrame(curves))
     return results if study.refine is None else study.refine(results)
 
 
-def describe_budget(cases: Sequence[Case], trains: bool, is_reduced: bool) -> str:
-    """Seeds, epochs and machine in one line, "reduced budget" first where it is one."""
+def tell_families(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the class of each row's method, where methods differ: what a block learns from."""
+    if "method" not in table:
+        return table
+    families = [METHOD_RULES[name].family for name in table["method"]]
+    return table.assign(family=families)
+
+
+def describe_budget(cases: Sequence[Case], trains: bool) -> str:
+    """Seeds, length of training and machine in one line."""
     parts = [f"{len(cases)} runs", f"seeds {_join(case.config.seed for case in cases)}"]
     if trains:
-        parts.append(f"{_join(case.config.training.epochs for case in cases)} epochs at most")
+        training = [case.config.training for case in cases]
+        epochs = _join(each.epochs for each in training if each.iterations is None)
+        steps = _join(each.iterations for each in training if each.iterations is not None)
+        parts += [f"{epochs} epochs at most"] * bool(epochs) + [f"{steps} steps"] * bool(steps)
         limits = [c.config.images.train_limit for c in cases if c.config.images]
         if any(limits):
             parts.append(f"{_join(limit for limit in limits if limit)} training images")
     parts.append(f"{os.cpu_count()} cores, {torch.get_num_threads()} torch threads")
-    return (f"{REDUCED}: " if is_reduced else "") + ", ".join(parts) + "."
+    return ", ".join(parts) + "."
+
+
+def describe_data(cases: Sequence[Case], options: StudyOptions) -> str:
+    """Say which image data sets are not their publishers' pixels."""
+    root = options.data_root or default_data_root()
+    names = {case.config.images.dataset for case in cases if case.config.images}
+    changed = [name for name in sorted(names) if (find_folder(name, root) / "train.npz").exists()]
+    return f" Re-encoded as JPEG: {', '.join(changed)}." if changed else ""
 
 
 def describe_rest(records: Sequence[Json | None]) -> str:

@@ -1,5 +1,6 @@
 """What one run of a study does: train as `brainage benchmark` does, and look at the workers."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache, partial
@@ -7,14 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from brainage.config import Config
-from brainage.images.complexity import hilbert_order, hilbert_signals, multifractal_spectrum
+from brainage.images.complexity import (
+    Spectrum,
+    hilbert_order,
+    hilbert_signals,
+    multifractal_spectrum,
+)
 from brainage.images.sets import load_images, resolve_images
-from brainage.images.sources import ImageData, ImageSource
+from brainage.images.sources import ImageData, ImageSource, split_training
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.leadership import AdaptiveLeadership
+from brainage.lfnn.leadership import AdaptiveLeadership, indistinguishable_share
 from brainage.lfnn.losses import Leadership
 from brainage.lfnn.observe import (
     Diversity,
@@ -28,16 +35,18 @@ from brainage.lfnn.observe import (
 from brainage.lfnn.targets import Classes
 from brainage.loading.images import build_image_loader
 from brainage.training.callbacks import Callback, EpochRecord
-from brainage.training.images import TrainedImages, train_images
+from brainage.training.images import TrainedImages, predict_classes, train_images
 from brainage.training.options import TrainOptions
 from brainage.training.resources import choose_device
 from brainage.workflows.benchmark import default_data_root, leader_fractions, measure
 from pipelines.study.plan import Case
-from pipelines.study.records import Outcome, StudyOptions
+from pipelines.study.records import CHECKPOINTS, Outcome, StudyOptions
 
 PROBE = 2000
 """Images that are looked at, of the training part to choose leaders and of the test part."""
 COMPLEXITY_IMAGES = 1000
+CLASS_IMAGES = 200
+"""Images of a class whose complexity is measured."""
 ACTIVITY_EVERY = 20
 TYPICAL_MOMENTS = tuple(np.linspace(0.0, 5.0, 11))
 
@@ -91,6 +100,27 @@ class BestLeader(Callback):
             )
 
 
+class TestCurve(Callback):
+    """Figure S5: after each epoch, accuracy on test images, which choose nothing."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe, self.curves = probe, list[dict[str, str | float]]()
+
+    def on_model(self, model: BlockStack) -> None:
+        """Remember the network."""
+        self._model = model
+
+    @torch.no_grad()
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        """Score the network's output."""
+        inputs, labels = self._probe.test
+        was_training = self._model.training
+        predicted = self._model.eval()(inputs).argmax(dim=1)
+        self._model.train(was_training)
+        value = 100 * float((predicted == labels).float().mean())
+        self.curves.append({"epoch": record.epoch, "value": value})
+
+
 class Activity(Callback):
     """Figure S4: now and then, how far a single step moves leaders' and followers' outputs."""
 
@@ -125,13 +155,31 @@ class Activity(Callback):
 
 
 def train(case: Case, options: StudyOptions) -> Outcome:
-    """Train and test; the curve is the validation accuracy after each epoch."""
+    """Train and test; the curve is the validation accuracy after each epoch, where there is one."""
     trained = _train(case, options, ())
     curve = [
         {"line": "validation", "epoch": record.epoch, "value": 100 * record.val_score}
         for record in trained.history
+        if np.isfinite(record.val_score)
     ]
     return Outcome(run_metrics(trained), curve)
+
+
+def train_error(case: Case, options: StudyOptions, trained: TrainedImages) -> Metrics:
+    """Tables S2 and S7: error on the images that trained, seen whole and without augmentation."""
+    images, batch_size = trained.config.images, trained.config.training.batch_size
+    assert images is not None
+    source = _data(case.config, options).train
+    indices, _ = split_training(source.labels, images, case.config.split.seed)
+    loader = build_image_loader(source, indices, images, batch_size)
+    predicted = predict_classes(trained.model, trained.config, loader)
+    return {"train_error_percent": 100.0 * float((predicted != source.labels[indices]).mean())}
+
+
+def train_both(case: Case, options: StudyOptions) -> Outcome:
+    """Train, and report test and train error."""
+    trained = _train(case, options, ())
+    return Outcome(run_metrics(trained) | dict(train_error(case, options, trained)))
 
 
 def train_and(look: Look, case: Case, options: StudyOptions) -> Outcome:
@@ -142,7 +190,7 @@ def train_and(look: Look, case: Case, options: StudyOptions) -> Outcome:
 
 
 def train_watched(
-    watch: Callable[[Probe], BestLeader | Activity], case: Case, options: StudyOptions
+    watch: Callable[[Probe], BestLeader | TestCurve | Activity], case: Case, options: StudyOptions
 ) -> Outcome:
     """Train and test with a callback that watches the workers."""
     watcher = watch(build_probe(case.config, options))
@@ -219,9 +267,51 @@ def map_image(case: Case, options: StudyOptions) -> Outcome:
 
 
 def complexity_and_leaders(case: Case, options: StudyOptions) -> Outcome:
-    """Figure S11: complexity of the data set, and the leaders it was found to need."""
-    trained = find_leaders(case, options)
-    return Outcome(dict(trained.metrics) | dict(measure_complexity(case, options).metrics))
+    """Figure S11: for each class of a data set, its complexity and the leaders that it needs.
+
+    Leaders of a class: workers that its images cannot tell from the best one, mean over hidden
+    blocks, counted in a trained network on training images. Complexity: irregularity of the same
+    class's images along the Hilbert curve.
+    """
+    trained = _train(case, options, ())
+    probe = build_probe(case.config, options)
+    needed = leaders_by_class(probe, trained.model)
+    source = _data(case.config, options).train
+    rng = np.random.default_rng(case.config.seed)
+    irregular: dict[int, float] = {}
+    for label in needed:
+        positions = np.flatnonzero(source.labels == label)
+        chosen = rng.choice(positions, min(CLASS_IMAGES, len(positions)), replace=False)
+        spectrum = _spectrum(np.asarray(source.load(np.sort(chosen))))
+        irregular[label] = float(spectrum.irregularity.mean())
+    curve = [
+        {"line": f"class {label}", "irregularity": irregular[label], "value": needed[label]}
+        for label in needed
+    ]
+    x, y = list(irregular.values()), list(needed.values())
+    metrics = {
+        "leaders": float(np.mean(y)),
+        "irregularity": float(np.mean(x)),
+        "rank_correlation": float(spearmanr(x, y).statistic) if len(set(y)) > 1 else None,
+    }
+    return Outcome(run_metrics(trained) | metrics, curve)
+
+
+def leaders_by_class(probe: Probe, model: BlockStack) -> dict[int, float]:
+    """Count the workers that each class's images cannot tell from the best: mean over blocks."""
+    inputs, labels = probe.train
+    losses = [Classes(y.shape[2]).loss(y, labels) for y in hidden_outputs(model, inputs)]
+    return {
+        int(label): float(
+            np.mean([x.shape[1] * indistinguishable_share(x[labels == label]) for x in losses])
+        )
+        for label in labels.unique()
+    }
+
+
+def _spectrum(images: np.ndarray) -> Spectrum:
+    signals = hilbert_signals(images / 255.0)
+    return multifractal_spectrum(signals[np.ptp(signals, axis=1) > 0])
 
 
 def run_metrics(trained: TrainedImages) -> dict[str, float | None]:
@@ -270,21 +360,29 @@ def _take(source: ImageSource, config: Config, device: torch.device) -> tuple[Te
 
 def _train(case: Case, options: StudyOptions, callbacks: Sequence[Callback]) -> TrainedImages:
     data = _data(case.config, options)
-    return train_images(data, case.config, TrainOptions(device=options.device), callbacks)
+    if callbacks:  # what they have seen is not kept
+        return train_images(data, case.config, TrainOptions(device=options.device), callbacks)
+    folder = options.output / CHECKPOINTS / case.name
+    resumed = TrainOptions(device=options.device, output=folder, resume=True)
+    trained = train_images(data, case.config, resumed)
+    shutil.rmtree(folder, ignore_errors=True)
+    return trained
 
 
 def _data(config: Config, options: StudyOptions) -> ImageData:
     assert config.images is not None
-    return _load(config.images.dataset, options.data_root or default_data_root())
+    root = options.data_root or default_data_root()
+    return _load(config.images.dataset, root, config.images.input_shape)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, data_root: Path) -> ImageData:
-    return load_images(name, data_root)
+def _load(name: str, data_root: Path, shape: tuple[int, int, int] | None) -> ImageData:
+    return load_images(name, data_root, shape)
 
 
 find_leaders = partial(train_and, leaders_found)
 watch_best_leader = partial(train_watched, BestLeader)
+watch_test = partial(train_watched, TestCurve)
 watch_activity = partial(train_watched, Activity)
 compare_roles = partial(train_and, roles_alone)
 compare_workers = partial(train_and, diversity)

@@ -172,6 +172,34 @@ def build_cases(study: StudyConfig, quick: bool) -> list[Case]:
     return cases
 
 
+def describe_reduction(study: StudyConfig) -> str:
+    """Say in one line in what `--quick` differs from the full study."""
+    quick = study.quick
+    chosen, whole = (
+        list(_products(study, plan)) for plan in (quick.plan or study.plan, study.plan)
+    )
+    parts = []
+    if quick.seeds is not None and len(quick.seeds) < len(study.seeds):
+        parts.append(f"{len(quick.seeds)} of {len(study.seeds)} seeds")
+    if len(chosen) < len(whole):
+        parts.append(f"{len(chosen)} of {len(whole)} settings")
+    datasets = {str(axes["dataset"]) for axes in chosen}
+    for key, value in study.quick.changes.items():
+        before = {_setting(study.runs[name], key) for name in sorted(datasets)}
+        parts.append(f"{key} {value} instead of {' or '.join(sorted(before))}")
+    return ", ".join(parts)
+
+
+def _setting(config: Config, key: str) -> str:
+    """Write a setting as text, and what stands for it where it is open."""
+    if key == "training.epochs" and config.training.iterations is not None:
+        return f"{config.training.iterations} steps"
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return "the usual" if value is None else str(value)
+
+
 def _products(study: StudyConfig, plan: tuple[Product, ...]) -> Iterator[dict[str, Value]]:
     for group in plan:
         axes = {"dataset": tuple(study.runs), **group}

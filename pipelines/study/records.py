@@ -9,10 +9,13 @@ from pipelines.study.plan import Case
 from pipelines.study.reference import Row
 from pipelines.study.table import Results
 
+CHECKPOINTS = "checkpoints"
+"""Folder inside the output that holds the state of runs that are not finished."""
+
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of the command beside the study's name."""
+    """Options of the command beside the study's name; without `resume` all runs are redone."""
 
     output: Path
     data_root: Path | None = None
@@ -20,6 +23,7 @@ class StudyOptions:
     config: Path | None = None
     device: str = "auto"
     tracking_uri: str | None = None
+    resume: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class Study:
     draw : callable
         The picture.
     reference : sequence of mapping
-        The paper's numbers, under the same names of axes and metrics.
+        Reported numbers, under the same names of axes and metrics.
+    source : str
+        Whose they are, for the table's heading.
     trains : bool
         Whether a network is trained, so that the number of epochs means something.
     refine : callable, optional
@@ -57,5 +63,6 @@ class Study:
     metrics: Sequence[str]
     draw: Draw
     reference: Sequence[Row] = ()
+    source: str = "paper's"
     trains: bool = True
     refine: Callable[[Results], Results] | None = None

@@ -80,16 +80,24 @@ def beside_paper(
     return table.merge(numbers, how="left", on=axes)
 
 
-def to_markdown(results: Results, *, title: str, notes: Sequence[str]) -> str:
-    """Write the table for people: ours as mean ± half-width, the paper's number beside it."""
+def to_markdown(
+    results: Results, *, title: str, notes: Sequence[str], source: str = "paper's"
+) -> str:
+    """Write the table for people: ours as mean ± half-width, reported numbers beside them.
+
+    Where it has methods, the class of each stands in the next column: isolated, crossing, delayed,
+    deep supervision, and what is no local learning (end to end, feedback).
+    """
     table = results.table
     shown = pd.DataFrame({axis.replace("_", " "): table[axis].map(_plain) for axis in results.axes})
+    if "family" in table:
+        shown.insert(list(shown).index("method") + 1, "class", table["family"])
     for metric in results.metrics:
         name = metric.replace("_", " ")
         halves = table[f"{metric}_half_width"]
         shown[name] = [_measured(m, h) for m, h in zip(table[metric], halves, strict=True)]
         if f"{metric}_paper" in table and table[f"{metric}_paper"].notna().any():
-            shown[f"{name}, paper's"] = table[f"{metric}_paper"].map(_plain)
+            shown[f"{name}, {source}"] = table[f"{metric}_paper"].map(_plain)
     if DIFFERENCE in table:
         shown["minus base, years [95 % over people]"] = [
             _bracketed(*row) for row in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium")
 # A machine that others use too may need minutes for what takes seconds.
 ANSWER_MS = 240_000
+AGE = ".predicted-age"
 CANVAS = "canvas[data-ready=true]"
 TITLE = "How old does this brain look?"
 

@@ -5,6 +5,7 @@ keeps pictures: heads are of real people (`test_pictures.py` keeps those of phan
 """
 
 import gzip
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from brainage.cohorts.sample import SAMPLE_WORDS
 from brainage.serving.settings import ServerLimits
 from tests.browser.pages import (
+    AGE,
     ANSWER_MS,
     CANVAS,
     CHROMIUM,
@@ -72,7 +74,8 @@ def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
     seconds, stages = time.monotonic() - clicked, page.get_by_text("Times: ").inner_text()
     sys.stdout.write(f"\nfrom the click to the answer {seconds:.1f} s. {stages}\n")  # pytest -s
     assert page.get_by_role("status").first.is_visible()
-    assert "years" in page.get_by_test_id("stMetricValue").inner_text()
+    assert "the age given, 63" in page.get_by_label("Answer").inner_text()
+    assert "years" in page.locator(AGE).inner_text()
     canvas = page.locator(CANVAS)
     canvas.wait_for()
     before = canvas.get_attribute("data-mm")
@@ -88,6 +91,7 @@ def test_head_gives_verdict_age_viewer_and_report(page, data_root, tmp_path):
         page.get_by_role("button", name="Report as PDF").click()
     path = tmp_path / "report.pdf"
     download.value.save_as(path)
+    assert download.value.suggested_filename.startswith("brainage-")
     text = subprocess.run([PDFTOTEXT, str(path), "-"], capture_output=True, text=True, check=True)
     assert "Research use only" in text.stdout
     assert page.foreign == []
@@ -130,8 +134,43 @@ def test_scan_is_examined_by_keyboard_alone(page):
 def test_sample_warns_that_it_is_synthetic_before_the_age(page):
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
-    warning, age = page.get_by_text(SAMPLE_WORDS), page.get_by_test_id("stMetricValue")
+    warning, age = page.get_by_text(SAMPLE_WORDS), page.locator(AGE)
     assert warning.bounding_box()["y"] < age.bounding_box()["y"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (820, 1180), (390, 844)])
+def test_age_is_seen_without_scrolling(browser, server, width, height):
+    page = open_page(browser, server, width, height)
+    page.get_by_role("button", name="Try the built-in sample").click()
+    wait_for_answer(page)
+    for part in (page.locator(AGE), page.get_by_text("such people are between")):
+        box = part.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+    page.close()
+
+
+def test_report_of_a_web_browser_prints_on_one_page(browser, page, tmp_path):
+    page.get_by_role("button", name="Try the built-in sample").click()
+    wait_for_answer(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report as HTML").click()
+    report = browser.new_page()
+    report.set_content(download.value.path().read_text())
+    pdf = report.pdf(prefer_css_page_size=True, print_background=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+    report.close()
+
+
+def test_age_and_sex_of_a_dicom_header_are_filled_in_only_when_asked_for(page, tmp_path):
+    files = write_series(tmp_path / "a", make_head(), age="071Y", PatientSex="F")
+    path = zip_files(tmp_path / "head.zip", files)
+    page.locator("input[type=file]").set_input_files(str(path))
+    offer = page.get_by_role("button", name="Use 71 years, female from head.zip")
+    offer.wait_for()
+    field = page.get_by_test_id("stNumberInputField")
+    assert field.input_value() == ""
+    offer.click()
+    wait_for(lambda: field.input_value() == "71.0", 60)
 
 
 def test_dicom_zip_is_answered(page, tmp_path):
@@ -189,7 +228,7 @@ def test_bad_file_gets_a_line_and_no_age(page, server, name):
     give(page, [upload(name, BAD[name])])
     wait_for_answer(page)
     assert page.get_by_text("This file cannot be used.").is_visible()
-    assert page.get_by_test_id("stMetricValue").count() == 0
+    assert page.locator(AGE).count() == 0
     assert not Path("/etc/x.nii.gz").exists()
     assert name.rpartition("/")[2] not in server[2].read_text()
 
@@ -200,7 +239,7 @@ def test_ct_gives_no_age(page, data_root):
         pytest.skip("no CT at hand")
     give(page, str(scans[0]))
     wait_for_answer(page)
-    assert page.get_by_test_id("stMetricValue").count() == 0
+    assert page.locator(AGE).count() == 0
 
 
 def test_file_above_the_limit_is_refused_by_the_server(server):
@@ -218,7 +257,7 @@ def test_two_tabs_do_not_mix_people(browser, server, data_root):
         give(tab, str(head), age=age)
     for tab, head, other, age in zip(tabs, heads, heads[::-1], (33, 77), strict=True):
         wait_for_answer(tab)
-        assert tab.get_by_text(f"{age}.0 years").count()
+        assert tab.get_by_text(f"the age given, {age}:").count()
         assert tab.get_by_text(head.name).count() and not tab.get_by_text(other.name).count()
         tab.close()
 

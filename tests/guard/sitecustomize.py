@@ -2,6 +2,8 @@
 
 Python imports a module of this name at its start where PYTHONPATH has the folder. What is refused
 is also noted in a file, since a library may swallow the error; tests/conftest.py reads it.
+
+Some packages are hidden as well: `import monai` loads whatever it may find a use for.
 """
 
 import os
@@ -12,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 NOTES_VARIABLE = "BRAINAGE_TEST_CONNECTIONS"
+# They take ten of the twelve seconds of `import monai`, and nothing here needs them: a grammar that
+# jsonschema compiles, and networks for language.
+HIDDEN = ("rfc3987_syntax", "transformers")
 _LOCAL_NAMES = ("", "localhost", "ip6-localhost", socket.gethostname())
 
 
@@ -49,3 +54,4 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(watch)
+sys.modules.update(dict.fromkeys(HIDDEN))

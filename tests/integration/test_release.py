@@ -20,7 +20,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     command = ["train", "--cohort", str(_phantoms(folder)), "--output", str(folder / "model")]
     command += ["--preset", "phantom", "--epochs", "1", "--folds", "2", "--tracking-uri", "off"]
-    command += ["--check-leakage", "none", "--cache", str(folder / "cache")]
+    command += ["--check-leakage", "none"]
     result = RUN.invoke(app, command)
     assert result.exit_code == 0, result.output
     return folder / "model"
@@ -42,9 +42,7 @@ def test_released_model_predicts_when_none_is_named(trained, tmp_path, monkeypat
     assert checked.exit_code == 0 and "ok: predicts" in checked.output
     scan = next((trained.parent / "phantoms").glob("sub-*/anat/*_T1w.nii.gz"))
     output = tmp_path / "predictions.csv"
-    predicted = RUN.invoke(
-        app, ["predict", str(scan), "--output", str(output), "--cache", str(tmp_path / "cache")]
-    )
+    predicted = RUN.invoke(app, ["predict", str(scan), "--output", str(output)])
     assert predicted.exit_code == 0, predicted.output
     assert output.exists()
 

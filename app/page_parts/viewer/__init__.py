@@ -25,17 +25,21 @@ def show_viewer(job: Job, key: str) -> None:
     html, css, js = _sources()
     mount = st.components.v2.component("brainage_viewer", html=html, css=css, js=js)
     address = publish(job)
-    shown = job.result.get("map", {})
+    shown = job.result.get("overlay", {})
+    radiological = job.result["orientation"] == "radiological"
     data: dict[str, Any] = {
         "library": "/viewer/niivue.js",
         "image": f"{address}/{IMAGE}",
         "overlay": f"{address}/{MAP}" if MAP in job.files else None,
         "unit": shown.get("unit", ""),
         "limit": shown.get("limit", 1.0),
+        "legend": [shown.get("low", ""), shown.get("high", "")],
+        "radiological": radiological,
     }
     answer = mount(data=data, key=key, on_webgl_change=lambda: None)
     if getattr(answer, "webgl", None) is False:
+        side = "right" if radiological else "left"
         st.caption(
-            "This browser has no WebGL: a simpler viewer. The patient's left is on the left."
+            f"This browser has no WebGL: a simpler viewer. The patient's left is on the {side}."
         )
         st.iframe(f"{address}/fallback.html", height=420)

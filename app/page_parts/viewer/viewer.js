@@ -1,6 +1,6 @@
 // Mounts NiiVue in the component. The library comes from this page's own server.
 const LEFT = "Neurological convention: the patient's left is on the left.";
-// As in the report's picture: red looks older, blue younger, faint where the map is small.
+// As in the report's picture: red above 0, blue below, faint where the map is small.
 const OLDER = { R: [253, 244, 230, 214], G: [219, 165, 97, 40], B: [199, 130, 70, 50] };
 const YOUNGER = { R: [209, 146, 67, 33], G: [229, 197, 147, 102], B: [240, 222, 195, 190] };
 const STEPS = { A: [0, 64, 128, 255], I: [0, 85, 170, 255] };
@@ -17,12 +17,12 @@ async function show(root, data, report) {
   await import(new URL(data.library, document.baseURI).href);
   const { Niivue } = globalThis.niivue;
   const place = root.querySelector(".place");
-  const say = () => { place.textContent = `${text.mm} ${canvas.dataset.radiological === "true" ? RIGHT : LEFT}`; };
+  const say = () => { place.textContent = `${text.mm} ${data.radiological ? RIGHT : LEFT}`; };
   const text = { mm: "" };
   const view = new Niivue({
     backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.62, 0, 0.8], crosshairWidth: 0.5,
-    isRadiologicalConvention: false, show3Dcrosshair: false, multiplanarShowRender: 0, dragAndDropEnabled: false,
-    loadingText: "loading the scan", sagittalNoseLeft: true, logLevel: "error",
+    isRadiologicalConvention: data.radiological, show3Dcrosshair: false, multiplanarShowRender: 0, dragAndDropEnabled: false,
+    loadingText: "loading the scan", sagittalNoseLeft: true, showAllOrientationMarkers: true, logLevel: "error",
     onLocationChange: (where) => {
       text.mm = `x ${where.mm[0].toFixed(0)}, y ${where.mm[1].toFixed(0)}, z ${where.mm[2].toFixed(0)} mm (MNI).`;
       canvas.dataset.mm = Array.from(where.mm).slice(0, 3).map((v) => v.toFixed(1)).join(",");
@@ -66,11 +66,19 @@ async function show(root, data, report) {
   };
   on(".low", "input", window_);
   on(".high", "input", window_);
-  on(".radiological", "change", (event) => {
-    canvas.dataset.radiological = event.target.checked;
-    view.setRadiologicalConvention(event.target.checked);
-    say();
+  on(".preset", "change", (event) => {
+    [root.querySelector(".low").value, root.querySelector(".high").value] = event.target.value.split(",");
+    window_();
   });
+  const zoom = (factor) => {
+    const now = view.scene.pan2Dxyzmm;
+    const next = Math.min(6, Math.max(1, now[3] * factor));
+    // At the whole view nothing is moved aside.
+    view.setPan2Dxyzmm(next === 1 ? [0, 0, 0, 1] : [now[0], now[1], now[2], next]);
+    canvas.dataset.zoom = next.toFixed(2);
+  };
+  on(".closer", "click", () => zoom(1.4));
+  on(".farther", "click", () => zoom(1 / 1.4));
   on(".centre", "click", () => { view.scene.crosshairPos = [0.5, 0.5, 0.5]; view.drawScene(); view.createOnLocationChange(); });
   if (data.overlay) { on(".toggle", "change", strength); on(".opacity", "input", strength); }
   const steps = {
@@ -97,6 +105,7 @@ export default function (component) {
   canvas.dataset.image = data.image;
   root.querySelectorAll(".mapped").forEach((part) => part.classList.toggle("hidden", !data.overlay));
   if (data.overlay) {
+    [".low-words", ".high-words"].forEach((name, n) => { root.querySelector(name).textContent = data.legend[n]; });
     root.querySelector(".least").textContent = `−${data.limit.toPrecision(2)}`;
     root.querySelector(".most").textContent = `+${data.limit.toPrecision(2)} ${data.unit}`;
   }

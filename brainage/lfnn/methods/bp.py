@@ -25,4 +25,4 @@ def _recomputed(stack: BlockStack, inputs: Tensor) -> Tensor:
     return stack.read_out(len(stack) - 1, features).squeeze(1)
 
 
-RULE = Rule(bp_step, has_hidden_heads=False)
+RULE = Rule(bp_step, has_hidden_heads=False, family="end to end")

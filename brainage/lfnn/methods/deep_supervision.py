@@ -16,4 +16,4 @@ def deep_supervision_step(
     return lfnn_step(stack, inputs, target_values, replace(settings, leader_fraction=1.0))
 
 
-RULE = Rule(deep_supervision_step)
+RULE = Rule(deep_supervision_step, family="deep supervision")

@@ -65,4 +65,4 @@ def build_feedback(request: AuxiliaryRequest) -> nn.Module:
     return Feedback(request.feature_shape, request.outputs)
 
 
-RULE = Rule(dfa_step, has_hidden_heads=False, build_auxiliary=build_feedback)
+RULE = Rule(dfa_step, has_hidden_heads=False, build_auxiliary=build_feedback, family="feedback")

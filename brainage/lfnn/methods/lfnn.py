@@ -35,4 +35,4 @@ def lfnn_step(
     return StepResult(output.detach(), tuple(loss.detach() for loss in losses))
 
 
-RULE = Rule(lfnn_step, build_auxiliary=build_leadership)
+RULE = Rule(lfnn_step, build_auxiliary=build_leadership, family="deep supervision")

@@ -4,7 +4,7 @@ The words are made from numbers and from a list of our own; no text of the file 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,12 +35,16 @@ class SeriesChoice:
         Why it cannot be used; empty if it can.
     looks_t1 : bool
         Whether it is T1-weighted, by its name or its timing.
+    age_years, sex : float and str, optional
+        Of the header, to be offered to the reader: taken only if the reader says so.
     """
 
     uid: str
     words: str
     problem: str
     looks_t1: bool
+    age_years: float | None = field(default=None, repr=False)
+    sex: str = field(default="", repr=False)
 
 
 def offer_series(series: Sequence[Series], where: str) -> list[SeriesChoice]:
@@ -58,7 +62,12 @@ def offer_series(series: Sequence[Series], where: str) -> list[SeriesChoice]:
     numbered = sorted(enumerate(series), key=lambda pair: (bool(pair[1].problem), *_rank(*pair)))
     return [
         SeriesChoice(
-            one.images[0].series_uid, describe_series(one), one.problem, one.weighting == "T1"
+            one.images[0].series_uid,
+            describe_series(one),
+            one.problem,
+            one.weighting == "T1",
+            one.images[0].age_years,
+            one.images[0].sex,
         )
         for _, one in numbered
     ]

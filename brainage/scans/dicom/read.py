@@ -40,7 +40,7 @@ _TAGS = [
     "InversionTimes", "MREchoSequence", "MRModifierSequence",
     "MRTimingAndRelatedParametersSequence",
     "Modality", "NumberOfFrames",
-    "PatientAge", "PatientBirthDate", "PatientID", "PatientName",
+    "PatientAge", "PatientBirthDate", "PatientID", "PatientName", "PatientSex",
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelMeasuresSequence",
     "PixelSpacing", "PlaneOrientationSequence", "PlanePositionSequence", "ProtocolName",
     "RepetitionTime", "Rows", "SOPClassUID", "SamplesPerPixel", "ScanningSequence",
@@ -84,6 +84,8 @@ class DicomImage:
         Sequence timing.
     age_years : float, optional
         PatientAge; used only where the user asks for it.
+    sex : str
+        F or M of PatientSex, else empty; used only where the user asks for it.
     patient : tuple of str (2,)
         PatientID and name, compared to tell patients apart, never shown.
     contrast_agent : bool
@@ -119,6 +121,7 @@ class DicomImage:
     damage: str = ""
     study_uid: str = ""
     taken: tuple[str, ...] = field(default=(), repr=False)
+    sex: str = field(default="", repr=False)
 
 
 def is_dicom(path: Path) -> bool:
@@ -264,6 +267,7 @@ def _read_image(path: Path) -> DicomImage | None:
         repetition_ms=_number(repetition),
         inversion_ms=_number(inversion),
         age_years=parse_age_string(str(header.get("PatientAge", "") or "")),
+        sex=found if (found := str(header.get("PatientSex", ""))) in ("F", "M") else "",
         patient=_identify(header),
         contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
         echo_planar="EP" in _as_list(header.get("ScanningSequence")),

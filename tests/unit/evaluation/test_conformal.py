@@ -16,6 +16,7 @@ from brainage.evaluation.conformal import (
     conformal_quantile,
     coverage_table,
     out_of_fold_intervals,
+    shrunken_offset,
 )
 
 
@@ -147,9 +148,28 @@ def test_recalibration_removes_a_sites_offset_and_leaves_each_control_out():
     age, predicted, spread = cohort(25, 3)
     fitted = ConformalInterval("absolute").fit_controls(predicted + 7, age, spread)
     gap = predicted + 7 - age
-    assert fitted.offset_years_ == pytest.approx(gap.mean())
-    others = np.array([np.delete(gap, n).mean() for n in range(25)])
+    t = gap.mean() / (gap.std(ddof=1) / 5)
+    assert t > 3 and fitted.offset_years_ == pytest.approx(gap.mean() * (1 - 1 / t**2))
+    others = np.array([shrunken_offset(np.delete(gap, n)) for n in range(25)])
     np.testing.assert_allclose(fitted.scores_[0], np.sort(np.abs(gap - others)))
+
+
+def test_a_mean_gap_of_chance_is_not_subtracted():
+    gap = np.tile([-7.0, 9.0], 10)
+    fitted = ConformalInterval("absolute").fit_controls(50 + gap, np.full(20, 50.0))
+    assert fitted.offset_years_ == 0.0
+    assert fitted.scores_[0] == (7.0,) * 10 + (9.0,) * 10
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0, 3.0, 6.0])
+def test_twenty_controls_help_where_the_bias_is_large_and_cost_next_to_nothing(bias):
+    rng, changes = np.random.default_rng(0), []
+    for _ in range(300):
+        gap = rng.normal(bias, 7, 120)
+        rest = gap[20:]
+        moved = rest - shrunken_offset(gap[:20])
+        changes.append(np.abs(moved).mean() - np.abs(rest).mean())
+    assert np.mean(changes) < (0.06 if bias < 2 else -0.1)
 
 
 def test_coverage_is_told_by_band_sex_and_site():

@@ -150,11 +150,10 @@ def test_a_single_fold_has_no_intervals() -> None:
 
 def test_recalibration_keeps_kind_and_source() -> None:
     fitted = conformal.ConformalInterval("normalised").fit_controls(
-        [53.0, 67], [50.0, 60], [2.0, 4.0], "2 controls"
+        [55.0, 65, 45], [50.0, 60, 40], [2.0, 4.0, 5.0], "3 controls"
     )
-    assert (fitted.kind, fitted.source_, fitted.offset_years_) == ("normalised", "2 controls", 5.0)
-    # Each residual around the other's gap: 3 - 7 and 7 - 3, over spreads of 2 and 4.
-    assert fitted.scores_ == ((1.0, 2.0),)
+    assert (fitted.kind, fitted.source_, fitted.offset_years_) == ("normalised", "3 controls", 5.0)
+    assert fitted.scores_ == ((0.0, 0.0, 0.0),)
 
 
 def test_the_effect_size_is_in_residual_deviations_with_hedges_interval() -> None:

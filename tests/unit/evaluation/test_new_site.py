@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from brainage.errors import ShapeError
+from brainage.evaluation.conformal import leave_one_out_gaps, shrunken_offset
 from brainage.evaluation.new_site import calibration_gain
 
 
@@ -33,7 +34,7 @@ def test_second_scans_are_no_further_people() -> None:
 
 
 @pytest.mark.parametrize("kind", ["absolute", "normalised"])
-def test_intervals_come_from_the_controls_residuals_around_each_others_mean(kind: str) -> None:
+def test_intervals_come_from_the_controls_residuals_around_each_others_offset(kind: str) -> None:
     age, predicted = people(offset=4.0)
     spread = np.linspace(1.0, 9.0, 60)
     predicted = age + (predicted - age) * spread
@@ -43,8 +44,8 @@ def test_intervals_come_from_the_controls_residuals_around_each_others_mean(kind
         order = rng.permutation(60)
         own, rest = order[:20], order[20:]
         gap = predicted - age
-        offset = gap[own].mean()
-        scores = np.sort(np.abs(gap[own] - offset) * 20 / 19 / width[own])
+        offset = shrunken_offset(gap[own])
+        scores = np.sort(np.abs(leave_one_out_gaps(gap[own])) / width[own])
         reach = scores[18] * width[rest]  # the 19th of 20: ⌈0.9 · 21⌉
         errors.append(np.abs(gap[rest] - offset).mean())
         covered.append((np.abs(gap[rest] - offset) <= reach).mean())

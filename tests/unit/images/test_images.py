@@ -283,6 +283,58 @@ def test_flips_turn_about_the_asked_share_of_images():
     assert 0.18 < flipped.float().mean() < 0.32
 
 
+def test_a_smaller_window_is_cut_at_random_in_training_and_from_the_centre_elsewhere():
+    torch.manual_seed(0)
+    pixels = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(200, 1, 8, 8)
+    cropped = augment(pixels, make_images(crop_size=5))
+    starts = {int(image[0, 0, 0]) for image in cropped}
+    assert cropped.shape == (200, 1, 5, 5)
+    assert starts == {8 * i + j for i in range(4) for j in range(4)}
+    source = ArrayImages(pixels[:3].numpy(), np.arange(3))
+    (batch,) = build_image_loader(source, np.arange(3), make_images(crop_size=4), 3)
+    assert (batch["inputs"][:, 0, 0, 0] * 0.25 + 0.5).mul(255).round().tolist() == [18] * 3
+
+
+def test_resized_windows_hold_a_part_of_the_image_and_its_colours():
+    torch.manual_seed(0)
+    ramp = torch.arange(32, dtype=torch.uint8).mul(8).expand(300, 1, 32, 32)
+    cropped = augment(ramp, make_images(min_crop_area=0.25, crop_size=16))
+    assert cropped.shape == (300, 1, 16, 16)
+    spans = (cropped[:, 0, 0, -1].int() - cropped[:, 0, 0, 0].int()) / (31 * 8)
+    # Sides are at least 0.5 · sqrt(3/4) of the image; the outer pixel's half is not seen.
+    assert 0.38 < spans.min() < 0.55 and spans.max() > 0.9
+    assert (cropped[:, 0, 1:] == cropped[:, 0, :1]).all()
+
+
+def test_an_elastic_distortion_moves_pixels_smoothly_and_by_a_little():
+    torch.manual_seed(0)
+    ramp = torch.arange(28).mul(9).to(torch.uint8).expand(50, 1, 28, 28)
+    distorted = augment(ramp, make_images(elastic_alpha=34.0, elastic_sigma=4.0))
+    moved = (distorted.float() - ramp.float())[:, 0, 6:-6, 6:-6] / 9
+    assert 0.3 < moved.std() < 3.0 and moved.diff(dim=2).abs().mean() < 0.35
+    assert torch.equal(augment(ramp, make_images()), ramp)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"elastic_alpha": 3.0}, "go together"),
+        ({"min_crop_area": 0.5, "crop_padding": 4}, "one of them"),
+        ({"input_shape": (1, 8, 8), "crop_size": 9}, "exceeds"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_images(**changes)
+
+
+def test_without_a_validation_part_every_image_trains():
+    train, validation = split_training(
+        np.repeat(np.arange(4), 5), make_images(validation_fraction=0.0), 0
+    )
+    assert train.tolist() == list(range(20)) and len(validation) == 0
+
+
 def test_facts_have_a_mean_and_a_deviation_for_each_channel():
     for facts in DATASETS.values():
         assert len(facts.mean) == len(facts.std) == facts.input_shape[0]

@@ -69,7 +69,7 @@ def test_stack_output_is_that_of_the_uncut_network():
         stages,
         ["s0", "s2"],
         torch.zeros(1, 1, 9, 9, 9),
-        lambda index, shape, is_last: (WorkerHead(shape, 2), None),
+        lambda place: (WorkerHead(place.feature_shape, 2), None),
     )
     inputs = torch.randn(4, 1, 9, 9, 9)
     assert len(stack) == 2
@@ -154,7 +154,7 @@ def test_plain_network_gives_the_same_output_without_hidden_heads():
         stages,
         ["s1", "s2"],
         torch.zeros(1, 4),
-        lambda i, shape, last: (WorkerHead(shape, 2), nn.Identity()),
+        lambda place: (WorkerHead(place.feature_shape, 2), nn.Identity()),
     )
     plain = stack.eval().to_plain()
     assert [block.head is None for block in plain.blocks] == [True, True, False]

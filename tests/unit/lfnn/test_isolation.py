@@ -9,6 +9,7 @@ from brainage.errors import IsolationError
 from brainage.lfnn.rules import METHOD_RULES, StepSettings
 from brainage.lfnn.step import Rule, StepResult, output_loss
 from brainage.model.build import block_count, build_model, build_target
+from brainage.types import HEADS
 from tests.small import (
     ARGUMENTS,
     IMAGE_NETWORKS,
@@ -29,6 +30,9 @@ def check(config):
 
 
 def check_all_cuts(make, network, **learning):
+    if METHOD_RULES[learning["method"]].cuts_every_stage:
+        check(make(network, **learning))
+        return
     for blocks in range(1, block_count(make(network, **learning)) + 1):
         check(make(network, blocks=blocks, **learning))
 
@@ -45,9 +49,21 @@ def test_no_gradient_crosses_a_block_boundary_on_images(network, method):
     check_all_cuts(make_image_config, network, method=method)
 
 
-@pytest.mark.parametrize("changes", [{"head": "conv"}, {"leader_fraction": "auto"}])
-def test_no_gradient_crosses_with_other_heads_and_leaders(changes):
-    check_all_cuts(make_image_config, "resnet", method="lfnn_l", **changes)
+@pytest.mark.parametrize(
+    "changes",
+    [*({"head": name} for name in HEADS if name != "native"), {"leader_fraction": "auto"}],
+)
+@pytest.mark.parametrize(
+    ("make", "network"), [(make_image_config, "resnet"), (make_config, "cnn3d_light")]
+)
+def test_no_gradient_crosses_with_other_heads_and_leaders(make, network, changes):
+    check_all_cuts(make, network, method="lfnn_l", **changes)
+
+
+@pytest.mark.parametrize("head", ["thin", "dgl", "auglocal"])
+@pytest.mark.parametrize(("make", "network"), [(make_image_config, "mlp"), (make_config, "vit3d")])
+def test_no_gradient_crosses_with_deep_heads_on_vectors_and_tokens(make, network, head):
+    check(make(network, blocks=2, method="lfnn_l", head=head))
 
 
 @pytest.mark.parametrize("method", LOCAL)

@@ -175,7 +175,7 @@ def test_follower_loss_is_the_squared_distance_to_the_best_leader():
     leadership = select_leaders(BINS.loss(outputs, torch.full((5,), 50.0)), 0.5)
     best = int(leadership.best[0])
     followers = [w for w in range(4) if not leadership.leader_mask[0, w]]
-    expected = sum(((outputs[:, w] - outputs[:, best]) ** 2).sum(-1).mean() for w in followers) / 2
+    expected = sum(((outputs[:, w] - outputs[:, best]) ** 2).mean() for w in followers) / 2
     torch.testing.assert_close(follower_loss(outputs, leadership), expected)
 
 
@@ -209,3 +209,24 @@ def test_local_loss_weighs_its_parts():
     )
     assert loss.total.item() == pytest.approx(2 * loss.leader.item() + 0.5 * loss.follower.item())
     assert math.isfinite(loss.total.item())
+
+
+@pytest.mark.parametrize("width", [2, 31])
+def test_followers_are_averaged_over_the_outputs_unless_a_sum_is_asked_for(width):
+    outputs = random_outputs(width=width)
+    leadership = select_leaders(torch.arange(4.0).expand(5, 4), 0.25)
+    for space in ("output", "probability"):
+        summed = follower_loss(outputs, leadership, space)
+        averaged = follower_loss(outputs, leadership, f"{space}_mean")
+        torch.testing.assert_close(width * averaged, summed)
+    expected = (outputs[:, 1:] - outputs[:, :1]).square().mean()
+    torch.testing.assert_close(follower_loss(outputs, leadership), expected)
+
+
+def test_a_smoothed_label_gives_every_class_its_share():
+    outputs, labels = random_outputs(width=10), torch.tensor([1, 0, 9, 3, 3])
+    losses = Classes(10, smoothing=0.2).loss(outputs, labels)
+    expected = functional.cross_entropy(
+        outputs[:, 2], labels, reduction="none", label_smoothing=0.2
+    )
+    torch.testing.assert_close(losses[:, 2], expected)

@@ -90,6 +90,7 @@ def test_diversity_of_known_outputs() -> None:
     found = feature_diversity(outputs, torch.tensor([True, False, False]))
     assert found.leader_follower_cosine == pytest.approx(0.5)
     assert found.followers_cosine == pytest.approx(0.0)
+    assert found.shared_residual == pytest.approx(-0.25)
     assert found.leader_follower_distance == pytest.approx(math.sqrt(2) / 4)
     assert found.followers_distance == pytest.approx(math.sqrt(2) / 2)
     assert found.leader_variance == found.follower_variance == 0.0

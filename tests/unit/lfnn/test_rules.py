@@ -29,8 +29,9 @@ def make_stack(method: str = "bp", leader_fraction: float | str = 0.5) -> BlockS
         body = nn.Sequential(nn.Linear(fan_in, fan_out), nn.Tanh())
         blocks.append(LocalBlock(body, head if rule.has_hidden_heads or index == 2 else None))
     if rule.build_auxiliary is not None:
-        for block, width in zip(blocks[:-1], (6, 4), strict=True):
-            block.auxiliary = rule.build_auxiliary(AuxiliaryRequest((width,), 3, leader_fraction))
+        for block, width, given in zip(blocks[:-1], (6, 4), (5, 6), strict=True):
+            request = AuxiliaryRequest((width,), 3, leader_fraction, (given,))
+            block.auxiliary = rule.build_auxiliary(request)
     return BlockStack(blocks).double()
 
 
@@ -60,7 +61,7 @@ def hidden_loss_by_hand(outputs: torch.Tensor, leaders: int) -> torch.Tensor:
     order = losses.argsort().tolist()
     leading = losses[order[:leaders]].mean()
     best = outputs[:, order[0]].detach()
-    followers = [((outputs[:, w] - best) ** 2).sum(1).mean() for w in order[leaders:]]
+    followers = [((outputs[:, w] - best) ** 2).mean() for w in order[leaders:]]
     following = torch.stack(followers).mean() if followers else torch.zeros(())
     return SETTINGS.leader_weight * leading + SETTINGS.follower_weight * following
 
@@ -119,6 +120,76 @@ def test_predsim_equals_the_hand_written_reference():
         (0.01 * torch.stack(workers).mean() + 0.99 * matching).backward()
     functional.cross_entropy(outputs[2][:, 0], LABELS).backward()
     check_gradients("predsim", gradients(stack))
+
+
+def test_mono_forward_equals_the_hand_written_reference():
+    stack = make_stack("mono_forward")
+    for outputs in forward_by_hand(stack, detach=True):
+        workers = [functional.cross_entropy(outputs[:, w], LABELS) for w in range(outputs.shape[1])]
+        torch.stack(workers).mean().backward()
+    check_gradients("mono_forward", gradients(stack))
+
+
+def test_movement_equals_the_hand_written_reference():
+    stack = make_stack("movement")
+    outputs, features = forward_by_hand(stack, detach=True), features_by_hand(stack)
+    given = [make_inputs(), *(each.detach() for each in features)]
+    for index in (0, 1):
+        moved = torch.zeros_like(features[index])
+        width = min(features[index].shape[1], given[index].shape[1])
+        moved[:, :width] = given[index][:, :width]
+        movement = ((features[index] - moved) ** 2).mean()
+        (hidden_loss_by_hand(outputs[index], 2) + movement).backward()
+    functional.cross_entropy(outputs[2][:, 0], LABELS).backward()
+    check_gradients("movement", gradients(stack))
+
+
+def rebuilt_by_hand(decoder: nn.Module, features: torch.Tensor, given: torch.Tensor):
+    first, _, last = decoder.layers
+    rebuilt = torch.relu(features @ first.weight.T + first.bias) @ last.weight.T + last.bias
+    return ((rebuilt - given) ** 2).mean() / ((given - given.mean()) ** 2).mean()
+
+
+def test_infopro_equals_the_hand_written_reference():
+    stack = make_stack("infopro")
+    outputs, features = forward_by_hand(stack, detach=True), features_by_hand(stack)
+    given = [make_inputs(), features[0].detach()]
+    for index, weight in ((0, 1.0), (1, 0.5)):
+        workers = [functional.cross_entropy(outputs[index][:, w], LABELS) for w in range(4)]
+        lost = rebuilt_by_hand(stack[index].auxiliary, features[index], given[index])
+        (torch.stack(workers).mean() + weight * lost).backward()
+    functional.cross_entropy(outputs[2][:, 0], LABELS).backward()
+    check_gradients("infopro", gradients(stack))
+
+
+def contrast_by_hand(projected: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sample by sample, positive by positive."""
+    cosines, total = projected / projected.norm(dim=1, keepdim=True), []
+    for i in range(len(projected)):
+        others = [j for j in range(len(projected)) if j != i]
+        similar = {j: (cosines[i] @ cosines[j] / 0.07).exp() for j in others}
+        log_shares = {j: (similar[j] / sum(similar.values())).log() for j in others}
+        weight = sum(weights[i, j] for j in others)
+        total.append(-sum(weights[i, j] * log_shares[j] for j in others) / weight)
+    return torch.stack(total).mean()
+
+
+def test_contrastive_infopro_equals_the_hand_written_reference():
+    stack = make_stack("infopro_contrast")
+    features = features_by_hand(stack)
+    given, same = [make_inputs(), features[0].detach()], LABELS[:, None] == LABELS
+    for index, weight in ((0, 1.0), (1, 0.5)):
+        parts, head = stack[index].auxiliary, stack[index].head
+        first, _, last = parts.projection
+        projected = torch.relu(features[index] @ first.weight.T + first.bias)
+        contrast = contrast_by_hand(projected @ last.weight.T + last.bias, same.double())
+        read = torch.einsum("bf,wcf->bwc", features[index].detach(), head.weight) + head.bias
+        workers = [functional.cross_entropy(read[:, w], LABELS) for w in range(4)]
+        lost = rebuilt_by_hand(parts.decoder, features[index], given[index])
+        (contrast + torch.stack(workers).mean() + weight * lost).backward()
+    output = stack.read_out(2, features[2])[:, 0]
+    functional.cross_entropy(output, LABELS).backward()
+    check_gradients("infopro_contrast", gradients(stack))
 
 
 def test_dfa_equals_the_hand_written_reference():
@@ -187,7 +258,7 @@ def test_adaptive_leadership_uses_its_own_fraction_and_keeps_it():
     assert isinstance(stack[0].auxiliary, AdaptiveLeadership) and stack[2].auxiliary is None
     assert make_stack("lfnn_l", 0.5)[0].auxiliary is None
     hidden = TARGET.loss(forward_by_hand(stack, detach=True)[0], LABELS)
-    expected = 0.99 + 0.01 * indistinguishable_share(hidden)
+    expected = indistinguishable_share(hidden)
     assert float(stack.state_dict()["blocks.0.auxiliary.leader_fraction"]) == pytest.approx(
         expected
     )
@@ -258,3 +329,13 @@ def test_resting_blocks_draw_from_their_own_randomness_and_learn_nothing():
     assert drawn == [0, 1, 2]
     assert all(p.grad is None for p in stack[0].parameters())
     assert all(p.grad is not None for p in stack[1].body.parameters())
+
+
+def test_adaptive_leadership_forgets_its_start_and_reads_an_earlier_mean():
+    sure, unsure = torch.tensor([[0.0, 9.0], [0.0, 9.1]]), torch.zeros(2, 2)
+    fresh = AdaptiveLeadership()
+    assert fresh.update(sure) == 0.5
+    assert fresh.update(unsure) == pytest.approx((0.99 * 0.5 + 1.0) / 1.99)
+    former = AdaptiveLeadership()
+    former.load_state_dict({"leader_fraction": torch.tensor(0.8, dtype=torch.float64)})
+    assert former.update(sure) == pytest.approx(0.99 * 0.8 + 0.01 * 0.5)

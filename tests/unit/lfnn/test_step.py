@@ -27,7 +27,7 @@ def make_stack(method: str = "lfnn_l") -> BlockStack:
         head = WorkerHead((6,), 3, workers=1 if index == 2 else 4, norm="none")
         blocks.append(LocalBlock(body, head if rule.has_hidden_heads or index == 2 else None))
         if rule.build_auxiliary is not None and index < 2:
-            blocks[-1].auxiliary = rule.build_auxiliary(AuxiliaryRequest((6,), 3, 0.5))
+            blocks[-1].auxiliary = rule.build_auxiliary(AuxiliaryRequest((6,), 3, 0.5, (fan_in,)))
     return BlockStack(blocks)
 
 

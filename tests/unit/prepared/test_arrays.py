@@ -37,7 +37,7 @@ OTHER = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 21))
 
 @pytest.fixture(scope="module")
 def scans(phantom_cohort: Path) -> list[str]:
-    return [str(phantom_cohort.parent / path) for path in pd.read_csv(phantom_cohort)["path"][:4]]
+    return [str(phantom_cohort.parent / path) for path in pd.read_csv(phantom_cohort)["path"][:3]]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_second_run_takes_everything_from_the_cache(
     scans: list[str], tmp_path: Path, counted: list[str]
 ) -> None:
     first, again = prepare(scans, tmp_path), prepare(scans, tmp_path)
-    assert counted == ["scan-0", "scan-1", "scan-2", "scan-3"]
+    assert counted == ["scan-0", "scan-1", "scan-2"]
     np.testing.assert_array_equal(first.arrays, again.arrays)
     np.testing.assert_array_equal(
         first.arrays[1], prepare_scan(ScanSource(scans[1]), SETTINGS).array
@@ -200,7 +200,7 @@ def test_a_cohort_of_failures_gives_no_arrays(tmp_path: Path) -> None:
 def test_progress_counts_every_scan(scans: list[str], tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     prepare([*scans, "none.nii"], tmp_path, on_progress=lambda *done: seen.append(done))
-    assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_an_interruption_keeps_what_was_finished(
@@ -213,7 +213,7 @@ def test_an_interruption_keeps_what_was_finished(
     with pytest.raises(KeyboardInterrupt):
         prepare(scans, tmp_path, on_progress=interrupt)
     prepare(scans, tmp_path)
-    assert counted == ["scan-0", "scan-1", "scan-2", "scan-3"]
+    assert counted == ["scan-0", "scan-1", "scan-2"]
 
 
 def test_a_cohort_above_the_bound_is_memory_mapped(scans: list[str], tmp_path: Path) -> None:
@@ -262,8 +262,8 @@ def test_another_grid_takes_the_placement_from_the_cache_to_the_same_bits(
     np.testing.assert_array_equal(again.array, alone.array)
     assert (again.measures, again.verdict) == (alone.measures, alone.verdict)
     other = FAST.model_copy(update={"bias_iterations": 5})
-    prepare_scan(scan, other, cache)
-    assert placed == ["head", "head", "head"]
+    keys = [entry_key("placement", "scan", settings) for settings in (FAST, finer, other)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_damaged_placement_is_found_again(

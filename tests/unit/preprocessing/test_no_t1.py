@@ -72,7 +72,8 @@ def test_a_t1_brain_passes_whatever_its_numbers(change: str) -> None:
         "strange_inputs/oas_mask.nii.gz",
         "strange_inputs/OAS1_0346_MR1_labels.nii.gz",
         "odd_scans/ds000011_sub-01_inplaneT2.nii",
-        "odd_scans/nichart_sample1_FLAIR.nii.gz",
+        # Ten seconds; a real T2 and a computed FLAIR are left.
+        pytest.param("odd_scans/nichart_sample1_FLAIR.nii.gz", marks=pytest.mark.slow),
         "odd_scans/niivue_CT_pitch.nii.gz",
     ],
 )
@@ -86,7 +87,9 @@ def test_a_real_file_that_is_no_t1_fails(name: str, data_root: Path) -> None:
         ("strange_inputs/OAS1_0005_MR1_zscore_bg0.nii.gz", {"ok"}),
         # Of scanners that are not in the reference: noisier than any of it.
         ("odd_scans/niivue_T1_head_ext2.nii.gz", {"ok", "flagged"}),
-        ("odd_scans/ds000011_sub-01_T1w.nii.gz", {"ok", "flagged"}),
+        pytest.param(
+            "odd_scans/ds000011_sub-01_T1w.nii.gz", {"ok", "flagged"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_real_t1_is_used(name: str, verdicts: set[str], data_root: Path) -> None:

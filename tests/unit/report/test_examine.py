@@ -33,14 +33,22 @@ def test_report_says_what_predict_says(model, scan, tmp_path):
     found = examine_scan(
         model,
         scan,
-        ExamineOptions(age_years=40.0, map_method="smoothgrad"),
+        ExamineOptions(age_years=40.0, map_method="integrated_gradients"),
         on_stage=stages.append,
     )
     assert found.predicted_age_years == pytest.approx(predicted, abs=1e-4)
     assert found.interval_years is None and found.ood_percentile is None
-    assert found.attribution is not None and found.attribution.unit == "years per SD"
+    assert found.attribution is not None and found.attribution.unit == "years per cm³"
     assert stages == ["locate", "pictures", "predict", "volumes", "map"]
     assert found.brain is not None and found.brain[1].any()
+    assert len(found.code) == 6 and found.voxel_mm == pytest.approx((4.0, 4.0, 4.0))
+    difference = found.attribution.predicted_age_years - found.attribution.reference_age_years
+    assert sum(years for _, years in found.attribution.regions) == pytest.approx(
+        difference, abs=0.5
+    )
+    voxel_ml = np.prod(found.attribution.volume.spacing_mm) / 1000
+    whole = found.attribution.volume.data.sum() * voxel_ml
+    assert whole == pytest.approx(difference, abs=0.5)
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from dataclasses import replace
@@ -6,21 +7,27 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from brainage.inference.attribution import LEGENDS
 from brainage.report import (
     AttributionMap,
     Findings,
     ModelIdentity,
+    Typed,
     build_report,
+    content,
+    pictures,
     predicted_findings,
     render_html,
     render_json,
     write_report,
 )
+from brainage.report.checks import measure_gauge
 from brainage.report.content import RESEARCH_ONLY
 from brainage.report.page_html import COLOURS, TINTS
 from brainage.report.page_pdf import render_pdf
-from brainage.types import Volume
+from brainage.types import MAP_METHODS, Volume
 
 DAY = date(2026, 1, 2)
 FACTS = {
@@ -60,13 +67,58 @@ def findings(**changes):
     return replace(usual, **changes)
 
 
+def mapped(method="integrated_gradients"):
+    """Findings with a map."""
+    regions = (("ventricles", 20.0), ("all other", 5.0)) if method[0] == "i" else ()
+    image = findings().image
+    unit = {"smoothgrad": "years per SD"}.get(method, "years per cm³")
+    volume = Volume(image.data - 0.5, image.affine)
+    return findings(attribution=AttributionMap(volume, method, unit, 57.0, 32.0, regions))
+
+
+MAP = mapped().attribution
+PICTURES = ("draw_planes", "draw_map", "draw_age_line", "draw_cohort")
+
+
+@pytest.fixture(scope="module")
+def dot() -> bytes:
+    """A picture of one pixel."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def drawn():
+    """Ask for pictures as they are: they take a second."""
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(request, monkeypatch, dot):
+    if "drawn" not in request.fixturenames:
+        for name in PICTURES:
+            monkeypatch.setattr(content, name, lambda *_: dot)
+
+
 def pages_of(pdf: bytes) -> int:
     return len(re.findall(rb"/Type\s*/Page\b", pdf))
 
 
+def test_answer_is_an_age_in_whole_years_and_sentences():
+    report = build_report(findings(predicted_age_years=57.4))
+    assert report.headline == "57 years"
+    assert report.interval == "Nine of ten such people are between 46 and 68 years old."
+    assert report.gap == "7 years above the age given, 50: usual, the age lies in the range."
+    page = render_html(report)
+    assert page.index("57 years") < page.index(report.interval) < page.index("Scan checks")
+
+
+def test_gap_is_not_spoken_of_without_an_age():
+    assert build_report(findings(age_years=None)).gap == ""
+
+
 def test_raw_gap_comes_before_the_corrected_one_which_stands_apart():
     report = build_report(findings(), made_on=DAY)
-    assert report.headline == "57.0 years" and report.interval == "90 % interval 46.0 to 68.0 years"
     assert [row.value for row in report.results] == ["50.0 years", "+7.0 years", "68"]
     assert report.corrected is None  # everyone in this cohort is 50: no line to correct by
     page = render_html(report)
@@ -76,7 +128,7 @@ def test_raw_gap_comes_before_the_corrected_one_which_stands_apart():
 def test_failed_scan_shows_no_age_anywhere():
     report = build_report(findings(verdict="failed", reasons=("no T1 scan",)), made_on=DAY)
     for text in (render_html(report), render_json(report)):
-        assert "57.0" not in text and "46.0" not in text
+        assert "57 years" not in text and "57.0" not in text and "46.0" not in text
     assert report.age_line is None and report.cohort is None and report.corrected is None
     assert "no age is given" in report.verdict_words and report.warnings == ("no T1 scan",)
 
@@ -91,13 +143,29 @@ def test_reasons_are_in_words_on_the_page_and_name_their_measure_in_the_json_fil
 @pytest.mark.parametrize(
     ("age", "words"),
     [
-        (50.0, "older than the age, which lies in"),
-        (80.0, "younger than the age, which lies outside"),
+        (50.0, "7 years above the age given, 50: usual"),
+        (80.0, "23 years below the age given, 80: unusual"),
+        (57.2, "No different from the age given, 57.2: usual"),
     ],
 )
 def test_gap_is_said_to_be_usual_or_not(age, words):
-    gap = build_report(findings(age_years=age)).results[1]
-    assert words in gap.note
+    assert words in build_report(findings(age_years=age)).gap
+
+
+@pytest.mark.parametrize(
+    ("changes", "muted"),
+    [
+        ({}, False),
+        ({"ood_percentile": 99.0}, True),
+        ({"verdict": "flagged", "reasons": ("noise",)}, True),
+        ({"verdict": "failed"}, False),
+    ],
+)
+def test_comparisons_with_a_cohort_that_is_another_are_pale_and_say_what_to_do(changes, muted):
+    report = build_report(findings(**changes))
+    assert ("brainage calibrate" in report.muted) == muted
+    assert ('class="muted"' in render_html(report)) == muted
+    assert ("cannot be told" in report.gap) == muted
 
 
 def test_percentile_says_of_whom():
@@ -107,7 +175,7 @@ def test_percentile_says_of_whom():
 
 def test_warnings_come_before_the_result():
     page = render_html(build_report(findings(verdict="flagged", reasons=("noise is high",))))
-    assert page.index("noise is high") < page.index("57.0 years")
+    assert page.index("noise is high") < page.index("57 years")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +199,7 @@ def test_what_makes_a_result_doubtful_is_said(changes, warning):
         {},
         {"age_years": None, "interval_years": None, "ood_percentile": None},
         {"verdict": "failed"},
+        {"attribution": MAP},
         {"image": None, "mask": None, "volumes_ml": {}, "measures": {}},
         {"reasons": ("a very long reason " * 12,) * 9, "verdict": "flagged"},
         {"model": ModelIdentity("m" * 200, "v" * 200, "0" * 64, {})},
@@ -143,23 +212,95 @@ def test_pdf_is_one_page_that_says_what_it_is_for(changes):
     assert render_html(report).count(RESEARCH_ONLY) == 2
 
 
+@pytest.mark.slow
+def test_page_with_all_its_pictures_is_one(drawn):
+    assert pages_of(render_pdf(build_report(mapped()))) == 1
+
+
 def test_same_report_gives_the_same_bytes():
     report = build_report(findings(), made_on=DAY)
     assert render_pdf(report) == render_pdf(report)
 
 
-def test_map_is_a_third_row():
-    image = findings().image
-    assert image is not None
-    signed = AttributionMap(Volume(image.data - 0.5, image.affine), "smoothgrad", "years per SD")
-    report = build_report(findings(attribution=signed))
-    assert report.planes is not None and "smoothgrad map" in report.planes.caption
-    assert len(report.planes.png) > 1.2 * len(build_report(findings()).planes.png)
+def test_map_that_adds_up_says_to_what_against_which_reference():
+    report = build_report(mapped())
+    assert "template" in report.map.caption and "adds up to +25 years" in report.map.caption
+    assert "32 years" in report.map.caption
+    assert [row.value for row in report.contributions] == [
+        "32.0 years", "+20.0 years", "+5.0 years", "57.0 years"
+    ]  # fmt: skip
+    assert "Ventricles" in render_html(report)
+
+
+def test_gradient_has_words_of_its_own_and_no_contributions():
+    report = build_report(mapped("smoothgrad"))
+    assert "brighter here would look older" in report.map.caption
+    assert "adds years" not in report.map.caption and report.contributions == ()
+
+
+@pytest.mark.parametrize("method", MAP_METHODS)
+def test_scale_of_a_map_has_numbers_and_its_own_words(method, monkeypatch):
+    written = []
+    monkeypatch.setattr(pictures, "_to_png", lambda figure: written.append(figure) or b"")
+    pictures.draw_map(mapped(method))
+    texts = [text.get_text() for axes in written[0].axes for text in axes.texts]
+    assert set(LEGENDS[method]) <= set(texts)
+    labels = [tick.get_text() for tick in written[0].axes[-1].get_xticklabels()]
+    assert len(labels) == 3 and float(labels[2]) > 0 and labels[0] == "−" + labels[2][1:]
+
+
+def test_pictures_of_both_conventions_are_mirrored_and_say_so():
+    ways = ("radiological", "neurological")
+    planes = [build_report(findings(), orientation=way).planes for way in ways]
+    assert len({pictures.draw_planes(findings(), way) for way in ways}) == 2
+    assert ["on the right" in one.caption for one in planes] == [True, False]
+
+
+def test_study_id_and_date_are_printed_as_typed_and_name_the_files():
+    typed = Typed(study_id="A/17 b", scan_date="spring 2025")
+    report = build_report(findings(sex="F", code="3f9a21"), typed, made_on=DAY)
+    assert report.file_name == "brainage-A-17-b-2026-01-02"
+    page = render_html(report)
+    assert "study id A/17 b, female, 50 years old, scanned spring 2025, scan 3f9a21" in page
+    assert json.loads(render_json(report))["study_id"] == "A/17 b"
+
+
+def test_files_of_two_people_have_two_names_that_name_nobody():
+    names = {
+        build_report(findings(code=code), Typed(person_name="Ida"), made_on=DAY).file_name
+        for code in ("3f9a21", "77ab00")
+    }
+    assert len(names) == 2 and not any("Ida" in name for name in names)
+
+
+def test_checks_have_their_normal_range_and_a_mark():
+    rows = build_report(findings(measures={"noise": 0.2, "ghost": 0.5, "detail": 0.25})).checks
+    checks = {row.name: row for row in rows}
+    # A measure within its limits is shown if it is one of the usual ones.
+    assert "Detail" not in checks
+    assert not checks["Noise"].gauge.is_normal and "at most 0.08" in checks["Noise"].note
+    assert not checks["Signal in the air"].gauge.is_normal
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "median", "mark"),
+    [
+        (3.0, None, 4.0, 2.0, 0.5),
+        (2.0, None, 4.0, 2.0, 1 / 3),
+        (1.0, 2.0, None, 3.0, 0.0),
+        (2.0, 2.0, None, 3.0, 1 / 3),
+    ],
+)
+def test_mark_lies_where_the_value_does(value, low, high, median, mark):
+    gauge = measure_gauge(value, low, high, median)
+    assert gauge.mark == pytest.approx(mark, abs=1e-3)
+    assert gauge.is_normal == ((low or -9) <= value <= (high or 9))
 
 
 def test_no_name_unless_typed_in_and_then_as_text():
     assert render_json(build_report(findings())).count('"name": null') == 1
-    report = build_report(findings(), person_name="<script>Łukasz\x00 & Иван</script>" + "x" * 99)
+    typed = Typed("<script>Łukasz\x00 & Иван</script>" + "x" * 99)
+    report = build_report(findings(), typed)
     assert len(report.person_name) == 80 and "\x00" not in report.person_name
     assert "<script" not in render_html(report)
     assert pages_of(render_pdf(report)) == 1
@@ -205,7 +346,7 @@ def test_scan_unlike_the_training_scans_is_warned_of_first_in_every_file():
     assert "all of held-out ones" in report.warnings[0] and report.warnings[1] == "noise is high"
     page, values = render_html(report), json.loads(render_json(report))
     assert page.index("unlike the training scans") < page.index("noise is high")
-    assert page.index("noise is high") < page.index("57.0 years")
+    assert page.index("noise is high") < page.index("57 years")
     assert values["warnings"] == list(report.warnings)
     assert values["quality"]["reasons"] == ["noise is high"]
 
@@ -223,7 +364,7 @@ def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
     }  # fmt: skip
     report = build_report(predicted_findings(row, "flagged", "noise; blur", MODEL, 0.9))
     assert report.planes is None and report.warnings == ("noise", "blur")
-    assert report.interval.startswith("no interval")
+    assert report.interval.startswith("There is no interval")
     paths = write_report(report, tmp_path / "deep" / "page")
     assert [path.name for path in paths] == ["page.html", "page.pdf", "page.json"]
     assert all(path.stat().st_size > 300 for path in paths)

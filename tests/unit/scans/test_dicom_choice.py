@@ -63,3 +63,16 @@ def test_series_of_two_patients_are_not_offered(tmp_path):
 def test_image_file_has_no_series(tmp_path):
     (tmp_path / "scan.nii").write_bytes(b"words")
     assert scan_series(tmp_path / "scan.nii", "scan") == []
+
+
+def test_age_and_sex_of_the_header_are_offered_and_no_other_text(tmp_path):
+    write_series(tmp_path / "a", HEAD, age="071Y", PatientSex="F")
+    (offered,) = scan_series(tmp_path, "scan")
+    assert (offered.age_years, offered.sex) == (71.0, "F")
+    assert "71" not in repr(offered)
+
+
+def test_sex_that_is_other_text_goes_no_further(tmp_path):
+    write_series(tmp_path / "a", HEAD, age="", PatientSex="SMITH")
+    (offered,) = scan_series(tmp_path, "scan")
+    assert (offered.age_years, offered.sex) == (None, "")

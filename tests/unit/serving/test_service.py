@@ -41,7 +41,9 @@ def test_job_gives_its_files_and_leaves_no_folder(service):
     assert "scan.nii.gz" not in job.files
 
 
-@pytest.mark.parametrize("content", [b"these are words", gzip.compress(b"words", mtime=0), b"\x89PNG"])
+@pytest.mark.parametrize(
+    "content", [b"these are words", gzip.compress(b"words", mtime=0), b"\x89PNG"]
+)
 def test_what_is_no_scan_never_stands_in_the_line(content, service):
     submit(service, 30.0)
     job = service.submit(content, {"seconds": 30.0}, lambda: True)

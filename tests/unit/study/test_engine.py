@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,17 @@ from typer.testing import CliRunner
 from brainage.cli.main import app
 from brainage.config import config_folder
 from brainage.errors import BrainageError
+from brainage.training.schedules import Schedule
+from brainage.training.state import TrainingState
 from pipelines.study.catalogue import STUDIES
-from pipelines.study.engine import describe_rest, run_study
-from pipelines.study.plan import build_cases, load_study, study_names
+from pipelines.study.engine import describe_data, describe_rest, run_study
+from pipelines.study.plan import (
+    QuickBudget,
+    build_cases,
+    describe_reduction,
+    load_study,
+    study_names,
+)
 from pipelines.study.records import StudyOptions
 
 SIZES = {"train": 200, "t10k": 60}
@@ -43,7 +52,7 @@ def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
     """The study's own settings, on the fake digits, with a budget of a second."""
     source = config_folder() / "study" / f"{name}.yaml"
     content = yaml.safe_load(source.read_text(encoding="utf-8"))
-    run = content["runs"]["mnist"]
+    run = content["runs"].get("mnist") or content["runs"]["mnist_438k"]
     run["training"] = {"epochs": 2, "batch_size": 50, "learning_rate": 0.005}
     run["network"] = {"name": "mlp", "arguments": {"widths": [40, 40]}}
     run["learning"] = {"workers_per_block": 4, "leader_fraction": 0.5, "head_norm": "none"}
@@ -56,7 +65,7 @@ def small_study(name: str, folder: Path, data_root: Path) -> StudyOptions:
 
 
 @pytest.mark.parametrize(
-    "name", ["s1", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11", "adaptive"]
+    "name", ["s1", "s7", "s10", "fig_s1", "fig_s2", "fig_s9", "fig_s10", "fig_s11", "adaptive"]
 )
 def test_a_study_writes_table_csv_and_picture(name: str, tmp_path: Path, data_root: Path) -> None:
     options = small_study(name, tmp_path, data_root)
@@ -80,6 +89,17 @@ def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
     table = run_study("s9", options).table
     again = json.loads(records[1].read_text())["metrics"]["error_percent"]
     assert table["error_percent"].tolist() == pytest.approx([(123.0 + again) / 2])
+    anew = run_study("s9", replace(options, resume=False)).table
+    assert anew["error_percent"].item() < 100.0
+
+
+def test_images_that_were_encoded_anew_are_named(tmp_path: Path) -> None:
+    cases = build_cases(load_study("s9"), quick=False)
+    options = StudyOptions(tmp_path, tmp_path)
+    assert describe_data(cases, options) == ""
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "train.npz").touch()
+    assert describe_data(cases, options) == " Re-encoded as JPEG: cifar10."
 
 
 def test_activity_is_watched_for_both_roles(tmp_path: Path, data_root: Path) -> None:
@@ -103,7 +123,9 @@ def test_a_reduced_budget_says_so_everywhere(tmp_path: Path, data_root: Path) ->
     options.config.write_text(yaml.safe_dump(content), encoding="utf-8")
     run_study("s8", StudyOptions(tmp_path, data_root, True, options.config, "cpu", "off"))
     text = (tmp_path / "s8.md").read_text(encoding="utf-8")
-    assert "(reduced budget)" in text and "reduced budget: 1 runs, seeds 0, 1 epochs" in text
+    assert "(reduced budget)" in text and "1 runs, seeds 0, 1 epochs" in text
+    reduction = "reduced budget: 1 of 2 seeds, training.epochs 1 instead of 2;"
+    assert reduction in text
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -142,3 +164,47 @@ def test_the_rest_is_estimated_from_runs_that_were_timed() -> None:
     assert "4 min" in describe_rest([None, None, timed])
     assert "min" not in describe_rest([None, {}])
     assert "done" in describe_rest([timed])
+
+
+def test_a_killed_run_goes_on_where_it_stopped(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = small_study("s9", tmp_path, data_root)
+    whole = run_study("s9", replace(options, output=tmp_path / "whole")).table
+    epochs: list[int] = []
+
+    def killed(self: Schedule, state: TrainingState) -> None:
+        state.save(state.tensors())
+        epochs.append(len(state.history))
+        if epochs == [1]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Schedule, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_study("s9", options)
+    again = run_study("s9", options).table
+    assert epochs == [1, 2, 1, 2]
+    assert again["error_percent"].tolist() == whole["error_percent"].tolist()
+    assert not any((tmp_path / "checkpoints").iterdir())
+
+
+def test_train_error_is_that_of_the_images_that_trained(tmp_path: Path, data_root: Path) -> None:
+    options = small_study("s7", tmp_path, data_root)
+    table = run_study("s7", options).table
+    assert table["train_error_percent"].between(0, 100).all()
+    assert table["family"].tolist() == ["isolated"]
+    assert "| class |" in (tmp_path / "s7.md").read_text(encoding="utf-8")
+
+
+def test_figure_s11_has_a_dot_for_each_class(tmp_path: Path, data_root: Path) -> None:
+    curves = run_study("fig_s11", small_study("fig_s11", tmp_path, data_root)).curves
+    assert set(curves["line"]) == {f"class {n}" for n in range(10)}
+    assert curves["value"].between(1, 4).all() and (curves["irregularity"] > 0).all()
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_reduced_study_says_in_what_it_differs(name: str) -> None:
+    study = load_study(name)
+    told = describe_reduction(study)
+    assert told or study.quick == QuickBudget()
+    assert all(f"{key} {value} instead of" in told for key, value in study.quick.changes.items())

@@ -60,6 +60,21 @@ def test_markdown_shows_ours_with_interval_and_the_number_of_seeds() -> None:
 
 
 def test_reference_sweeps_are_whole() -> None:
-    for rows, count in ((reference.S1, 21), (reference.S2, 40), (reference.S3, 6)):
-        assert len(rows) == count
-        assert len({tuple(sorted((k, str(v)) for k, v in row.items())) for row in rows}) == count
+    rows = {tuple(sorted((k, str(v)) for k, v in row.items())) for row in reference.S1}
+    assert len(reference.S1) == len(rows) == 21
+
+
+def test_the_paper_s_sweeps_are_complete_with_train_errors() -> None:
+    for rows, datasets in ((reference.S2, 3), (reference.S3, 1), (reference.S7, 5)):
+        table = pd.DataFrame(list(rows))
+        assert len(table) == datasets * 2 * 10
+        assert not table.duplicated(["dataset", "method", "leader_fraction"]).any()
+        assert table[["error_percent", "train_error_percent"]].notna().all(axis=None)
+    last = pd.DataFrame(list(reference.S3)).set_index(["method", "leader_fraction"])
+    assert last.loc[("lfnn_l", 1.0)].tolist()[1:] == [43.38, 29.66]
+
+
+def test_the_paper_prints_forty_numbers_over_the_follower_weight() -> None:
+    table = pd.DataFrame(list(reference.S9))
+    best = table.groupby(["dataset", "method"])["error_percent"].idxmin()
+    assert len(table) == 40 and set(table.loc[best, "follower_weight"]) == {1.0}

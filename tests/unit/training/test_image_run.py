@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from brainage.config import Config
-from brainage.errors import BundleError, TrainingError
+from brainage.config import Config, with_changes
+from brainage.errors import BundleError, ConfigError, NonFiniteLossError, TrainingError
 from brainage.images.sets import DATASETS, DatasetFacts
 from brainage.images.sources import ArrayImages, ImageData
 from brainage.inference.predict import predict_scans, scans_table
@@ -18,6 +18,8 @@ from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.images import TrainedImages, predict_classes, train_images
 from brainage.training.options import TrainOptions
+from brainage.training.schedules import stretch_rate
+from brainage.training.state import build_optimizer
 from tests.small import make_image_config
 
 SHAPE = (2, 16, 16)
@@ -141,6 +143,101 @@ def test_greedy_with_fewer_epochs_than_blocks_is_refused(data):
         train(data, config_of("greedy", training={"epochs": 2}))
 
 
-def test_sgd_trains(data):
-    trained = train(data, config_of(training={"optimizer": "sgd", "learning_rate": 0.05}))
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_sgd_trains(data, optimizer):
+    training = {"optimizer": optimizer, "learning_rate": 0.05}
+    assert train(data, config_of(training=training)).test_accuracy > 0.8
+
+
+@pytest.mark.parametrize(("optimizer", "nesterov"), [("sgd", True), ("momentum", False)])
+def test_momentum_is_nesterov_s_or_plain(optimizer, nesterov):
+    config = make_image_config("mlp", training={"optimizer": optimizer})
+    (group,) = build_optimizer(torch.nn.Linear(2, 2), config).param_groups
+    assert group["momentum"] == 0.9 and group["nesterov"] == nesterov
+
+
+LAST = {"images": {"validation_fraction": 0.0}}
+
+
+def test_without_a_validation_part_the_last_epoch_is_kept(data):
+    trained = train(data, config_of(**LAST, training={"keep": "last"}))
+    assert (trained.n_train, trained.n_validation) == (120, 0)
+    assert trained.kept_epoch == len(trained.history) == 6
     assert trained.test_accuracy > 0.8
+    assert "val_accuracy" not in trained.history[0].metrics()
+
+
+def test_without_a_validation_part_a_spoilt_weight_is_refused(data):
+    class Spoil(Callback):
+        def on_model(self, model: BlockStack) -> None:
+            self.model = model
+
+        def on_step_end(self, epoch: int, loss: float) -> None:
+            next(self.model.parameters()).data.fill_(float("inf"))
+
+    config = config_of(**LAST, training={"keep": "last", "batch_size": 120})
+    with pytest.raises(NonFiniteLossError, match="after epoch 1"):
+        train(data, config, [Spoil()])
+
+
+@pytest.mark.parametrize(
+    "training", [{}, {"keep": "last", "patience_epochs": 3}], ids=["best", "patience"]
+)
+def test_nothing_to_choose_an_epoch_by_is_refused(training):
+    with pytest.raises(ConfigError, match="keep must be last"):
+        config_of(**LAST, training=training)
+
+
+class CountSteps(Callback):
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_step_end(self, epoch: int, loss: float) -> None:
+        self.steps.append(epoch)
+
+
+@pytest.mark.parametrize(("iterations", "epochs"), [(20, [14, 6]), (14, [14]), (3, [3])])
+def test_a_budget_in_steps_may_end_within_an_epoch(data, iterations, epochs):
+    # 108 images train, in 14 batches of 8.
+    steps = CountSteps()
+    trained = train(data, config_of(training={"iterations": iterations}), [steps])
+    assert [steps.steps.count(n + 1) for n in range(len(epochs))] == epochs
+    assert len(steps.steps) == iterations and len(trained.history) == len(epochs)
+
+
+def test_epochs_that_are_asked_for_replace_a_budget_in_steps():
+    config = config_of(training={"iterations": 500})
+    changed = with_changes(config, {"training.epochs": 3}).training
+    assert (changed.iterations, changed.epochs) == (None, 3)
+
+
+def rates(steps: int = 100, **training) -> list[float]:
+    settings = make_image_config("mlp", training={"warmup_epochs": 0, **training}).training
+    return [stretch_rate(settings, (1, 10), 1 + n // 10, n % 10, 10) for n in range(steps)]
+
+
+def test_rates_end_at_their_floor_by_a_cosine_or_a_line():
+    ends = {"learning_rate": 0.1, "min_learning_rate": 0.01}
+    cosine = rates(schedule="cosine", **ends)
+    assert cosine[50] == pytest.approx(0.55) and 0.1 < cosine[99] < 0.101
+    line = rates(schedule="linear", **ends)
+    assert line[50] == pytest.approx(0.55) and line[25] == pytest.approx(0.775)
+    assert rates(schedule="cosine")[99] < 0.001
+
+
+def test_the_rate_falls_in_four_steps_of_a_quarter():
+    found = rates(schedule="steps")
+    assert [found[n] for n in (0, 49, 50, 74, 75, 88, 89, 94)] == [
+        1, 1, 0.25, 0.25, 0.25**2, 0.25**2, 0.25**3, 0.25**4,
+    ]  # fmt: skip
+
+
+def test_a_budget_in_steps_is_the_length_of_the_fall():
+    found = rates(95, schedule="linear", iterations=95)
+    assert found[94] == pytest.approx(1 / 95)
+
+
+def test_the_network_sees_the_window_and_not_the_whole_image(data):
+    trained = train(data, config_of(network="resnet", images={"crop_size": 12}))
+    assert trained.config.input_shape == (2, 12, 12)
+    assert trained.model[0].body[0](torch.zeros(1, 2, 12, 12)).shape[2:] == (12, 12)

@@ -124,11 +124,10 @@ def compare_with_command(cohort: Cohort, settings: dict, folder, folds: int) -> 
         folder / "run",
         "phantom",
         settings=settings,
-        cache=folder / "cache",
         folds="fold",
         baselines=(),
     )
-    regressor = BrainAgeRegressor(config="phantom", settings=settings, cache=folder / "cache")
+    regressor = BrainAgeRegressor(config="phantom", settings=settings)
     predicted = cross_val_predict(
         regressor,
         table["path"],

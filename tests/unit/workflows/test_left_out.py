@@ -22,9 +22,7 @@ SHORT = {"training.epochs": 1}
 
 
 def test_training_tells_the_error_on_each_site_left_out(cohort, tmp_path):
-    run = brainage.train(
-        cohort, tmp_path / "run", "phantom", settings=SHORT, cache=tmp_path, leave_site_out=True
-    )
+    run = brainage.train(cohort, tmp_path / "run", "phantom", settings=SHORT, leave_site_out=True)
     table = pd.read_csv(run.folder / "left_out.csv").set_index("site")
     for site, part in run.predictions.groupby("site"):
         gap = part["predicted_age_years"] - part["age_years"]
@@ -39,7 +37,6 @@ def test_methods_are_compared_on_each_site_left_out(cohort, tmp_path):
         tmp_path / "run",
         config="phantom",
         settings=SHORT,
-        cache=tmp_path,
         leave_site_out=True,
     )
     sites = pd.read_csv(tmp_path / "run" / "sites.csv").set_index(["site", "method"])

@@ -40,7 +40,7 @@ def run(*words: object) -> int:
 
 def test_the_table_says_verdict_and_reasons(scans: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "predictions.csv"
-    options = PredictOptions(cache=tmp_path / "cache")
+    options = PredictOptions()
     with pytest.warns(UserWarning, match="flagged: a contrast agent"):
         assert predict([scans["good"], scans["agent"]], None, output, options) == 0
     table = pd.read_csv(output, keep_default_na=False)
@@ -51,7 +51,7 @@ def test_the_table_says_verdict_and_reasons(scans: dict[str, Path], tmp_path: Pa
 def test_what_is_not_simply_ok_gets_one_line_with_its_id(
     scans: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    output = ["--output", tmp_path / "p.csv", "--cache", tmp_path / "cache"]
+    output = ["--output", tmp_path / "p.csv"]
     assert run("predict", *scans.values(), *output) == 2
     out, err = capfd.readouterr()
     lines = (out + err).splitlines()
@@ -67,13 +67,13 @@ def test_what_is_not_simply_ok_gets_one_line_with_its_id(
 
 
 def test_with_nothing_usable_predict_ends_with_2(scans: dict[str, Path], tmp_path: Path) -> None:
-    output = ["--output", tmp_path / "p.csv", "--cache", tmp_path / "cache"]
+    output = ["--output", tmp_path / "p.csv"]
     assert run("predict", scans["mask"], *output) == 2
     assert pd.read_csv(tmp_path / "p.csv").empty
 
 
 def test_flagged_alone_ends_with_0(scans: dict[str, Path], tmp_path: Path) -> None:
-    output = ["--output", tmp_path / "p.csv", "--cache", tmp_path / "cache"]
+    output = ["--output", tmp_path / "p.csv"]
     assert run("predict", scans["agent"], *output) == 0
 
 
@@ -84,12 +84,12 @@ def test_with_nothing_usable_prepare_ends_with_2(
     table = pd.DataFrame({"scan_id": ["a"], "subject_id": ["a"], "path": [scans["mask"]]})
     table.to_csv(tmp_path / "table.csv", index=False)
     words = ["--cohort", tmp_path / "table.csv", "--output", tmp_path / "out", *skip]
-    assert run("prepare", *words, "--cache", tmp_path / "cache") == 2
+    assert run("prepare", *words) == 2
 
 
 def test_python_gets_the_same_verdicts(scans: dict[str, Path], tmp_path: Path) -> None:
     paths = [scans[kind] for kind in ("good", "agent", "mask")]
-    table = brainage.load_model().predict(paths, cache=tmp_path)
+    table = brainage.load_model().predict(paths)
     assert table["verdict"].tolist() == ["ok", "flagged", "failed"]
     assert "contrast agent" in table["reasons"][1] and "mask" in table["reasons"][2]
     assert np.isnan(table["predicted_age_years"][2])
@@ -103,5 +103,5 @@ def test_a_prepared_cohort_keeps_its_verdicts_beside_predictions(
     )
     table.assign(verdict="ok").to_csv(tmp_path / "table.csv", index=False)
     cohort = brainage.read_cohort(tmp_path / "table.csv")
-    found = brainage.load_model().predict(cohort, cache=tmp_path)
+    found = brainage.load_model().predict(cohort)
     assert found["verdict"].tolist() == ["flagged"]

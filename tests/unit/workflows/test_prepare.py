@@ -23,6 +23,7 @@ from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.files import hold_folder
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
+from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.ledger import read_ledger
 from brainage.preprocessing.verdict import judge
 from brainage.sandbox.child import run_task
@@ -62,9 +63,19 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return processed
 
 
+@pytest.fixture(scope="module")
+def placements(phantom_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that knows where three phantoms lie, and nothing else of them."""
+    cache = tmp_path_factory.mktemp("placements")
+    for path in read_cohort(phantom_cohort).cohort.table["path"][:3]:
+        prepare_scan(ScanSource(path), SETTINGS, PreparedStore(cache))
+    return cache
+
+
 @pytest.fixture
-def cohort(phantom_cohort: Path, tmp_path: Path) -> Path:
-    """Four phantoms, one of them damaged."""
+def cohort(phantom_cohort: Path, placements: Path, tmp_path: Path) -> Path:
+    """Four phantoms, one of them damaged; the others are placed in their cache."""
+    shutil.copytree(placements, tmp_path / "cache")
     table = pd.read_csv(phantom_cohort)[:4].assign(group="control")
     for path in table["path"]:
         (tmp_path / path).parent.mkdir(parents=True)
@@ -223,7 +234,7 @@ def test_a_crash_of_one_scan_is_a_row(here, cohort, tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_ends_the_run_and_blames_no_scan(here, cohort, tmp_path):
     cache = cohort.parent / "cache"
-    cache.mkdir()
+    shutil.rmtree(cache / "prepared")
     (cache / "prepared").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot be written"):
         run(cohort, tmp_path / "out")
@@ -237,7 +248,6 @@ def test_the_same_files_come_out_of_dask_when_a_worker_is_killed(cohort, tmp_pat
 
     monkeypatch.setattr(job, "TASK", "tests.child_tasks:derive_marked")
     mark = tmp_path / "cache" / "workers"
-    mark.parent.mkdir()
 
     def kill_first() -> None:
         deadline = time.monotonic() + 300

@@ -32,7 +32,6 @@ def test_an_unknown_name_is_an_attribute_error():
 
 @pytest.mark.parametrize("name", sorted({*brainage.__all__} - {"lfnn", "BrainageError"}))
 def test_the_example_of_a_name_runs(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("BRAINAGE_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     item = getattr(brainage, name)
     examples = doctest.DocTestFinder(recurse=False).find(item, name, globs={})

@@ -1,0 +1,98 @@
+"""Sentences of a report: the answer, what the interval means, what a map shows."""
+
+from brainage.report.doubts import is_unlike
+from brainage.report.findings import AttributionMap, Findings
+
+RESEARCH_ONLY = "Research use only. Not a diagnosis."
+_NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+VERDICT_WORDS = {
+    "ok": "Scan passed the checks",
+    "flagged": "Look at the scan before using the result",
+    "failed": "Scan failed the checks: no age is given",
+}
+CALIBRATE = (
+    "The scan is unlike those of the model's cohort: percentile, corrected gap and the picture of "
+    "the cohort may tell of the scanner rather than the person. With scans of 20 or more healthy "
+    "people from your scanner, `brainage calibrate` makes the comparison fair."
+)
+REFERENCE_WORDS = "the MNI152 template, a blurred average of 152 brains"
+
+
+def share_words(share: float) -> str:
+    """Return a share as people count.
+
+    Examples
+    --------
+    >>> share_words(0.9), share_words(0.95)
+    ('nine of ten', '95 of 100')
+    """
+    tens = round(10 * share, 6)
+    if tens == int(tens) and 0 < tens < 10:
+        return f"{_NUMBERS[int(tens)]} of ten"
+    return f"{100 * share:g} of 100"
+
+
+def headline(findings: Findings) -> str:
+    """Return the predicted age in whole years: decimals would promise what no interval keeps."""
+    years = findings.predicted_age_years
+    return "" if years is None else f"{years:.0f} years"
+
+
+def interval_sentence(findings: Findings) -> str:
+    """Say what the interval holds."""
+    if findings.interval_years is None:
+        return "There is no interval: the model is not calibrated for this level."
+    low, high = findings.interval_years
+    share = share_words(findings.level).capitalize()
+    return f"{share} such people are between {low:.0f} and {high:.0f} years old."
+
+
+def interval_note(findings: Findings) -> str:
+    """Explain whom the interval's sentence speaks of."""
+    if findings.interval_years is None:
+        return ""
+    return (
+        "Such people: healthy people like those of the model's cohort whose brains look as old as "
+        "this one. Where in the range this person lies, the scan does not tell."
+    )
+
+
+def gap_sentence(findings: Findings) -> str:
+    """Say how far the predicted age lies from the age given, and whether that is usual."""
+    gap, age = findings.brain_age_gap_years, findings.age_years
+    if gap is None or age is None:
+        return ""
+    years = round(abs(gap))
+    side = "above" if gap > 0 else "below"
+    words = f"{years} year{'s' * (years != 1)} {side}" if years else "No different from"
+    words += f" the age given, {age:g}: "
+    if is_unlike(findings):
+        return f"{words}whether that is usual cannot be told of a scan unlike the cohort's."
+    if findings.interval_years is None:
+        return f"{words}without an interval nothing tells whether that is usual."
+    low, high = findings.interval_years
+    if low <= age <= high:
+        return f"{words}usual, the age lies in the range."
+    return f"{words}unusual, the age lies outside the range."
+
+
+def map_caption(attribution: AttributionMap) -> str:
+    """Say what red and blue of a map mean, and what it adds up to."""
+    if attribution.method == "smoothgrad":
+        return (
+            "Red: brighter here would look older. Blue: brighter here would look younger. A "
+            "gradient (SmoothGrad), no contribution: the dark fluid of large ventricles is blue "
+            "although it makes a brain look older."
+        )
+    start = f"Red adds years, blue takes years away, compared with {REFERENCE_WORDS}"
+    predicted, reference = attribution.predicted_age_years, attribution.reference_age_years
+    if attribution.method == "occlusion":
+        return (
+            f"{start}: how the age changes where a cube of that brain takes the place of this "
+            f"one. Cubes overlap and do not add up. The template alone would get {reference:.0f} "
+            "years."
+        )
+    return (
+        f"{start}, to which this model gives {reference:.0f} years. All of the map adds up to "
+        f"{predicted - reference:+.0f} years, the way to {predicted:.0f}."
+    )
