@@ -57,7 +57,8 @@ def build_objects(findings: Findings, sources: "Sequence[Dataset]") -> "dict[str
     from brainage.report.dicom_report import build_sr
 
     report = build_report(findings)  # names nobody: who it is, the header says
-    objects = {NAMES[0]: build_sr(findings, report, sources, _uids(report, sources, NAMES[0]))}
+    uids = _uids(report, sources, NAMES[0])
+    objects: dict[str, Dataset] = {NAMES[0]: build_sr(findings, report, sources, uids)}
     objects[NAMES[1]] = _build_pdf(findings, report, sources, _uids(report, sources, NAMES[1]))
     if report.planes is not None:
         uids = _uids(report, sources, NAMES[2])
@@ -107,6 +108,7 @@ def _build_pdf(
     from pydicom.dataset import Dataset
     from pydicom.sr.codedict import codes
     from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+    from pydicom.valuerep import DA, TM
 
     from brainage.report.page_pdf import render_pdf
 
@@ -126,7 +128,8 @@ def _build_pdf(
     made.ConversionType = "WSD"
     made.BurnedInAnnotation = "NO"
     made.AcquisitionDateTime = ""
-    made.ContentDate, made.ContentTime = datetime.now().strftime("%Y%m%d %H%M%S").split()
+    now = datetime.now()
+    made.ContentDate, made.ContentTime = DA(now.date()), TM(now.time())
     made.DocumentTitle = "Brain age report. Research use only."
     title = Dataset()
     code = codes.DCM.ImagingMeasurementReport
@@ -162,7 +165,7 @@ def _build_picture(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_identity(findings, sources),
     )
-    made.PatientOrientation = ""
+    made.PatientOrientation = []
     made.Laterality = ""
     _copy_more(made, sources[0])
     made.BurnedInAnnotation = "NO"

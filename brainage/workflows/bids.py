@@ -90,10 +90,11 @@ def run_participants(
     with scan_progress("examining") as progress:
         for done, row in enumerate(chosen.to_dict("records")):
             progress(done, len(chosen))
-            verdict = _examine(row, bids_dir, output, loaded, options)
+            about = {str(name): value for name, value in row.items()}
+            verdict = _examine(about, bids_dir, output, loaded, options)
             failed += verdict == "failed"
             if verdict != "ok":
-                warn(f"{Path(row['stem']).name}: {verdict}, see its report")
+                warn(f"{Path(about['stem']).name}: {verdict}, see its report")
         progress(len(chosen), len(chosen))
     say(f"{len(chosen)} scans, {failed} failed; written to {output}")
     return failed
@@ -160,7 +161,8 @@ def _examine(row: Json, bids_dir: Path, output: Path, model: Model, options: Bid
     """Write what comes of one scan; returns its verdict."""
     stem = output / row["stem"]
     cache = Path(row["cache"])
-    age = None if pd.isna(row["age_years"]) else float(row["age_years"])
+    known = pd.notna(row["age_years"])
+    age: float | None = float(row["age_years"]) if known else None
     asked = ExamineOptions(stem.name, age, row.get("sex") or "", options.level, cache_dir=cache)
     page = stem.with_name(f"{stem.name}{REPORT_END}")
     try:
@@ -199,8 +201,10 @@ def _group_row(path: Path, output: Path) -> dict[str, Any]:
 def _write_cohort(table: pd.DataFrame, output: Path) -> None:
     """Write the people and the cohort table of the volumes, for `brainage.train` and others."""
     stems = [
-        "/".join(filter(None, (row.participant_id, row.session_id, "anat", row.scan_id)))
-        for row in table.itertuples()
+        "/".join(part for part in (subject, session, "anat", scan) if part)
+        for subject, session, scan in zip(
+            table["participant_id"], table["session_id"], table["scan_id"], strict=True
+        )
     ]
     people = table[["scan_id", "session_id", "age_years", "sex", "verdict"]].assign(
         subject_id=table["participant_id"],

@@ -132,33 +132,6 @@ def test_groups_takes_cases_and_controls_from_two_tables(folder, tmp_path):
     assert "in two tables" in run(*common, tmp_path / "cases.csv", code=2)
 
 
-def test_longitudinal_tells_the_change_of_the_cohort_and_of_each_person(folder, tmp_path):
-    predictions = folder / "model" / "predictions.csv"
-    common = ("longitudinal", "--predictions", predictions, "--output", tmp_path)
-    assert "no retests" in run(*common)
-    assert "smallest detectable change" in run(*common, "--retests", predictions,
-                                               "--retest-years", 5)  # fmt: skip
-    row = pd.read_csv(tmp_path / "change.csv").iloc[0]
-    assert row["n_subjects"] == 24 and row["ci_low"] < row["change_per_year"] < row["ci_high"]
-    assert row["within_sd_years"] > 0 and (tmp_path / "change.png").exists()
-    assert len(pd.read_csv(tmp_path / "longitudinal.csv")) == 24
-    assert "either" in run(*common, "--retests", predictions, "--within-sd", 2, code=2)
-
-
-def test_associate_relates_the_gap_to_joined_columns(folder, tmp_path):
-    cohort = pd.read_csv(folder / "cohort" / "cohort.csv")
-    cohort["score"] = np.random.default_rng(0).normal(size=len(cohort))
-    cohort["path"] = [str(folder / "cohort" / path) for path in cohort["path"]]
-    cohort.to_csv(tmp_path / "cohort.csv", index=False)
-    common = ("associate", "--predictions", folder / "model" / "predictions.csv", "--cohort",
-              tmp_path / "cohort.csv", "--output", tmp_path / "out")  # fmt: skip
-    assert "n 24" in run(*common, "--covariate", "score", "--measure", "predicted_age_years")
-    table = pd.read_csv(tmp_path / "out" / "associations.csv")
-    assert list(table["measure"]) == ["brain_age_gap_years", "predicted_age_years"]
-    assert (tmp_path / "out" / "brain_age_gap_years-score.png").exists()
-    assert "site" in run(*common, "--covariate", "site", code=2)
-
-
 def test_reliability_of_two_visits(folder, tmp_path):
     predictions = folder / "model" / "predictions.csv"
     common = ("reliability", "--predictions", predictions, "--output", tmp_path)
