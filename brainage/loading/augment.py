@@ -164,9 +164,7 @@ def _configured_steps(
         )
     if config.contrast_probability > 0 and config.max_contrast > 0:
         yield RandomContrast(config.max_contrast, p=config.contrast_probability)
-    if config.tissue_probability > 0 and config.max_tissue > 0:
-        patterns = torch.from_numpy(tissue_patterns(preprocessing))
-        yield RandomTissue(config.max_tissue, patterns, p=config.tissue_probability)
+    yield from _tissue_step(config, preprocessing)
     if config.sharpness_probability > 0 and config.max_sharpness > 0:
         yield RandomSharpness(config.max_sharpness, p=config.sharpness_probability)
     if config.bias_probability > 0:
@@ -183,6 +181,14 @@ def _configured_steps(
             yield Foreign(transform, spacing_mm, f"augmentation: {name}", keeps_background=True)
     if config.edge_probability > 0 and config.max_edge_mm > 0:
         yield RandomEdge(config.max_edge_mm / spacing_mm, p=config.edge_probability)
+
+
+def _tissue_step(
+    config: AugmentationConfig, preprocessing: PreprocessingConfig
+) -> Iterator[RandomTissue]:
+    if config.tissue_probability > 0 and config.max_tissue > 0:
+        patterns = torch.from_numpy(tissue_patterns(preprocessing))
+        yield RandomTissue(config.max_tissue, patterns, p=config.tissue_probability)
 
 
 @contextmanager
