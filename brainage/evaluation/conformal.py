@@ -13,7 +13,6 @@ prediction more often than below it. ``two_sided`` takes signed residuals and gi
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
 from brainage.evaluation.metrics import check_columns, iterate_subgroups
+from brainage.evaluation.site_offset import leave_one_out_gaps, shrunken_offset
 from brainage.types import DoubleArray, Json
 
 IntervalKind = Literal["absolute", "normalised", "two_sided"]
@@ -236,50 +236,6 @@ class ConformalInterval(BaseEstimator):
         self.edges_years_, self.scores_ = edges_years, scores
         self.source_, self.offset_years_ = source, offset_years
         self.n_subjects_ = sum(len(band) for band in scores)
-
-
-def shrunken_offset(gap_years: ArrayLike) -> float:
-    """Estimate a site's offset from the gaps of a few controls, shrunken towards no change.
-
-    With mean gap m, its standard error s and t = m/s it is (1 - 1/t²)·m, the positive-part rule of
-    James and Stein for one mean (Efron & Morris 1973, doi:10.1080/01621459.1973.10481350), where
-    the 95 % interval of m leaves 0 out, and 0 elsewhere: a mean of chance would only add noise.
-
-    Parameters
-    ----------
-    gap_years : array_like (N,)
-        Predicted minus chronological ages.
-
-    Returns
-    -------
-    float
-        Years to be subtracted from predictions.
-
-    Examples
-    --------
-    >>> shrunken_offset([4.0, 6.0, 5.0, 7.0, 3.0])
-    4.9
-    >>> shrunken_offset([-4.0, 6.0, -5.0, 7.0, 3.0])
-    0.0
-    """
-    gap = np.asarray(gap_years, np.float64)
-    if gap.size < 2:
-        return 0.0
-    mean, error = float(gap.mean()), float(gap.std(ddof=1) / math.sqrt(gap.size))
-    if abs(mean) <= error * _t_quantile(gap.size - 1):
-        return 0.0
-    return mean - error**2 / mean
-
-
-@lru_cache
-def _t_quantile(freedom: int) -> float:
-    return float(stats.t.ppf(0.975, freedom))
-
-
-def leave_one_out_gaps(gap_years: ArrayLike) -> DoubleArray:
-    """Gap of each control after subtraction of the offset that the others give, (N,)."""
-    gap = np.asarray(gap_years, np.float64)
-    return np.array([own - shrunken_offset(np.delete(gap, n)) for n, own in enumerate(gap)])
 
 
 def choose_edges(predicted: DoubleArray, min_band_scans: int) -> tuple[float, ...]:

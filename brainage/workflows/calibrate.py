@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from brainage.errors import CohortError, TrainingError
-from brainage.evaluation.conformal import ConformalInterval, leave_one_out_gaps
+from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.metrics import paired_difference
+from brainage.evaluation.site_offset import leave_one_out_gaps
 from brainage.model.bundle import copy_bundle
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import DoubleArray

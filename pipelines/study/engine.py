@@ -32,9 +32,8 @@ from pipelines.study.plan import (
     load_study,
 )
 from pipelines.study.records import CHECKPOINTS, Job, Study, StudyOptions
+from pipelines.study.redraw import CAPTION_WIDTH
 from pipelines.study.table import REDUCED, Results, beside_paper, summarise, to_markdown
-
-CAPTION_WIDTH = 80
 
 
 def run_study(name: str, options: StudyOptions) -> Results:
@@ -77,6 +76,9 @@ def run_study(name: str, options: StudyOptions) -> Results:
         results, title=title, notes=[note for note in notes if note], source=study.source
     )
     atomic_write_text(options.output / f"{name}.csv", results.table.to_csv(index=False))
+    if not results.curves.empty:
+        curves = results.curves.to_csv(index=False)
+        atomic_write_text(options.output / f"{name}_curves.csv", curves)
     atomic_write_text(options.output / f"{name}.md", markdown)
     say(f"\n{markdown}\nwritten to {options.output}")
     return results

@@ -16,8 +16,8 @@ from brainage.evaluation.conformal import (
     conformal_quantile,
     coverage_table,
     out_of_fold_intervals,
-    shrunken_offset,
 )
+from brainage.evaluation.site_offset import shrunken_offset
 
 
 def fit(age, predicted, spread=None, *, groups=None, kind="absolute", least=40):

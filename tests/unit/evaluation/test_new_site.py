@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from brainage.errors import ShapeError
-from brainage.evaluation.conformal import leave_one_out_gaps, shrunken_offset
 from brainage.evaluation.new_site import calibration_gain
+from brainage.evaluation.site_offset import leave_one_out_gaps, shrunken_offset
 
 
 def people(offset: float, n: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from brainage.plotting.planes import (
+    ORIENTATIONS,
     PLANES,
     Cut,
+    Orientation,
     cut_at,
     frame_brain,
     map_limit,
@@ -24,7 +26,7 @@ def brain() -> np.ndarray:
     return data
 
 
-def place(brain: np.ndarray, axis: int, orientation: str) -> tuple[str, str]:
+def place(brain: np.ndarray, axis: int, orientation: Orientation) -> tuple[str, str]:
     """Side and height at which the bright voxel is seen, by the letters of the picture."""
     plane = take_plane(brain, Cut(axis, LEFT_FRONT_TOP[axis]), orientation)
     row, column = np.argwhere(plane == 1.0)[0]
@@ -33,7 +35,7 @@ def place(brain: np.ndarray, axis: int, orientation: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("orientation", ["radiological", "neurological"])
-def test_voxel_is_seen_beside_its_letter(brain: np.ndarray, orientation: str) -> None:
+def test_voxel_is_seen_beside_its_letter(brain: np.ndarray, orientation: Orientation) -> None:
     # In front is up on axial planes.
     assert [place(brain, axis, orientation) for axis in PLANES] == [
         ("L", "up"),
@@ -45,7 +47,7 @@ def test_voxel_is_seen_beside_its_letter(brain: np.ndarray, orientation: str) ->
 def test_left_is_on_the_right_in_radiological_convention_alone(brain: np.ndarray) -> None:
     columns = [
         np.argwhere(take_plane(brain, Cut(2, 7), orientation) == 1.0)[0][1]
-        for orientation in ("radiological", "neurological")
+        for orientation in ORIENTATIONS
     ]
     assert columns == [9, 1]
 

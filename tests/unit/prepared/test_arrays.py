@@ -27,7 +27,6 @@ from brainage.prepared.arrays import (
 from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import Kind, PreparedStore, entry_key
 from brainage.sandbox.engines import Engine
-from brainage.sandbox.parent import Limits
 from brainage.types import Volume
 from tests.heads import FAST, build_head
 
@@ -291,7 +290,7 @@ def test_a_crash_of_one_scan_is_a_row_and_costs_no_other(
     scans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "TASK", "tests.child_tasks:prepare_or_crash")
-    how = Preparation(Engine("serial", limits=Limits(seconds=120)))
+    how = Preparation(Engine("serial"))
     paths = [scans[0], str(tmp_path / "crash.nii"), scans[1]]
     Path(paths[1]).write_bytes(Path(scans[2]).read_bytes())
     prepared = prepare(paths, tmp_path / "cache", how=how)

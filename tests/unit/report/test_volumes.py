@@ -1,5 +1,7 @@
 """Volumes of phantoms, whose tissues are known, and of heads that another program segmented."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +41,7 @@ def test_wider_ventricles_are_measured_as_ventricles() -> None:
 
 
 @pytest.mark.slow
-def test_volumes_rank_heads_as_another_program_does(data_root) -> None:
+def test_volumes_rank_heads_as_another_program_does(data_root: Path) -> None:
     reference = pd.read_csv(data_root / "ixi_dlmuse" / "volumes_mm3.csv", index_col=0)
     settings = PreprocessingConfig().on_grid(PICTURE_SPACING_MM, PICTURE_FIELD_MM)
     rows = {}

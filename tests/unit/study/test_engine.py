@@ -1,6 +1,7 @@
 """A study runs its plan once, watches its workers, and writes table and picture."""
 
 import gzip
+import io
 import json
 import struct
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
@@ -27,6 +29,7 @@ from pipelines.study.plan import (
     study_names,
 )
 from pipelines.study.records import StudyOptions
+from pipelines.study.redraw import redraw
 
 SIZES = {"train": 200, "t10k": 60}
 
@@ -75,7 +78,27 @@ def test_a_study_writes_table_csv_and_picture(name: str, tmp_path: Path, data_ro
     assert table["seeds"].tolist() == [2]
     assert np.isfinite(results.table[[metrics[0], f"{metrics[0]}_half_width"]]).all(axis=None)
     assert (tmp_path / f"{name}.md").read_text(encoding="utf-8").startswith(f"## {name}: ")
-    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    picture = tmp_path / f"{name}.png"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    assert redraw(name, tmp_path) == picture
+    assert drawn.startswith(b"\x89PNG") and same_picture(drawn, picture.read_bytes())
+
+
+def same_picture(one: bytes, other: bytes) -> bool:
+    images = [np.asarray(Image.open(io.BytesIO(content))) for content in (one, other)]
+    return images[0].shape == images[1].shape and bool((images[0] == images[1]).all())
+
+
+def test_a_picture_without_its_table_or_curves_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrainageError, match=r"s9\.csv"):
+        redraw("s9", tmp_path)
+    (tmp_path / "s9.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(BrainageError, match="no table of s9"):
+        redraw("s9", tmp_path)
+    (tmp_path / "fig_s1.csv").write_text("dataset,seeds,accuracy_percent\nmnist,1,2\n")
+    with pytest.raises(BrainageError, match=r"fig_s1_curves\.csv"):
+        redraw("fig_s1", tmp_path)
 
 
 def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
@@ -94,7 +117,7 @@ def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
 
 
 def test_images_that_were_encoded_anew_are_named(tmp_path: Path) -> None:
-    cases = build_cases(load_study("s9"), quick=False)
+    cases = build_cases(load_study("methods"), quick=True)
     options = StudyOptions(tmp_path, tmp_path)
     assert describe_data(cases, options) == ""
     (tmp_path / "cifar10").mkdir()

@@ -1,0 +1,82 @@
+"""Draw a study's picture from its tables: no run is needed.
+
+``python -m pipelines.study.redraw NAME --folder STUDY`` reads NAME.csv, NAME_curves.csv and the
+heading of NAME.md, and writes NAME.png.
+"""
+
+import argparse
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+
+from brainage.errors import ConfigError
+from brainage.workflows.console import say
+from pipelines.study.catalogue import STUDIES
+from pipelines.study.plan import check_name
+from pipelines.study.table import Results
+
+CAPTION_WIDTH = 80
+
+
+def read_results(name: str, folder: Path) -> Results:
+    """Read a study's table, and its curves where it has any.
+
+    Raises
+    ------
+    ConfigError
+        If the table is missing, or is none of that study.
+    """
+    path = folder / f"{name}.csv"
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), f"cannot be read ({type(error).__name__}).") from error
+    metrics = tuple(metric for metric in STUDIES[name].metrics if metric in table)
+    if "seeds" not in table or not metrics:
+        known = ", ".join(STUDIES[name].metrics)
+        raise ConfigError(str(path), f"is no table of {name}.", f"Expected seeds and {known}.")
+    axes = tuple(table.columns[: table.columns.get_loc("seeds")])
+    curves = folder / f"{name}_curves.csv"
+    return Results(table, axes, metrics, pd.read_csv(curves) if curves.exists() else pd.DataFrame())
+
+
+def redraw(name: str, folder: Path) -> Path:
+    """Draw a study's picture anew from what `brainage study` wrote into a folder.
+
+    Raises
+    ------
+    ConfigError
+        If the study is unknown, its table cannot be read, or the picture needs curves that are
+        not there.
+    """
+    check_name(name)
+    results = read_results(name, folder)
+    title, caption = name, ""
+    page = folder / f"{name}.md"
+    if page.exists():
+        paragraphs = page.read_text(encoding="utf-8").split("\n\n")
+        title = paragraphs[0].removeprefix("## ")
+        caption = textwrap.fill(paragraphs[1].rpartition("`. ")[2], CAPTION_WIDTH)
+    try:
+        return STUDIES[name].draw(results, folder / f"{name}.png", title, caption)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            str(folder),
+            f"the picture cannot be drawn ({error}).",
+            f"Keep {name}_curves.csv beside it.",
+        ) from error
+
+
+def main() -> None:
+    """Draw the named pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--folder", type=Path, default=Path("study"))
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        say(str(redraw(name, arguments.folder)))
+
+
+if __name__ == "__main__":
+    main()
