@@ -16,6 +16,7 @@ import numpy as np
 
 from brainage.extras import check_extra
 from brainage.files import atomic_write_bytes, remove_old
+from brainage.plotting.planes import RADIOLOGICAL, Orientation
 from brainage.report.content import RESEARCH_ONLY, Report, build_report
 from brainage.report.findings import Findings
 
@@ -39,7 +40,11 @@ def check_dicom_extra() -> None:
         check_extra(module, extra)
 
 
-def build_objects(findings: Findings, sources: "Sequence[Dataset]") -> "dict[str, Dataset]":
+def build_objects(
+    findings: Findings,
+    sources: "Sequence[Dataset]",
+    orientation: Orientation = RADIOLOGICAL,
+) -> "dict[str, Dataset]":
     """Build the measurement report, the PDF and the picture, by the names of their files.
 
     Parameters
@@ -48,6 +53,8 @@ def build_objects(findings: Findings, sources: "Sequence[Dataset]") -> "dict[str
         What was found.
     sources : sequence of pydicom.dataset.Dataset
         As `brainage.scans.dicom.source.read_source` returns them: the series that was measured.
+    orientation : {"radiological", "neurological"}
+        Whether the patient's left is on the right or the left of all pictures.
 
     Returns
     -------
@@ -56,7 +63,8 @@ def build_objects(findings: Findings, sources: "Sequence[Dataset]") -> "dict[str
     """
     from brainage.report.dicom_report import build_sr
 
-    report = build_report(findings)  # names nobody: who it is, the header says
+    # It names nobody: who it is, the header says.
+    report = build_report(findings, orientation=orientation)
     uids = _uids(report, sources, NAMES[0])
     objects: dict[str, Dataset] = {NAMES[0]: build_sr(findings, report, sources, uids)}
     objects[NAMES[1]] = _build_pdf(findings, report, sources, _uids(report, sources, NAMES[1]))
@@ -68,7 +76,12 @@ def build_objects(findings: Findings, sources: "Sequence[Dataset]") -> "dict[str
     return objects
 
 
-def write_dicom(findings: Findings, sources: "Sequence[Dataset]", folder: Path) -> tuple[Path, ...]:
+def write_dicom(
+    findings: Findings,
+    sources: "Sequence[Dataset]",
+    folder: Path,
+    orientation: Orientation = RADIOLOGICAL,
+) -> tuple[Path, ...]:
     """Write ``measurements.dcm``, ``report.dcm`` and ``picture.dcm``; returns their paths.
 
     Raises
@@ -79,7 +92,7 @@ def write_dicom(findings: Findings, sources: "Sequence[Dataset]", folder: Path) 
     contents = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names without first name: they quote the name
-        for name, one in build_objects(findings, sources).items():
+        for name, one in build_objects(findings, sources, orientation).items():
             stream = io.BytesIO()
             one.save_as(stream, enforce_file_format=True)
             contents[name] = stream.getvalue()
@@ -180,7 +193,7 @@ def _draw_key_image(report: Report) -> Any:
 
     assert report.planes is not None
     planes = Image.open(io.BytesIO(report.planes.png)).convert("RGB")
-    result = f"Predicted age {report.headline}, {report.interval}" if report.headline else ""
+    result = f"Predicted age {report.headline}. {report.interval}" if report.headline else ""
     lines = [result or report.verdict_words, f"{report.verdict_words}. {RESEARCH_ONLY}"]
     sheet = Image.new("RGB", (planes.width, planes.height + _CAPTION * len(lines)))
     sheet.paste(planes, (0, 0))

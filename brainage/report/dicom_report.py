@@ -57,6 +57,7 @@ _TISSUES = {
     "grey": codes.SCT.GrayMatter,
     "white": codes.SCT.WhiteMatter,
     "fluid": codes.SCT.CerebrospinalFluid,
+    "ventricles": codes.SCT.BrainVentricle,
 }
 
 

@@ -147,7 +147,8 @@ def write_report(
         found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
     _write(found, output, chosen)
     if chosen.dicom_output is not None:
-        say(f"DICOM: {', '.join(map(str, write_dicom(found, sources, chosen.dicom_output)))}")
+        written = write_dicom(found, sources, chosen.dicom_output, chosen.orientation)
+        say(f"DICOM: {', '.join(map(str, written))}")
     return found
 
 

@@ -34,7 +34,7 @@ def findings(**changes: Any) -> Findings:
         label="scan", verdict="flagged", reasons=("noise 0.31 is above 0.2",),
         recognised="raw head", measures={}, model=MODEL, predicted_age_years=57.04,
         interval_years=(46.0, 68.0), age_years=50.0,
-        volumes_ml={"grey": 700.0, "white": 500.0, "fluid": 300.0},
+        volumes_ml={"grey": 700.0, "white": 500.0, "fluid": 300.0, "ventricles": 40.0},
         image=Volume(data, affine), mask=mask,
     )  # fmt: skip
     return replace(usual, **changes)
@@ -93,10 +93,11 @@ def test_measurements_are_the_findings_with_their_units(objects):
     assert found["Upper limit of the interval of predicted age"] == (68.0, "a")
     assert found["Share of ages that the interval shall hold"] == (90.0, "%")
     assert found["Brain-age gap, predicted minus given age"] == (7.04, "a")
-    # SNOMED CT: grey matter, white matter, cerebrospinal fluid.
+    # SNOMED CT: grey and white matter, cerebrospinal fluid, ventricles.
     assert found["Volume of 389081007"] == (700.0, "mL")
     assert found["Volume of 389080008"] == (500.0, "mL")
     assert found["Volume of 65216001"] == (300.0, "mL")
+    assert found["Volume of 35764002"] == (40.0, "mL")
 
 
 def test_report_names_verdict_reasons_and_the_model(objects):
@@ -154,9 +155,10 @@ def test_a_source_whose_identity_was_removed_stays_without(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("charset", "name"), [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎"),
-                          ("ISO_IR 100", "Alone")],
-)  # fmt: skip
+    ("charset", "name"),
+    [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎"), ("ISO_IR 100", "Alone")],
+    ids=["latin", "unicode", "one part"],
+)
 def test_names_of_any_alphabet_arrive_whole_and_are_told_to_no_one(
     charset, name, tmp_path, capfd, caplog
 ):
