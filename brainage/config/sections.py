@@ -128,6 +128,9 @@ class AugmentationConfig(Settings):
         Deviation of the logarithms of the slopes of a random brightness curve.
     max_sharpness : float
         Share of a scan's finest detail that is added or, as often, taken away.
+    max_tissue : float
+        Largest strength with which each tissue of the template is added or taken away, in what a
+        prepared scan's intensities are in; it varies slowly in space.
     max_edge_mm : float
         How much is taken off the edge of what the network sees.
     extra : tuple of TransformConfig
@@ -149,6 +152,8 @@ class AugmentationConfig(Settings):
     # Settings from before these have the same text, and so the same identity, as without them.
     sharpness_probability: Annotated[Probability, LATER] = 0.0
     max_sharpness: Annotated[float, Field(ge=0.0, le=1.0), LATER] = 0.0
+    tissue_probability: Annotated[Probability, LATER] = 0.0
+    max_tissue: Annotated[float, Field(ge=0.0, le=5.0), LATER] = 0.0
     edge_probability: Annotated[Probability, LATER] = 0.0
     max_edge_mm: Annotated[float, Field(ge=0.0, le=30.0), LATER] = 0.0
     extra: Annotated[tuple[TransformConfig, ...], LATER] = ()

@@ -14,7 +14,7 @@ import torch
 import torchio
 from torch import Tensor
 
-from brainage.config import AugmentationConfig, TransformConfig
+from brainage.config import AugmentationConfig, PreprocessingConfig, TransformConfig
 from brainage.errors import ConfigError
 from brainage.loading.transforms import (
     RandomAffine,
@@ -24,18 +24,20 @@ from brainage.loading.transforms import (
     RandomFlip,
     RandomNoise,
     RandomSharpness,
+    RandomTissue,
 )
+from brainage.preprocessing.intensity import tissue_patterns
 
 _SETTING = "augmentation.extra"
 
 
 class Augmentation:
-    """The configured chain: flip, affine, contrast, sharpness, …, edge, the user's.
+    """The configured chain: flip, affine, contrast, tissue, sharpness, …, edge, the user's.
 
     Parameters
     ----------
-    spacing_mm : float
-        Edge of the volumes' voxels.
+    preprocessing : PreprocessingConfig
+        How the volumes were prepared.
 
     Raises
     ------
@@ -43,9 +45,10 @@ class Augmentation:
         If a transform of the user's cannot be imported or built.
     """
 
-    def __init__(self, config: AugmentationConfig, spacing_mm: float) -> None:
+    def __init__(self, config: AugmentationConfig, preprocessing: PreprocessingConfig) -> None:
+        spacing_mm = preprocessing.spacing_mm
         self._steps: list[Callable[[Tensor], Tensor]] = [
-            *_configured_steps(config, spacing_mm),
+            *_configured_steps(config, preprocessing),
             *(
                 Foreign(
                     load_transform(extra, number),
@@ -145,8 +148,9 @@ def load_transform(setting: TransformConfig, number: int) -> torchio.Transform:
 
 
 def _configured_steps(
-    config: AugmentationConfig, spacing_mm: float
+    config: AugmentationConfig, preprocessing: PreprocessingConfig
 ) -> Iterator[Callable[[Tensor], Tensor]]:
+    spacing_mm = preprocessing.spacing_mm
     if config.flip_probability > 0:
         # Axis 0 of RAS+ volumes is left-right: the only direction in which brains are symmetric.
         yield RandomFlip(axes=(0,), flip_probability=config.flip_probability)
@@ -160,6 +164,9 @@ def _configured_steps(
         )
     if config.contrast_probability > 0 and config.max_contrast > 0:
         yield RandomContrast(config.max_contrast, p=config.contrast_probability)
+    if config.tissue_probability > 0 and config.max_tissue > 0:
+        patterns = torch.from_numpy(tissue_patterns(preprocessing))
+        yield RandomTissue(config.max_tissue, patterns, p=config.tissue_probability)
     if config.sharpness_probability > 0 and config.max_sharpness > 0:
         yield RandomSharpness(config.max_sharpness, p=config.sharpness_probability)
     if config.bias_probability > 0:

@@ -82,7 +82,7 @@ def build_scan_loader(
 
     return BatchLoader(
         scans,
-        Augmentation(config.augmentation, config.preprocessing.spacing_mm),
+        Augmentation(config.augmentation, config.preprocessing),
         training.batch_size,
         shuffle,
         is_random=True,

@@ -166,6 +166,37 @@ class RandomSharpness(IntensityChange):
         return detail.mul_(inside).mul_(share).add_(volume)
 
 
+class RandomTissue(IntensityChange):
+    """Redraw the contrast of grey matter, white matter and fluid at random; 0 stays 0.
+
+    Scanners and sequences differ in the contrast of tissues, and not everywhere alike. Each tissue
+    map is added with a strength that varies slowly in space: its mean and the four values along
+    each axis that it is interpolated from are normal.
+
+    Parameters
+    ----------
+    size : float
+        Largest strength; each volume's is drawn evenly between 0 and it.
+    patterns : torch.Tensor of float32 (T, I, J, K)
+        What each tissue looks like in a prepared scan, of mean square 1 inside
+        (`brainage.preprocessing.intensity.tissue_patterns`).
+    """
+
+    def __init__(self, size: float, patterns: Tensor, p: float = 1.0) -> None:
+        super().__init__(size, p=p)
+        self.patterns = patterns
+
+    def change(self, volume: Tensor) -> Tensor:
+        """Draw the strengths and add the tissues."""
+        tissues = len(self.patterns)
+        cells = torch.randn(tissues, 1, 4, 4, 4) + torch.randn(tissues, 1, 1, 1, 1)
+        strength = self.size * torch.rand(1).item()
+        size = list(volume.shape[1:])
+        fields = functional.interpolate(cells, size=size, mode="trilinear", align_corners=True)
+        added = (fields[:, 0] * self.patterns).sum(0, keepdim=True)
+        return added.mul_(strength).mul_(volume != 0).add_(volume)
+
+
 class RandomEdge(IntensityChange):
     """Take a random layer off what is not 0, so that its edge tells nothing.
 

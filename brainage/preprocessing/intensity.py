@@ -131,6 +131,26 @@ def normalise_local(
     return local * (weight.sum() / np.abs(local).sum())
 
 
+def tissue_patterns(settings: PreprocessingConfig) -> FloatArray:
+    """Show where a prepared scan brightens if one tissue does, from the template's maps.
+
+    Of `local` intensities it is the contrast to the neighbourhood.
+
+    Returns
+    -------
+    numpy.ndarray of float32 (3, I, J, K)
+        Grey matter, white matter and fluid; mean square 1 where the scan is not 0.
+    """
+    maps = np.stack(load_tissue_maps(settings)).astype(np.float64)
+    weight = _weigh(maps, maps.sum(axis=0) > 0, settings)
+    if settings.intensity == "local":
+        maps = np.stack([item - _neighbourhood(item, weight, settings) for item in maps])
+    maps *= weight
+    sizes = np.sqrt((maps[:, weight > 0] ** 2).mean(axis=1))
+    result: FloatArray = (maps / np.maximum(sizes, 1e-6)[:, None, None, None]).astype(np.float32)
+    return result
+
+
 def _weigh(maps: DoubleArray, mask: BoolArray, settings: PreprocessingConfig) -> FloatArray:
     """Weight of each voxel: whether it is brain of scan and template, or inner brain."""
     inside = maps.sum(axis=0) > 0
@@ -143,11 +163,19 @@ def _contrast(
     values: FloatArray, weight: FloatArray, floor: float, settings: PreprocessingConfig
 ) -> FloatArray:
     """Contrast to the weighted mean of the neighbourhood, in its deviations."""
+    mean = _neighbourhood(values, weight, settings)
+    variance = _neighbourhood((values - mean) ** 2, weight, settings)
+    result: FloatArray = (values - mean) / np.sqrt(variance + floor) * weight
+    return result
+
+
+def _neighbourhood(
+    values: FloatArray | DoubleArray, weight: FloatArray, settings: PreprocessingConfig
+) -> FloatArray:
+    """Compute the weighted mean of each voxel's neighbourhood."""
     sigma = LOCAL_MM / settings.spacing_mm
     total = ndimage.gaussian_filter(weight, sigma) + 1e-3
-    mean = ndimage.gaussian_filter(values * weight, sigma) / total
-    variance = ndimage.gaussian_filter((values - mean) ** 2 * weight, sigma) / total
-    result: FloatArray = (values - mean) / np.sqrt(variance + floor) * weight
+    result: FloatArray = ndimage.gaussian_filter(values * weight, sigma) / total
     return result
 
 

@@ -1,11 +1,13 @@
 """The chain that the settings ask for, and the user's own transforms in it."""
 
+import numpy as np
 import pytest
 import torch
 
-from brainage.config import AugmentationConfig
+from brainage.config import AugmentationConfig, PreprocessingConfig
 from brainage.errors import ConfigError
 from brainage.loading.augment import Augmentation, load_transform
+from brainage.preprocessing.intensity import tissue_patterns
 
 OFF = {"flip_probability": 0.0, "affine_probability": 0.0, "noise_probability": 0.0}
 
@@ -17,8 +19,9 @@ def make_volumes(count: int = 3) -> torch.Tensor:
 
 
 def change(settings: dict, seed: int = 0, spacing_mm: float = 2.0, volumes=None) -> torch.Tensor:
-    augment = Augmentation(AugmentationConfig.model_validate(OFF | settings), spacing_mm)
     inputs = make_volumes() if volumes is None else volumes
+    grid = PreprocessingConfig(spacing_mm=spacing_mm, shape=tuple(inputs.shape[2:]))
+    augment = Augmentation(AugmentationConfig.model_validate(OFF | settings), grid)
     return augment({"inputs": inputs, "seeds": torch.arange(len(inputs)) + 10 * seed})["inputs"]
 
 
@@ -36,6 +39,7 @@ SETTINGS = [
     {"blur_probability": 1.0},
     {"motion_probability": 1.0},
     {"sharpness_probability": 1.0, "max_sharpness": 0.5},
+    {"tissue_probability": 1.0, "max_tissue": 0.5},
     {"edge_probability": 1.0, "max_edge_mm": 4.0},
     extra("torchio.RandomGhosting", p=1.0),
     extra("monai.transforms.RandGibbsNoise", prob=1.0),
@@ -133,3 +137,18 @@ def test_settings_without_later_changes_have_the_text_they_always_had() -> None:
     assert not later & set(AugmentationConfig().model_dump(mode="json"))
     config = AugmentationConfig.model_validate(extra("torchio.RandomGhosting"))
     assert AugmentationConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_redrawn_tissue_has_the_strength_and_the_places_of_the_templates_tissue() -> None:
+    grid = PreprocessingConfig(
+        spacing_mm=8.0, shape=(20, 24, 20), intensity="local", inner_depth_mm=4.0
+    )
+    settings = AugmentationConfig.model_validate(OFF | {"tissue_probability": 1, "max_tissue": 0.5})
+    patterns = tissue_patterns(grid)
+    brain = (patterns != 0).any(axis=0)
+    np.testing.assert_allclose((patterns[:, brain] ** 2).mean(axis=1), 1, rtol=1e-4)
+    inputs = torch.from_numpy(brain.astype(np.float32)).expand(60, 1, -1, -1, -1)
+    batch = {"inputs": inputs, "seeds": torch.arange(60)}
+    added = (Augmentation(settings, grid)(batch)["inputs"] - inputs).numpy()[:, 0]
+    assert not added[:, ~brain].any()
+    assert 0.1 < added[:, brain].std() < 1.5
