@@ -164,9 +164,7 @@ def _configured_steps(
         )
     if config.contrast_probability > 0 and config.max_contrast > 0:
         yield RandomContrast(config.max_contrast, p=config.contrast_probability)
-    if config.tissue_probability > 0 and config.max_tissue > 0:
-        patterns = torch.from_numpy(tissue_patterns(preprocessing))
-        yield RandomTissue(config.max_tissue, patterns, p=config.tissue_probability)
+    yield from _tissue_step(config, preprocessing)
     if config.sharpness_probability > 0 and config.max_sharpness > 0:
         yield RandomSharpness(config.max_sharpness, p=config.sharpness_probability)
     if config.bias_probability > 0:
@@ -189,6 +187,14 @@ def _torchio_steps(
         if probability > 0:
             transform = getattr(torchio, name)(**size, p=probability)
             yield Foreign(transform, spacing_mm, f"augmentation: {name}", keeps_background=True)
+
+
+def _tissue_step(
+    config: AugmentationConfig, preprocessing: PreprocessingConfig
+) -> Iterator[RandomTissue]:
+    if config.tissue_probability > 0 and config.max_tissue > 0:
+        patterns = torch.from_numpy(tissue_patterns(preprocessing))
+        yield RandomTissue(config.max_tissue, patterns, p=config.tissue_probability)
 
 
 @contextmanager
