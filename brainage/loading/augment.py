@@ -171,14 +171,6 @@ def _configured_steps(
         yield RandomBiasField(p=config.bias_probability)
     if config.noise_probability > 0 and config.max_noise_std > 0:
         yield RandomNoise(std=(0.0, config.max_noise_std), p=config.noise_probability)
-    yield from _torchio_steps(config, spacing_mm)
-    if config.edge_probability > 0 and config.max_edge_mm > 0:
-        yield RandomEdge(config.max_edge_mm / spacing_mm, p=config.edge_probability)
-
-
-def _torchio_steps(
-    config: AugmentationConfig, spacing_mm: float
-) -> Iterator[Callable[[Tensor], Tensor]]:
     # Blur by up to a voxel, shift by up to two.
     for name, probability, size in (
         ("RandomBlur", config.blur_probability, {"std": (0.0, spacing_mm)}),
@@ -187,6 +179,8 @@ def _torchio_steps(
         if probability > 0:
             transform = getattr(torchio, name)(**size, p=probability)
             yield Foreign(transform, spacing_mm, f"augmentation: {name}", keeps_background=True)
+    if config.edge_probability > 0 and config.max_edge_mm > 0:
+        yield RandomEdge(config.max_edge_mm / spacing_mm, p=config.edge_probability)
 
 
 def _tissue_step(
