@@ -62,6 +62,14 @@ def release(
         Path | None,
         typer.Option("--robustness", help="summary.json of `robustness`, for the model card."),
     ] = None,
+    left_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--left-out",
+            help="predictions.csv of `train --leave-site-out`: for the card, and for the intervals "
+            "of scans unlike the training scans.",
+        ),
+    ] = None,
 ) -> None:
     """Make a trained model small enough to travel: half precision, and a self-test."""
     from brainage.workflows.inputs import check_model
@@ -69,7 +77,7 @@ def release(
     check_model(model)
     from brainage.workflows import release as job
 
-    job.release(model, output, note, robustness)
+    job.release(model, output, note, robustness, left_out)
 
 
 @command(MODELS)

@@ -10,6 +10,7 @@ import pandas as pd
 from brainage.cohorts.people import list_files
 from brainage.errors import BundleError
 from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
+from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
@@ -132,7 +133,8 @@ def predict_columns(
 ) -> dict[str, DoubleArray]:
     """Predicted age, spread, interval and out-of-distribution percentile of prepared scans.
 
-    No chronological age enters.
+    No chronological age enters. A scan unlike the training scans has an interval that was
+    calibrated on sites left out, where the model has one.
 
     Parameters
     ----------
@@ -146,12 +148,16 @@ def predict_columns(
     result = bundle.predict(arrays)
     columns = dict.fromkeys(NUMBER_COLUMNS, np.full(len(arrays), np.nan))
     columns["spread_years"] = result.spread_years
-    if bundle.calibration is not None:
-        bounds = bundle.calibration.predict(result.predicted_age_years, result.spread_years, level)
-        columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
     if bundle.ood is not None:
         columns["ood_percentile"] = bundle.ood.percentile(arrays)
-    return {"predicted_age_years": result.predicted_age_years, **columns}
+    predicted, spread = result.predicted_age_years, result.spread_years
+    if bundle.calibration is not None:
+        bounds = bundle.calibration.predict(predicted, spread, level)
+        if (wider := bundle.left_out_calibration) is not None:
+            unlike = columns["ood_percentile"] >= FLAG_PERCENTILE
+            bounds[unlike] = wider.predict(predicted[unlike], spread[unlike], level)
+        columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
+    return {"predicted_age_years": predicted, **columns}
 
 
 def _shifted(

@@ -90,6 +90,12 @@ class Bundle:
         return None if values is None else ConformalInterval.from_json(values)
 
     @property
+    def left_out_calibration(self) -> ConformalInterval | None:
+        """Intervals of scans unlike the training scans, from sites left out; None where unknown."""
+        values = self.facts.get("left_out_calibration")
+        return None if values is None else ConformalInterval.from_json(values)
+
+    @property
     def reference(self) -> Reference | None:
         """Held-out people to set a person beside; None in bundles from before reports."""
         values = self.facts.get("reference")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from brainage.evaluation.left_out import left_out_markdown
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.robustness import robustness_markdown
 from brainage.types import Json
@@ -51,7 +52,13 @@ def build_card(facts: Json) -> str:
     lines += ["## Model", "", *_markdown_table("", _about(facts)), ""]
     lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", _errors(facts)), ""]
     lines += ["Errors and gaps are raw: no age-bias correction was applied.", ""]
-    lines += _subgroups(facts) + _intervals(facts) + _robustness(facts) + _leakage(facts)
+    lines += (
+        _subgroups(facts)
+        + _left_out(facts)
+        + _intervals(facts)
+        + _robustness(facts)
+        + _leakage(facts)
+    )
     lines += [_INTENDED_USE, _LIMITS, "# Data card", ""]
     lines += [*_markdown_table("", _data(facts)), "", _CONTAMINATION]
     return "\n".join(lines)
@@ -117,6 +124,16 @@ def _subgroups(facts: Json) -> list[str]:
         for row in rows
     ]
     return [*lines, ""]
+
+
+def _left_out(facts: Json) -> list[str]:
+    rows = facts.get("left_out")
+    if not rows:
+        return []
+    lines = ["## Error on sites that were left out", "", left_out_markdown(pd.DataFrame(rows)), ""]
+    if facts.get("left_out_calibration"):
+        lines += ["Scans unlike the training scans have intervals from these errors.", ""]
+    return lines
 
 
 def _intervals(facts: Json) -> list[str]:

@@ -50,7 +50,9 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
     fitted = ConformalInterval(bundle.config.inference.interval).fit_controls(
         raw, people["age_years"], predicted.spread_years, f"{len(people)} own controls"
     )
-    copy_bundle(bundle, output, {"calibration": fitted.to_json(), "coverage": []})
+    # Sites left out tell no more of a scanner than its own controls.
+    changes = {"calibration": fitted.to_json(), "coverage": [], "left_out_calibration": None}
+    copy_bundle(bundle, output, changes)
     write_ledger(entries, output / "ledger.csv")
     say(_tell(raw - people["age_years"].to_numpy(np.float64), fitted.offset_years_))
     say(f"written to {output}")

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from brainage.cohorts.phantom import build_phantom
-from brainage.errors import BundleError, TrainingError
+from brainage.errors import BundleError, CohortError, TrainingError
+from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
+from brainage.evaluation.left_out import left_out_table
+from brainage.evaluation.metrics import check_columns
 from brainage.evaluation.robustness import robustness_markdown
 from brainage.files import parse_json
 from brainage.inference.model import Model
@@ -16,13 +19,20 @@ from brainage.model.bundle import Bundle, copy_bundle, load_bundle
 from brainage.model.released import MAX_RELEASED_MB
 from brainage.types import Json
 from brainage.workflows.console import say
+from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.models import load_model
 
 PHANTOM_AGE_YEARS, PHANTOM_SPACING_MM = 50.0, 2
 SELFTEST_TOLERANCE_YEARS = 0.5
 
 
-def release(model: Path, output: Path, note: str = "", robustness: Path | None = None) -> None:
+def release(
+    model: Path,
+    output: Path,
+    note: str = "",
+    robustness: Path | None = None,
+    left_out: Path | None = None,
+) -> None:
     """Write a model anew in half precision, with its prediction of the self-test's phantom.
 
     Parameters
@@ -31,11 +41,17 @@ def release(model: Path, output: Path, note: str = "", robustness: Path | None =
         A line for the model card.
     robustness : pathlib.Path, optional
         ``summary.json`` of `brainage robustness`, whose figures the card then holds.
+    left_out : pathlib.Path, optional
+        ``predictions.csv`` of `brainage train --leave-site-out` with the same settings and cohorts:
+        the card then holds the errors, and scans unlike the training scans get intervals that
+        were calibrated on them.
 
     Raises
     ------
     TrainingError
         If the output already holds a model.
+    CohortError
+        If the errors are not of sites left out.
     BundleError
         If the result is larger than 20 MB, or the figures are not this model's.
     """
@@ -45,6 +61,8 @@ def release(model: Path, output: Path, note: str = "", robustness: Path | None =
     changes: Json = {"release_note": note} if note else {}
     if robustness is not None:
         changes["robustness"] = _read_robustness(robustness, bundle)
+    if left_out is not None:
+        changes |= _read_left_out(left_out, bundle)
     # Twice: what the rounded weights predict is known once they are written.
     copy_bundle(bundle, output, changes, half=True)
     predicted = _predict_phantom(Model(load_bundle(output)))
@@ -54,6 +72,31 @@ def release(model: Path, output: Path, note: str = "", robustness: Path | None =
         problem = f"the model takes {megabytes:.1f} MB, at most {MAX_RELEASED_MB:g} are allowed."
         raise BundleError(str(output), problem, "Use fewer members or a narrower network.")
     say(f"{megabytes:.1f} MB; the phantom is {predicted:.2f} years old; written to {output}")
+
+
+def _read_left_out(path: Path, bundle: Bundle) -> Json:
+    """Errors on sites that were left out, and intervals from them."""
+    table = read_predictions(path)
+    check_columns(table, ("site", "subject_id", "spread_years"), str(path))
+    if table["site"].replace("", np.nan).nunique() < 2:
+        problem = "names fewer than two sites."
+        remedy = "Give predictions.csv of `brainage train --leave-site-out`."
+        raise CohortError(str(path), problem, remedy)
+    inference = bundle.config.inference
+    fitted = ConformalInterval(inference.interval, inference.min_band_scans).fit(
+        table["predicted_age_years"],
+        table["age_years"],
+        table["spread_years"],
+        list(table["subject_id"].astype(str)),
+        source="sites left out",
+    )
+    # With the intervals of a fold's own validation people, which are another matter.
+    table = table.drop(columns=[*INTERVAL_COLUMNS], errors="ignore")
+    rows = left_out_table(table, seed=bundle.config.seed)
+    return {
+        "left_out": rows.to_dict("records"),
+        "left_out_calibration": fitted.to_json(),
+    }
 
 
 def _read_robustness(path: Path, bundle: Bundle) -> list[Json]:

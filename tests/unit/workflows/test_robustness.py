@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 import brainage
 from brainage.cli.main import app
 from brainage.cohorts.cohort import Cohort
-from brainage.errors import BrainageError, BundleError, ConfigError
+from brainage.errors import BrainageError, BundleError, CohortError, ConfigError
 from brainage.inference.model import Model
 from brainage.model.build import build_model
-from brainage.model.bundle import Bundle, save_bundle
+from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.sandbox.engines import Engine
 from brainage.sandbox.parent import Outcome
 from brainage.types import Json
@@ -152,6 +152,26 @@ def test_the_card_of_a_released_model_holds_its_own_figures(cohort, tmp_path, mo
         with pytest.raises(BundleError, match="no figures"):
             release_job.release(tmp_path / "model", tmp_path / "wrong", robustness=summary)
     assert not (tmp_path / "wrong").exists()
+
+
+def test_a_released_model_keeps_what_sites_left_out_taught(tmp_path, monkeypatch):
+    monkeypatch.setattr(release_job, "_predict_phantom", lambda model: 50.0)
+    save_bundle(tmp_path / "model", build_model(CONFIG).eval(), CONFIG, {})
+    ages = np.linspace(20, 80, 60)
+    table = pd.DataFrame({"scan_id": [f"s{n}" for n in range(60)], "age_years": ages})
+    table["subject_id"], table["site"] = table["scan_id"], ["a", "b"] * 30
+    table["predicted_age_years"] = ages + np.tile([6.0, 6.0, -9.0, -9.0], 15)
+    table["spread_years"] = 8.0
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    path = tmp_path / "predictions.csv"
+    release_job.release(tmp_path / "model", tmp_path / "small", left_out=path)
+    card = (tmp_path / "small" / "card.md").read_text()
+    assert "| a | 30 | 7.50 " in card and "unlike the training scans" in card
+    fitted = load_bundle(tmp_path / "small").left_out_calibration
+    assert fitted is not None and fitted.n_subjects_ == 60
+    table.drop(columns="site").to_csv(path, index=False)
+    with pytest.raises(CohortError, match="site"):
+        release_job.release(tmp_path / "model", tmp_path / "wrong", left_out=path)
 
 
 def test_an_unknown_perturbation_is_bad_input(tmp_path):
