@@ -348,3 +348,20 @@ def calibrate(model: ModelOption, source: NamedCohort, output: OutputOption) -> 
     from brainage.workflows import calibrate as job
 
     job.calibrate(model, cohort, output)
+
+
+@command(COHORTS)
+def finetune(
+    model: ModelOption,
+    source: NamedCohort,
+    output: OutputOption,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the folds.")] = 0,
+) -> None:
+    """Train a model's read-outs further on 30 or more people of your own, and tell the gain."""
+    from brainage.workflows.inputs import check_model
+
+    check_model(model)
+    cohort = source.options()
+    from brainage.workflows import finetune as job
+
+    job.finetune(model, cohort, output, seed)

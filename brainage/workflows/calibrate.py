@@ -10,7 +10,7 @@ from brainage.evaluation.metrics import paired_difference
 from brainage.evaluation.site_offset import leave_one_out_gaps
 from brainage.model.bundle import copy_bundle
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import DoubleArray
+from brainage.types import DoubleArray, Json
 from brainage.workflows.cohorts import CohortOptions, prepare_options
 from brainage.workflows.console import say
 from brainage.workflows.evaluate import unseen_rows
@@ -51,7 +51,7 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
         raw, people["age_years"], predicted.spread_years, f"{len(people)} own controls"
     )
     # Sites left out tell no more of a scanner than its own controls.
-    changes = {"calibration": fitted.to_json(), "coverage": [], "left_out_calibration": None}
+    changes: Json = {"calibration": fitted.to_json(), "coverage": [], "left_out_calibration": None}
     copy_bundle(bundle, output, changes)
     write_ledger(entries, output / "ledger.csv")
     say(_tell(raw - people["age_years"].to_numpy(np.float64), fitted.offset_years_))

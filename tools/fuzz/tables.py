@@ -142,7 +142,7 @@ def read_predictions_file(folder: Path) -> None:
     correction = evaluate.BiasCorrection("cole", "CDR == 0")
     with _without_pictures() as output:
         read_all(
-            lambda: groups.groups([path], "CDR > 0", output, None, [], 2.0),
+            lambda: groups.groups([path], "CDR > 0", output, None, []),
             lambda: groups.reliability(path, output, None, [], 1.0),
             lambda: evaluate.evaluate(path, output, correction=correction),
         )

@@ -65,6 +65,7 @@ def test_help_needs_no_heavy_import(words):
         ("evaluate --output o --predictions nope.csv", "nope.csv: is not there"),
         ("groups --predictions nope.csv --group a --output o", "nope.csv: is not there"),
         ("calibrate --model nowhere --cohort demo --output o", "nowhere: is not there"),
+        ("finetune --model nowhere --cohort demo --output o", "nowhere: is not there"),
         ("release --model nowhere --output o", "nowhere: is not there"),
         ("robustness --model nowhere --cohort demo --output o", "nowhere: is not there"),
         ("robustness --cohort nowhere --output o", "nowhere: is not there"),

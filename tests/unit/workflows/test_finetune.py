@@ -1,0 +1,97 @@
+"""Finetuning learns what a site shifts, judges itself on people it did not learn from."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from brainage.cohorts.cohort import Cohort
+from brainage.errors import CohortError, TrainingError
+from brainage.model.build import build_model, build_target
+from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
+from brainage.training.finetuning import finetune_head, read_features
+from brainage.training.run import PreparedCohort
+from brainage.workflows import finetune as job
+from brainage.workflows.cohorts import CohortOptions
+from tests.small import SHAPE, make_config
+
+CONFIG = make_config("cnn3d_light")
+PEOPLE = 40
+
+
+def make_scans(count: int = PEOPLE) -> tuple[np.ndarray, np.ndarray]:
+    """Scans whose brightness tells the age."""
+    rng = np.random.default_rng(0)
+    ages = rng.uniform(20, 80, count)
+    noise = rng.normal(0, 0.2, (count, *SHAPE))
+    return (noise + ages[:, None, None, None] / 40).astype(np.float16), ages
+
+
+def test_the_head_learns_and_all_else_stays() -> None:
+    arrays, ages = make_scans()
+    model, target = build_model(CONFIG).eval(), build_target(CONFIG.target)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    features = read_features(model, arrays)
+    tuned = finetune_head(model, target, features, ages)
+    last = len(model) - 1
+    for name, tensor in tuned.state_dict().items():
+        assert torch.equal(model.state_dict()[name], before[name])
+        if not name.startswith(f"blocks.{last}.head") or "running" in name:
+            assert torch.equal(tensor, before[name]), name
+
+    def error(stack: torch.nn.Module) -> float:
+        with torch.no_grad():
+            outputs = stack.read_out(last, features[0])
+        return float((target.predict(outputs)[:, 0] - torch.as_tensor(ages)).abs().mean())
+
+    assert error(tuned) < error(model) - 0.2
+    again = finetune_head(model, target, features, ages)
+    assert all(map(torch.equal, tuned.state_dict().values(), again.state_dict().values()))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    for name in ("a", "b"):
+        config = CONFIG.model_copy(update={"seed": ord(name)})
+        save_bundle(folder / name, build_model(config).eval(), config, {})
+    save_ensemble(folder, ["a", "b"], {})
+    return folder
+
+
+def give(monkeypatch: pytest.MonkeyPatch, count: int = PEOPLE) -> None:
+    arrays, ages = make_scans(count)
+    names = [f"sub-{n}" for n in range(count)]
+    table = pd.DataFrame({"scan_id": names, "subject_id": names, "age_years": ages})
+    table = table.assign(session_id="", sex="", site="", path="")
+    prepared = PreparedCohort(Cohort(table, "own.csv"), arrays)
+    monkeypatch.setattr(job, "prepare_options", lambda *_: (prepared, []))
+
+
+def test_folds_judge_and_the_new_model_has_intervals_of_its_own(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give(monkeypatch)
+    output = tmp_path / "tuned"
+    table = job.finetune(model, CohortOptions("own.csv"), output)
+    assert len(table) == PEOPLE and set(table["fold"]) == set(range(5))
+    untouched = load_bundle(model).predict(make_scans()[0]).predicted_age_years
+    np.testing.assert_allclose(table["untouched_age_years"], untouched)
+    error = (table["predicted_age_years"] - table["age_years"]).abs().mean()
+    assert error < (untouched - table["age_years"]).abs().mean()
+    tuned = load_bundle(output)
+    assert len(tuned.members) == 2 and tuned.calibration is not None
+    assert tuned.calibration.source_ == "40 own people, out of fold"
+    with pytest.raises(TrainingError, match="already holds"):
+        job.finetune(model, CohortOptions("own.csv"), output)
+
+
+def test_too_few_people_are_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, 29)
+    with pytest.raises(CohortError, match="30"):
+        job.finetune(model, CohortOptions("own.csv"), tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
