@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Adam
 
@@ -71,7 +72,7 @@ def finetune_head(
     kept = max(1, round(VALIDATION_SHARE * len(ages)))
     aside, own = order[:kept], order[kept:]
 
-    def loss(part: DoubleArray) -> Tensor:
+    def loss(part: NDArray[np.intp]) -> Tensor:
         outputs = tuned.read_out(last, features[:, part].flatten(0, 1))
         return target.loss(outputs, ages[part].repeat(2)).mean()
 
@@ -86,7 +87,7 @@ def finetune_head(
             elif (waited := waited + 1) > PATIENCE:
                 break
             optimizer.zero_grad()
-            loss(own).backward()  # type: ignore[no-untyped-call]
+            loss(own).backward()
             optimizer.step()
     head.load_state_dict(best_state)
     return tuned

@@ -1,11 +1,11 @@
 """`brainage finetune`: a finished model's read-out, trained further on a cohort of one's own."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainage.errors import CohortError, TrainingError
 from brainage.evaluation.conformal import ConformalInterval
@@ -14,7 +14,7 @@ from brainage.inference.predict import check_ages
 from brainage.model.bundle import Bundle, copy_bundle
 from brainage.preprocessing.ledger import write_ledger
 from brainage.training.finetuning import finetune_head, read_features
-from brainage.types import DoubleArray, HalfArray
+from brainage.types import DoubleArray, HalfArray, Json
 from brainage.workflows.cohorts import CohortOptions, prepare_options
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import unseen_rows
@@ -74,7 +74,11 @@ def finetune(
     calibration = ConformalInterval(
         bundle.config.inference.interval, bundle.config.inference.min_band_scans
     ).fit(tuned, ages, spread, source=f"{len(people)} own people, out of fold")
-    changes = {"calibration": calibration.to_json(), "coverage": [], "left_out_calibration": None}
+    changes: Json = {
+        "calibration": calibration.to_json(),
+        "coverage": [],
+        "left_out_calibration": None,
+    }
     copy_bundle(networks.train(np.arange(len(people)), seed), output, changes)
     write_table(result, output / "finetuned.csv")
     write_ledger(entries, output / "ledger.csv")
@@ -90,7 +94,7 @@ class _Networks:
         self.bundle, self.ages = bundle, ages
         self.features = [read_features(item.model, arrays) for item in bundle.networks]
 
-    def train(self, rows: Sequence[int] | DoubleArray, seed: int) -> Bundle:
+    def train(self, rows: NDArray[np.intp], seed: int) -> Bundle:
         """Build the bundle with heads that were trained on these people, without an offset."""
         tuned = [
             replace(
