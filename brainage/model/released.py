@@ -4,7 +4,7 @@ from pathlib import Path
 
 from brainage.errors import BundleError
 
-RELEASED_FOLDER = Path(__file__).parent / "zoo" / "oasis1"
+RELEASED_FOLDER = Path(__file__).parent / "zoo" / "oasis1-ixi"
 MAX_RELEASED_MB = 20.0
 
 
