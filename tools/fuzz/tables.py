@@ -19,7 +19,7 @@ from brainage.config.loading import config_folder
 from brainage.preprocessing.ledger import read_ledger
 from brainage.tracking import PENDING_FILE, pending
 from brainage.tracking.backend import Backend
-from brainage.workflows import evaluate, groups, report
+from brainage.workflows import evaluate, groups, longitudinal, report
 from pipelines.speed.plan import load_plan
 from pipelines.study.plan import build_cases, load_study
 from tools.fuzz.target import Target, read_all
@@ -123,26 +123,27 @@ def prediction_seeds() -> list[dict[str, bytes]]:
 @contextlib.contextmanager
 def _without_pictures() -> Iterator[Path]:
     drawing = {
-        groups: ("plot_groups", "plot_bland_altman"),
-        evaluate: ("plot_coverage", "plot_predictions"),
+        groups: ("plot_groups", "plot_association", "plot_bland_altman", "say"),
+        longitudinal: ("plot_change", "say", "warn"),
+        evaluate: ("plot_coverage", "plot_predictions", "say", "warn"),
     }
     with contextlib.ExitStack() as stack:
         for module, names in drawing.items():
             for name in names:
-                stack.enter_context(mock.patch.object(module, name))
-            for name in ("say", "warn"):
                 stack.enter_context(mock.patch.object(module, name))
         stack.enter_context(mock.patch("brainage.workflows.tables.warn"))
         yield Path(stack.enter_context(TemporaryDirectory()))
 
 
 def read_predictions_file(folder: Path) -> None:
-    """`brainage groups`, `reliability` and `evaluate` on a prediction table."""
+    """The commands on people, and `evaluate`, on a prediction table."""
     path = folder / "predictions.csv"
     correction = evaluate.BiasCorrection("cole", "CDR == 0")
     with _without_pictures() as output:
         read_all(
             lambda: groups.groups([path], "CDR > 0", output, None, []),
+            lambda: groups.associations([path], ["CDR"], output, None, []),
+            lambda: longitudinal.longitudinal([path], output, None),
             lambda: groups.reliability(path, output, None, [], 1.0),
             lambda: evaluate.evaluate(path, output, correction=correction),
         )
