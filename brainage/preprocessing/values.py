@@ -16,6 +16,8 @@ MIN_EQUAL_SHARE = 0.5
 # probabilities end at 1.
 MIN_MASK_SHARE, MIN_PLATEAU_SHARE = 0.6, 0.12
 _PLATEAU = 0.01
+# Of the distance to the background: what is inside differs by at least so much, or not at all.
+_LEAST_SPREAD = 1e-3
 # Share of the range of values that interpolation between equal ones may add.
 _ROUNDING = 1e-5
 # Hounsfield units: air, soft tissue and skull of a head (water is 0, air −1000).
@@ -53,8 +55,10 @@ def describe_values(volume: Volume) -> str:
     distinct = len(np.unique(values[:: max(1, values.size // _COUNTED)])) + 1
     if distinct == 2:
         return "a mask, not an image (2 distinct values)"
-    top, bottom = float(values.max()), min(float(values.min()), background)
-    plateau = float(np.mean(values >= top - _PLATEAU * (top - bottom)))
+    top, bottom = float(values.max()), float(values.min())
+    # A background far from all other values tells nothing of their range.
+    spread = max(top - bottom, _LEAST_SPREAD * abs(top - background))
+    plateau = float(np.mean(values >= top - _PLATEAU * spread))
     fills_regions = _equal_share(slices, inside) >= MIN_EQUAL_SHARE
     if plateau >= MIN_MASK_SHARE or (plateau >= MIN_PLATEAU_SHARE and not fills_regions):
         problem = "a mask or probability map, not an image"

@@ -71,6 +71,9 @@ IMAGES: dict[str, Callable[[FloatArray], FloatArray]] = {
         data > 0, (data - data[data > 0].mean()) / data.std(), 0
     ).astype(np.float32),
     "background far below": lambda data: np.where(data > 0, data, np.float32(-1000)),
+    "small, background far below": lambda data: np.where(
+        data > 0, 4 * data / data.max(), np.float32(-1000)
+    ).astype(np.float32),
     "inverted": lambda data: np.where(data > 0, data.max() - data, 0),
 }
 
