@@ -346,6 +346,12 @@ def hidden_loss(
     return loss.total
 
 
+def all_lead_loss(outputs: Tensor, target_values: Tensor, settings: StepSettings) -> Tensor:
+    """Compute the mean prediction loss of all workers (B, W, C): L_leader at δ = 1."""
+    outputs = at_least_float32(outputs)
+    return local_loss(outputs, target_values, settings.target, leader_fraction=1.0).leader
+
+
 def output_loss(output: Tensor, target_values: Tensor, settings: StepSettings) -> Tensor:
     """Compute L_g of the network's output (B, C)."""
     return global_loss(at_least_float32(output), target_values, settings.target)

@@ -14,8 +14,13 @@ from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.heads._layers import average_cells
-from brainage.lfnn.losses import local_loss
-from brainage.lfnn.step import AuxiliaryRequest, StepSettings, at_least_float32, local_rule
+from brainage.lfnn.step import (
+    AuxiliaryRequest,
+    StepSettings,
+    all_lead_loss,
+    at_least_float32,
+    local_rule,
+)
 from brainage.lfnn.workers import feature_channels
 
 COARSE = {2: 8, 3: 4}
@@ -106,9 +111,7 @@ def _hidden_loss(
 ) -> Tensor:
     decoder = stack[block_index].auxiliary
     assert decoder is not None
-    prediction = local_loss(
-        at_least_float32(outputs), target_values, settings.target, leader_fraction=1.0
-    ).leader
+    prediction = all_lead_loss(outputs, target_values, settings)
     return prediction + rebuild_loss(decoder, stack, block_index, settings, features)
 
 

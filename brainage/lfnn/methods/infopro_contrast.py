@@ -13,9 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import local_loss
 from brainage.lfnn.methods.infopro import Decoder, as_vectors, rebuild_loss
-from brainage.lfnn.step import AuxiliaryRequest, StepSettings, at_least_float32, local_rule
+from brainage.lfnn.step import (
+    AuxiliaryRequest,
+    StepSettings,
+    all_lead_loss,
+    at_least_float32,
+    local_rule,
+)
 from brainage.lfnn.targets import Classes, Target
 from brainage.lfnn.workers import feature_channels
 
@@ -81,9 +86,7 @@ def _hidden_loss(
         read = stack.read_out(block_index, features.detach())
     weights = pair_weights(target_values, settings.target)
     contrast = contrastive_loss(at_least_float32(projected), weights)
-    reading = local_loss(
-        at_least_float32(read), target_values, settings.target, leader_fraction=1.0
-    ).leader
+    reading = all_lead_loss(read, target_values, settings)
     return contrast + reading + rebuild_loss(parts.decoder, stack, block_index, settings, features)
 
 

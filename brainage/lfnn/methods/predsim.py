@@ -9,8 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import local_loss
-from brainage.lfnn.step import AuxiliaryRequest, StepSettings, at_least_float32, local_rule
+from brainage.lfnn.step import (
+    AuxiliaryRequest,
+    StepSettings,
+    all_lead_loss,
+    at_least_float32,
+    local_rule,
+)
 from brainage.lfnn.targets import Classes
 
 SIMILARITY_WEIGHT = 0.99
@@ -68,9 +73,7 @@ def _hidden_loss(
         projected = projected.transpose(1, 2)
     similarity = similarity_matrix(at_least_float32(projected))
     wanted = target_similarity(target_values, settings, similarity)
-    prediction = local_loss(
-        at_least_float32(outputs), target_values, settings.target, leader_fraction=1.0
-    ).leader
+    prediction = all_lead_loss(outputs, target_values, settings)
     matching = functional.mse_loss(similarity, wanted)
     return (1 - SIMILARITY_WEIGHT) * prediction + SIMILARITY_WEIGHT * matching
 
