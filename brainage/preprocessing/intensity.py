@@ -4,6 +4,8 @@ A network that is trained on one scanner's brightness fails on another's. Both f
 the scan itself and the template's tissue maps, so that no site has to be known beforehand.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 
@@ -144,7 +146,8 @@ def tissue_patterns(settings: PreprocessingConfig) -> FloatArray:
     maps = np.stack(load_tissue_maps(settings)).astype(np.float64)
     weight = _weigh(maps, maps.sum(axis=0) > 0, settings)
     if settings.intensity == "local":
-        maps = np.stack([item - _neighbourhood(item, weight, settings) for item in maps])
+        mean_around = _neighbourhood(weight, settings)
+        maps = np.stack([item - mean_around(item) for item in maps])
     maps *= weight
     sizes = np.sqrt((maps[:, weight > 0] ** 2).mean(axis=1))
     result: FloatArray = (maps / np.maximum(sizes, 1e-6)[:, None, None, None]).astype(np.float32)
@@ -163,20 +166,25 @@ def _contrast(
     values: FloatArray, weight: FloatArray, floor: float, settings: PreprocessingConfig
 ) -> FloatArray:
     """Contrast to the weighted mean of the neighbourhood, in its deviations."""
-    mean = _neighbourhood(values, weight, settings)
-    variance = _neighbourhood((values - mean) ** 2, weight, settings)
+    mean_around = _neighbourhood(weight, settings)
+    mean = mean_around(values)
+    variance = mean_around((values - mean) ** 2)
     result: FloatArray = (values - mean) / np.sqrt(variance + floor) * weight
     return result
 
 
 def _neighbourhood(
-    values: FloatArray | DoubleArray, weight: FloatArray, settings: PreprocessingConfig
-) -> FloatArray:
-    """Compute the weighted mean of each voxel's neighbourhood."""
+    weight: FloatArray, settings: PreprocessingConfig
+) -> Callable[[FloatArray | DoubleArray], FloatArray]:
+    """Build the weighted mean of each voxel's neighbourhood, as a function of the values."""
     sigma = LOCAL_MM / settings.spacing_mm
     total = ndimage.gaussian_filter(weight, sigma) + 1e-3
-    result: FloatArray = ndimage.gaussian_filter(values * weight, sigma) / total
-    return result
+
+    def mean_around(values: FloatArray | DoubleArray) -> FloatArray:
+        result: FloatArray = ndimage.gaussian_filter(values * weight, sigma) / total
+        return result
+
+    return mean_around
 
 
 def _standardise(data: FloatArray, brain: BoolArray, where: str) -> DoubleArray:
