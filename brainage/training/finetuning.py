@@ -10,7 +10,6 @@ from torch.optim import Adam
 
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.targets import Target
-from brainage.model.build import seeded
 from brainage.types import DoubleArray, HalfArray
 
 LEARNING_RATE, MOST_STEPS, PATIENCE = 1e-3, 200, 20
@@ -78,16 +77,15 @@ def finetune_head(
 
     optimizer = Adam(head.parameters(), lr=LEARNING_RATE)
     best, best_state, waited = float("inf"), copy.deepcopy(head.state_dict()), 0
-    with seeded(seed, "finetune"):
-        for _ in range(MOST_STEPS):
-            with torch.no_grad():
-                now = float(loss(aside))
-            if now < best:
-                best, best_state, waited = now, copy.deepcopy(head.state_dict()), 0
-            elif (waited := waited + 1) > PATIENCE:
-                break
-            optimizer.zero_grad()
-            loss(own).backward()
-            optimizer.step()
+    for _ in range(MOST_STEPS):
+        with torch.no_grad():
+            now = float(loss(aside))
+        if now < best:
+            best, best_state, waited = now, copy.deepcopy(head.state_dict()), 0
+        elif (waited := waited + 1) > PATIENCE:
+            break
+        optimizer.zero_grad()
+        loss(own).backward()
+        optimizer.step()
     head.load_state_dict(best_state)
     return tuned
