@@ -4,18 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from brainage.errors import CohortError, TrainingError
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.metrics import paired_difference
 from brainage.evaluation.site_offset import leave_one_out_gaps
-from brainage.model.bundle import copy_bundle
-from brainage.preprocessing.ledger import write_ledger
-from brainage.types import DoubleArray, Json
-from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.types import DoubleArray
+from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.console import say
-from brainage.workflows.evaluate import unseen_rows
-from brainage.workflows.models import load_model
-from brainage.workflows.tables import first_scans
+from brainage.workflows.own_site import read_site
 
 MIN_CONTROLS = 20
 
@@ -33,16 +28,9 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
     TrainingError
         If the output already holds a model.
     """
-    if (output / "manifest.json").exists():
-        raise TrainingError(str(output), "already holds a model.", "Choose another --output.")
-    bundle = load_model(model).bundle
-    prepared, entries = prepare_options(cohort_options, bundle.config.preprocessing)
-    table = prepared.cohort.table.assign(row=np.arange(len(prepared.cohort)))
-    people = first_scans(table[unseen_rows(bundle, table)])
-    if len(people) < MIN_CONTROLS:
-        problem = f"{len(people)} controls that the model was not trained on."
-        raise CohortError(cohort_options.source, problem, f"At least {MIN_CONTROLS} are needed.")
-    predicted = bundle.predict(prepared.arrays[people["row"].to_numpy()])
+    site = read_site(model, cohort_options, output, MIN_CONTROLS, "controls")
+    bundle, people = site.bundle, site.people
+    predicted = bundle.predict(site.arrays)
     before = bundle.calibration
     earlier = before.offset_years_ if before else 0.0
     # What the weights say: an earlier site's offset must not add up.
@@ -50,10 +38,7 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
     fitted = ConformalInterval(bundle.config.inference.interval).fit_controls(
         raw, people["age_years"], predicted.spread_years, f"{len(people)} own controls"
     )
-    # Sites left out tell no more of a scanner than its own controls.
-    changes: Json = {"calibration": fitted.to_json(), "coverage": [], "left_out_calibration": None}
-    copy_bundle(bundle, output, changes)
-    write_ledger(entries, output / "ledger.csv")
+    site.write(output, bundle, fitted)
     say(_tell(raw - people["age_years"].to_numpy(np.float64), fitted.offset_years_))
     say(f"written to {output}")
     return fitted

@@ -7,20 +7,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainage.errors import CohortError, TrainingError
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.metrics import paired_difference
-from brainage.inference.predict import check_ages
-from brainage.model.bundle import Bundle, copy_bundle
-from brainage.preprocessing.ledger import write_ledger
+from brainage.model.bundle import Bundle
 from brainage.training.finetuning import finetune_head, read_features
-from brainage.types import DoubleArray, HalfArray, Json
-from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.types import DoubleArray, HalfArray
+from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.console import say, warn
-from brainage.workflows.evaluate import unseen_rows
-from brainage.workflows.models import load_model
+from brainage.workflows.own_site import read_site
 from brainage.workflows.results import write_table
-from brainage.workflows.tables import first_scans
 
 MIN_PEOPLE, FOLDS = 30, 5
 
@@ -47,17 +42,8 @@ def finetune(
     TrainingError
         If the output already holds a model.
     """
-    if (output / "manifest.json").exists():
-        raise TrainingError(str(output), "already holds a model.", "Choose another --output.")
-    bundle = load_model(model).bundle
-    check_ages(bundle)
-    prepared, entries = prepare_options(cohort_options, bundle.config.preprocessing)
-    table = prepared.cohort.table.assign(row=np.arange(len(prepared.cohort)))
-    people = first_scans(table[unseen_rows(bundle, table)])
-    if len(people) < MIN_PEOPLE:
-        problem = f"{len(people)} people with an age that the model was not trained on."
-        raise CohortError(cohort_options.source, problem, f"At least {MIN_PEOPLE} are needed.")
-    arrays = prepared.arrays[people["row"].to_numpy()]
+    site = read_site(model, cohort_options, output, MIN_PEOPLE, "people with an age")
+    bundle, people, arrays = site.bundle, site.people, site.arrays
     ages = people["age_years"].to_numpy(np.float64)
     say(f"{len(people)} people, {len(bundle.networks)} networks, {FOLDS} folds and all together.")
     networks = _Networks(bundle, arrays, ages)
@@ -74,14 +60,8 @@ def finetune(
     calibration = ConformalInterval(
         bundle.config.inference.interval, bundle.config.inference.min_band_scans
     ).fit(tuned, ages, spread, source=f"{len(people)} own people, out of fold")
-    changes: Json = {
-        "calibration": calibration.to_json(),
-        "coverage": [],
-        "left_out_calibration": None,
-    }
-    copy_bundle(networks.train(np.arange(len(people)), seed), output, changes)
+    site.write(output, networks.train(np.arange(len(people)), seed), calibration)
     write_table(result, output / "finetuned.csv")
-    write_ledger(entries, output / "ledger.csv")
     _tell(np.abs(untouched - ages), np.abs(tuned - ages))
     say(f"written to {output}")
     return result

@@ -14,6 +14,7 @@ from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
 from brainage.training.finetuning import finetune_head, read_features
 from brainage.training.run import PreparedCohort
 from brainage.workflows import finetune as job
+from brainage.workflows import own_site
 from brainage.workflows.cohorts import CohortOptions
 from tests.small import SHAPE, make_config
 
@@ -67,7 +68,7 @@ def give(monkeypatch: pytest.MonkeyPatch, count: int = PEOPLE) -> None:
     table = pd.DataFrame({"scan_id": names, "subject_id": names, "age_years": ages})
     table = table.assign(session_id="", sex="", site="", path="")
     prepared = PreparedCohort(Cohort(table, "own.csv"), arrays)
-    monkeypatch.setattr(job, "prepare_options", lambda *_: (prepared, []))
+    monkeypatch.setattr(own_site, "prepare_options", lambda *_: (prepared, []))
 
 
 def test_folds_judge_and_the_new_model_has_intervals_of_its_own(

@@ -1,0 +1,84 @@
+"""What `calibrate` and `finetune` share: people of a site, and a model written anew for them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainage.errors import CohortError, TrainingError
+from brainage.evaluation.conformal import ConformalInterval
+from brainage.inference.predict import check_ages
+from brainage.model.bundle import Bundle, copy_bundle
+from brainage.preprocessing.ledger import write_ledger
+from brainage.types import HalfArray, Json, LedgerEntry
+from brainage.workflows.cohorts import CohortOptions, prepare_options
+from brainage.workflows.evaluate import unseen_rows
+from brainage.workflows.models import load_model
+from brainage.workflows.tables import first_scans
+
+
+@dataclass(frozen=True, eq=False)
+class SiteCohort:
+    """A model, and people of a site that it was not trained on.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    people : pandas.DataFrame
+        The first scan of each person.
+    arrays : numpy.ndarray of float16 (N, I, J, K)
+        Their prepared scans.
+    entries : list of LedgerEntry
+        What became of every scan of the cohort.
+    """
+
+    bundle: Bundle
+    people: pd.DataFrame
+    arrays: HalfArray
+    entries: list[LedgerEntry]
+
+    def write(self, output: Path, bundle: Bundle, calibration: ConformalInterval) -> None:
+        """Write a model with these people's intervals, and the ledger beside it.
+
+        Sites left out tell no more of a scanner than its own people: their intervals go.
+        """
+        fitted: Json = {
+            "calibration": calibration.to_json(),
+            "coverage": [],
+            "left_out_calibration": None,
+        }
+        copy_bundle(bundle, output, fitted)
+        write_ledger(self.entries, output / "ledger.csv")
+
+
+def read_site(
+    model: Path, cohort_options: CohortOptions, output: Path, least: int, called: str
+) -> SiteCohort:
+    """Load the model and prepare the people that it was not trained on.
+
+    Parameters
+    ----------
+    least : int
+        People that are needed.
+    called : str
+        What they are called in the error.
+
+    Raises
+    ------
+    CohortError
+        If fewer people are left.
+    TrainingError
+        If the output already holds a model.
+    """
+    if (output / "manifest.json").exists():
+        raise TrainingError(str(output), "already holds a model.", "Choose another --output.")
+    bundle = load_model(model).bundle
+    check_ages(bundle)
+    prepared, entries = prepare_options(cohort_options, bundle.config.preprocessing)
+    table = prepared.cohort.table.assign(row=np.arange(len(prepared.cohort)))
+    people = first_scans(table[unseen_rows(bundle, table)])
+    if len(people) < least:
+        problem = f"{len(people)} {called} that the model was not trained on."
+        raise CohortError(cohort_options.source, problem, f"At least {least} are needed.")
+    return SiteCohort(bundle, people, prepared.arrays[people["row"].to_numpy()], entries)
