@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainage.cohorts.splits import hash_ids
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.metrics import paired_difference
 from brainage.model.bundle import Bundle
@@ -60,11 +61,20 @@ def finetune(
     calibration = ConformalInterval(
         bundle.config.inference.interval, bundle.config.inference.min_band_scans
     ).fit(tuned, ages, spread, source=f"{len(people)} own people, out of fold")
-    site.write(output, networks.train(np.arange(len(people)), seed), calibration)
+    tuned_bundle = networks.train(np.arange(len(people)), seed)
+    learned = _with_learned(tuned_bundle, list(people["scan_id"]))
+    site.write(output, learned, calibration)
     write_table(result, output / "finetuned.csv")
     _tell(np.abs(untouched - ages), np.abs(tuned - ages))
     say(f"written to {output}")
     return result
+
+
+def _with_learned(bundle: Bundle, scan_ids: list[str]) -> Bundle:
+    """List scans among those that a model learned from, so that no one tests it on them."""
+    hashes = bundle.facts.get("split_id_hashes", {})
+    learned = hashes | {"train": [*hashes.get("train", []), *hash_ids(scan_ids)]}
+    return replace(bundle, facts=bundle.facts | {"split_id_hashes": learned})
 
 
 class _Networks:

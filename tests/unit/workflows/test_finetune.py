@@ -16,6 +16,7 @@ from brainage.training.run import PreparedCohort
 from brainage.workflows import finetune as job
 from brainage.workflows import own_site
 from brainage.workflows.cohorts import CohortOptions
+from brainage.workflows.evaluate import unseen_rows
 from tests.small import SHAPE, make_config
 
 CONFIG = make_config("cnn3d_light")
@@ -85,6 +86,7 @@ def test_folds_judge_and_the_new_model_has_intervals_of_its_own(
     tuned = load_bundle(output)
     assert len(tuned.members) == 2 and tuned.calibration is not None
     assert tuned.calibration.source_ == "40 own people, out of fold"
+    assert not unseen_rows(tuned, table).any()  # no test of the new model on these people
     with pytest.raises(TrainingError, match="already holds"):
         job.finetune(model, CohortOptions("own.csv"), output)
 
