@@ -49,6 +49,8 @@ def build_card(facts: Json) -> str:
     unbeaten = describe_unbeaten(facts.get("metrics", {}))
     if unbeaten:
         lines += [f"**{unbeaten[0].upper()}{unbeaten[1:]}.**", ""]
+    if "release_note" in facts:
+        lines += [facts["release_note"], ""]
     lines += ["## Model", "", *_markdown_table("", _about(facts)), ""]
     lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", _errors(facts)), ""]
     lines += ["Errors and gaps are raw: no age-bias correction was applied.", ""]
