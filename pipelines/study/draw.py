@@ -62,7 +62,10 @@ def dots(*metrics: str, source: str = "the paper's") -> Draw:
                 if f"{metric}_paper" in row:
                     axes.plot(row[f"{metric}_paper"], position, "s", mfc="none", color=INK)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-        axes.set_xlabel(f"dot: ours, mean and 95 % interval over seeds; hollow square: {source}")
+        columns = [f"{metric}_paper" for metric in metrics if f"{metric}_paper" in results.table]
+        reported = results.table[columns].notna().any(axis=None)
+        square = f"; hollow square: {source}" if reported else ""
+        axes.set_xlabel(f"dot: ours, mean and 95 % interval over seeds{square}")
         _legend(axes)
         return save_figure(figure, path)
 
