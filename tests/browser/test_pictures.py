@@ -168,6 +168,6 @@ def test_chart_page_of_mlflow_shows_error_time_and_memory_of_a_race(
     race = ["speed", "--plan", "brain_age", "--quick", "--cohort", str(phantom_cohort)]
     call(tmp_path, *race, "--output", "race", MLFLOW_TRACKING_URI=tracked[0])
     names = ("peak_memory_mb", "seconds_in_all", "test_mae_years", "val_mae_years")
-    entrants = ("bp 30 epochs", "lfnn_l progressive")
-    charts = tuple(f"{name}/{entrant}" for name in names for entrant in entrants)
+    candidates = ("bp 30 epochs", "lfnn_l progressive")
+    charts = tuple(f"{name}/{each}" for name in names for each in candidates)
     keep_charts(browser, tracked[0], "speed", charts, "mlflow_speed.png", 7000)
