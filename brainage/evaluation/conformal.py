@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -353,9 +352,12 @@ def coverage_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _coverage(part: pd.DataFrame) -> dict[str, Any]:
+    # Takes a second to import, and predictions need none of it.
+    from scipy.stats import binomtest
+
     low, high = (part[name] for name in INTERVAL_COLUMNS)
     inside = (low <= part["age_years"]) & (part["age_years"] <= high)
-    exact = stats.binomtest(int(inside.sum()), len(part)).proportion_ci(method="exact")
+    exact = binomtest(int(inside.sum()), len(part)).proportion_ci(method="exact")
     return {
         "n": len(part),
         "coverage": float(inside.mean()),

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import stdtrit
 
 from brainage.types import DoubleArray
 
@@ -45,7 +45,7 @@ def shrunken_offset(gap_years: ArrayLike) -> float:
 
 @lru_cache
 def _t_quantile(freedom: int) -> float:
-    return float(stats.t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))
 
 
 def leave_one_out_gaps(gap_years: ArrayLike) -> DoubleArray:

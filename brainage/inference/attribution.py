@@ -47,7 +47,7 @@ PASSING_SIMILARITY = 0.5
 
 _NOISE_SAMPLES, _NOISE_STD = 16, 0.15
 # Steps are doubled until the map adds up to the difference within the tolerance.
-_FEWEST_STEPS, _MOST_STEPS, _TOLERANCE_YEARS = 20, 80, 0.3
+_FEWEST_STEPS, _MOST_STEPS, _TOLERANCE_YEARS = 16, 64, 0.5
 _PATCH, _STRIDE = 5, 3
 
 
@@ -135,7 +135,11 @@ def explain_scan(
     with torch.no_grad():
         predicted, from_years = float(predict(volume)), float(predict(baseline))
     with seeded(seed, "explain", method):
-        attribution = _attribute(predict, volume, baseline, method)
+        if method == "integrated_gradients":
+            found = _integrate(predict, volume, baseline, predicted - from_years)
+        else:
+            found = _attribute(predict, volume, baseline, method)
+    attribution = found[0, 0].detach().numpy().astype(np.float32)
     share = outside_share(attribution, array)
     return Explanation(attribution, share, predicted, from_years)
 
@@ -228,13 +232,11 @@ def region_table(
     return table.sort_values("share", ascending=False, ignore_index=True)
 
 
-def _attribute(predict: nn.Module, volume: Tensor, reference: Tensor, method: str) -> FloatArray:
-    if method == "integrated_gradients":
-        return _to_array(_integrate(predict, volume, reference))
+def _attribute(predict: nn.Module, volume: Tensor, reference: Tensor, method: str) -> Tensor:
     # Captum takes a second to import.
     from captum.attr import NoiseTunnel, Occlusion, Saliency
 
-    result: Any
+    result: Tensor
     if method == "smoothgrad":
         result = NoiseTunnel(Saliency(predict)).attribute(
             volume,
@@ -255,24 +257,26 @@ def _attribute(predict: nn.Module, volume: Tensor, reference: Tensor, method: st
                 baselines=reference,
                 perturbations_per_eval=8,
             )
-    return _to_array(result)
+    return result
 
 
-def _integrate(predict: nn.Module, volume: Tensor, reference: Tensor) -> Tensor:
-    """Integrate gradients on the straight way from the reference, in steps as fine as it takes."""
+def _integrate(
+    predict: nn.Module, volume: Tensor, reference: Tensor, difference_years: float
+) -> Tensor:
+    """Integrate gradients on the straight way from the reference, in steps as fine as it takes.
+
+    Parameters
+    ----------
+    difference_years : float
+        What is predicted of the volume minus what is predicted of the reference.
+    """
     from captum.attr import IntegratedGradients
 
     method: Any = IntegratedGradients(predict)
     steps = _FEWEST_STEPS
     while True:
-        result, left = method.attribute(
-            volume, reference, n_steps=steps, internal_batch_size=8, return_convergence_delta=True
-        )
-        if abs(float(left)) <= _TOLERANCE_YEARS or steps >= _MOST_STEPS:
-            return result
+        found: Tensor = method.attribute(volume, reference, n_steps=steps, internal_batch_size=8)
+        left = float(found.sum()) - difference_years
+        if abs(left) <= _TOLERANCE_YEARS or steps >= _MOST_STEPS:
+            return found
         steps *= 2
-
-
-def _to_array(result: Tensor) -> FloatArray:
-    attribution: FloatArray = result[0, 0].detach().numpy().astype(np.float32)
-    return attribution

@@ -173,11 +173,8 @@ def _sinus_course() -> BoolArray:
     index = np.indices(template.mask.shape).reshape(3, -1)
     places = template.affine[:3, :3] @ index + template.affine[:3, 3:]
     x, y, z = places.reshape(3, *template.mask.shape)
-    inside_mm, outside_mm = (
-        ndimage.distance_transform_edt(part) * TISSUE_SPACING_MM
-        for part in (template.mask, ~template.mask)
-    )
-    near = (inside_mm <= _SINUS_DEPTH_MM) & (outside_mm <= _SINUS_HEIGHT_MM)
+    outwards_mm = template.distance_mm
+    near = (-outwards_mm <= _SINUS_DEPTH_MM) & (outwards_mm <= _SINUS_HEIGHT_MM)
     course: BoolArray = (np.abs(x) <= _SINUS_HALF_WIDTH_MM) & near & (y < 30) & (z > 20)
     return course
 

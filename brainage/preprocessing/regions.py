@@ -10,9 +10,9 @@ neighbourhoods, not traced borders: good for "temporal or frontal", not for subf
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from nilearn.datasets import fetch_coords_dosenbach_2010, fetch_coords_seitzman_2018
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
@@ -61,8 +61,12 @@ class Regions:
     names: tuple[str, ...]
 
 
+@lru_cache(maxsize=4)
 def load_regions(settings: PreprocessingConfig) -> Regions:
-    """Load the regions of the network's grid: lobes, deep nuclei, white matter and fluid."""
+    """Load the regions of the network's grid: lobes, deep nuclei, white matter and fluid.
+
+    Kept for the next scan; the labels cannot be written to.
+    """
     grey, white, fluid = load_tissue_maps(settings)
     inside = grey + white + fluid > 0
     depth_mm = ndimage.distance_transform_edt(inside) * settings.spacing_mm
@@ -82,11 +86,16 @@ def load_regions(settings: PreprocessingConfig) -> Regions:
     names = (OUTSIDE, *sorted(set(named.ravel()) - {OUTSIDE}))
     numbers = {name: number for number, name in enumerate(names)}
     labels = np.array([numbers[name] for name in named.ravel()], dtype=np.int64)
-    return Regions(labels.reshape(settings.shape), names)
+    labels = labels.reshape(settings.shape)
+    labels.flags.writeable = False
+    return Regions(labels, names)
 
 
 def _load_seeds() -> tuple[DoubleArray, list[str]]:
     """Return coordinates (N, 3) in MNI mm and the name of each."""
+    # Takes seconds to import.
+    from nilearn.datasets import fetch_coords_dosenbach_2010, fetch_coords_seitzman_2018
+
     coordinates, names = [], []
     dosenbach = fetch_coords_dosenbach_2010()
     for row, label in zip(dosenbach.rois.itertuples(index=False), dosenbach.labels, strict=True):

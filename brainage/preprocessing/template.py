@@ -68,10 +68,15 @@ def load_template(spacing_mm: int = CHECK_SPACING_MM) -> Template:
 @lru_cache(maxsize=1)
 def load_tissues() -> tuple[FloatArray, FloatArray]:
     """Load shares of white and of grey matter in the template's brain, at 2 mm (I, J, K) each."""
-    stored = _load_file()
     brain = load_template(TISSUE_SPACING_MM).mask
-    white, grey = (_to_float(stored[name]) for name in ("white", "grey"))
+    white, grey = load_shares()
     return np.where(brain, white, np.float32(0)), np.where(brain, grey, np.float32(0))
+
+
+def load_shares() -> tuple[FloatArray, FloatArray]:
+    """Load shares of white and of grey matter, also around the brain, at 2 mm (I, J, K) each."""
+    stored = _load_file()
+    return _to_float(stored["white"]), _to_float(stored["grey"])
 
 
 @lru_cache(maxsize=1)

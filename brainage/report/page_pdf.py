@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 from PIL import Image as PillowImage
+from reportlab import rl_config
 from reportlab.graphics.shapes import Drawing, Rect
 from reportlab.lib.colors import Color, HexColor, white
 from reportlab.lib.pagesizes import A4
@@ -40,6 +41,8 @@ _NAMES_SHARE = 0.34
 def render_pdf(report: Report) -> bytes:
     """Write the report as one A4 page; the same report gives the same bytes."""
     _register_fallback()
+    # Text in place of bytes is for old printers; Python takes a second and a half to write it.
+    rl_config.useA85 = 0
     stream = io.BytesIO()
     canvas = Canvas(stream, pagesize=A4, invariant=1, pageCompression=1, lang="en")
     canvas.setTitle(report.file_name)

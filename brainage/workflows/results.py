@@ -23,11 +23,6 @@ from brainage.evaluation.out_of_fold import (
 )
 from brainage.files import atomic_write_text
 from brainage.inference.predict import PREDICTION_COLUMNS
-from brainage.plotting.figures import (
-    plot_error_by_age_band,
-    plot_gap_vs_age,
-    plot_predicted_vs_true,
-)
 from brainage.training.run import PreparedCohort, describe_cohort
 from brainage.types import HalfArray, Json
 
@@ -64,6 +59,13 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
 
 def plot_predictions(table: pd.DataFrame, folder: Path, *, seed: int, synthetic: bool) -> None:
     """Write the usual pictures and the metrics by sex, age band and site."""
+    # Matplotlib takes a second to import, and most commands draw nothing.
+    from brainage.plotting.figures import (
+        plot_error_by_age_band,
+        plot_gap_vs_age,
+        plot_predicted_vs_true,
+    )
+
     write_table(subgroup_metrics(table, seed=seed), folder / "subgroups.csv")
     for name, plot in (
         ("predicted_vs_true.png", plot_predicted_vs_true),
