@@ -9,7 +9,7 @@ import pandas as pd
 
 from brainage.cohorts.people import list_files
 from brainage.errors import BundleError
-from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
+from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
