@@ -17,8 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from brainage.errors import BrainageError
 
 # What numpy, zipfile and a look into the content raise on damaged bytes; RuntimeError: a part that
@@ -299,6 +297,8 @@ def parse_yaml(text: str) -> Any:
         With one line that says why it is not YAML, is nested too deeply, or stands for more than
         `MAX_YAML_VALUES` values.
     """
+    import yaml  # not where a model runs without the other packages
+
     try:
         content = yaml.safe_load(text)
     except RecursionError as error:

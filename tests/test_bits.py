@@ -19,7 +19,8 @@ from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
 from brainage.prepared.arrays import load_or_prepare
 from brainage.prepared.derivatives import ScanRecord, ScanRequest, derive_scan, place_file
-from brainage.prepared.source import SIDECAR_SELF, ScanSource, read_sidecar
+from brainage.prepared.sidecar import SIDECAR_SELF, read_sidecar
+from brainage.prepared.source import ScanSource
 from brainage.prepared.store import PreparedStore
 from brainage.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from brainage.training.features import fill_store

@@ -1,7 +1,7 @@
-"""Commands on trained models: `robustness`, `release` and `register`."""
+"""Commands on trained models: `robustness`, `release`, `export` and `register`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -78,6 +78,24 @@ def release(
     from brainage.workflows import release as job
 
     job.release(model, output, note, robustness, left_out)
+
+
+@command(MODELS)
+def export(
+    output: OutputOption,
+    model: AnyModelOption = None,
+    format_: Annotated[Literal["onnx"], typer.Option("--format", help="File format.")] = "onnx",
+) -> None:
+    """Write a model as one ONNX file: prepared scans are then predicted without torch."""
+    from brainage.extras import check_extra
+    from brainage.workflows.inputs import check_model
+
+    check_model(model)
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        check_extra(package, format_)
+    from brainage.workflows.export import export as job
+
+    job(model, output)
 
 
 @command(MODELS)

@@ -13,7 +13,7 @@ prediction more often than below it. ``two_sided`` takes signed residuals and gi
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,17 +21,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
+from brainage.errors import BundleError, CohortError, ShapeError
+from brainage.evaluation.bounds import (
+    DEFAULT_LEVEL,
+    INTERVAL_COLUMNS,
+    IntervalKind,
+    interval_bounds,
+    score_scale,
+)
 from brainage.evaluation.metrics import check_columns, iterate_subgroups
 from brainage.evaluation.site_offset import leave_one_out_gaps, shrunken_offset
 from brainage.types import DoubleArray, Json
 
-IntervalKind = Literal["absolute", "normalised", "two_sided"]
-INTERVAL_COLUMNS = ("interval_low_years", "interval_high_years")
-DEFAULT_LEVEL = 0.9
-
-# A network that is certain of a year must not divide by almost nothing.
-MIN_SPREAD_YEARS = 1.0
 BAND_YEARS = 10.0
 
 
@@ -116,7 +117,7 @@ class ConformalInterval(BaseEstimator):
         age, predicted, spread = age[first], predicted[first], spread[first]
         scores = age - predicted
         if self.kind != "two_sided":
-            scores = np.abs(scores) / _scale(spread, self.kind)
+            scores = np.abs(scores) / score_scale(spread, self.kind)
         edges = choose_edges(predicted, self.min_band_scans)
         bands = np.digitize(predicted, edges)
         self._set(
@@ -183,11 +184,7 @@ class ConformalInterval(BaseEstimator):
         check_is_fitted(self, "scores_")
         predicted = np.asarray(predicted_age_years, dtype=np.float64)
         spread = _spread(spread_years, predicted, self.kind)
-        quantiles = np.array([_band_bounds(band, level, self.kind) for band in self.scores_])
-        bounds = quantiles[np.digitize(predicted, self.edges_years_)]
-        bounds = bounds * _scale(spread, self.kind)[:, None]
-        bounds[~np.isfinite(bounds)] = np.nan
-        return predicted[:, None] + bounds
+        return interval_bounds(predicted, spread, self.edges_years_, self.scores_, self.kind, level)
 
     def to_json(self) -> Json:
         """Return plain values for a JSON file: no scan and no age is in them."""
@@ -250,39 +247,6 @@ def choose_edges(predicted: DoubleArray, min_band_scans: int) -> tuple[float, ..
             edges.append(float(edge))
             start = float(edge)
     return tuple(edges)
-
-
-def conformal_quantile(scores: Sequence[float] | DoubleArray, level: float) -> float:
-    """Return the ⌈(n + 1)·level⌉-th smallest of n sorted scores; infinite where n is too small.
-
-    Raises
-    ------
-    ConfigError
-        If the level is not between 0 and 1.
-    """
-    if not 0.0 < level < 1.0:
-        raise ConfigError("--level", f"expected a level between 0 and 1, got {level:g}.")
-    # 1e-9 absorbs the rounding of products like 0.9 * 10.
-    rank = math.ceil((len(scores) + 1) * level - 1e-9)
-    return float(scores[rank - 1]) if rank <= len(scores) else math.inf
-
-
-def _band_bounds(scores: Sequence[float], level: float, kind: IntervalKind) -> tuple[float, float]:
-    """Return what is added to a prediction for both bounds; infinite if n is too small.
-
-    Two tails need about twice as many people as one; where a band has too few, the absolute
-    residuals give both. The prediction itself is never left outside.
-    """
-    if kind != "two_sided":
-        half = conformal_quantile(scores, level)
-        return -half, half
-    residuals = np.asarray(scores)
-    tail = 1 - (1 - level) / 2
-    below, above = (conformal_quantile(np.sort(side), tail) for side in (-residuals, residuals))
-    if math.isinf(above):
-        half = conformal_quantile(np.sort(np.abs(residuals)), level)
-        return -half, half
-    return min(-below, 0.0), max(above, 0.0)
 
 
 def out_of_fold_intervals(
@@ -374,9 +338,3 @@ def _spread(spread_years: ArrayLike | None, like: DoubleArray, kind: IntervalKin
     if kind == "normalised":
         raise ShapeError("calibration", "normalised scores need spread_years.")
     return np.zeros_like(like)
-
-
-def _scale(spread: DoubleArray, kind: IntervalKind) -> DoubleArray:
-    if kind != "normalised":
-        return np.ones_like(spread)
-    return np.maximum(spread, MIN_SPREAD_YEARS)

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
+from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.evaluation.conformal import coverage_table
 from brainage.evaluation.metrics import age_metrics, check_columns
 
 FAR_YEARS = 15.0

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brainage.errors import ShapeError
-from brainage.evaluation.conformal import DEFAULT_LEVEL, ConformalInterval, IntervalKind
+from brainage.evaluation.bounds import DEFAULT_LEVEL, IntervalKind
+from brainage.evaluation.conformal import ConformalInterval
 
 CONTROLS, DRAWS = 20, 500
 

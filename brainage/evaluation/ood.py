@@ -13,8 +13,6 @@ from dataclasses import dataclass, fields
 from math import prod
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from brainage.errors import BundleError, CohortError
 from brainage.evaluation.features import Scans, VoxelGrid, fit_grid
@@ -75,6 +73,8 @@ class OutOfDistribution:
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file; directions in float16."""
+        from safetensors.numpy import save
+
         return save(
             {
                 "shape": np.array(self.grid.shape),
@@ -99,6 +99,9 @@ def ood_from_bytes(data: bytes) -> OutOfDistribution:
     BundleError
         If the file is not of this kind.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         tensors = load(data)
         shape = tuple(int(side) for side in tensors["shape"])

@@ -11,7 +11,7 @@ import pandas as pd
 from brainage.cohorts.cohort import Cohort, CohortReading
 from brainage.config import with_changes
 from brainage.errors import ConfigError, PreparationError, VolumeError
-from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.files import default_cache
 from brainage.inference.predict import Predictions, predict_scans, scans_table
 from brainage.model.bundle import Bundle

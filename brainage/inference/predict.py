@@ -4,19 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from brainage.cohorts.people import list_files
 from brainage.errors import BundleError
-from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.ood import FLAG_PERCENTILE
+from brainage.evaluation.bounds import DEFAULT_LEVEL
+from brainage.inference.columns import NUMBER_COLUMNS, number_columns
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
-NUMBER_COLUMNS = (*INTERVAL_COLUMNS, "spread_years", "ood_percentile")
 ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
 _CHUNK = 64
 
@@ -146,18 +144,14 @@ def predict_columns(
         `predicted_age_years` and `NUMBER_COLUMNS`.
     """
     result = bundle.predict(arrays)
-    columns = dict.fromkeys(NUMBER_COLUMNS, np.full(len(arrays), np.nan))
-    columns["spread_years"] = result.spread_years
-    if bundle.ood is not None:
-        columns["ood_percentile"] = bundle.ood.percentile(arrays)
-    predicted, spread = result.predicted_age_years, result.spread_years
-    if bundle.calibration is not None:
-        bounds = bundle.calibration.predict(predicted, spread, level)
-        if (wider := bundle.left_out_calibration) is not None:
-            unlike = columns["ood_percentile"] >= FLAG_PERCENTILE
-            bounds[unlike] = wider.predict(predicted[unlike], spread[unlike], level)
-        columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
-    return {"predicted_age_years": predicted, **columns}
+    return number_columns(
+        result.predicted_age_years,
+        result.spread_years,
+        None if bundle.ood is None else bundle.ood.percentile(arrays),
+        bundle.calibration,
+        bundle.left_out_calibration,
+        level,
+    )
 
 
 def _shifted(

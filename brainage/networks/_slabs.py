@@ -86,7 +86,7 @@ def _convolve(inputs: Tensor, weight: Tensor) -> Tensor:
     One channel has no such order, and oneDNN would choose the other one. So the planes that a
     plane of the result sees become its channels, and a 2D convolution makes it from them.
     """
-    if inputs.device.type != "cpu":
+    if inputs.device.type != "cpu" or torch.compiler.is_exporting():
         return functional.conv3d(inputs, weight)
     if inputs.shape[1] > 1:
         order = torch.channels_last_3d
@@ -105,6 +105,8 @@ class PoolByTwo(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Maxima (B, C, I // 2, J // 2, K // 2) of values (B, C, I, J, K)."""
+        if torch.compiler.is_exporting():
+            return functional.max_pool3d(values, 2)
         return cast(Tensor, _PoolByTwo.apply(values))
 
 

@@ -16,11 +16,8 @@ from brainage.files import reserve
 from brainage.prepared.placement import process_source, with_note
 from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import Files, PreparedStore, entry_key
-from brainage.preprocessing.intensity import (
-    normalise_in_brain,
-    normalise_local,
-    normalise_tissue,
-)
+from brainage.preprocessing.contrast import normalise_in_brain
+from brainage.preprocessing.intensity import normalise_local, normalise_tissue
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.threads import one_thread
 from brainage.sandbox.engines import Engine, run_tasks

@@ -17,14 +17,8 @@ from brainage.errors import BrainageError, ConfigError, PreparationError, StoreE
 from brainage.files import sha256_bytes, temporary_name
 from brainage.plotting.placement import draw_scan
 from brainage.prepared.placement import process_source
-from brainage.prepared.source import (
-    SIDECAR_IMAGE,
-    SIDECAR_MASK,
-    ScanSource,
-    check_unchanged,
-    hash_source,
-    sign_sidecar,
-)
+from brainage.prepared.sidecar import SIDECAR_IMAGE, SIDECAR_MASK, sign_sidecar
+from brainage.prepared.source import ScanSource, check_unchanged, hash_source
 from brainage.prepared.store import PreparedStore, entry_key, library_versions
 from brainage.preprocessing.pipeline import Processed
 from brainage.preprocessing.template import TEMPLATE_SHA256

@@ -3,17 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from brainage.errors import BrainageError, VolumeError
-from brainage.files import parse_json, sha256_bytes, sha256_file
-from brainage.preprocessing.template import TEMPLATE_SHA256
+from brainage.files import sha256_bytes, sha256_file
+from brainage.prepared.sidecar import read_sidecar
 from brainage.scans.derivative_names import find_derivative
 from brainage.scans.open import names_contrast_agent, source_files
-from brainage.types import Json, Verdict
-
-# What `prepare` calls its files; the sidecar holds these keys.
-SIDECAR_IMAGE, SIDECAR_MASK, SIDECAR_SELF = "ImageSHA256", "MaskSHA256", "SidecarSHA256"
+from brainage.types import Json
 
 
 @dataclass(frozen=True)
@@ -94,32 +90,3 @@ def check_unchanged(source: ScanSource, scan_hash: str) -> None:
     if hash_source(source) != scan_hash:
         problem = "changed while it was read."
         raise VolumeError(source.where, problem, "Run the command again when the file is whole.")
-
-
-def read_sidecar(path: str | Path) -> Json | None:
-    """Read the sidecar of a volume that `prepare` wrote; None where it does not vouch for it."""
-    mask = find_derivative(path).mask
-    if mask is None:
-        return None
-    try:
-        text = Path(path).with_name(Path(path).name.split(".")[0] + ".json").read_bytes()
-        sidecar: Json = parse_json(text)
-        told = [sidecar[name] for name in ("TemplateSHA256", SIDECAR_IMAGE, SIDECAR_MASK)]
-        found = [TEMPLATE_SHA256, sha256_file(Path(path)), sha256_file(mask)]
-        whole = sidecar["Verdict"] in get_args(Verdict) and isinstance(sidecar["Measures"], dict)
-        # Sidecars from before there was a seal have none.
-        whole = whole and sidecar in (sign_sidecar(sidecar), _unsigned(sidecar))
-    except (OSError, ValueError, TypeError, KeyError, BrainageError):
-        return None
-    return sidecar if whole and told == found else None
-
-
-def sign_sidecar(sidecar: Json) -> Json:
-    """Add to a sidecar the SHA-256 of its other entries, in any order."""
-    content = _unsigned(sidecar)
-    text = json.dumps(content, sort_keys=True)
-    return content | {SIDECAR_SELF: sha256_bytes(text.encode("utf-8", "surrogateescape"))}
-
-
-def _unsigned(sidecar: Json) -> Json:
-    return {name: value for name, value in sidecar.items() if name != SIDECAR_SELF}

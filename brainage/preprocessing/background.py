@@ -1,7 +1,8 @@
 """Bring what surrounds a head to zero, whatever constant its giver left there."""
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy import ndimage
 
 from brainage.types import BoolArray, Volume
 
@@ -13,7 +14,18 @@ _MAX_RINGING = 0.1
 _DARKEST_PERCENT = 0.1
 
 
-def clear_background(volume: Volume) -> Volume:
+def reach_from_faces(background: BoolArray) -> BoolArray:
+    """Keep the part of a background that reaches the volume's faces."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(np.pad(background, 1, constant_values=True))
+    reached: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return reached
+
+
+def clear_background(
+    volume: Volume, reach: Callable[[BoolArray], BoolArray] = reach_from_faces
+) -> Volume:
     """Set a constant around a head or brain to 0, and the darkest inside to 0 or more.
 
     A brain whose surroundings were set to −1000 or 255, or whose inside was given mean 0, is then
@@ -24,6 +36,8 @@ def clear_background(volume: Volume) -> Volume:
     ----------
     volume : Volume
         Scan (I, J, K), all voxels finite.
+    reach : callable
+        `reach_from_faces`, or what does the same.
     """
     data = volume.data
     faces = (data[[0, -1]], data[:, [0, -1]], data[:, :, [0, -1]])
@@ -33,17 +47,10 @@ def clear_background(volume: Volume) -> Volume:
         return volume
     if background == 0 and data.min() >= 0:
         return volume
-    outside = reach_from_faces(data == background)
+    outside = reach(data == background)
     inside = data[~outside]
     if inside.size == 0:
         return volume
     has_zero = (inside < 0).mean() < _MAX_RINGING
     floor = np.float32(0 if has_zero else np.percentile(inside, _DARKEST_PERCENT))
     return Volume(np.where(outside, np.float32(0), (data - floor).clip(0)), volume.affine)
-
-
-def reach_from_faces(background: BoolArray) -> BoolArray:
-    """Keep the part of a background that reaches the volume's faces."""
-    labels, _ = ndimage.label(np.pad(background, 1, constant_values=True))
-    reached: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
-    return reached

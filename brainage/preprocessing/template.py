@@ -14,7 +14,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from brainage.errors import StoreError
 from brainage.types import BoolArray, DoubleArray, FloatArray
@@ -48,6 +47,8 @@ class Template:
     @cached_property
     def distance_mm(self) -> FloatArray:
         """Distance (I, J, K) from the brain's outline, negative inside."""
+        from scipy import ndimage
+
         spacing_mm = abs(self.affine[0, 0])
         outside = ndimage.distance_transform_edt(~self.mask)
         inside = ndimage.distance_transform_edt(self.mask)

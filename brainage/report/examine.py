@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
-from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.attribution import explain_prepared, region_table, to_density
 from brainage.inference.model import Model
 from brainage.inference.predict import check_ages, predict_columns

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage.errors import BrainageError
-from brainage.evaluation.conformal import DEFAULT_LEVEL as DEFAULT_LEVEL
+from brainage.evaluation.bounds import DEFAULT_LEVEL as DEFAULT_LEVEL
 from brainage.evaluation.normative import reference_from_json
 from brainage.files import parse_json
 from brainage.serving.model_list import FoundModel

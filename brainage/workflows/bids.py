@@ -13,7 +13,7 @@ import pandas as pd
 
 from brainage.cohorts.bids_files import write_dictionary
 from brainage.errors import CohortError, PreparationError, VolumeError, suggest
-from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.files import atomic_write_text
 from brainage.inference.model import Model, check_level
 from brainage.plotting.figures import plot_predicted_vs_true

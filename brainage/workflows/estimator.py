@@ -17,7 +17,7 @@ from brainage.cohorts.columns import STANDARD_COLUMNS
 from brainage.cohorts.splits import hold_out_validation
 from brainage.config import Config, with_changes
 from brainage.errors import CohortError, ShapeError
-from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.model import Model
 from brainage.model.bundle import Bundle, describe
 from brainage.training.options import TrainOptions

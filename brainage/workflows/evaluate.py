@@ -22,7 +22,7 @@ from brainage.evaluation.age_bias import (
     correct_out_of_fold,
     subject_folds,
 )
-from brainage.evaluation.conformal import DEFAULT_LEVEL, INTERVAL_COLUMNS
+from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
 from brainage.evaluation.metrics import as_floats, describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage.cohorts.people import add_people, read_people
-from brainage.evaluation.conformal import DEFAULT_LEVEL
+from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import remove_old, remove_unfinished
 from brainage.inference.model import Model, check_level

@@ -26,7 +26,7 @@ from brainage.prepared.derivatives import (
     ScanRequest,
     place_file,
 )
-from brainage.prepared.source import sign_sidecar
+from brainage.prepared.sidecar import sign_sidecar
 from brainage.prepared.store import PreparedStore, library_versions
 from brainage.preprocessing.ledger import check_complete, summarise_ledger, write_ledger
 from brainage.sandbox.engines import Engine, run_tasks

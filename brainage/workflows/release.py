@@ -9,7 +9,8 @@ import pandas as pd
 
 from brainage.cohorts.phantom import build_phantom
 from brainage.errors import BundleError, CohortError, TrainingError
-from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
+from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.left_out import left_out_table
 from brainage.evaluation.metrics import check_columns
 from brainage.evaluation.robustness import robustness_markdown

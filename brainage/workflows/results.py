@@ -10,7 +10,8 @@ import pandas as pd
 
 from brainage.cohorts.splits import Split
 from brainage.evaluation.baselines import baseline_metrics
-from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
+from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.evaluation.conformal import coverage_table
 from brainage.evaluation.left_out import left_out_markdown, left_out_table
 from brainage.evaluation.metrics import age_metrics, subgroup_metrics
 from brainage.evaluation.ood import OutOfDistribution, fit_ood

@@ -17,7 +17,8 @@ from brainage.cohorts.splits import Split
 from brainage.config import Config
 from brainage.errors import TrainingError
 from brainage.evaluation.baselines import baseline_predictions, check_names
-from brainage.evaluation.conformal import INTERVAL_COLUMNS, ConformalInterval
+from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.features import TissuePriors
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.normative import make_reference

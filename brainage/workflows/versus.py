@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError, ConfigError
-from brainage.evaluation.conformal import INTERVAL_COLUMNS, coverage_table
+from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.evaluation.conformal import coverage_table
 from brainage.evaluation.out_of_fold import (
     PREDICTED,
     baseline_column,

@@ -21,7 +21,7 @@ from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
 from brainage.prepared.arrays import ARRAY, PreparedScan, load_scan, pack_scan
 from brainage.prepared.derivatives import IMAGE, ScanRecord
 from brainage.prepared.placement import pack_placement, unpack_placement
-from brainage.prepared.source import read_sidecar
+from brainage.prepared.sidecar import read_sidecar
 from brainage.prepared.store import RECORD, Kind, PreparedStore
 from brainage.preprocessing.locate import Placement
 from brainage.preprocessing.template import TEMPLATE_SHA256

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainage.errors import BundleError, ConfigError, ShapeError
+from brainage.evaluation.bounds import conformal_quantile
 from brainage.evaluation.conformal import (
     ConformalInterval,
     choose_edges,
-    conformal_quantile,
     coverage_table,
     out_of_fold_intervals,
 )

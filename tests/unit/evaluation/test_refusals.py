@@ -10,6 +10,7 @@ from brainage.errors import BrainageError
 from brainage.evaluation import (
     age_bias,
     baselines,
+    bounds,
     comparison,
     conformal,
     groups,
@@ -120,11 +121,11 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         ("calibration", "than of scores"),
     ),
     "level": (
-        lambda: conformal.conformal_quantile([1.0], 1.0),
+        lambda: bounds.conformal_quantile([1.0], 1.0),
         ("--level", "0", "1"),
     ),
     "level 0": (
-        lambda: conformal.conformal_quantile([1.0], 0.0),
+        lambda: bounds.conformal_quantile([1.0], 0.0),
         ("--level", "0", "1"),
     ),
     "calibration arrays": (

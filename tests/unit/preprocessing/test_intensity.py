@@ -14,16 +14,9 @@ from brainage.errors import PreparationError
 from brainage.mixture import share_tissue
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.source import ScanSource
+from brainage.preprocessing.contrast import CLIP, FLUID, GREY, WHITE, normalise_in_brain
 from brainage.preprocessing.inner import FEATHER_MM, load_inner_weight
-from brainage.preprocessing.intensity import (
-    CLIP,
-    FLUID,
-    GREY,
-    WHITE,
-    normalise_in_brain,
-    normalise_local,
-    normalise_tissue,
-)
+from brainage.preprocessing.intensity import normalise_local, normalise_tissue
 from brainage.preprocessing.mni import grid_affine, resample_volume
 from brainage.preprocessing.priors import load_tissue_maps
 
