@@ -1,6 +1,7 @@
 """Whole or absent files, hashes, a run's own folder, and what files hold as JSON or YAML."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -118,6 +119,13 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error comes from a disk, or a user's share of it, that is full."""
+    cause = error.__cause__ or error.__context__
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or (cause is not None and is_disk_full(cause))
+
+
 def remove_old(path: Path) -> None:
     """Remove a file of an earlier run, if there is one.
 
@@ -204,10 +212,11 @@ def hold_lock(path: Path, *, waits: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path, option: str = "--output") -> Iterator[None]:
     """Have an output folder to oneself; what a killed run left unfinished in it is removed.
 
-    The folder is made if it is missing, and then removed again if nothing was written.
+    The folder is made if it is missing, and then removed again if nothing was written. Errors name
+    the option that it was given by.
 
     Raises
     ------
@@ -219,14 +228,14 @@ def hold_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = f"cannot be used as output folder ({error.strerror})."
-        raise BrainageError(str(folder), problem, "Choose another --output.") from error
+        raise BrainageError(str(folder), problem, f"Choose another {option}.") from error
     with contextlib.ExitStack() as held:
         if is_new:
             held.callback(_remove_empty, folder)
         try:
             held.enter_context(hold_lock(folder / LOCK, waits=False))
         except BlockingIOError as error:
-            remedy = "Wait for its end or choose another --output."
+            remedy = f"Wait for its end or choose another {option}."
             raise BrainageError(str(folder), "is in use by another run.", remedy) from error
         held.callback(_remove, folder / LOCK)  # who opened it meanwhile sees that it is gone
         _sweep(folder, _SWEPT_LEVELS)

@@ -44,6 +44,7 @@ def build_objects(
     findings: Findings,
     sources: "Sequence[Dataset]",
     orientation: Orientation = RADIOLOGICAL,
+    key: str = "",
 ) -> "dict[str, Dataset]":
     """Build the measurement report, the PDF and the picture, by the names of their files.
 
@@ -55,6 +56,8 @@ def build_objects(
         As `brainage.scans.dicom.source.read_source` returns them: the series that was measured.
     orientation : {"radiological", "neurological"}
         Whether the patient's left is on the right or the left of all pictures.
+    key : str
+        Tells results on a series apart, by their UIDs; absent: what was found.
 
     Returns
     -------
@@ -65,12 +68,13 @@ def build_objects(
 
     # It names nobody: who it is, the header says.
     report = build_report(findings, orientation=orientation)
-    uids = _uids(report, sources, NAMES[0])
-    objects: dict[str, Dataset] = {NAMES[0]: build_sr(findings, report, sources, uids)}
-    objects[NAMES[1]] = _build_pdf(findings, report, sources, _uids(report, sources, NAMES[1]))
+    numbers = {name: value for name, value in report.numbers.items() if name != "made_on"}
+    key = key or json.dumps(numbers, sort_keys=True)
+    uids = {name: _uids(sources[0].SeriesInstanceUID, key, name) for name in NAMES}
+    objects: dict[str, Dataset] = {NAMES[0]: build_sr(findings, report, sources, uids[NAMES[0]])}
+    objects[NAMES[1]] = _build_pdf(findings, report, sources, uids[NAMES[1]])
     if report.planes is not None:
-        uids = _uids(report, sources, NAMES[2])
-        objects[NAMES[2]] = _build_picture(findings, report, sources, uids)
+        objects[NAMES[2]] = _build_picture(findings, report, sources, uids[NAMES[2]])
     for one in objects.values():
         one.SpecificCharacterSet = "ISO_IR 192"  # names are text by now, of any alphabet
     return objects
@@ -81,8 +85,11 @@ def write_dicom(
     sources: "Sequence[Dataset]",
     folder: Path,
     orientation: Orientation = RADIOLOGICAL,
+    key: str = "",
 ) -> tuple[Path, ...]:
     """Write ``measurements.dcm``, ``report.dcm`` and ``picture.dcm``; returns their paths.
+
+    Parameters are those of `build_objects`.
 
     Raises
     ------
@@ -92,7 +99,7 @@ def write_dicom(
     contents = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names without first name: they quote the name
-        for name, one in build_objects(findings, sources, orientation).items():
+        for name, one in build_objects(findings, sources, orientation, key).items():
             stream = io.BytesIO()
             one.save_as(stream, enforce_file_format=True)
             contents[name] = stream.getvalue()
@@ -104,13 +111,12 @@ def write_dicom(
     return tuple(folder / name for name in contents)
 
 
-def _uids(report: Report, sources: "Sequence[Dataset]", name: str) -> list[str]:
-    """Return UIDs of series, object and brain, which tell findings on a series apart."""
+def _uids(series_uid: str, key: str, name: str) -> list[str]:
+    """Return UIDs of series, object and brain."""
     from pydicom.uid import generate_uid
 
-    numbers = {key: value for key, value in report.numbers.items() if key != "made_on"}
-    said = [sources[0].SeriesInstanceUID, json.dumps(numbers, sort_keys=True), name]
-    return [str(generate_uid(entropy_srcs=["brainage", *said, kind])) for kind in _KINDS]
+    said = ["brainage", series_uid, key, name]
+    return [str(generate_uid(entropy_srcs=[*said, kind])) for kind in _KINDS]
 
 
 def _build_pdf(

@@ -30,6 +30,7 @@ from pydicom.sr.codedict import codes
 
 from brainage.report.content import RESEARCH_ONLY, Report
 from brainage.report.findings import Findings
+from brainage.scans.dicom.source import MANUFACTURER
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -124,7 +125,7 @@ def build_sr(
 def equipment(findings: Findings) -> dict[str, Any]:
     """Return what says that this program made an object, as highdicom's classes take it."""
     return {
-        "manufacturer": "The brainage developers",
+        "manufacturer": MANUFACTURER,
         "manufacturer_model_name": "brainage",
         "software_versions": findings.model.version[:64],
         "device_serial_number": findings.model.sha256[:16],
@@ -166,7 +167,7 @@ def _device(sha256: str) -> ObserverContext:
 
     uid = generate_uid(entropy_srcs=["brainage", sha256])
     attributes = DeviceObserverIdentifyingAttributes(
-        uid=uid, name="brainage", manufacturer_name="The brainage developers"
+        uid=uid, name="brainage", manufacturer_name=MANUFACTURER
     )
     return ObserverContext(codes.DCM.Device, attributes)
 

@@ -268,7 +268,7 @@ def _read_image(path: Path) -> DicomImage | None:
         inversion_ms=_number(inversion),
         age_years=parse_age_string(str(header.get("PatientAge", "") or "")),
         sex=found if (found := str(header.get("PatientSex", ""))) in ("F", "M") else "",
-        patient=_identify(header),
+        patient=identify_patient(header),
         contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
         echo_planar="EP" in _as_list(header.get("ScanningSequence")),
         damage="its file ends before its pixels do" if is_cut else "",
@@ -309,7 +309,7 @@ def _lacks_end(path: Path, behind: int) -> bool:
     return head[:4] != _DELIMITER_TAG
 
 
-def _identify(header: "Dataset") -> tuple[str, str]:
+def identify_patient(header: "Dataset") -> tuple[str, str]:
     """Id and name; empty components at the end of a name mean nothing (PS3.5, section 6.2.1)."""
     name = re.sub(r"[\s^=]+$", "", str(header.get("PatientName", "") or ""))
     return str(header.get("PatientID", "") or "").strip(), name.casefold()

@@ -221,7 +221,18 @@ def check_one_patient(series: Sequence[Series], where: str) -> None:
     VolumeError
         If the headers name more than one.
     """
-    people = {image.patient for one in series for image in one.images if image.matrix != (0, 0)}
+    images = [image for one in series for image in one.images if image.matrix != (0, 0)]
+    check_people({image.patient for image in images}, where)
+
+
+def check_people(people: set[tuple[str, str]], where: str) -> None:
+    """Refuse ids and names, in pairs, that are of more than one patient.
+
+    Raises
+    ------
+    VolumeError
+        If they are.
+    """
     ids, names = {number for number, _ in people}, {name for _, name in people}
     # An id or name that is missing in some files tells no one apart, as long as the other is there.
     is_unnamed = len(people) > 1 and ("", "") in people

@@ -17,6 +17,8 @@ from brainage.scans.dicom.series import choose_series, list_series
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+# Of all objects that this program makes; by it they are known again.
+MANUFACTURER = "The brainage developers"
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 # PS3.3, C.7.1.1 and C.7.2.1: what every object of a patient's study says, empty where unknown.
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
