@@ -97,6 +97,17 @@ def test_help_needs_no_heavy_import():
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
 
 
+def test_what_places_scans_and_what_predicts_import_no_more_than_they_need():
+    # Before its model a command has a child place scans; each import keeps somebody waiting.
+    unused = ("torch", "matplotlib", "nilearn", "mlflow", "monai")
+    code = "import sys, brainage.prepared.arrays;"
+    code += f"print([m for m in {(*unused, 'sklearn', 'pandas')} if m in sys.modules]);"
+    code += "import brainage.workflows.predict;"
+    code += f"print([m for m in {unused} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split() == ["[]", "[]"], result.stdout + result.stderr
+
+
 def test_pages_server_leaves_networks_to_its_children():
     heavy = ("torch", "monai", "nilearn", "sklearn", "SimpleITK", "mlflow", "reportlab")
     code = "import page_parts.server, page_parts.results, page_parts.sessions, sys;"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,11 @@ from brainage.errors import ConfigError, PreparationError, VolumeError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.files import default_cache
 from brainage.inference.predict import Predictions, predict_scans, scans_table
-from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import HERE, Preparation
 from brainage.types import Verdict
+
+if TYPE_CHECKING:
+    from brainage.model.bundle import Bundle
 
 ScanPath = str | Path
 _JUDGED = ("verdict", "reasons")
@@ -73,7 +75,7 @@ class Model:
     'lfnn_l'
     """
 
-    bundle: Bundle
+    bundle: "Bundle"
     name: str = ""
     version: str = ""
 

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from brainage.cohorts.people import list_files
+from brainage.config import PreprocessingConfig
 from brainage.errors import BundleError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.columns import NUMBER_COLUMNS, number_columns
-from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
+
+if TYPE_CHECKING:
+    from brainage.model.bundle import Bundle
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
 ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
@@ -62,7 +66,7 @@ def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
 
 
 def predict_scans(
-    bundle: Bundle,
+    bundle: "Bundle",
     scans: pd.DataFrame,
     cache_dir: Path,
     *,
@@ -91,17 +95,44 @@ def predict_scans(
         If the model was trained on images: it knows no ages.
     """
     check_ages(bundle)
+    settings = bundle.config.preprocessing
+    return predict_when_loaded(
+        lambda: bundle, settings, scans, cache_dir, level=level, how=how, on_progress=on_progress
+    )
+
+
+def predict_when_loaded(
+    load: Callable[[], "Bundle"],
+    settings: PreprocessingConfig,
+    scans: pd.DataFrame,
+    cache_dir: Path,
+    *,
+    level: float = DEFAULT_LEVEL,
+    how: Preparation = HERE,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Predict as `predict_scans` does, and ask for the model when scans are prepared.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the model, the same at each call.
+    settings : PreprocessingConfig
+        The model's.
+    """
     tables, entries = [], []
     for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]
         prepared = prepare_cohort(
             list(chunk["path"]),
             list(chunk["scan_id"]),
-            bundle.config.preprocessing,
+            settings,
             cache_dir,
             how=replace(how, masks=how.masks[start : start + _CHUNK]),
             on_progress=_shifted(on_progress, start, len(scans)),
         )
+        bundle = load()
+        check_ages(bundle)
         used = chunk.iloc[prepared.kept].copy()
         judged = [prepared.entries[position] for position in prepared.kept]
         used["verdict"] = [entry.verdict for entry in judged]
@@ -114,7 +145,7 @@ def predict_scans(
     return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
 
 
-def check_ages(bundle: Bundle) -> None:
+def check_ages(bundle: "Bundle") -> None:
     """Check that a model predicts ages.
 
     Raises
@@ -127,7 +158,7 @@ def check_ages(bundle: Bundle) -> None:
 
 
 def predict_columns(
-    bundle: Bundle, arrays: HalfArray, level: float = DEFAULT_LEVEL
+    bundle: "Bundle", arrays: HalfArray, level: float = DEFAULT_LEVEL
 ) -> dict[str, DoubleArray]:
     """Predicted age, spread, interval and out-of-distribution percentile of prepared scans.
 

@@ -160,15 +160,15 @@ def _measure_vessels(data: FloatArray, mask: BoolArray, kind: Kind) -> dict[str,
     if kind != "raw head":
         dark, level = np.percentile(data[mask], (2, 85))
         return {"bright_share": float(np.mean(data[mask] - dark > _BRIGHT * (level - dark)))}
-    course = _sinus_course()
+    course = load_sinus_course()
     smooth = np.where(course, ndimage.uniform_filter(data, 3), -np.inf)
     brightest = smooth.max(axis=(0, 2))[course.any(axis=(0, 2))]
     return {"sinus_brightness": float(np.median(brightest) / level)}
 
 
 @lru_cache(maxsize=1)
-def _sinus_course() -> BoolArray:
-    """Voxels of the tissue grid where the superior sagittal sinus may run."""
+def load_sinus_course() -> BoolArray:
+    """Load the voxels of the tissue grid where the superior sagittal sinus may run."""
     template = load_template(TISSUE_SPACING_MM)
     index = np.indices(template.mask.shape).reshape(3, -1)
     places = template.affine[:3, :3] @ index + template.affine[:3, 3:]

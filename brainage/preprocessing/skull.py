@@ -91,6 +91,10 @@ class Surface:
         places = np.argwhere(band) @ affine[:3, :3].T + affine[:3, 3]
         return band, np.asarray(self._tree.query(places)[1])
 
+    def get_ready(self) -> None:
+        """Compute what is kept for every head."""
+        _ = self._band, self.share_costs, self.share_offsets
+
     def move(self, offsets_mm: DoubleArray) -> FloatArray:
         """Compute distances (I, J, K) from the surface moved outwards by offsets in mm (N,)."""
         band, nearest = self._band

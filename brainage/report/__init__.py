@@ -6,7 +6,7 @@
 
 from brainage.report.checks import Gauge, Row
 from brainage.report.content import Picture, Report, build_report
-from brainage.report.examine import ExamineOptions, examine_scan, predicted_findings
+from brainage.report.examine import ExamineOptions, examine_scan, get_ready, predicted_findings
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, Typed, identify_model
 from brainage.report.page_html import render_html
 from brainage.report.write import render_json, write_html, write_json, write_pdf, write_report
@@ -23,6 +23,7 @@ __all__ = [
     "Typed",
     "build_report",
     "examine_scan",
+    "get_ready",
     "identify_model",
     "predicted_findings",
     "render_html",

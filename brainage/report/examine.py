@@ -12,7 +12,12 @@ import pandas as pd
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
-from brainage.inference.attribution import explain_prepared, region_table, to_density
+from brainage.inference.attribution import (
+    explain_prepared,
+    load_reference,
+    region_table,
+    to_density,
+)
 from brainage.inference.model import Model
 from brainage.inference.predict import check_ages, predict_columns
 from brainage.model.bundle import Bundle
@@ -22,9 +27,11 @@ from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.mni import grid_affine
 from brainage.preprocessing.pipeline import Processed, process_again
+from brainage.preprocessing.quality import load_sinus_course
 from brainage.preprocessing.regions import OUTSIDE, load_regions
+from brainage.preprocessing.skull import load_skull
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
-from brainage.report.volumes import measure_volumes
+from brainage.report.volumes import load_priors, measure_volumes
 from brainage.types import DEFAULT_MAP, FloatArray, HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
@@ -131,6 +138,19 @@ def examine_scan(
         on_stage("map")
         findings = replace(findings, attribution=_explain(bundle, array[0], options.map_method))
     return findings
+
+
+def get_ready(bundle: Bundle) -> None:
+    """Load all that is the same for every scan, so that the first takes no longer than the next."""
+    settings = bundle.config.preprocessing
+    load_skull().surface.get_ready()
+    load_sinus_course()
+    load_priors()
+    load_regions(settings)
+    # Convolutions are compiled when their shapes first come.
+    explain_prepared(bundle, load_reference(settings))
+    # Pages import it as late as this.
+    import brainage.report.page_pdf  # noqa: F401
 
 
 def predicted_findings(

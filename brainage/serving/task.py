@@ -22,6 +22,7 @@ from brainage.report import (
     Typed,
     build_report,
     examine_scan,
+    get_ready,
     write_report,
 )
 from brainage.scans.open import scan_series
@@ -39,8 +40,8 @@ _models: dict[tuple[str, int], Model] = {}
 
 
 def warm(argument: Json) -> Json:
-    """Import what a prediction needs and load the model, before anybody waits."""
-    _load(Path(argument["model"]))
+    """Load the model and all that a report needs, before anybody waits."""
+    get_ready(_load(Path(argument["model"])).bundle)
     return {}
 
 

@@ -1,11 +1,16 @@
 """What `--model` names, a folder or a version in MLflow's registry, and `brainage register`."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from brainage.config import PreprocessingConfig, parse_config
+from brainage.errors import BrainageError
 from brainage.files import default_cache
 from brainage.inference.model import Model
-from brainage.model.bundle import Bundle, load_bundle
-from brainage.model.manifest import bundle_files
+from brainage.model.manifest import bundle_files, read_checked, read_manifest
 from brainage.model.released import choose_model
 from brainage.tracking import (
     CHAMPION,
@@ -16,6 +21,9 @@ from brainage.tracking import (
 )
 from brainage.types import Json
 from brainage.workflows.console import say, warn
+
+if TYPE_CHECKING:
+    from brainage.model.bundle import Bundle
 
 NOTE = "Brain age from T1 MRI. Research use only. Each version is a bundle; see its card.md."
 
@@ -81,9 +89,50 @@ def load_model(
     """
     if isinstance(model, Model):
         return model
+    # Brings torch, which takes seconds to import.
+    from brainage.model.bundle import load_bundle
+
     chosen = choose_model(model)
     folder, version = resolve_model(chosen, tracking_uri)
     return Model(load_bundle(folder), str(chosen) if version else folder.resolve().name, version)
+
+
+@contextmanager
+def load_aside(
+    model: str | Path | Model | None,
+) -> Iterator[tuple[PreprocessingConfig, Callable[[], Model]]]:
+    """Load a model in a thread while scans are prepared; its settings are known at once.
+
+    Yields
+    ------
+    PreprocessingConfig
+        How the model's scans are prepared.
+    callable
+        Waits for the model; raises what `load_model` raises.
+    """
+    try:
+        settings = None if isinstance(model, Model) else _read_settings(Path(choose_model(model)))
+    except BrainageError:  # a registry's name, or a bundle of which loading tells the fault
+        settings = None
+    if settings is None:
+        loaded = load_model(model)
+        yield loaded.bundle.config.preprocessing, lambda: loaded
+        return
+    pool = ThreadPoolExecutor(max_workers=1)
+    loading = pool.submit(load_model, model)
+    try:
+        yield settings, loading.result
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _read_settings(folder: Path) -> PreprocessingConfig:
+    manifest = read_manifest(folder)
+    members = list(manifest.get("members", {}))
+    if members:
+        return _read_settings(folder / members[0])
+    content = read_checked(folder, manifest, ["config.yaml"])["config.yaml"]
+    return parse_config(content, str(folder / "config.yaml")).preprocessing
 
 
 def register(
@@ -101,6 +150,8 @@ def register(
     BundleError
         If the folder holds no bundle, or a damaged one.
     """
+    from brainage.model.bundle import load_bundle
+
     bundle = load_bundle(folder)
     tracker = Tracker(Path.cwd(), tracking_uri, on_warning=warn)
     register_bundle(tracker, folder, bundle, name, alias)
@@ -109,7 +160,7 @@ def register(
 
 
 def register_bundle(
-    tracker: Tracker, folder: Path, bundle: Bundle, name: str = MODEL_NAME, alias: str = CHAMPION
+    tracker: Tracker, folder: Path, bundle: "Bundle", name: str = MODEL_NAME, alias: str = CHAMPION
 ) -> None:
     """Log a bundle's files in a run of their own and register them."""
     facts = bundle.facts

@@ -3,22 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from brainage.cohorts.people import add_people, read_people
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
-from brainage.files import remove_old, remove_unfinished
+from brainage.files import default_cache, remove_old, remove_unfinished
 from brainage.inference.model import Model, check_level
-from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS
-from brainage.model.bundle import Bundle
+from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS, predict_when_loaded
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
 from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, tell_entries, warn
 from brainage.workflows.masks import ScanOptions
-from brainage.workflows.models import load_model
+from brainage.workflows.models import load_aside
 from brainage.workflows.results import write_table
+
+if TYPE_CHECKING:
+    from brainage.model.bundle import Bundle
 
 PEOPLE_COLUMNS = ("subject_id", "session_id", "sex", "site")
 
@@ -60,15 +63,25 @@ def predict(
     name → ``NAME.ledger.csv``).
     """
     check_level(options.level)
-    loaded = load_model(model).with_series(options.series)
-    table, entries, folder = read_scans(scans)
-    if options.ages is not None:
-        table = add_ages(table, options.ages, options.columns)
-    how, level = options.scans.build(table, folder), options.level
-    with scan_progress("predicting") as progress:
-        predictions = loaded.predict_table(
-            table, level=level, cache=options.cache, how=how, on_progress=progress
-        )
+    level = options.level
+    with load_aside(model) as (settings, load):
+        table, entries, folder = read_scans(scans)
+        if options.ages is not None:
+            table = add_ages(table, options.ages, options.columns)
+        if options.series:
+            settings = settings.model_copy(update={"series": options.series})
+        how, cache = options.scans.build(table, folder), options.cache or default_cache()
+        with scan_progress("predicting") as progress:
+            predictions = predict_when_loaded(
+                lambda: load().bundle,
+                settings,
+                table,
+                cache,
+                level=level,
+                how=how,
+                on_progress=progress,
+            )
+        bundle = load().bundle
     entries = [*entries, *predictions.entries]
     told = (*PEOPLE_COLUMNS, "path") if isinstance(scans, Sequence | Path) else PEOPLE_COLUMNS
     people = [name for name in told if name in predictions.table]
@@ -78,7 +91,7 @@ def predict(
     write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
     write_ledger(entries, ledger_path(output))
     tell_entries(entries)
-    warn_about(loaded.bundle, predictions.table, level)
+    warn_about(bundle, predictions.table, level)
     summary = summarise_ledger(entries)
     say(f"{summary}; written to {output}")
     return summary.failed
@@ -93,7 +106,7 @@ def add_ages(table: pd.DataFrame, ages: Path, columns: dict[str, str] | None) ->
     return known
 
 
-def warn_about(bundle: Bundle, table: pd.DataFrame, level: float) -> None:
+def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
     """Warn why intervals are empty, and how many scans are unlike the training scans."""
     missing = int(table["interval_low_years"].isna().sum())
     if bundle.calibration is None:

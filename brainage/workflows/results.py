@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,10 @@ from brainage.evaluation.out_of_fold import (
 )
 from brainage.files import atomic_write_text
 from brainage.inference.predict import PREDICTION_COLUMNS
-from brainage.training.run import PreparedCohort, describe_cohort
 from brainage.types import HalfArray, Json
+
+if TYPE_CHECKING:
+    from brainage.training.run import PreparedCohort
 
 MIN_OOD_SUBJECTS = 4
 # Tables and numbers that must not outlive the run that they tell of.
@@ -95,12 +97,14 @@ def score(table: pd.DataFrame, seed: int) -> Json:
     return metrics
 
 
-def describe_training(prepared: PreparedCohort, split: Split) -> Json:
+def describe_training(prepared: "PreparedCohort", split: Split) -> Json:
     """Collect a bundle's facts about its training data, with the median of the training ages.
 
     The median, the constant that a model must beat, is rounded to a year: it may be the age of
     one person.
     """
+    from brainage.training.run import describe_cohort
+
     facts = describe_cohort(prepared, split)
     facts["cohort"]["train_median_age_years"] = float(round(np.median(prepared.ages[split.train])))
     return facts

@@ -7,7 +7,9 @@ from brainage.inference.model import Model
 from brainage.inference.predict import scans_table
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle
-from brainage.report import ExamineOptions, examine_scan
+from brainage.preprocessing.skull import load_skull
+from brainage.report import ExamineOptions, examine_scan, get_ready
+from brainage.report.volumes import load_priors
 from brainage.scans.volume import load_volume
 
 
@@ -75,3 +77,16 @@ def test_failed_scan_is_not_predicted(model, scan, tmp_path):
     assert found.verdict == "failed" and found.reasons
     assert not any("no usable T1 scan" in reason for reason in found.reasons), "said twice"
     assert found.predicted_age_years is None and not found.volumes_ml
+
+
+def test_what_all_scans_need_is_there_before_the_first(model, monkeypatch):
+    load_skull.cache_clear()
+    load_priors.cache_clear()
+    mapped = []
+    monkeypatch.setattr(
+        "brainage.report.examine.explain_prepared", lambda *given: mapped.append(given)
+    )
+    get_ready(model.bundle)
+    assert {"_band", "share_costs", "share_offsets"} <= vars(load_skull().surface).keys()
+    assert load_priors.cache_info().currsize == 1
+    assert mapped[0][1].shape == model.bundle.config.preprocessing.shape
