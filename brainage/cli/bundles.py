@@ -67,7 +67,7 @@ def release(
         typer.Option(
             "--left-out",
             help="predictions.csv of `train --leave-site-out`: for the card, and for the intervals "
-            "of scans unlike the training scans.",
+            "of new scans.",
         ),
     ] = None,
 ) -> None:

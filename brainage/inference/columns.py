@@ -5,7 +5,6 @@ from typing import Protocol
 import numpy as np
 
 from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.types import DoubleArray
 
 NUMBER_COLUMNS = (*INTERVAL_COLUMNS, "spread_years", "ood_percentile")
@@ -25,7 +24,6 @@ def number_columns(
     spread_years: DoubleArray,
     percentile: DoubleArray | None,
     intervals: Intervals | None,
-    wider: Intervals | None,
     level: float = DEFAULT_LEVEL,
 ) -> dict[str, DoubleArray]:
     """Collect predicted ages with spread, interval and out-of-distribution percentile.
@@ -36,9 +34,7 @@ def number_columns(
     percentile : numpy.ndarray of float64 (N,), optional
         How unlike the training scans each scan is.
     intervals : Intervals, optional
-        Of scans like the training scans.
-    wider : Intervals, optional
-        Of scans unlike them.
+        Of a new scan.
     level : float
         Share of ages that the intervals shall hold.
 
@@ -54,8 +50,5 @@ def number_columns(
         columns["ood_percentile"] = percentile
     if intervals is not None:
         bounds = intervals.predict(predicted_age_years, spread_years, level)
-        if wider is not None:
-            unlike = columns["ood_percentile"] >= FLAG_PERCENTILE
-            bounds[unlike] = wider.predict(predicted_age_years[unlike], spread_years[unlike], level)
         columns |= dict(zip(INTERVAL_COLUMNS, bounds.T, strict=True))
     return {"predicted_age_years": predicted_age_years, **columns}

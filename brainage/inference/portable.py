@@ -105,8 +105,9 @@ class PortableModel:
         with np.load(Path(folder, CONSTANTS), allow_pickle=False) as stored:
             self._constants = dict(stored)
         self._ood = _build_ood(self._constants)
-        self._intervals = _build_intervals(self.about["calibration"])
-        self._wider = _build_intervals(self.about["left_out_calibration"])
+        self._intervals = _build_intervals(
+            self.about["left_out_calibration"] or self.about["calibration"]
+        )
 
     def predict_arrays(
         self, arrays: HalfArray, level: float = DEFAULT_LEVEL
@@ -142,7 +143,7 @@ class PortableModel:
             parts.append(np.array(self._session.run(None, {"scans": batch}), np.float64))
         predicted, spread = np.concatenate(parts, axis=1)
         percentile = None if self._ood is None else self._ood.percentile(arrays)
-        return number_columns(predicted, spread, percentile, self._intervals, self._wider, level)
+        return number_columns(predicted, spread, percentile, self._intervals, level)
 
     def prepare(self, path: str | Path) -> tuple[HalfArray, Json]:
         """Bring a volume that `brainage prepare` wrote onto the network's grid.

@@ -162,8 +162,7 @@ def predict_columns(
 ) -> dict[str, DoubleArray]:
     """Predicted age, spread, interval and out-of-distribution percentile of prepared scans.
 
-    No chronological age enters. A scan unlike the training scans has an interval that was
-    calibrated on sites left out, where the model has one.
+    No chronological age enters.
 
     Parameters
     ----------
@@ -179,8 +178,7 @@ def predict_columns(
         result.predicted_age_years,
         result.spread_years,
         None if bundle.ood is None else bundle.ood.percentile(arrays),
-        bundle.calibration,
-        bundle.left_out_calibration,
+        bundle.intervals,
         level,
     )
 

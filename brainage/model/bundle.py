@@ -90,10 +90,14 @@ class Bundle:
         return None if values is None else ConformalInterval.from_json(values)
 
     @property
-    def left_out_calibration(self) -> ConformalInterval | None:
-        """Intervals of scans unlike the training scans, from sites left out; None where unknown."""
+    def intervals(self) -> ConformalInterval | None:
+        """Intervals around predicted ages: from sites left out, where the release measured such.
+
+        A new scan comes from a scanner that the networks have not seen, as those of a site left out
+        did. A model that was calibrated on its site's own people has theirs.
+        """
         values = self.facts.get("left_out_calibration")
-        return None if values is None else ConformalInterval.from_json(values)
+        return self.calibration if values is None else ConformalInterval.from_json(values)
 
     @property
     def reference(self) -> Reference | None:

@@ -134,7 +134,7 @@ def _left_out(facts: Json) -> list[str]:
         return []
     lines = ["## Error on sites that were left out", "", left_out_markdown(pd.DataFrame(rows)), ""]
     if facts.get("left_out_calibration"):
-        lines += ["Scans unlike the training scans have intervals from these errors.", ""]
+        lines += ["Intervals around new scans are from these errors.", ""]
     return lines
 
 

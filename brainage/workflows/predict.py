@@ -109,10 +109,10 @@ def add_ages(table: pd.DataFrame, ages: Path, columns: dict[str, str] | None) ->
 def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
     """Warn why intervals are empty, and how many scans are unlike the training scans."""
     missing = int(table["interval_low_years"].isna().sum())
-    if bundle.calibration is None:
+    if bundle.intervals is None:
         warn("the model has no calibration: the interval columns are empty.")
     elif missing:
-        n = bundle.calibration.n_subjects_
+        n = bundle.intervals.n_subjects_
         warn(f"{missing} intervals are empty: {n} calibration scans are too few for {level:g}.")
     if bundle.ood is None:
         warn("the model does not know its training scans: ood_percentile is empty.")

@@ -83,8 +83,8 @@ def _read_left_out(path: Path, bundle: Bundle) -> Json:
         problem = "names fewer than two sites."
         remedy = "Give predictions.csv of `brainage train --leave-site-out`."
         raise CohortError(str(path), problem, remedy)
-    inference = bundle.config.inference
-    fitted = ConformalInterval(inference.interval, inference.min_band_scans).fit(
+    # Symmetric, since another site may be older as well as younger.
+    fitted = ConformalInterval("absolute", bundle.config.inference.min_band_scans).fit(
         table["predicted_age_years"],
         table["age_years"],
         table["spread_years"],

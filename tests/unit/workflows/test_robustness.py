@@ -166,9 +166,9 @@ def test_a_released_model_keeps_what_sites_left_out_taught(tmp_path, monkeypatch
     path = tmp_path / "predictions.csv"
     release_job.release(tmp_path / "model", tmp_path / "small", left_out=path)
     card = (tmp_path / "small" / "card.md").read_text()
-    assert "| a | 30 | 7.50 " in card and "unlike the training scans" in card
-    fitted = load_bundle(tmp_path / "small").left_out_calibration
-    assert fitted is not None and fitted.n_subjects_ == 60
+    assert "| a | 30 | 7.50 " in card and "Intervals around new scans" in card
+    fitted = load_bundle(tmp_path / "small").intervals
+    assert fitted is not None and fitted.n_subjects_ == 60 and fitted.kind == "absolute"
     table.drop(columns="site").to_csv(path, index=False)
     with pytest.raises(CohortError, match="site"):
         release_job.release(tmp_path / "model", tmp_path / "wrong", left_out=path)
