@@ -14,6 +14,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from brainage.networks._winograd import convolve_winograd, gains
+
 
 class PooledStage(nn.Sequential):
     """Convolution, pooling, ReLU, then the rest; the first three slab by slab if asked.
@@ -34,11 +36,13 @@ class PooledStage(nn.Sequential):
         Valid convolution of stride 1, max-pooling by 2, ReLU, and what follows.
     slabs : int
         1: all at once.
+    winograd : bool
+        With fewer multiplications, where a CPU gains by it.
     """
 
-    def __init__(self, *modules: nn.Module, slabs: int = 1) -> None:
+    def __init__(self, *modules: nn.Module, slabs: int = 1, winograd: bool = False) -> None:
         super().__init__(*modules)
-        self.slabs = slabs
+        self.slabs, self.winograd = slabs, winograd
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features (B, C, I', J', K') from (B, C, I, J, K)."""
@@ -67,7 +71,8 @@ class PooledStage(nn.Sequential):
     def _pooled(self, slab: Tensor) -> Tensor:
         convolution = self[0]
         assert isinstance(convolution, nn.Conv3d) and convolution.bias is not None
-        pooled = self[1](_convolve(slab, convolution.weight))
+        convolve = convolve_winograd if self.winograd and gains(slab, convolution) else _convolve
+        pooled = self[1](convolve(slab, convolution.weight))
         bias = convolution.bias[:, None, None, None].to(pooled.dtype)
         features: Tensor = self[2](pooled + bias)
         return features
