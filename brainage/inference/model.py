@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.cohorts.cohort import Cohort, CohortReading
-from brainage.config import with_changes
+from brainage.config import Config, with_changes
 from brainage.errors import ConfigError, PreparationError, VolumeError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.files import default_cache
@@ -81,9 +81,7 @@ class Model:
 
     def with_series(self, series: str | None) -> "Model":
         """Return the model for another series of DICOM scans, by number or description text."""
-        if not series:
-            return self
-        config = with_changes(self.bundle.config, {"preprocessing.series": series})
+        config = with_series(self.bundle.config, series)
         return replace(self, bundle=replace(self.bundle, config=config))
 
     @overload
@@ -177,6 +175,11 @@ class Model:
             ood=None if pd.isna(ood) else float(ood),
             spread_years=float(row["spread_years"]),
         )
+
+
+def with_series(config: Config, series: str | None) -> Config:
+    """Return the settings for another series of DICOM scans; the same if none is named."""
+    return with_changes(config, {"preprocessing.series": series}) if series else config
 
 
 def check_level(level: float) -> None:

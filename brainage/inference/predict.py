@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainage.cohorts.people import list_files
-from brainage.config import PreprocessingConfig
+from brainage.config import Config
 from brainage.errors import BundleError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.columns import NUMBER_COLUMNS, number_columns
@@ -94,16 +94,20 @@ def predict_scans(
     BundleError
         If the model was trained on images: it knows no ages.
     """
-    check_ages(bundle)
-    settings = bundle.config.preprocessing
     return predict_when_loaded(
-        lambda: bundle, settings, scans, cache_dir, level=level, how=how, on_progress=on_progress
+        lambda: bundle,
+        bundle.config,
+        scans,
+        cache_dir,
+        level=level,
+        how=how,
+        on_progress=on_progress,
     )
 
 
 def predict_when_loaded(
     load: Callable[[], "Bundle"],
-    settings: PreprocessingConfig,
+    config: Config,
     scans: pd.DataFrame,
     cache_dir: Path,
     *,
@@ -117,22 +121,22 @@ def predict_when_loaded(
     ----------
     load : callable
         Returns the model, the same at each call.
-    settings : PreprocessingConfig
-        The model's.
+    config : Config
+        The model's settings.
     """
+    check_ages(config)
     tables, entries = [], []
     for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]
         prepared = prepare_cohort(
             list(chunk["path"]),
             list(chunk["scan_id"]),
-            settings,
+            config.preprocessing,
             cache_dir,
             how=replace(how, masks=how.masks[start : start + _CHUNK]),
             on_progress=_shifted(on_progress, start, len(scans)),
         )
         bundle = load()
-        check_ages(bundle)
         used = chunk.iloc[prepared.kept].copy()
         judged = [prepared.entries[position] for position in prepared.kept]
         used["verdict"] = [entry.verdict for entry in judged]
@@ -145,7 +149,7 @@ def predict_when_loaded(
     return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
 
 
-def check_ages(bundle: "Bundle") -> None:
+def check_ages(config: Config) -> None:
     """Check that a model predicts ages.
 
     Raises
@@ -153,8 +157,8 @@ def check_ages(bundle: "Bundle") -> None:
     BundleError
         If it was trained on images.
     """
-    if bundle.config.images is not None:
-        raise BundleError("--model", f"tells classes of {bundle.config.images.dataset}, not ages.")
+    if config.images is not None:
+        raise BundleError("--model", f"tells classes of {config.images.dataset}, not ages.")
 
 
 def predict_columns(

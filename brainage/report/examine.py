@@ -95,7 +95,7 @@ def examine_scan(
         If no brain is found at all.
     """
     bundle = model.bundle
-    check_ages(bundle)
+    check_ages(bundle.config)
     settings = bundle.config.preprocessing
     on_stage("locate")
     source = ScanSource(str(path), options.label)

@@ -57,7 +57,7 @@ def export(model: str | Path | None, output: Path) -> None:
     if (output / MANIFEST).exists():
         raise TrainingError(str(output), "already holds a model.", "Choose another --output.")
     bundle = load_model(model).bundle
-    check_ages(bundle)
+    check_ages(bundle.config)
     content = {
         NETWORK: build_onnx(bundle),
         CONSTANTS: _pack_constants(bundle),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainage.config import PreprocessingConfig, parse_config
+from brainage.config import Config, parse_config
 from brainage.errors import BrainageError
 from brainage.files import default_cache
 from brainage.inference.model import Model
@@ -100,39 +100,37 @@ def load_model(
 @contextmanager
 def load_aside(
     model: str | Path | Model | None,
-) -> Iterator[tuple[PreprocessingConfig, Callable[[], Model]]]:
+) -> Iterator[tuple[Config, Callable[[], Model]]]:
     """Load a model in a thread while scans are prepared; its settings are known at once.
 
     Yields
     ------
-    PreprocessingConfig
-        How the model's scans are prepared.
+    Config
+        The model's settings.
     callable
         Waits for the model; raises what `load_model` raises.
     """
     try:
-        settings = None if isinstance(model, Model) else _read_settings(Path(choose_model(model)))
+        config = None if isinstance(model, Model) else _read_config(Path(choose_model(model)))
     except BrainageError:  # a registry's name, or a bundle of which loading tells the fault
-        settings = None
-    if settings is None:
+        config = None
+    if config is None:
         loaded = load_model(model)
-        yield loaded.bundle.config.preprocessing, lambda: loaded
+        yield loaded.bundle.config, lambda: loaded
         return
     pool = ThreadPoolExecutor(max_workers=1)
     loading = pool.submit(load_model, model)
     try:
-        yield settings, loading.result
+        yield config, loading.result
     finally:
         pool.shutdown(wait=False)
 
 
-def _read_settings(folder: Path) -> PreprocessingConfig:
-    manifest = read_manifest(folder)
-    members = list(manifest.get("members", {}))
-    if members:
-        return _read_settings(folder / members[0])
-    content = read_checked(folder, manifest, ["config.yaml"])["config.yaml"]
-    return parse_config(content, str(folder / "config.yaml")).preprocessing
+def _read_config(folder: Path) -> Config:
+    """Read the settings of a bundle, or of an ensemble's first member, as loading does."""
+    first = folder / next(iter(read_manifest(folder).get("members", {})), "")
+    content = read_checked(first, read_manifest(first), ["config.yaml"])
+    return parse_config(content["config.yaml"], str(first / "config.yaml"))
 
 
 def register(

@@ -74,7 +74,7 @@ def read_site(
     if (output / "manifest.json").exists():
         raise TrainingError(str(output), "already holds a model.", "Choose another --output.")
     bundle = load_model(model).bundle
-    check_ages(bundle)
+    check_ages(bundle.config)
     prepared, entries = prepare_options(cohort_options, bundle.config.preprocessing)
     table = prepared.cohort.table.assign(row=np.arange(len(prepared.cohort)))
     people = first_scans(table[unseen_rows(bundle, table)])

@@ -11,7 +11,7 @@ from brainage.cohorts.people import add_people, read_people
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import default_cache, remove_old, remove_unfinished
-from brainage.inference.model import Model, check_level
+from brainage.inference.model import Model, check_level, with_series
 from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS, predict_when_loaded
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
 from brainage.workflows.cohorts import ScansInput, read_scans
@@ -64,17 +64,15 @@ def predict(
     """
     check_level(options.level)
     level = options.level
-    with load_aside(model) as (settings, load):
+    with load_aside(model) as (config, load):
         table, entries, folder = read_scans(scans)
         if options.ages is not None:
             table = add_ages(table, options.ages, options.columns)
-        if options.series:
-            settings = settings.model_copy(update={"series": options.series})
         how, cache = options.scans.build(table, folder), options.cache or default_cache()
         with scan_progress("predicting") as progress:
             predictions = predict_when_loaded(
                 lambda: load().bundle,
-                settings,
+                with_series(config, options.series),
                 table,
                 cache,
                 level=level,

@@ -108,7 +108,7 @@ def robustness(
     """
     changes, folder, options = select_perturbations(only), Path(output), as_options(cohort)
     bundle = load_model(model).bundle
-    check_ages(bundle)
+    check_ages(bundle.config)
     reading = read_options(replace(options, skip_bad=True), require_age=False)
     for entry in reading.rejected:
         warn(f"{entry.scan_id}: {entry.reason}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from brainage.config import load_preset
 from brainage.errors import BundleError
 from brainage.inference.predict import predict_when_loaded, scans_table
 from brainage.model.bundle import save_ensemble
@@ -19,11 +20,11 @@ def ensemble(tmp_path: Path) -> Path:
 
 
 def test_settings_are_those_of_the_model_that_comes(ensemble: Path) -> None:
-    with load_aside(ensemble) as (settings, load):
+    with load_aside(ensemble) as (config, load):
         model = load()
-    assert settings == model.bundle.config.preprocessing and load() is model
+    assert config == model.bundle.config and load() is model
     with load_aside(model) as (again, given):
-        assert again == settings and given() is model
+        assert again == config and given() is model
 
 
 def test_what_is_no_model_is_refused_at_once_and_a_damaged_one_when_it_is_asked_for(
@@ -43,13 +44,26 @@ def test_the_model_is_asked_for_when_scans_are_prepared(ensemble: Path, tmp_path
     def progress(done: int, total: int) -> None:
         told.append("prepared")
 
-    with load_aside(ensemble) as (settings, load):
+    with load_aside(ensemble) as (config, load):
         table, _ = scans_table([str(tmp_path / "none.nii")])
 
         def ask():  # type: ignore[no-untyped-def]
             told.append("model")
             return load().bundle
 
-        found = predict_when_loaded(ask, settings, table, tmp_path, on_progress=progress)
+        found = predict_when_loaded(ask, config, table, tmp_path, on_progress=progress)
     assert told == ["prepared", "model"]
     assert found.failed == found.entries and len(found.entries) == 1
+
+
+def test_a_model_of_images_is_refused_before_any_scan_is_prepared(tmp_path: Path) -> None:
+    def ask():  # type: ignore[no-untyped-def]
+        pytest.fail("the settings tell what it is")
+
+    def progress(done: int, total: int) -> None:
+        pytest.fail("a scan was prepared")
+
+    table, _ = scans_table([str(tmp_path / "none.nii")])
+    config = load_preset("vgg8b", "images")
+    with pytest.raises(BundleError, match="cifar10"):
+        predict_when_loaded(ask, config, table, tmp_path, on_progress=progress)
