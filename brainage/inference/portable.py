@@ -105,9 +105,7 @@ class PortableModel:
         with np.load(Path(folder, CONSTANTS), allow_pickle=False) as stored:
             self._constants = dict(stored)
         self._ood = _build_ood(self._constants)
-        self._intervals = _build_intervals(
-            self.about["left_out_calibration"] or self.about["calibration"]
-        )
+        self._intervals = _build_intervals(self.about["intervals"])
 
     def predict_arrays(
         self, arrays: HalfArray, level: float = DEFAULT_LEVEL

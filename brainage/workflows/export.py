@@ -89,8 +89,7 @@ def _describe(bundle: Bundle) -> Json:
             "affine": grid_affine(settings).tolist(),
             "intensity": settings.intensity,
         },
-        "calibration": facts.get("calibration"),
-        "left_out_calibration": facts.get("left_out_calibration"),
+        "intervals": None if bundle.intervals is None else bundle.intervals.to_json(),
     }
 
 
