@@ -14,22 +14,23 @@ from torch.nn import functional
 
 # Where polynomials are evaluated, besides infinity: small numbers, for the least rounding.
 _POINTS = (0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 4 / 3, -3 / 4)
-
-
+# Planes that are computed together: m.
 OUTPUTS = 5
-"""Planes that are computed together: m."""
 
 
 def gains(inputs: Tensor, convolution: nn.Conv3d) -> bool:
     """Tell whether a convolution of (B, C, I, J, K) is faster this way, by its shape.
 
     It is for large kernels and several channels, on a CPU, where the planes of the result fill
-    whole tiles: a first convolution of one channel and a last one of two planes are slower.
+    whole tiles: a first convolution of one channel and a last one of two planes are slower. Half
+    precision is not: its rounding would grow with every tile.
     """
     width = convolution.kernel_size[0]
     planes = inputs.shape[2] - width + 1
     large = width == 6 and inputs.shape[1] > 1 and planes >= OUTPUTS
-    return large and inputs.device.type == "cpu" and not torch.compiler.is_exporting()
+    is_half = inputs.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")
+    on_cpu = inputs.device.type == "cpu" and not torch.compiler.is_exporting()
+    return large and on_cpu and not is_half
 
 
 def convolve_winograd(inputs: Tensor, weight: Tensor, outputs: int = OUTPUTS) -> Tensor:

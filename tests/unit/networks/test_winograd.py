@@ -42,6 +42,13 @@ def test_shapes_decide(channels, kernel, planes, expected):
     assert gains(torch.zeros(1, channels, planes, 8, 8), convolution) is expected
 
 
+def test_half_precision_is_left_to_the_plain_convolution():
+    convolution, inputs = nn.Conv3d(16, 2, 6), torch.zeros(1, 16, 40, 8, 8)
+    assert not gains(inputs.bfloat16(), convolution)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not gains(inputs, convolution)
+
+
 def test_a_network_computes_the_same_with_the_option_and_is_untouched_without(monkeypatch):
     calls = []
 
