@@ -31,7 +31,7 @@ from brainage.preprocessing.quality import load_sinus_course
 from brainage.preprocessing.regions import OUTSIDE, load_regions
 from brainage.preprocessing.skull import load_skull
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
-from brainage.report.volumes import load_priors, measure_volumes
+from brainage.report.volumes import load_soft_tissues, measure_volumes
 from brainage.types import DEFAULT_MAP, FloatArray, HalfArray, Verdict, Volume
 
 PICTURE_SPACING_MM = 1.5
@@ -145,7 +145,7 @@ def get_ready(bundle: Bundle) -> None:
     settings = bundle.config.preprocessing
     load_skull().surface.get_ready()
     load_sinus_course()
-    load_priors()
+    load_soft_tissues()
     load_regions(settings)
     # Convolutions are compiled when their shapes first come.
     explain_prepared(bundle, load_reference(settings))

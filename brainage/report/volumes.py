@@ -41,7 +41,7 @@ def measure_volumes(image: Volume, mask: BoolArray) -> dict[str, float]:
     brain = share >= 0.5
     values = (data[brain] / share[brain]).astype(np.float64)
     values = (values - values.mean()) / values.std()
-    priors, region = load_priors()
+    priors, region = load_soft_tissues()
     _, shares = share_tissue(values, priors[:, brain].astype(np.float64))
     voxel_ml = TISSUE_SPACING_MM**3 / 1000
     found = {name: float(part.sum()) * voxel_ml for name, part in zip(TISSUES, shares, strict=True)}
@@ -50,7 +50,7 @@ def measure_volumes(image: Volume, mask: BoolArray) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def load_priors() -> tuple[FloatArray, BoolArray]:
+def load_soft_tissues() -> tuple[FloatArray, BoolArray]:
     """Load the template's tissues (3, I, J, K), softened, and where ventricles may be."""
     template = load_template(TISSUE_SPACING_MM)
     white, grey = load_tissues()

@@ -9,7 +9,7 @@ from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle
 from brainage.preprocessing.skull import load_skull
 from brainage.report import ExamineOptions, examine_scan, get_ready
-from brainage.report.volumes import load_priors
+from brainage.report.volumes import load_soft_tissues
 from brainage.scans.volume import load_volume
 
 
@@ -81,12 +81,12 @@ def test_failed_scan_is_not_predicted(model, scan, tmp_path):
 
 def test_what_all_scans_need_is_there_before_the_first(model, monkeypatch):
     load_skull.cache_clear()
-    load_priors.cache_clear()
+    load_soft_tissues.cache_clear()
     mapped = []
     monkeypatch.setattr(
         "brainage.report.examine.explain_prepared", lambda *given: mapped.append(given)
     )
     get_ready(model.bundle)
     assert {"_band", "share_costs", "share_offsets"} <= vars(load_skull().surface).keys()
-    assert load_priors.cache_info().currsize == 1
+    assert load_soft_tissues.cache_info().currsize == 1
     assert mapped[0][1].shape == model.bundle.config.preprocessing.shape
