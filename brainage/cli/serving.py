@@ -1,6 +1,6 @@
 """Commands that serve: `app`, `mlflow` and `node`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,9 +8,9 @@ import typer
 
 from brainage.cli.command import SERVING, command
 from brainage.cli.options import AnyModelOption, PortOption, TrackingOption
+from brainage.node.limits import NodeLimits
 
 if TYPE_CHECKING:
-    from brainage.node.limits import NodeLimits
     from brainage.node.peers import Certificates
 
 
@@ -74,34 +74,35 @@ class Bounds:
         typer.Option(
             "--quiet", min=1.0, help="Seconds without a new object after which a study is whole."
         ),
-    ] = 120.0
+    ] = NodeLimits.quiet_s
     max_associations: Annotated[
         int, typer.Option("--max-associations", min=1, help="Associations at a time.")
-    ] = 8
+    ] = NodeLimits.associations
     idle: Annotated[
         float,
         typer.Option("--idle", min=1.0, help="Seconds that an association may be silent."),
-    ] = 60.0
+    ] = NodeLimits.idle_s
     max_association: Annotated[
         float,
         typer.Option("--max-association", min=1.0, help="Seconds that an association may last."),
-    ] = 14400.0
-    max_object_mb: Annotated[int, _mb("--max-object-mb", "Largest object.")] = 256
-    max_study_mb: Annotated[int, _mb("--max-study-mb", "Largest study.")] = 4096
-    max_queue_mb: Annotated[int, _mb("--max-queue-mb", "Most that the queue holds.")] = 20480
-    keep_free_mb: Annotated[int, _mb("--keep-free-mb", "Disk space that stays free.")] = 1024
+    ] = NodeLimits.association_s
+    max_object_mb: Annotated[int, _mb("--max-object-mb", "Largest object.")] = NodeLimits.object_mb
+    max_study_mb: Annotated[int, _mb("--max-study-mb", "Largest study.")] = NodeLimits.study_mb
+    max_queue_mb: Annotated[int, _mb("--max-queue-mb", "Most that the queue holds.")] = (
+        NodeLimits.queue_mb
+    )
+    keep_free_mb: Annotated[int, _mb("--keep-free-mb", "Disk space that stays free.")] = (
+        NodeLimits.keep_free_mb
+    )
     max_predict: Annotated[
         float, typer.Option("--max-predict", min=1.0, help="Seconds that a prediction may take.")
-    ] = 900.0
+    ] = NodeLimits.child.seconds
     max_memory_mb: Annotated[
         int, typer.Option("--max-memory-mb", min=1024, help="Memory of a prediction.")
-    ] = 6144
+    ] = NodeLimits.child.memory_mb
 
-    def limits(self) -> "NodeLimits":
+    def limits(self) -> NodeLimits:
         """Collect them for the node."""
-        from brainage.node.limits import NodeLimits
-        from brainage.sandbox.parent import Limits
-
         return NodeLimits(
             self.quiet,
             self.max_associations,
@@ -111,7 +112,7 @@ class Bounds:
             self.max_study_mb,
             self.max_queue_mb,
             self.keep_free_mb,
-            Limits(self.max_memory_mb, self.max_predict, threads=1),
+            replace(NodeLimits.child, memory_mb=self.max_memory_mb, seconds=self.max_predict),
         )
 
 

@@ -1,6 +1,7 @@
 """A line for every study that came: what became of it, and nothing of the patient."""
 
 import csv
+import errno
 import io
 import os
 from dataclasses import astuple, dataclass, fields
@@ -90,7 +91,7 @@ class Ledger:
                 raise
             if written != len(data):
                 stream.truncate(before)
-                raise OSError(28, "No space left on device", str(self._path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
 
 def _row(values: list[str]) -> bytes:

@@ -1,6 +1,6 @@
 """What the node allows its peers and its own predictions."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from brainage.errors import ConfigError
 from brainage.sandbox.parent import Limits
@@ -8,6 +8,7 @@ from brainage.sandbox.parent import Limits
 MB = 2**20
 # A study that was broken off waits so many quiet times for its sender to try again.
 PATIENCE = 10
+_CHILD = Limits(6144, 900.0, threads=1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class NodeLimits:
     study_mb: int = 4096
     queue_mb: int = 20480
     keep_free_mb: int = 1024
-    child: Limits = field(default_factory=lambda: Limits(6144, 900.0, threads=1))
+    child: Limits = _CHILD
 
     def __post_init__(self) -> None:
         if not self.object_mb <= self.study_mb <= self.queue_mb:

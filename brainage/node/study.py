@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from brainage.inference.model import Model
+    from brainage.report import Findings
 
 WHERE = "study"
 _models: dict[str, "Model"] = {}
@@ -106,7 +107,7 @@ def read_sources(objects: Path, chosen: SeriesChoice, study: str) -> "Sequence[D
     return sources
 
 
-def _examine(objects: Path, chosen: SeriesChoice, argument: Json):  # type: ignore[no-untyped-def]
+def _examine(objects: Path, chosen: SeriesChoice, argument: Json) -> "Findings":
     from brainage.report import ExamineOptions, examine_scan
 
     takes_age = argument["age_from_dicom"]
