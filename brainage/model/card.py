@@ -139,7 +139,8 @@ def _left_out(facts: Json) -> list[str]:
 
 
 def _intervals(facts: Json) -> list[str]:
-    calibration = facts.get("calibration")
+    # As `Bundle.intervals` chooses.
+    calibration = facts.get("left_out_calibration") or facts.get("calibration")
     if not calibration:
         return ["## Intervals", "", "None: this model was not calibrated.", ""]
     people = sum(len(band) for band in calibration["scores"])
@@ -157,6 +158,8 @@ def _intervals(facts: Json) -> list[str]:
         ]
     rows = facts.get("coverage", [])
     if rows:
+        if facts.get("left_out_calibration"):
+            lines += ["Inside the cohort, intervals of its own people, out of fold, had:", ""]
         lines += ["| 90 % interval | n | covers | mean width, years |", "|---|---:|---:|---:|"]
         lines += [
             f"| {row['group']} {row['value']} | {row['n']} | {row['coverage']:.0%} "

@@ -167,6 +167,7 @@ def test_a_released_model_keeps_what_sites_left_out_taught(tmp_path, monkeypatch
     release_job.release(tmp_path / "model", tmp_path / "small", left_out=path)
     card = (tmp_path / "small" / "card.md").read_text()
     assert "| a | 30 | 7.50 " in card and "Intervals around new scans" in card
+    assert "absolute scores of 60 people (sites left out)" in card
     fitted = load_bundle(tmp_path / "small").intervals
     assert fitted is not None and fitted.n_subjects_ == 60 and fitted.kind == "absolute"
     table.drop(columns="site").to_csv(path, index=False)
