@@ -1,0 +1,52 @@
+"""Pair each setting of a study with its base setting, scan by scan or image by image."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from brainage.evaluation.metrics import paired_difference
+from pipelines.study.table import DIFFERENCE_COLUMNS, Results
+
+
+def paired_with(**base: float | str) -> Callable[[Results], Results]:
+    """Add the difference to the runs of the base setting, paired by scan or image.
+
+    A row meets the base row that has its own values on all axes that `base` does not name; what the
+    base has no value of is NaN. Errors of a scan or image are averaged over seeds first; the
+    interval resamples people or images (2000 times).
+    """
+
+    def refine(results: Results) -> Results:
+        keys = [*results.axes, "line", "subject"]
+        errors = results.curves.groupby(keys, sort=False, dropna=False)["value"].mean()
+        table = errors.reset_index()
+        rows = []
+        for values in results.table[list(results.axes)].itertuples(index=False):
+            axes: dict[str, object] = dict(zip(results.axes, values, strict=True))
+            own, other = _where(table, axes), _where(table, axes | base)
+            rows.append(_compare(table[own], table[other]))
+        added = pd.DataFrame(rows, index=results.table.index)
+        return replace(results, table=pd.concat([results.table, added], axis=1))
+
+    return refine
+
+
+def _compare(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, float | None]:
+    joined = own.merge(base, on=["line", "subject"], suffixes=("", "_base"))
+    if joined.empty or (joined["value"] == joined["value_base"]).all():
+        return dict.fromkeys(DIFFERENCE_COLUMNS, np.nan)
+    found = paired_difference(joined["value"], joined["value_base"], list(joined["subject"]))
+    return dict(
+        zip(DIFFERENCE_COLUMNS, (found["mean"], found["ci_low"], found["ci_high"]), strict=True)
+    )
+
+
+def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> "pd.Series[bool]":
+    """Rows with these values; numbers and names are told apart by how they are written."""
+    kept = pd.Series(True, index=table.index)
+    for name, value in axes.items():
+        column = table[name]
+        kept &= column.isna() if value != value else column.astype(str) == str(value)
+    return kept
