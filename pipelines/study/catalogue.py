@@ -103,6 +103,13 @@ STUDIES = {
         dots("error_percent"),
         refine=paired_with(method="bp", cut=math.nan),
     ),
+    "followers": Study(
+        jobs.train_to_pair,
+        ("error_percent",),
+        dots("error_percent"),
+        refine=paired_with("seed", how="all lead"),
+    ),
+    "followers_brain_age": replace(BRAIN_AGE, refine=paired_with(how="all lead")),
     "yardsticks": Study(
         jobs.train,
         ("error_percent", *COSTS, "parameters"),

@@ -173,6 +173,12 @@ def train_and_mark(case: Case, options: StudyOptions) -> Outcome:
     return Outcome(run_metrics(trained), rows)
 
 
+def train_to_pair(case: Case, options: StudyOptions) -> Outcome:
+    """Train and test; the one row of the curves is the error, to be paired by seed."""
+    metrics = run_metrics(_train(case, options, ()))
+    return Outcome(metrics, [{"line": "test", "value": metrics["error_percent"]}])
+
+
 def train_error(case: Case, options: StudyOptions, trained: TrainedImages) -> Metrics:
     """Tables S2 and S7: error on the images that trained, seen whole and without augmentation."""
     images, batch_size = trained.config.images, trained.config.training.batch_size
