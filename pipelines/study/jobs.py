@@ -157,11 +157,8 @@ class Activity(Callback):
 def train(case: Case, options: StudyOptions) -> Outcome:
     """Train and test; the curve is the validation accuracy after each epoch, where there is one."""
     trained = _train(case, options, ())
-    curve = [
-        {"line": "validation", "epoch": record.epoch, "value": 100 * record.val_score}
-        for record in trained.history
-        if np.isfinite(record.val_score)
-    ]
+    seen = [each for each in trained.history if np.isfinite(each.val_score)]
+    curve = [{"line": "validation", "epoch": e.epoch, "value": 100 * e.val_score} for e in seen]
     return Outcome(run_metrics(trained), curve)
 
 
