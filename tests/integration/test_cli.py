@@ -167,7 +167,7 @@ def test_cross_validation_tests_every_scan_once(phantom_cohort, workspace):
     output = workspace / "folds"
     result = brainage(
         "train", "--cohort", phantom_cohort, "--folds", 3, "--epochs", 1, "--preset", "phantom",
-        "--output", output,
+        "--baselines", "constant", "--check-leakage", "none", "--output", output,
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     tested = sorted(row["scan_id"] for row in rows(output / "predictions.csv"))
@@ -191,7 +191,7 @@ def test_bad_rows_stop_training_until_they_are_skipped(phantom_cohort, workspace
     bad.write_text(text)
     command = [
         "train", "--cohort", bad, "--preset", "phantom", "--epochs", 1,
-        "--output", workspace / "bad",
+        "--baselines", "constant", "--check-leakage", "none", "--output", workspace / "bad",
     ]  # fmt: skip
     refused = brainage(*command)
     assert refused.exit_code == 2 and "--skip-bad" in refused.stderr
