@@ -3,10 +3,12 @@
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from brainage.lfnn.blocks import BlockStack
+from brainage.log_lines import LogLines
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """A line with loss, validation score and time left."""
+    """A line with loss, validation score and time left; in a log, a line a minute."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -99,11 +101,17 @@ class ProgressBar(Callback):
         )
         self._task = self._progress.add_task(title, total=None)
         self._last_update = 0.0
+        console = self._progress.console
+        self._lines: LogLines | None = None
+        if not (console.is_terminal or console.is_jupyter):
+            self._lines = LogLines(partial(console.print, markup=False, highlight=False))
 
     def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
         """Show the bar."""
         self._progress.start()
         total, done = epochs * steps_per_epoch, done_epochs * steps_per_epoch
+        if self._lines is not None:
+            self._lines.tell(self._title, done, total)
         self._progress.update(self._task, total=total, completed=done)
 
     def on_step_end(self, epoch: int, loss: float) -> None:
@@ -114,6 +122,10 @@ class ProgressBar(Callback):
             self._last_update = now
             text = f"{self._title}  epoch {epoch}  loss {loss:.3f}{self._last_score}"
             self._progress.update(self._task, description=text)
+            if self._lines is not None:
+                task = self._progress.tasks[0]
+                steps = None if task.total is None else int(task.total)
+                self._lines.tell(f"{text}, steps", int(task.completed), steps)
 
     def on_epoch_end(self, record: EpochRecord) -> None:
         """Remember the validation score, where there is one."""

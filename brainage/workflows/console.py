@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import FrameType
 
 import typer
@@ -26,6 +27,7 @@ from rich.progress import (
 
 from brainage.errors import BrainageError, ConfigError
 from brainage.files import default_cache as default_cache
+from brainage.log_lines import LogLines
 from brainage.types import LedgerEntry
 
 out = Console(highlight=False, soft_wrap=True)
@@ -117,7 +119,12 @@ def _explain(error: OSError | MemoryError) -> str:
 
 @contextlib.contextmanager
 def scan_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar over scans; yields the function to call with (done, total)."""
+    """Show a bar over scans, or lines in a log; yields the function to call with (done, total)."""
+    if _terminal and not (err.is_terminal or err.is_jupyter):
+        lines = LogLines(partial(err.print, markup=False, highlight=False))
+        lines.tell(title, 0, None)
+        yield lambda done, total: lines.tell(title, done, total)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
