@@ -140,6 +140,9 @@ def _show_tables(job: Job) -> None:
     if report["volumes"]:
         with st.expander("Brain volumes"):
             rows("Brain volumes", report["volumes"])
+            if text := report["volume_curves"]:
+                png, muted = job.files["volume_curves.png"], bool(report["muted"])
+                picture(png, text["alternative"], text["caption"], muted=muted)
     with st.expander("Model and limits"):
         rows("Model", report["model"])
         for limit in report["limits"]:

@@ -70,6 +70,13 @@ def release(
             "of new scans.",
         ),
     ] = None,
+    volumes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--volumes",
+            help="volumes.csv of `volumes` on healthy people, for the report's curves. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Make a trained model small enough to travel: half precision, and a self-test."""
     from brainage.workflows.inputs import check_model
@@ -77,7 +84,7 @@ def release(
     check_model(model)
     from brainage.workflows import release as job
 
-    job.release(model, output, note, robustness, left_out)
+    job.release(model, output, note, robustness, left_out, volumes or ())
 
 
 @command(MODELS)

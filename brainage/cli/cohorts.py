@@ -10,6 +10,7 @@ from brainage.cli.command import COHORTS, command
 from brainage.cli.options import (
     AnyModelOption,
     CacheOption,
+    CohortOption,
     ColumnOption,
     ConfigOption,
     DataRootOption,
@@ -251,6 +252,22 @@ def versus(
     from brainage.workflows import versus as job
 
     job.versus(own, predictions, output)
+
+
+@command(COHORTS)
+def volumes(
+    cohort: CohortOption,
+    output: OutputOption,
+    where: WhereOption = None,
+    column: ColumnOption = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Scans measured at a time.")] = 1,
+    cache: CacheOption = None,
+) -> None:
+    """Measure grey matter, white matter, fluid and ventricles of a cohort's scans."""
+    source = read_cohort_options(cohort, where, column, cache=cache)
+    from brainage.workflows import volumes as job
+
+    job.volumes(source, output, jobs)
 
 
 @command(COHORTS)

@@ -265,7 +265,9 @@ def localize(
             hidden = rule.own_head or read
             reader = build_head(read if place.is_last else hidden, place, target.outputs)
         if not place.is_last and rule.build_auxiliary is not None:
-            request = AuxiliaryRequest(shape, target.outputs, leader_fraction, place.input_shape)
+            request = AuxiliaryRequest(
+                shape, target.outputs, leader_fraction, place.input_shape, read.workers
+            )
             auxiliary = rule.build_auxiliary(request)
         return reader, auxiliary
 

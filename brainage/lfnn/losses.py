@@ -68,21 +68,26 @@ def leader_loss(losses: Tensor, leader_mask: Tensor) -> Tensor:
 
 
 def follower_loss(
-    outputs: Tensor, leadership: Leadership, space: FollowerSpace = "output_mean"
+    outputs: Tensor,
+    leadership: Leadership,
+    space: FollowerSpace = "output_mean",
+    goal: Tensor | None = None,
 ) -> Tensor:
     """Mean over followers of (1/C)·‖y_i − sg(y_b)‖², b the best leader: (B, W, C) to a scalar.
 
     The best leader's output carries no gradient. Without followers (δ = 1) the loss is zero. The
     source says *mean* squared error: over the C outputs too. ``output`` and ``probability`` are C
     times as large, which is what settings written before the mean existed stand for; in
-    ``probability`` and ``probability_mean`` y is the softmax of the outputs.
+    ``probability`` and ``probability_mean`` y is the softmax of the outputs. A `goal` (B, 1, C)
+    stands for the best leader's output where it is given.
     """
     if space.startswith("probability"):
         outputs = class_softmax(outputs)
+        goal = None if goal is None else class_softmax(goal)
     followers = (~leadership.leader_mask).to(outputs.dtype)
     samples = torch.arange(outputs.shape[0], device=outputs.device)
-    best = outputs[samples, leadership.best].detach()
-    squares = (outputs - best[:, None, :]).square()
+    best = outputs[samples, leadership.best][:, None, :] if goal is None else goal
+    squares = (outputs - best.detach()).square()
     squared_distance = squares.mean(dim=-1) if space.endswith("_mean") else squares.sum(dim=-1)
     return (squared_distance * followers).sum() / followers.sum().clamp(min=1.0)
 

@@ -90,12 +90,15 @@ class AuxiliaryRequest:
         δ of the settings.
     input_shape : tuple of int
         Shape of the block's input without the batch.
+    workers : int
+        Workers W of the block's head.
     """
 
     feature_shape: tuple[int, ...]
     outputs: int
     leader_fraction: LeaderFraction
     input_shape: tuple[int, ...] = ()
+    workers: int = 1
 
 
 Step = Callable[[BlockStack, Tensor, Tensor, StepSettings], StepResult]

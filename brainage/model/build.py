@@ -88,7 +88,11 @@ def build_model(config: Config) -> BlockStack:
                 reader = build_head(read, place, outputs)
         if not place.is_last and rule.build_auxiliary is not None:
             request = AuxiliaryRequest(
-                place.feature_shape, outputs, learning.leader_fraction, place.input_shape
+                place.feature_shape,
+                outputs,
+                learning.leader_fraction,
+                place.input_shape,
+                head.workers,
             )
             with seeded(config.seed, FORMER_NAME, place.block_index):
                 auxiliary = rule.build_auxiliary(request)

@@ -59,6 +59,7 @@ def build_card(facts: Json) -> str:
         + _left_out(facts)
         + _intervals(facts)
         + _robustness(facts)
+        + _volumes(facts)
         + _leakage(facts)
     )
     lines += [_INTENDED_USE, _LIMITS, "# Data card", ""]
@@ -177,6 +178,15 @@ def _robustness(facts: Json) -> list[str]:
     said = "Change of the predicted age when a scan is changed, and what the quality gate said"
     lines = ["## Robustness", "", said, "of the changed scans (`brainage robustness`).", ""]
     return [*lines, robustness_markdown(pd.DataFrame(groups), "group"), ""]
+
+
+def _volumes(facts: Json) -> list[str]:
+    found = facts.get("volume_curves")
+    if not found:
+        return []
+    held = ", ".join(f"{name} {share:.0%}" for name, share in found["coverage"].items())
+    said = f"Curves of {found['n']} people; the outer ones hold, of 90 % and out of fold: {held}."
+    return ["## Volumes against age", "", said, ""]
 
 
 def _leakage(facts: Json) -> list[str]:

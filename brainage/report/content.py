@@ -11,7 +11,12 @@ from brainage.report.doubts import is_unlike, list_warnings
 from brainage.report.findings import NOTHING_TYPED, Findings, ModelIdentity, Typed
 from brainage.report.numbers import list_numbers
 from brainage.report.pictures import draw_age_line, draw_cohort, draw_map, draw_planes
-from brainage.report.volumes import TISSUES
+from brainage.report.volume_curves import (
+    caption_volumes,
+    curves_for,
+    draw_volumes,
+    list_volumes,
+)
 from brainage.report.words import (
     CALIBRATE,
     VERDICT_WORDS,
@@ -74,7 +79,7 @@ class Report:
         What regions add to the age by a map that adds up.
     limits : tuple of str
         Sentences.
-    planes, map, age_line, cohort : Picture, optional
+    planes, map, age_line, cohort, volume_curves : Picture, optional
         What could be drawn.
     orientation : str
         Side convention of all pictures.
@@ -107,6 +112,7 @@ class Report:
     map: Picture | None
     age_line: Picture | None
     cohort: Picture | None
+    volume_curves: Picture | None
     orientation: Orientation
     numbers: Json
 
@@ -164,7 +170,7 @@ def build_report(
         results=_results(findings, percentile) if answered else (),
         corrected=_corrected_row(findings, corrected),
         checks=list_checks(findings),
-        volumes=_volumes(findings),
+        volumes=list_volumes(findings),
         contributions=_contributions(findings) if answered else (),
         model=_model_rows(findings.model),
         limits=limits,
@@ -172,6 +178,7 @@ def build_report(
         map=_map(findings, orientation) if answered else None,
         age_line=_age_line(findings) if answered else None,
         cohort=_cohort(findings) if answered else None,
+        volume_curves=_volume_curves(findings),
         orientation=orientation,
         numbers=list_numbers(findings, typed, made, percentile, corrected, limits),
     )
@@ -242,21 +249,6 @@ def _corrected_row(findings: Findings, corrected: float | None) -> Row | None:
         f"{corrected:+.1f} years",
         "uses the age itself (Beheshti 2019): for comparing groups, never a measure of accuracy",
     )
-
-
-def _volumes(findings: Findings) -> tuple[Row, ...]:
-    volumes = findings.volumes_ml
-    if not volumes:
-        return ()
-    total = sum(volumes[name] for name in TISSUES)
-    rows = [
-        Row(words, f"{volumes[name]:.0f} ml", f"{100 * volumes[name] / total:.0f} % of the three")
-        for name, words in zip(TISSUES, ("Grey matter", "White matter", "Fluid"), strict=True)
-    ]
-    if "ventricles" in volumes:
-        share = f"{100 * volumes['ventricles'] / total:.1f} %, part of the fluid"
-        rows.append(Row("Ventricles", f"{volumes['ventricles']:.0f} ml", share))
-    return tuple(rows)
 
 
 def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
@@ -347,3 +339,11 @@ def _cohort(findings: Findings) -> Picture | None:
         f"This person (orange) among {reference.age_years.size} {source} people of the model's "
         "cohort; dashed: predicted = age.",
     )
+
+
+def _volume_curves(findings: Findings) -> Picture | None:
+    found = curves_for(findings)
+    if found is None:
+        return None
+    words = [f"{row.name} {row.value}: {row.note}" for row in list_volumes(findings)]
+    return Picture(draw_volumes(findings), ". ".join(words), caption_volumes(findings, found[0]))

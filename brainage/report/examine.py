@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from brainage.config import PreprocessingConfig
@@ -26,16 +25,13 @@ from brainage.prepared.placement import process_source
 from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.mni import grid_affine
-from brainage.preprocessing.pipeline import Processed, process_again
 from brainage.preprocessing.quality import load_sinus_course
 from brainage.preprocessing.regions import OUTSIDE, load_regions
 from brainage.preprocessing.skull import load_skull
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
-from brainage.report.volumes import load_soft_tissues, measure_volumes
+from brainage.report.volumes import load_soft_tissues, own_volumes_ml, picture_scan
 from brainage.types import DEFAULT_MAP, FloatArray, HalfArray, Verdict, Volume
 
-PICTURE_SPACING_MM = 1.5
-PICTURE_FIELD_MM = (192.0, 224.0, 204.0)
 CODE_LENGTH = 6
 _SHOWN_REGIONS = 5
 
@@ -104,10 +100,7 @@ def examine_scan(
     read = process_source(source, settings, store)
     processed = read.processed
     on_stage("pictures")
-    fine = settings.on_grid(PICTURE_SPACING_MM, PICTURE_FIELD_MM)
-    pictured = process_again(
-        read.scan.volume, processed.placement, processed.measures, fine, options.label
-    )
+    pictured = picture_scan(read, settings, options.label)
     findings = Findings(
         label=options.label,
         verdict=processed.verdict,
@@ -133,7 +126,7 @@ def examine_scan(
     columns = predict_columns(bundle, array, options.level)
     findings = replace(findings, **_numbers({name: columns[name][0] for name in columns}))
     on_stage("volumes")
-    findings = replace(findings, volumes_ml=_volumes_ml(pictured))
+    findings = replace(findings, volumes_ml=own_volumes_ml(pictured))
     if options.map_method:
         on_stage("map")
         findings = replace(findings, attribution=_explain(bundle, array[0], options.map_method))
@@ -197,13 +190,6 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
         "interval_years": None if low is None or high is None else (low, high),
         "ood_percentile": known("ood_percentile"),
     }
-
-
-def _volumes_ml(pictured: Processed) -> dict[str, float]:
-    """Measure volumes in the scan's own space: those in MNI space over registration's scale."""
-    scale = abs(float(np.linalg.det(pictured.transform[:3, :3])))
-    found = measure_volumes(pictured.image, pictured.mask)
-    return {name: ml / scale for name, ml in found.items()}
 
 
 def _explain(bundle: Bundle, array: HalfArray, method: str) -> AttributionMap:

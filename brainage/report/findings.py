@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from brainage.evaluation.normative import Reference, reference_from_json
+from brainage.evaluation.volume_curves import VolumeCurves, curves_from_json
 from brainage.inference.attribution import LEGENDS
 from brainage.inference.model import Model
 from brainage.types import BoolArray, FloatArray, Json, Verdict, Volume
@@ -35,6 +36,12 @@ class ModelIdentity:
         """Held-out people of the model's cohort, where it knows them."""
         values = self.facts.get("reference")
         return None if values is None else reference_from_json(values)
+
+    @property
+    def volume_curves(self) -> VolumeCurves | None:
+        """Volumes of healthy people against age, where it knows them."""
+        values = self.facts.get("volume_curves")
+        return None if values is None else curves_from_json(values)
 
 
 @dataclass(frozen=True)

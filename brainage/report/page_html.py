@@ -53,7 +53,7 @@ h1{font-size:17px}.age{font-size:24px}.notice{font-size:9px;margin:3px 0}
 .answer .why,figcaption,.limits,.age small{font-size:8px}
 .gauge{height:5px;margin:2px 0;width:70px}
 .columns{margin-top:3px}.columns img{max-height:70mm;width:auto}.cohort img{max-height:40mm}
-.wide img{max-height:16mm}
+.wide img{max-height:16mm}.curves img{max-height:30mm;width:auto}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -73,7 +73,8 @@ def render_html(report: Report) -> str:
         f"{escape(report.label)}, report of {report.made_on}</div></header>"
         f'{f"""<p class="subject">{subject}</p>""" if subject else ""}'
         f'<p class="notice">{RESEARCH_ONLY}</p>'
-        f"<main>{_verdict(report)}{_result(report)}{_pictures(report)}{_tables(report)}"
+        f"<main>{_verdict(report)}{_result(report)}{_pictures(report)}{_curves(report)}"
+        f"{_tables(report)}"
         f'<h2>Limits</h2><ul class="limits">{limits}</ul></main>'
         f'<footer class="notice">{RESEARCH_ONLY}</footer></body></html>\n'
     )
@@ -114,6 +115,12 @@ def _pale(report: Report) -> str:
 
 def _pictures(report: Report) -> str:
     return f'<div class="columns">{_figure(report.planes)}{_figure(report.map)}</div>'
+
+
+def _curves(report: Report) -> str:
+    muted = " muted" if report.muted else ""
+    drawn = _figure(report.volume_curves)
+    return drawn and f'<div class="curves{muted}">{drawn}</div>'
 
 
 def _tables(report: Report) -> str:

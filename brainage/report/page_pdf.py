@@ -6,6 +6,7 @@ Sans, whose file Matplotlib carries.
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def render_pdf(report: Report) -> bytes:
     if report.headline:
         top = _draw_result(canvas, report, top)
     top = _draw_pictures(canvas, report, top)
+    top = _draw_curves(canvas, report, top)
     _draw_tables(canvas, report, top)
     _draw_foot(canvas, report)
     canvas.showPage()
@@ -219,7 +221,20 @@ def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
 
 def _picture_room(report: Report) -> float:
     """Return the height of the planes that leaves the tables their place."""
-    return (68 if report.warnings else 76) * mm
+    room = 68 if report.warnings else 76
+    return (room if report.volume_curves is None else room - 14) * mm
+
+
+def _draw_curves(canvas: Canvas, report: Report, top: float) -> float:
+    """Draw volumes against age, pale where the cohort is no fair comparison."""
+    picture = report.volume_curves
+    if picture is None:
+        return top
+    if report.muted:
+        picture = replace(picture, png=_fade(picture.png))
+    bottom = _draw_image(canvas, picture, _MARGIN, top + 1 * mm, (_INNER, 26 * mm))
+    caption = _paragraph(picture.caption, 6.5, _MUTED)
+    return _put(canvas, [caption], _MARGIN, bottom - 1 * mm, (_INNER, 30)) - 2 * mm
 
 
 def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:

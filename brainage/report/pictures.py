@@ -71,7 +71,7 @@ def draw_planes(findings: Findings, orientation: Orientation = RADIOLOGICAL) -> 
         0.03, 0.97, "template", color="white", fontsize=7, ha="left", va="top",
         transform=panels[0][-1].transAxes,
     )  # fmt: skip
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def draw_map(findings: Findings, orientation: Orientation = RADIOLOGICAL) -> bytes:
@@ -100,7 +100,7 @@ def draw_map(findings: Findings, orientation: Orientation = RADIOLOGICAL) -> byt
             draw_plane(panel, data, cut, orientation)
             drawn = draw_overlay(panel, fine, cut, limit, orientation)
     _draw_scale(figure, drawn, limit, attribution.unit, attribution.legend)
-    return _to_png(figure)
+    return to_png(figure)
 
 
 _SCALE_INCHES = 0.62
@@ -204,7 +204,7 @@ def draw_age_line(findings: Findings) -> bytes:
     axes.spines["bottom"].set_color("#D0D7DE")
     axes.set_yticks([])
     axes.tick_params(labelsize=7, colors=GREY, length=2)
-    return _to_png(figure)
+    return to_png(figure)
 
 
 _LABEL: dict[str, Any] = {
@@ -250,7 +250,7 @@ def draw_cohort(findings: Findings, reference: Reference) -> bytes:
     axes.tick_params(labelsize=7)
     axes.grid(color="#EEEEEE", linewidth=0.6)
     axes.set_axisbelow(True)
-    return _to_png(figure)
+    return to_png(figure)
 
 
 def _range_of(ages: DoubleArray, predicted: DoubleArray, findings: Findings) -> tuple[float, float]:
@@ -266,7 +266,8 @@ def _brightness(data: FloatArray, mask: BoolArray) -> FloatArray:
     return scaled
 
 
-def _to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
     FigureCanvasAgg(figure)
     stream = io.BytesIO()
     figure.savefig(

@@ -13,4 +13,4 @@ STAGES = "stages.json"
 RESULT = "result.json"
 REPORT = "report"
 IMAGE, MAP = "image.nii.gz", "map.nii.gz"
-PICTURES = ("planes", "map", "age_line", "cohort")
+PICTURES = ("planes", "map", "age_line", "cohort", "volume_curves")

@@ -1,19 +1,23 @@
 """`brainage release` and `brainage selftest`: a model made small, and checked where it runs."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from brainage.cohorts.columns import infer_types
 from brainage.cohorts.phantom import build_phantom
+from brainage.cohorts.table_files import read_table
 from brainage.errors import BundleError, CohortError, TrainingError
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.left_out import left_out_table
 from brainage.evaluation.metrics import check_columns
 from brainage.evaluation.robustness import robustness_markdown
+from brainage.evaluation.volume_curves import fit_curves
 from brainage.files import parse_json
 from brainage.inference.model import Model
 from brainage.model.bundle import Bundle, copy_bundle, load_bundle
@@ -33,6 +37,7 @@ def release(
     note: str = "",
     robustness: Path | None = None,
     left_out: Path | None = None,
+    volumes: Sequence[Path] = (),
 ) -> None:
     """Write a model anew in half precision, with its prediction of the self-test's phantom.
 
@@ -46,6 +51,9 @@ def release(
         ``predictions.csv`` of `brainage train --leave-site-out` with the same settings and cohorts:
         the card then holds the errors, and scans unlike the training scans get intervals that
         were calibrated on them.
+    volumes : sequence of pathlib.Path
+        ``volumes.csv`` of `brainage volumes` on healthy people: reports then show volumes against
+        age. Scans that are not plainly ok are left out.
 
     Raises
     ------
@@ -64,6 +72,8 @@ def release(
         changes["robustness"] = _read_robustness(robustness, bundle)
     if left_out is not None:
         changes |= _read_left_out(left_out, bundle)
+    if volumes:
+        changes["volume_curves"] = _fit_volumes(volumes)
     # Twice: what the rounded weights predict is known once they are written.
     copy_bundle(bundle, output, changes, half=True)
     predicted = _predict_phantom(Model(load_bundle(output)))
@@ -98,6 +108,16 @@ def _read_left_out(path: Path, bundle: Bundle) -> Json:
         "left_out": rows.to_dict("records"),
         "left_out_calibration": fitted.to_json(),
     }
+
+
+def _fit_volumes(paths: Sequence[Path]) -> Json:
+    tables = [read_table(path) for path in paths]
+    table = pd.concat([infer_types(each.frame, each.decimal_comma) for each in tables])
+    check_columns(table, ("verdict",), str(paths[0]))
+    curves = fit_curves(table[table["verdict"] == "ok"])
+    covered = ", ".join(f"{name} {share:.0%}" for name, share in curves.coverage.items())
+    say(f"volumes against age: {curves.n} people; the outer curves hold, of 90 %: {covered}")
+    return curves.to_json()
 
 
 def _read_robustness(path: Path, bundle: Bundle) -> list[Json]:

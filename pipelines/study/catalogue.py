@@ -3,10 +3,12 @@
 The YAML of the same name in `configs/study` gives title, data set, plan, seeds and budget.
 """
 
+import math
 from dataclasses import replace
 
 from pipelines.study import brain_scans, jobs, reference
 from pipelines.study.draw import classes, curves, dots, hilbert, over
+from pipelines.study.pairing import paired_with
 from pipelines.study.records import Study
 
 COSTS = ("seconds_per_epoch", "peak_memory_mb")
@@ -96,8 +98,18 @@ STUDIES = {
         classes("irregularity", "leaders needed, of all workers of a block"),
     ),
     "methods": Study(
-        jobs.train, ("accuracy_percent", *COSTS, "parameters"), dots("accuracy_percent")
+        jobs.train_and_mark,
+        ("error_percent", *COSTS, "parameters"),
+        dots("error_percent"),
+        refine=paired_with(method="bp", cut=math.nan),
     ),
+    "followers": Study(
+        jobs.train_to_pair,
+        ("error_percent",),
+        dots("error_percent"),
+        refine=paired_with("seed", how="all lead"),
+    ),
+    "followers_brain_age": replace(BRAIN_AGE, refine=paired_with(how="all lead")),
     "yardsticks": Study(
         jobs.train,
         ("error_percent", *COSTS, "parameters"),
@@ -108,8 +120,6 @@ STUDIES = {
     "adaptive": Study(
         jobs.find_leaders, ("accuracy_percent", "leaders_percent"), dots("accuracy_percent")
     ),
-    "brain_age": replace(
-        BRAIN_AGE, refine=brain_scans.paired_with(method="lfnn_l", leader_fraction=1.0)
-    ),
-    "brain_age_methods": replace(BRAIN_AGE, refine=brain_scans.paired_with(method="bp")),
+    "brain_age": replace(BRAIN_AGE, refine=paired_with(method="lfnn_l", leader_fraction=1.0)),
+    "brain_age_methods": replace(BRAIN_AGE, refine=paired_with(method="bp")),
 }

@@ -157,12 +157,23 @@ class Activity(Callback):
 def train(case: Case, options: StudyOptions) -> Outcome:
     """Train and test; the curve is the validation accuracy after each epoch, where there is one."""
     trained = _train(case, options, ())
-    curve = [
-        {"line": "validation", "epoch": record.epoch, "value": 100 * record.val_score}
-        for record in trained.history
-        if np.isfinite(record.val_score)
-    ]
+    seen = [each for each in trained.history if np.isfinite(each.val_score)]
+    curve = [{"line": "validation", "epoch": e.epoch, "value": 100 * e.val_score} for e in seen]
     return Outcome(run_metrics(trained), curve)
+
+
+def train_and_mark(case: Case, options: StudyOptions) -> Outcome:
+    """Train and test; rows of curves tell the error of every test image, 0 or 100 %."""
+    trained = _train(case, options, ())
+    wrong = 100.0 * (trained.predicted != trained.labels)
+    rows = [{"line": n, "subject": n, "value": value} for n, value in enumerate(wrong.tolist())]
+    return Outcome(run_metrics(trained), rows)
+
+
+def train_to_pair(case: Case, options: StudyOptions) -> Outcome:
+    """Train and test; the one row of the curves is the error, to be paired by seed."""
+    metrics = run_metrics(_train(case, options, ()))
+    return Outcome(metrics, [{"line": "test", "value": metrics["error_percent"]}])
 
 
 def train_error(case: Case, options: StudyOptions, trained: TrainedImages) -> Metrics:

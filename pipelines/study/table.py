@@ -11,9 +11,9 @@ from pipelines.study.reference import Row
 
 LEVEL = 0.95
 REDUCED = "reduced budget"
-DIFFERENCE = "minus_base_years"
+DIFFERENCE = "minus_base"
 DIFFERENCE_COLUMNS = (DIFFERENCE, "minus_base_ci_low", "minus_base_ci_high")
-"""A setting's error minus that of the study's base setting, paired by scan, and its interval."""
+"""A setting's error minus that of its base setting, paired by scan or image, and its interval."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def to_markdown(
         if f"{metric}_paper" in table and table[f"{metric}_paper"].notna().any():
             shown[f"{name}, {source}"] = table[f"{metric}_paper"].map(_plain)
     if DIFFERENCE in table:
-        shown["minus base, years [95 % over people]"] = [
+        shown["minus base [95 %]"] = [
             _bracketed(*row) for row in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)
         ]
     shown["seeds"] = table["seeds"].map(str)

@@ -10,6 +10,7 @@ from brainage.cli.main import app
 from brainage.model import released
 from brainage.model.bundle import load_bundle
 from brainage.workflows.release import selftest_facts
+from tests.people import people
 
 RUN = CliRunner()
 
@@ -33,10 +34,13 @@ def _phantoms(folder: Path) -> Path:
 
 
 def test_released_model_predicts_when_none_is_named(trained, tmp_path, monkeypatch):
-    small = tmp_path / "small"
-    released_run = RUN.invoke(app, ["release", "--model", str(trained), "--output", str(small)])
+    small, volumes = tmp_path / "small", tmp_path / "volumes.csv"
+    people(80).assign(verdict=["ok"] * 70 + ["flagged"] * 10).to_csv(volumes, index=False)
+    command = ["release", "--model", str(trained), "--output", str(small)]
+    released_run = RUN.invoke(app, [*command, "--volumes", str(volumes)])
     assert released_run.exit_code == 0, released_run.output
     assert len(load_bundle(small).members) == 2
+    assert load_bundle(small).facts["volume_curves"]["n"] == 70
     monkeypatch.setattr(released, "RELEASED_FOLDER", small)
     checked = RUN.invoke(app, ["selftest"])
     assert checked.exit_code == 0 and "ok: predicts" in checked.output

@@ -77,7 +77,7 @@ def mapped(method="integrated_gradients"):
 
 
 MAP = mapped().attribution
-PICTURES = ("draw_planes", "draw_map", "draw_age_line", "draw_cohort")
+PICTURES = ("draw_planes", "draw_map", "draw_age_line", "draw_cohort", "draw_volumes")
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_gradient_has_words_of_its_own_and_no_contributions():
 @pytest.mark.parametrize("method", MAP_METHODS)
 def test_scale_of_a_map_has_numbers_and_its_own_words(method, monkeypatch):
     written = []
-    monkeypatch.setattr(pictures, "_to_png", lambda figure: written.append(figure) or b"")
+    monkeypatch.setattr(pictures, "to_png", lambda figure: written.append(figure) or b"")
     pictures.draw_map(mapped(method))
     texts = [text.get_text() for axes in written[0].axes for text in axes.texts]
     assert set(LEGENDS[method]) <= set(texts)

@@ -10,8 +10,7 @@ from brainage.cohorts.phantom import _draw_tissue, _load_anatomy
 from brainage.config import PreprocessingConfig
 from brainage.prepared.placement import process_source
 from brainage.prepared.source import ScanSource
-from brainage.report.examine import PICTURE_FIELD_MM, PICTURE_SPACING_MM
-from brainage.report.volumes import measure_volumes
+from brainage.report.volumes import PICTURE_FIELD_MM, PICTURE_SPACING_MM, measure_volumes
 from brainage.types import Volume
 
 

@@ -116,6 +116,22 @@ def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
     assert anew["error_percent"].item() < 100.0
 
 
+def test_methods_are_paired_with_backpropagation_image_by_image(
+    tmp_path: Path, data_root: Path
+) -> None:
+    options = small_study("s9", tmp_path, data_root)
+    assert options.config is not None
+    content = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    content["choices"] = {"cut": {"K=3": {"learning.blocks": 3}}}
+    content["plan"] = [{"method": ["bp"]}, {"method": ["lfnn_l"], "cut": ["K=3"]}]
+    options.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    results = run_study("methods", options)
+    assert len(results.curves) == 2 * 2 * SIZES["t10k"]
+    base, other = results.table["minus_base"]
+    errors = results.table["error_percent"]
+    assert np.isnan(base) and other == pytest.approx(errors[1] - errors[0])
+
+
 def test_images_that_were_encoded_anew_are_named(tmp_path: Path) -> None:
     cases = build_cases(load_study("methods"), quick=True)
     options = StudyOptions(tmp_path, tmp_path)

@@ -8,8 +8,8 @@ import yaml
 
 from brainage.cohorts.phantom import write_phantom_cohort
 from brainage.config import config_folder
-from pipelines.study.brain_scans import paired_with
 from pipelines.study.engine import run_study
+from pipelines.study.pairing import paired_with
 from pipelines.study.records import StudyOptions
 from pipelines.study.table import DIFFERENCE_COLUMNS, Results
 
@@ -40,6 +40,16 @@ def test_a_setting_is_paired_with_the_base_scan_by_scan() -> None:
     assert refined.loc[1, list(DIFFERENCE_COLUMNS)].tolist() == [-1.0, -1.0, -1.0]
 
 
+def test_seeds_are_paired_by_student_s_interval() -> None:
+    found = results({1.0: [3.0, 9.0], 0.5: [2.0, 8.0]})
+    worse = (found.curves["leader_fraction"] == 0.5) & (found.curves["seed"] == 1)
+    found.curves.loc[worse, "value"] += 0.2
+    refined = paired_with("seed", leader_fraction=1.0)(found).table
+    # differences -1 and -0.8 of two seeds: 12.706 standard errors of 0.1 each way
+    mean, low, high = refined.loc[1, list(DIFFERENCE_COLUMNS)]
+    assert (mean, low, high) == pytest.approx((-0.9, -0.9 - 1.2706, -0.9 + 1.2706), abs=1e-4)
+
+
 @pytest.mark.slow
 def test_the_study_runs_on_a_cohort(tmp_path: Path) -> None:
     write_phantom_cohort(tmp_path / "oasis1", subjects=15, seed=3, spacing_mm=8)
@@ -56,4 +66,4 @@ def test_the_study_runs_on_a_cohort(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     run_study("brain_age", StudyOptions(tmp_path, tmp_path, config=path, tracking_uri="off"))
     text = (tmp_path / "brain_age.md").read_text()
-    assert "minus base, years" in text and "| base |" in text
+    assert "minus base" in text and "| base |" in text
