@@ -183,9 +183,8 @@ def run_attacks(node: NodeProcess, count: int, first: int = 0) -> tuple[str, lis
     with ThreadPoolExecutor(SENDERS) as pool:
         for start in range(first, first + count, PART):
             numbers = range(start, min(start + PART, first + count))
-            for number, (end, took) in zip(
-                numbers, pool.map(lambda n: attack(node.port, pdus, n), numbers), strict=True
-            ):
+            attacked = list(pool.map(lambda number: attack(node.port, pdus, number), numbers))
+            for number, (end, took) in zip(numbers, attacked, strict=True):
                 kind = DAMAGES[number % len(DAMAGES)].__name__.replace("_", " ")
                 if end == HANGS:  # once more alone: a machine that was held up must not count
                     again, took = attack(node.port, pdus, number)
