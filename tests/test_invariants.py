@@ -168,7 +168,7 @@ def random_cohort(rng: np.random.Generator) -> Cohort:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)  # more of them: unit/cohorts/test_splits.py
 def test_no_subject_is_in_two_parts_of_a_split(seed):
     cohort = random_cohort(np.random.default_rng(seed))
     subjects = cohort.table["subject_id"].to_numpy()
@@ -211,11 +211,11 @@ def test_training_on_phantoms_beats_the_constant_predictor_by_half(method, tmp_p
     arrays = [prepare_phantom(path, config.preprocessing).array for path in cohort.table["path"]]
     ready = PreparedCohort(cohort, np.stack(arrays), synthetic=True)
     split = make_split(cohort, config.split)
-    runs = [with_changes(config, {"seed": seed}) for seed in range(3)]
+    runs = [with_changes(config, {"seed": seed}) for seed in range(2)]
     tables = [train_run(ready, split, run, TrainOptions(device="cpu")).predictions for run in runs]
     constant = fit_baselines(ready, split, config)["constant"]
     errors = [(table["predicted_age_years"] - table["age_years"]).abs().mean() for table in tables]
-    # Of three seeds, since one of them may have bad luck.
+    # Of two seeds, since one of them may have bad luck.
     assert np.mean(errors) < 0.5 * np.abs(constant - tables[0]["age_years"]).mean()
 
 
@@ -225,6 +225,7 @@ def test_killed_training_resumes_to_the_same_weights(phantom_cohort, tmp_path):
     def command(output: Path, *more: str) -> list[str]:
         return [
             "train", "--cohort", str(phantom_cohort), "--preset", "phantom", "--epochs", "4",
+            "--baselines", "constant", "--check-leakage", "none",
             "--tracking-uri", "off", "--output", str(output), *more,
         ]  # fmt: skip
 

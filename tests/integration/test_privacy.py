@@ -110,8 +110,9 @@ def run_commands(cohort: Path, out: Path, every: bool) -> str:
     at, model = ["--cache", out / "cache"], ["--model", out / "model"]
     tracker = ["--tracking-uri", f"sqlite:///{out}/mlflow.db"]
     short = ["--preset", "phantom", "--epochs", 1, *at, *tracker]
+    check = ["--check-leakage", "linear" if every else "none"]
     few: list[list[object]] = [
-        ["train", "--cohort", cohort, *short, "--output", out / "model"],
+        ["train", "--cohort", cohort, *short, *check, "--output", out / "model"],
         ["predict", "--cohort", cohort, *model, *at, "--output", out / "predictions.csv"],
         ["report", scan, "--age", TYPED_YEARS, *model, "--output", out / "page"],
         ["register", *model, *tracker],

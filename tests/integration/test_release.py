@@ -16,24 +16,18 @@ RUN = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(phantom_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ensemble of two folds of phantoms, on the grid of real scans' shape."""
     folder = tmp_path_factory.mktemp("trained")
-    command = ["train", "--cohort", str(_phantoms(folder)), "--output", str(folder / "model")]
+    command = ["train", "--cohort", str(phantom_cohort), "--output", str(folder / "model")]
     command += ["--preset", "phantom", "--epochs", "1", "--folds", "2", "--tracking-uri", "off"]
-    command += ["--check-leakage", "none"]
+    command += ["--check-leakage", "none", "--baselines", "constant"]
     result = RUN.invoke(app, command)
     assert result.exit_code == 0, result.output
     return folder / "model"
 
 
-def _phantoms(folder: Path) -> Path:
-    from brainage.cohorts.phantom import write_phantom_cohort
-
-    return write_phantom_cohort(folder / "phantoms", 12, 0)
-
-
-def test_released_model_predicts_when_none_is_named(trained, tmp_path, monkeypatch):
+def test_released_model_predicts_when_none_is_named(trained, phantom_cohort, tmp_path, monkeypatch):
     small, volumes = tmp_path / "small", tmp_path / "volumes.csv"
     people(80).assign(verdict=["ok"] * 70 + ["flagged"] * 10).to_csv(volumes, index=False)
     command = ["release", "--model", str(trained), "--output", str(small)]
@@ -44,7 +38,7 @@ def test_released_model_predicts_when_none_is_named(trained, tmp_path, monkeypat
     monkeypatch.setattr(released, "RELEASED_FOLDER", small)
     checked = RUN.invoke(app, ["selftest"])
     assert checked.exit_code == 0 and "ok: predicts" in checked.output
-    scan = next((trained.parent / "phantoms").glob("sub-*/anat/*_T1w.nii.gz"))
+    scan = next(phantom_cohort.parent.glob("sub-*/anat/*_T1w.nii.gz"))
     output = tmp_path / "predictions.csv"
     predicted = RUN.invoke(app, ["predict", str(scan), "--output", str(output)])
     assert predicted.exit_code == 0, predicted.output

@@ -1,5 +1,6 @@
 """What every command has in common: its help, and answers before anything heavy is loaded."""
 
+import json
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -41,48 +42,79 @@ def test_help_needs_no_heavy_import(words):
     assert done.returncode == 0 and loaded == []
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        ("predict nope.nii.gz", "nope.nii.gz: is not there"),
-        ("predict cohort.csv", "Did you mean --cohort cohort.csv?"),
-        ("predict demo --cohort demo", "either scans or --cohort"),
-        ("report nope.nii", "nope.nii: is not there"),
-        ("report", "either SCAN, or --predictions"),
-        ("report a.nii --age 300", "--age"),
-        ("explain --output o --method magic", "magic"),
-        ("selftest --model nowhere", "nowhere: is not there"),
-        ("train --cohort nowhere.csv --output o", "nowhere.csv: is not there"),
-        ("train --cohort scan.nii.gz --output o", "Did you mean `brainage predict scan.nii.gz`?"),
-        ("train --cohort demo --output o --set trainning.epochs=3", "Did you mean training.epochs"),
-        ("train --cohort demo --output o --set training.epohcs=3", "Did you mean training.epochs"),
-        ("train --cohort demo --output o --preset phantm", "Did you mean phantom?"),
-        ("train --cohort demo --output o --baselines linaer", "Did you mean linear?"),
-        ("train --cohort demo --output o --device gpu", "--device"),
-        ("compare --cohort demo --methods bp,lfnn_", "Did you mean lfnn"),
-        ("prepare --cohort nowhere --output o", "nowhere: is not there"),
-        ("evaluate --output o", "--predictions"),
-        ("evaluate --output o --predictions nope.csv", "nope.csv: is not there"),
-        ("groups --predictions nope.csv --group a --output o", "nope.csv: is not there"),
-        ("calibrate --model nowhere --cohort demo --output o", "nowhere: is not there"),
-        ("finetune --model nowhere --cohort demo --output o", "nowhere: is not there"),
-        ("release --model nowhere --output o", "nowhere: is not there"),
-        ("robustness --model nowhere --cohort demo --output o", "nowhere: is not there"),
-        ("robustness --cohort nowhere --output o", "nowhere: is not there"),
-        ("register --model nowhere", "nowhere: is not there"),
-        ("mlflow --tracking-uri sqlite:///nope.db", "nope.db: is not there"),
-        ("benchmark --output o --network resnet33", "Did you mean resnet32?"),
-        ("cut --blocks 0", "--blocks"),
-        ("simulate --devices four", "--devices"),
-        ("study s99", "s99"),
-        ("speed --output o --plan onedevice", "Did you mean one_device?"),
-        ("predit scan.nii", "Did you mean 'predict'"),
-    ],
-)
-def test_wrong_input_is_told_in_one_line_before_anything_heavy_is_loaded(words, told, tmp_path):
-    done, loaded = run_light(*words.split())
-    lines = [line for line in done.stderr.splitlines() if line and not line.startswith("loaded")]
-    assert done.returncode == 2 and len(lines) == 1 and told in lines[0]
+WRONG = {
+    "predict nope.nii.gz": "nope.nii.gz: is not there",
+    "predict cohort.csv": "Did you mean --cohort cohort.csv?",
+    "predict demo --cohort demo": "either scans or --cohort",
+    "report nope.nii": "nope.nii: is not there",
+    "report": "either SCAN, or --predictions",
+    "report a.nii --age 300": "--age",
+    "explain --output o --method magic": "magic",
+    "selftest --model nowhere": "nowhere: is not there",
+    "train --cohort nowhere.csv --output o": "nowhere.csv: is not there",
+    "train --cohort scan.nii.gz --output o": "Did you mean `brainage predict scan.nii.gz`?",
+    "train --cohort demo --output o --set trainning.epochs=3": "Did you mean training.epochs",
+    "train --cohort demo --output o --set training.epohcs=3": "Did you mean training.epochs",
+    "train --cohort demo --output o --preset phantm": "Did you mean phantom?",
+    "train --cohort demo --output o --baselines linaer": "Did you mean linear?",
+    "train --cohort demo --output o --device gpu": "--device",
+    "train --cohort demo --output o --set a.b=1": "a.b",
+    "train --cohort demo --output o --leader-fraction 7": "leader_fraction",
+    "train --cohort demo --output o --column age": "--column",
+    "compare --cohort demo --methods bp,lfnn_": "Did you mean lfnn",
+    "prepare --cohort nowhere --output o": "nowhere: is not there",
+    "evaluate --output o": "--predictions",
+    "evaluate --output o --predictions nope.csv": "nope.csv: is not there",
+    "groups --predictions nope.csv --group a --output o": "nope.csv: is not there",
+    "calibrate --model nowhere --cohort demo --output o": "nowhere: is not there",
+    "finetune --model nowhere --cohort demo --output o": "nowhere: is not there",
+    "release --model nowhere --output o": "nowhere: is not there",
+    "robustness --model nowhere --cohort demo --output o": "nowhere: is not there",
+    "robustness --cohort nowhere --output o": "nowhere: is not there",
+    "register --model nowhere": "nowhere: is not there",
+    "mlflow --tracking-uri sqlite:///nope.db": "nope.db: is not there",
+    "benchmark --output o --network resnet33": "Did you mean resnet32?",
+    "cut --blocks 0": "--blocks",
+    "simulate --devices four": "--devices",
+    "study s99": "s99",
+    "speed --output o --plan onedevice": "Did you mean one_device?",
+    "predit scan.nii": "Did you mean 'predict'",
+}
+ALL_IN_TURN = """
+import contextlib, io, json
+from brainage.cli.start import main
+
+answers = {}
+for words in json.loads(sys.argv[1]):
+    sys.argv, told, code = ["brainage", *words.split()], io.StringIO(), 0
+    with contextlib.redirect_stderr(told):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    answers[words] = code, told.getvalue(), [name for name in HEAVY if name in sys.modules]
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Exit code, error output and heavy modules of each command: one process runs them all."""
+    program = f"import sys\nHEAVY = {HEAVY}\n{ALL_IN_TURN}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(list(WRONG))],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path_factory.mktemp("empty"),
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_input_is_told_in_one_line_before_anything_heavy_is_loaded(words, answers):
+    code, told, loaded = answers[words]
+    assert code == 2 and len(told.splitlines()) == 1 and WRONG[words] in told
     assert loaded == []
 
 

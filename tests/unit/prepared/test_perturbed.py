@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brainage.cohorts.phantom import build_phantom
 from brainage.prepared.arrays import prepare_scan
 from brainage.prepared.perturbed import perturb_task, unpack_array
 from brainage.prepared.source import ScanSource
@@ -50,4 +51,7 @@ def test_a_scan_that_cannot_be_used_is_an_answer_not_an_error(head, tmp_path):
     found = perturb(head, "unchanged", path=str(tmp_path / "scan.nii"))
     assert found["verdict"] == "failed" and found["reason"] and "array" not in found
     (tmp_path / "file").touch()
-    assert "fault" in perturb(head, "unchanged", cache=str(tmp_path / "file"))
+    brain = build_phantom(50, np.random.default_rng(0), np.random.default_rng(1))
+    nib.save(nib.Nifti1Image(brain.data, brain.affine), tmp_path / "brain.nii")
+    cache = str(tmp_path / "file")
+    assert "fault" in perturb(head, "unchanged", path=str(tmp_path / "brain.nii"), cache=cache)

@@ -32,10 +32,10 @@ def turned(degrees: tuple[float, float, float], shift_mm: float = 0.0) -> Double
 @pytest.mark.parametrize(
     "motion",
     [
-        turned((15, 0, 0)),
+        pytest.param(turned((15, 0, 0)), marks=pytest.mark.slow),
         turned((0, -30, 0), 20.0),
         turned((8, 12, 170)),
-        turned((180, 0, 0)),
+        pytest.param(turned((180, 0, 0)), marks=pytest.mark.slow),
         turned((0, 90, 0), -35.5),
     ],
 )

@@ -169,7 +169,8 @@ def test_a_reduced_budget_says_so_everywhere(tmp_path: Path, data_root: Path) ->
 
 @pytest.mark.parametrize("name", study_names())
 def test_every_study_has_a_record_and_a_plan(name: str) -> None:
-    study = load_study(name)
+    whole = load_study(name)
+    study = whole.model_copy(update={"seeds": whole.seeds[:1]})  # others change no other setting
     assert STUDIES[name].metrics
     assert build_cases(study, quick=True) and build_cases(study, quick=False)
 

@@ -4,13 +4,15 @@ import pandas as pd
 import pytest
 
 import brainage
-from brainage.cohorts.phantom import write_phantom_cohort
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    return write_phantom_cohort(folder, subjects=12, seed=0, sites=("north", "south"))
+def cohort(phantom_cohort, tmp_path_factory):
+    table = pd.read_csv(phantom_cohort)[:12].assign(site=["north", "south"] * 6)
+    table["path"] = [str(phantom_cohort.parent / path) for path in table["path"]]
+    path = tmp_path_factory.mktemp("cohort") / "cohort.csv"
+    table.to_csv(path, index=False)
+    return path
 
 
 @pytest.fixture(autouse=True)
