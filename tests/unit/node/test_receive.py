@@ -260,6 +260,7 @@ def test_damaged_first_object_is_noted_against_its_study(stand, study, cut):
         content = content[:cut]
     with call(stand.port) as association:
         assert send_bytes(association, content, str(header.SOPInstanceUID)) == UNREADABLE
+        assert (lost_of(stand, uid) is None) == (cut != 3)
         assert association.send_c_store(pydicom.dcmread(files[1])).Status == SUCCESS
     name = f"{code(str(header.SOPInstanceUID))}.dcm"
     assert lost_of(stand, uid) == {name}
