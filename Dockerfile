@@ -19,7 +19,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 brainage \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp brainage \
-    && install --directory --owner=10001 --group=10001 /cache /work /models /artifacts
+    && install --directory --owner=10001 --group=10001 /cache /work /models /artifacts /queue
 COPY --from=build /opt/brainage /opt/brainage
 # The root file system may be read-only: all that is written goes to these and to /tmp.
 ENV PATH=/opt/brainage/bin:$PATH \

@@ -16,7 +16,15 @@ from tools.fuzz.target import put
 from tools.fuzz.targets import TARGETS
 
 # Readers that start programs, or compute much.
-FRESH = {"dicom": 10, "dicom_folder": 3, "jpeg": 30, "predictions": 5, "plans": 5, "ensemble": 5}
+FRESH = {
+    "dicom": 10,
+    "dicom_folder": 3,
+    "jpeg": 30,
+    "predictions": 5,
+    "plans": 5,
+    "ensemble": 5,
+    "node": 5,
+}
 MAX_FRESH = 20
 
 
@@ -55,7 +63,14 @@ def test_healthy_inputs_are_not_refused_for_their_form(name: str, tmp_path: Path
         put(seed, tmp_path / str(number))
         outcomes.append(attempt(target, tmp_path / str(number)))
     # The tables' scans do not exist, one slice is no series, and the tracker is down.
-    refused = {"table": len(outcomes), "dicom": 1, "dicom_folder": 1, "events": 1, "predictions": 1}
+    refused = {
+        "table": len(outcomes),
+        "dicom": 1,
+        "dicom_folder": 1,
+        "node": 1,
+        "events": 1,
+        "predictions": 1,
+    }
     assert outcomes.count("refused") == refused.get(name, 0) and set(outcomes) <= set(KEPT)
 
 

@@ -1,6 +1,5 @@
 """Take objects from peers by C-STORE, and answer C-ECHO."""
 
-import io
 import threading
 import time
 import weakref
@@ -8,46 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydicom.filereader import read_partial
-from pydicom.tag import Tag
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from brainage.errors import BrainageError
+from brainage.node.intake import HEADER_BYTES, Delivery, Intake
 from brainage.node.limits import MB, NodeLimits
 from brainage.node.peers import Certificates, Peer, may_connect, may_send
-from brainage.node.spool import NoRoomError, Spool, code
+from brainage.node.spool import Spool
 from brainage.node.transport import close, make_server
 from brainage.scans.dicom.read import PACKED_SYNTAXES, PLAIN_SYNTAXES
-from brainage.scans.dicom.source import MANUFACTURER
 
-# PS3.4, table B.2-1.
-SUCCESS, NO_ROOM, MISMATCH, UNREADABLE = 0x0000, 0xA700, 0xA900, 0xC000
-# Patient and study stand in the first kilobytes; a sequence that is longer is no header to trust.
-_HEADER_BYTES = 2**19
-_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
-_LAST_TAG = Tag("SeriesInstanceUID")
-_WANTED = [Tag(name) for name in (*_KEYWORDS, "Manufacturer")]
 # Messages that wait for their answer; a peer that does not wait for it is slowed down.
 _WAITING = 2
 _TELL_AGAIN_S = 60.0
-
-
-@dataclass
-class _Delivery:
-    """What an association has sent.
-
-    Attributes
-    ----------
-    size : int
-        Bytes of the object that is coming.
-    last : str
-        Study of the object before.
-    """
-
-    size: int = 0
-    last: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,8 +73,9 @@ class Receiver:
         limits: NodeLimits,
         tell: Callable[[str], None],
     ) -> None:
-        self._where, self._spool, self._limits, self._tell = where, spool, limits, tell
-        self._deliveries: weakref.WeakKeyDictionary[Association, _Delivery] = (
+        self._where, self._limits, self._tell = where, limits, tell
+        self._intake = Intake(spool, self._tell_seldom)
+        self._deliveries: weakref.WeakKeyDictionary[Association, Delivery] = (
             weakref.WeakKeyDictionary()
         )
         self._told: dict[str, float] = {}
@@ -155,13 +131,16 @@ class Receiver:
     def _count(self, event: Any) -> None:
         """Bound the object that is coming, and hold back who sends before the answer."""
         association: Association = event.assoc
-        delivery = self._deliveries.setdefault(association, _Delivery())
+        delivery = self._delivery(association)
+        if isinstance(event.pdu, A_RELEASE_RQ) and association.dimse.msg_queue.empty():
+            # On disk before the release is answered: the sender takes all for delivered then.
+            self._intake.end(delivery, released=True)
         for item in getattr(event.pdu, "presentation_data_value_items", ()):
             content = item.presentation_data_value
             delivery.size += len(content)
             if content and content[0] & 2:
                 delivery.size = 0
-        if delivery.size > self._limits.object_mb * MB + _HEADER_BYTES:
+        if delivery.size > self._limits.object_mb * MB + HEADER_BYTES:
             self._tell_seldom("hung up on a peer: its object is larger than --max-object-mb")
             close(association)
         waiting = association.dimse.msg_queue
@@ -170,35 +149,19 @@ class Receiver:
 
     def _store(self, event: Any) -> int:
         """Answer a C-STORE once its object is on disk."""
-        delivery = self._deliveries.setdefault(event.assoc, _Delivery())
-        content = event.encoded_dataset()
         request = event.request
-        name = f"{code(str(request.AffectedSOPInstanceUID))}.dcm"
         try:
-            header = _read_header(content)
-        except Exception:  # a damaged header makes pydicom raise nearly anything
-            self._spool.lose(delivery.last, name)
-            return UNREADABLE
-        if not all(header[keyword] for keyword in _KEYWORDS):
-            self._spool.lose(delivery.last, name)
-            return UNREADABLE
-        if header["Manufacturer"] == MANUFACTURER:
-            return SUCCESS  # a result of ours that an archive routes back: never measured again
-        named = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-        if named != (header["SOPClassUID"], header["SOPInstanceUID"]):
-            self._spool.lose(delivery.last, name)
-            return MISMATCH
-        delivery.last = code(header["StudyInstanceUID"])
-        try:
-            uids = header["StudyInstanceUID"], header["SOPInstanceUID"]
-            self._spool.store(*uids, content, id(event.assoc))
-        except NoRoomError as lack:
-            self._tell_seldom(f"objects are refused: {lack}")
-            return NO_ROOM
-        return SUCCESS
+            content = event.encoded_dataset()
+        except Exception:  # no data set, or UIDs that are none
+            content = b""
+        uids = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+        return self._intake.store(self._delivery(event.assoc), *uids, content)
+
+    def _delivery(self, association: Association) -> Delivery:
+        return self._deliveries.setdefault(association, Delivery(id(association)))
 
     def _end(self, association: Association) -> None:
-        self._spool.settle(id(association), released=association.is_released)
+        self._intake.end(self._delivery(association), released=association.is_released)
 
     def _tell_seldom(self, line: str) -> None:
         """Tell a line that a peer can provoke at will, at most once a minute."""
@@ -222,12 +185,3 @@ def _make_entity(title: str, limits: NodeLimits) -> AE:
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(str(context.abstract_syntax), syntaxes)
     return entity
-
-
-def _read_header(content: bytes) -> dict[str, str]:
-    """Read what says where an object belongs, and no further than that."""
-    head = io.BytesIO(content[:_HEADER_BYTES])
-    header = read_partial(
-        head, stop_when=lambda tag, vr, length: tag > _LAST_TAG, specific_tags=list(_WANTED)
-    )
-    return {name: str(header.get(name) or "").strip() for name in (*_KEYWORDS, "Manufacturer")}

@@ -29,6 +29,11 @@ _FACTS = "facts.json"
 _MOST_ATTEMPTS = 3
 # Refusals by the archive after which results are given up; what is unreachable is awaited for ever.
 _MOST_REFUSALS = 5
+_IN_PART = "came in part: its sender broke off or was refused, and did not send it again"
+_NOTHING_KEPT = (
+    "none of its objects could be kept: damaged, announced under another UID, or no room for them "
+    "(where none tells its study, it is named by the first object's UID)"
+)
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 
 
@@ -149,7 +154,7 @@ class Node:
         spool = self._spool
         objects = _count(spool.objects(job))
         if not spool.is_whole(job):
-            reason = "came in part: its sender broke off or was refused, and did not send it again"
+            reason = _IN_PART if objects else _NOTHING_KEPT
             self._finish(job, spool.working, "refused", objects, 0, reason)
             return
         if spool.begin(job) > _MOST_ATTEMPTS:

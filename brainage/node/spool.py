@@ -24,6 +24,8 @@ OBJECTS = "objects"
 _WHOLE = "whole"
 _ATTEMPTS = "attempts"
 _DIGITS = 32
+# Studies that come in at a time, and objects of one that are noted as lost: bounds for memory.
+_MOST_STUDIES, _MOST_LOST = 10_000, 20_000
 
 
 class NoRoomError(Exception):
@@ -116,6 +118,8 @@ class Spool:
         key, name = code(study_uid), f"{code(instance_uid)}.dcm"
         path = self.incoming / key / OBJECTS / name
         with self._lock:
+            if key not in self._studies and len(self._studies) >= _MOST_STUDIES:
+                raise NoRoomError("too many studies are coming in")
             study = self._studies.setdefault(key, _Study())
             study.senders.add(sender)
             study.last, study.is_whole, study.broken_off = time.monotonic(), False, False
@@ -133,10 +137,13 @@ class Spool:
                 study.size -= old
                 study.last = time.monotonic()
         if problem:
-            self.lose(key, name)
+            self.lose(key, name, sender)
             raise NoRoomError(problem)
         with self._lock:
-            study.lost.discard(name)
+            for one in self._studies.values():  # also another that was taken to have lost it
+                if name in one.lost:
+                    one.lost.discard(name)
+                    one.senders.add(sender)
         return key
 
     def _find_lack(self, study: _Study, size: int) -> str:
@@ -155,11 +162,19 @@ class Spool:
         """Bytes that are free on the queue's disk."""
         return shutil.disk_usage(self.folder).free
 
-    def lose(self, key: str, name: str) -> None:
+    def lose(self, key: str, name: str, sender: int) -> None:
         """Note that an object of a study could not be kept: without it the study is not whole."""
         with self._lock:
-            if key in self._studies:
-                self._studies[key].lost.add(name)
+            if key not in self._studies and len(self._studies) >= _MOST_STUDIES:
+                return
+            study = self._studies.setdefault(key, _Study())
+            study.senders.add(sender)
+            study.last, study.is_whole = time.monotonic(), False
+            if len(study.lost) < _MOST_LOST:
+                study.lost.add(name)
+        with contextlib.suppress(OSError):  # what stands on disk is what the next start knows
+            (self.incoming / key / OBJECTS).mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.incoming / key / _WHOLE).unlink(missing_ok=True)
 
     def settle(self, sender: int, *, released: bool) -> None:
         """Note that an association has ended, by a release or otherwise."""
@@ -169,10 +184,22 @@ class Spool:
                     continue
                 study.senders.discard(sender)
                 study.broken_off = study.broken_off or not released
-                if not (self.incoming / key).exists():
-                    del self._studies[key]  # nothing of it could be kept
-                elif not study.senders and not study.broken_off and not study.lost:
+                if study.senders or study.lost:
+                    continue
+                if not study.size:  # what was lost has come since, in another study
+                    del self._studies[key]
+                    shutil.rmtree(self.incoming / key, ignore_errors=True)
+                elif not study.broken_off:
                     study.is_whole = True
+                    with contextlib.suppress(OSError, BrainageError):  # `take` tries again
+                        self._mark(key)
+
+    def _mark(self, key: str) -> None:
+        """Have it on disk that a study is whole: a kill must not make it one that broke off."""
+        if not (self.incoming / key / _WHOLE).exists():
+            atomic_write_bytes(self.incoming / key / _WHOLE, b"")
+            _sync(self.incoming / key)
+            _sync(self.incoming / key / OBJECTS)
 
     def take(self) -> list[str]:
         """Move studies that nothing is awaited of to the line of work; returns their jobs.
@@ -185,15 +212,14 @@ class Spool:
         taken, now = [], time.monotonic()
         with self._lock:
             for key, study in list(self._studies.items()):
-                if study.is_whole and not (self.incoming / key / _WHOLE).exists():
-                    atomic_write_bytes(self.incoming / key / _WHOLE, b"")
-                    _sync(self.incoming / key)
-                    _sync(self.incoming / key / OBJECTS)
+                if study.is_whole:
+                    self._mark(key)
                 limits = self._limits
                 wait = limits.quiet_s if study.is_whole else limits.broken_off_s
                 if study.senders or now - study.last < wait:
                     continue
                 job = f"{key}-{secrets.token_hex(4)}"
+                (self.incoming / key / OBJECTS).mkdir(mode=0o700, parents=True, exist_ok=True)
                 (self.incoming / key).rename(self.working / job)
                 del self._studies[key]
                 taken.append(job)

@@ -104,6 +104,8 @@ class BoundedServer(ThreadedAssociationServer):
     """
 
     daemon_threads = True
+    # Callers that wait to be accepted; with the usual 5, a burst of them waits for seconds.
+    request_queue_size = 64
 
     def __init__(
         self,

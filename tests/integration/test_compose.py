@@ -20,6 +20,7 @@ from tests.servers import free_port, run_postgres
 
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+FOLDERS = ("artifacts", "models", "cache", "queue", "work")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -77,7 +78,7 @@ def test_every_variable_is_in_the_example():
 
 
 def test_services_are_hardened_pinned_limited_and_checked(services):
-    assert set(services) == {"app", "mlflow", "postgres", "train"}
+    assert set(services) == {"app", "mlflow", "node", "postgres", "train"}
     for name, service in services.items():
         assert service["read_only"] and service["pids_limit"], name
         assert "no-new-privileges:true" in service["security_opt"], name
@@ -105,16 +106,16 @@ class Stand:
     """Puts this machine's folders, ports and addresses in place of the containers'."""
 
     def __init__(self, folder: Path, postgres: str, data: Path) -> None:
-        self.ports = {"5000": str(free_port()), "8501": str(free_port())}
+        self.ports = {inside: str(free_port()) for inside in ("5000", "8501", "11112")}
         address = re.search(r"@([^/]+)/", postgres)
         assert address is not None
         self.replaced = {
             "mlflow:secret@postgres:5432": f"mlflow@{address[1]}",
             "mlflow:5000": f"127.0.0.1:{self.ports['5000']}",
             "/data": str(data),
-            **{f"/{name}": str(folder / name) for name in ("artifacts", "models", "cache", "work")},
+            **{f"/{name}": str(folder / name) for name in FOLDERS},
         }
-        for name in ("artifacts", "models", "cache", "work"):
+        for name in FOLDERS:
             (folder / name).mkdir()
         self.folder = folder
 
@@ -167,8 +168,8 @@ def test_every_service_runs_outside_a_container(services, phantom_cohort, tmp_pa
     with run_postgres() as postgres:
         stand = Stand(tmp_path, postgres, phantom_cohort.parent)
         try:
-            for name in ("mlflow", "app"):
-                if name == "app" and not has_command("app"):
+            for name in ("mlflow", "app", "node"):
+                if name != "mlflow" and not has_command(name):
                     continue
                 log = tmp_path / f"{name}.txt"
                 running.append(stand.start(services[name], log))

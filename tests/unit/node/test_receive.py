@@ -13,8 +13,10 @@ from pydicom.uid import generate_uid
 
 pytest.importorskip("pynetdicom")
 
+from brainage.node import limits, spool
+from brainage.node.intake import MISMATCH, NO_ROOM, SUCCESS, UNREADABLE
 from brainage.node.peers import Certificates
-from brainage.node.receive import MISMATCH, NO_ROOM, SUCCESS, UNREADABLE, Listening, Receiver
+from brainage.node.receive import Listening, Receiver
 from brainage.node.spool import Spool, code
 from tests.node_helpers import PEERS, QUICK, call, make_study, send, send_bytes, wait_for
 
@@ -238,3 +240,71 @@ def test_tls_takes_callers_of_the_authority_alone(tmp_path, keys, study):
             again.release()
     finally:
         stand.close()
+
+
+def lost_of(stand, uid):
+    """Lost objects of a study that is coming in; None where there is no such study."""
+    study = stand.spool._studies.get(code(uid))
+    return None if study is None else study.lost
+
+
+@pytest.mark.parametrize("cut", [40, 3], ids=["unreadable", "study named"])
+def test_damaged_first_object_is_noted_against_its_study(stand, study, cut):
+    uid, files = study
+    header = pydicom.dcmread(files[0])
+    content = header_bytes(header)
+    if cut == 3:  # a modality whose length runs over all that follows
+        place = content.index(b"\x08\x00\x60\x00") + 6
+        content = content[:place] + b"\xff\xff" + content[place + 2 :]
+    else:
+        content = content[:cut]
+    with call(stand.port) as association:
+        assert send_bytes(association, content, str(header.SOPInstanceUID)) == UNREADABLE
+        assert (lost_of(stand, uid) is None) == (cut != 3)
+        assert association.send_c_store(pydicom.dcmread(files[1])).Status == SUCCESS
+    name = f"{code(str(header.SOPInstanceUID))}.dcm"
+    assert lost_of(stand, uid) == {name}
+    wait_for(lambda: not stand.receiver._server.active_associations)
+    time.sleep(0.5)
+    assert not stand.spool.take()
+    assert send(stand.port, files[:1]) == [SUCCESS]
+    assert wait_for(stand.spool.take)
+
+
+def test_study_of_which_nothing_could_be_kept_is_a_job_too(stand, study, monkeypatch):
+    monkeypatch.setattr(limits, "PATIENCE", 1)
+    header = pydicom.dcmread(study[1][0])
+    wrong = str(generate_uid())
+    with call(stand.port) as association:
+        assert send_bytes(association, b"noise", "1.2.3") == UNREADABLE
+    with call(stand.port) as association:
+        assert send_bytes(association, header_bytes(header), wrong) == MISMATCH
+    jobs = []
+    wait_for(lambda: jobs.extend(stand.spool.take()) or len(jobs) == 2)
+    assert {job.partition("-")[0] for job in jobs} == {code("1.2.3"), code(study[0])}
+    assert not any(stand.spool.is_whole(job) for job in jobs)
+
+
+def test_object_that_is_lost_takes_the_mark_of_a_whole_study_away(stand, study):
+    uid, files = study
+    send(stand.port, files[:2])
+    marker = stand.spool.incoming / code(uid) / "whole"
+    wait_for(lambda: stand.spool.take() or marker.exists())
+    stand.spool.lose(code(uid), "x.dcm", 1)
+    assert not marker.exists()
+
+
+def test_study_is_marked_whole_before_its_release_is_answered(stand, study, monkeypatch):
+    """Killed right after, the next start knows that nothing of it is missing."""
+    monkeypatch.setattr(stand.receiver._server, "service_actions", str)
+    uid, files = study
+    send(stand.port, files[:2])
+    assert (stand.spool.incoming / code(uid) / "whole").exists()
+
+
+def test_studies_that_come_in_are_bounded(stand, study, monkeypatch):
+    monkeypatch.setattr(spool, "_MOST_STUDIES", 1)
+    stand.spool.lose("ab", "x.dcm", 1)
+    stand.spool.lose("cd", "x.dcm", 1)
+    assert send(stand.port, study[1][:1]) == [NO_ROOM]
+    assert list(stand.spool._studies) == ["ab"]
