@@ -15,6 +15,7 @@ from statistics import median
 import pandas as pd
 import torch
 
+from brainage.errors import NonFiniteLossError
 from brainage.files import atomic_write_text, parse_json
 from brainage.images.sets import find_folder
 from brainage.lfnn.rules import METHOD_RULES
@@ -31,7 +32,7 @@ from pipelines.study.plan import (
     describe_reduction,
     load_study,
 )
-from pipelines.study.records import CHECKPOINTS, Job, Study, StudyOptions
+from pipelines.study.records import CHECKPOINTS, Job, Outcome, Study, StudyOptions
 from pipelines.study.redraw import CAPTION_WIDTH
 from pipelines.study.table import REDUCED, Results, beside_paper, summarise, to_markdown
 
@@ -94,12 +95,19 @@ def load_record(path: Path) -> Json | None:
 
 
 def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, parent: Run) -> Json:
-    """Run one case, under its own name in MLflow, and return its record."""
+    """Run one case, under its own name in MLflow, and return its record.
+
+    A run whose loss leaves all bounds is a result too: it has a record without numbers.
+    """
     params = case.config.model_dump(mode="json")
     tags = {key: str(value) for key, value in case.axes.items()} | {"seed": str(case.config.seed)}
     start = time.perf_counter()
     with tracker.start_run(case.name, tags=tags, params=params, parent=parent) as run:
-        outcome = job(case, options)
+        try:
+            outcome = job(case, options)
+        except NonFiniteLossError as error:
+            warn(f"{case.name} diverged: {error.problem[:80]} …")
+            outcome = Outcome({})
         run.log_metrics(outcome.metrics)
     return {
         "axes": dict(case.axes),
@@ -171,4 +179,4 @@ def _join(numbers: Iterable[int]) -> str:
 def _brief(record: Json, metrics: Sequence[str]) -> str:
     values = record["metrics"]
     shown = [f"{name} {values[name]:.4g}" for name in metrics if values.get(name) is not None]
-    return ", ".join(shown)
+    return ", ".join(shown) or "diverged"

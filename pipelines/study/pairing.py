@@ -26,7 +26,9 @@ def paired_with(
 
     def refine(results: Results) -> Results:
         keys = [*results.axes, *units]
-        errors = results.curves.groupby(keys, sort=False, dropna=False)["value"].mean()
+        # A run that diverged has no rows, and may have been the only one with a value of an axis.
+        rows_of_runs = results.curves.reindex(columns=[*keys, "value"])
+        errors = rows_of_runs.groupby(keys, sort=False, dropna=False)["value"].mean()
         table = errors.reset_index()
         rows = []
         for values in results.table[list(results.axes)].itertuples(index=False):

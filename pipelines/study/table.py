@@ -99,8 +99,9 @@ def to_markdown(
         if f"{metric}_paper" in table and table[f"{metric}_paper"].notna().any():
             shown[f"{name}, {source}"] = table[f"{metric}_paper"].map(_plain)
     if DIFFERENCE in table:
+        numbers = table[[*DIFFERENCE_COLUMNS, results.metrics[0]]].itertuples(index=False)
         shown["minus base [95 %]"] = [
-            _bracketed(*row) for row in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)
+            "—" if np.isnan(value) else _bracketed(*row) for *row, value in numbers
         ]
     shown["seeds"] = table["seeds"].map(str)
     lines = [" | ".join(row) for row in [list(shown.columns), *shown.to_numpy().tolist()]]

@@ -132,6 +132,26 @@ def test_methods_are_paired_with_backpropagation_image_by_image(
     assert np.isnan(base) and other == pytest.approx(errors[1] - errors[0])
 
 
+def test_a_run_that_diverges_is_told_and_the_study_goes_on(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = small_study("s9", tmp_path, data_root)
+    assert options.config is not None
+    content = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    content["seeds"] = [0]
+    content["plan"] = [{"method": ["bp"]}, {"method": ["lfnn_l"], "cut": ["fast"]}]
+    fast = {"training.learning_rate": 1e30, "training.max_gradient_norm": None}
+    content["choices"] = {"cut": {"fast": fast}}
+    options.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    told: list[str] = []
+    monkeypatch.setattr("pipelines.study.engine.warn", told.append)
+    table = run_study("methods", options).table
+    assert table["error_percent"].notna().tolist() == [True, False]
+    assert len(told) == 1 and "diverged" in told[0]
+    row = (tmp_path / "methods.md").read_text(encoding="utf-8").splitlines()[-1]
+    assert "lfnn_l" in row and "base" not in row
+
+
 def test_images_that_were_encoded_anew_are_named(tmp_path: Path) -> None:
     cases = build_cases(load_study("methods"), quick=True)
     options = StudyOptions(tmp_path, tmp_path)
