@@ -52,8 +52,9 @@ h1{font-size:17px}.age{font-size:24px}.notice{font-size:9px;margin:3px 0}
 .meta,.subject,.verdict ul,table,.advice{font-size:8.5px}
 .answer .why,figcaption,.limits,.age small{font-size:8px}
 .gauge{height:5px;margin:2px 0;width:70px}
-.columns{margin-top:3px}.columns img{max-height:70mm;width:auto}.cohort img{max-height:40mm}
-.wide img{max-height:16mm}.curves img{max-height:30mm;width:auto}
+.columns{margin-top:3px}.columns img{max-height:70mm;width:auto}
+.columns.short img{max-height:56mm}.cohort img{max-height:36mm}
+.wide img{max-height:16mm}.curves img{max-height:26mm;width:auto}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -114,7 +115,8 @@ def _pale(report: Report) -> str:
 
 
 def _pictures(report: Report) -> str:
-    return f'<div class="columns">{_figure(report.planes)}{_figure(report.map)}</div>'
+    short = "" if report.volume_curves is None else " short"
+    return f'<div class="columns{short}">{_figure(report.planes)}{_figure(report.map)}</div>'
 
 
 def _curves(report: Report) -> str:
