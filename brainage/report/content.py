@@ -281,11 +281,17 @@ def _limits(model: ModelIdentity) -> tuple[str, ...]:
     return (
         "A brain-age gap is the error of a prediction. It mixes biology with scanner, sequence, "
         "motion and chance, and is no measure of health.",
-        f"The interval holds for scans like those of the model's cohort{known}; another scanner "
-        "can shift the prediction by years.",
+        f"{_interval_limit(model.facts)}{known}; another scanner can shift the prediction by "
+        "years.",
         "Volumes come from a mixture of three tissues at 2 mm and are approximate. The map, if "
         "shown, tells what the network read, not what ages the brain.",
     )
+
+
+def _interval_limit(facts: Json) -> str:
+    if facts.get("left_out_calibration"):
+        return "The interval is that of healthy people on scanners left out of training"
+    return "The interval holds for scans like those of the model's cohort"
 
 
 def _contributions(findings: Findings) -> tuple[Row, ...]:

@@ -113,6 +113,14 @@ def test_answer_is_an_age_in_whole_years_and_sentences():
     assert page.index("57 years") < page.index(report.interval) < page.index("Scan checks")
 
 
+def test_limits_say_whose_interval_it_is():
+    own = " ".join(build_report(findings()).limits)
+    facts = FACTS | {"left_out_calibration": {"scores": []}}
+    left_out = " ".join(build_report(findings(model=replace(MODEL, facts=facts))).limits)
+    assert "like those of the model's cohort" in own and "left out" not in own
+    assert "scanners left out of training, 20 to 80 years" in left_out
+
+
 def test_gap_is_not_spoken_of_without_an_age():
     assert build_report(findings(age_years=None)).gap == ""
 
