@@ -37,6 +37,10 @@ class Leadership:
     leader_mask: Tensor
     best: Tensor
 
+    def of_best(self, values: Tensor) -> Tensor:
+        """Of values (B, W, ...) those of the best leader: (B, ...)."""
+        return values[torch.arange(len(values), device=values.device), self.best]
+
 
 def select_leaders(
     losses: Tensor, leader_fraction: float, selection: Selection = "per_batch"
@@ -63,8 +67,13 @@ def select_leaders(
 
 def leader_loss(losses: Tensor, leader_mask: Tensor) -> Tensor:
     """Mean prediction loss over leaders and samples: (B, W), (B, W) to a scalar."""
-    weights = leader_mask.to(losses.dtype)
-    return (losses * weights).sum() / weights.sum()
+    return masked_mean(losses, leader_mask)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, W) where a mask holds; 0 where it holds nowhere."""
+    weights = mask.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1.0)
 
 
 def follower_loss(
@@ -84,12 +93,10 @@ def follower_loss(
     if space.startswith("probability"):
         outputs = class_softmax(outputs)
         goal = None if goal is None else class_softmax(goal)
-    followers = (~leadership.leader_mask).to(outputs.dtype)
-    samples = torch.arange(outputs.shape[0], device=outputs.device)
-    best = outputs[samples, leadership.best][:, None, :] if goal is None else goal
+    best = leadership.of_best(outputs)[:, None, :] if goal is None else goal
     squares = (outputs - best.detach()).square()
     squared_distance = squares.mean(dim=-1) if space.endswith("_mean") else squares.sum(dim=-1)
-    return (squared_distance * followers).sum() / followers.sum().clamp(min=1.0)
+    return masked_mean(squared_distance, ~leadership.leader_mask)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ crosses a block.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.losses import follower_loss, leader_loss, select_leaders
+from brainage.lfnn.losses import follower_loss, leader_loss, masked_mean, select_leaders
 from brainage.lfnn.rules import Rule, StepSettings
-from brainage.lfnn.step import AuxiliaryRequest, at_least_float32, local_rule
+from brainage.lfnn.step import AuxiliaryRequest, BuildAuxiliary, at_least_float32, local_rule
 
 LABEL_SHARE, TEMPERATURE = 0.5, 2.0
 """Of distillation: the weight of the label is 1 − a, a = 0.5; T."""
@@ -50,38 +51,36 @@ class Moment:
         self.fraction = settings.leader_fraction
         self.leadership = select_leaders(self.losses, self.fraction, settings.selection)
 
-    def best(self, values: Tensor) -> Tensor:
-        """Of values (B, W, ...) those of the best leader, without gradient: (B, ...)."""
-        samples = torch.arange(len(values), device=values.device)
-        return values[samples, self.leadership.best].detach()
-
     def mean_over_followers(self, values: Tensor) -> Tensor:
         """Mean of (B, W) over followers and samples."""
-        weights = (~self.leadership.leader_mask).to(values.dtype)
-        return (values * weights).sum() / weights.sum().clamp(min=1.0)
+        return masked_mean(values, ~self.leadership.leader_mask)
+
+
+def learn(loss: Callable[[Moment], Tensor], build_auxiliary: BuildAuxiliary | None = None) -> Rule:
+    """Make a method whose hidden blocks learn from a loss of the moment."""
+
+    def hidden_loss(*seen: Any) -> Tensor:
+        return loss(Moment(*seen))
+
+    return local_rule(hidden_loss, build_auxiliary)
 
 
 def follow(loss: Callable[[Moment], Tensor]) -> Rule:
     """Make a method: λ1·L_leader + λ2·loss in hidden blocks."""
 
-    def hidden_loss(
-        stack: BlockStack,
-        block_index: int,
-        outputs: Tensor,
-        target_values: Tensor,
-        settings: StepSettings,
-        features: Tensor,
-    ) -> Tensor:
-        moment = Moment(stack, block_index, outputs, target_values, settings, features)
+    def total(moment: Moment) -> Tensor:
         leader = leader_loss(moment.losses, moment.leadership.leader_mask)
+        settings = moment.settings
         return settings.leader_weight * leader + settings.follower_weight * loss(moment)
 
-    return local_rule(hidden_loss)
+    return learn(total)
 
 
 def distil(moment: Moment) -> Tensor:
     """(1 − a)·loss(y_i, t) + a·T²·KL(y_b/T ‖ y_i/T) (Hinton, Vinyals & Dean 2015)."""
-    goal = functional.log_softmax(moment.best(moment.outputs) / TEMPERATURE, dim=-1)
+    goal = functional.log_softmax(
+        moment.leadership.of_best(moment.outputs).detach() / TEMPERATURE, dim=-1
+    )
     own = functional.log_softmax(moment.outputs / TEMPERATURE, dim=-1)
     divergence = (goal.exp()[:, None, :] * (goal[:, None, :] - own)).sum(dim=-1)
     both = (1 - LABEL_SHARE) * moment.losses + LABEL_SHARE * TEMPERATURE**2 * divergence
@@ -97,7 +96,8 @@ def move_alike(moment: Moment) -> Tensor:
     losses = moment.settings.target.loss(outputs, moment.target_values)
     with torch.enable_grad():
         (moves,) = torch.autograd.grad(losses.sum(), outputs)
-    return moment.mean_over_followers((moment.outputs * moment.best(moves)[:, None, :]).sum(dim=-1))
+    move = moment.leadership.of_best(moves)[:, None, :]
+    return moment.mean_over_followers((moment.outputs * move).sum(dim=-1))
 
 
 def follow_in_the_head(moment: Moment) -> Tensor:
@@ -121,21 +121,14 @@ def follow_from_above(moment: Moment) -> Tensor:
     return follower_loss(moment.outputs, moment.leadership, space, goal)
 
 
-def gated_loss(
-    stack: BlockStack,
-    block_index: int,
-    outputs: Tensor,
-    target_values: Tensor,
-    settings: StepSettings,
-    features: Tensor,
-) -> Tensor:
+def gated_loss(moment: Moment) -> Tensor:
     """Compute the loss of `lfnn_l` where a gate says for each sample who leads, without its label.
 
     The gate is a linear layer on the block's features, pooled and without gradient to them. It
     learns by cross-entropy which worker has the smallest loss.
     """
-    moment = Moment(stack, block_index, outputs, target_values, settings, features)
-    gate = stack[block_index].auxiliary
+    settings, features = moment.settings, moment.features
+    gate = moment.stack[moment.block_index].auxiliary
     assert gate is not None
     pooled = at_least_float32(features.detach()).reshape(*features.shape[:2], -1).mean(dim=2)
     scores = gate(pooled)
@@ -155,4 +148,4 @@ DISTIL = follow(distil)
 MOVES = follow(move_alike)
 HEAD = follow(follow_in_the_head)
 ABOVE = follow(follow_from_above)
-GATE = local_rule(gated_loss, build_gate)
+GATE = learn(gated_loss, build_gate)
