@@ -1,16 +1,14 @@
 """Pair each setting of a study with its base setting: by scan, by image or by seed."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from brainage.evaluation.metrics import paired_difference
-from pipelines.study.table import DIFFERENCE_COLUMNS, Results
+from pipelines.study.table import DIFFERENCE_COLUMNS, Results, student_half_width
 
 
 def paired_with(
@@ -53,13 +51,6 @@ def _compare(own: pd.DataFrame, base: pd.DataFrame, units: list[str]) -> dict[st
     return dict(
         zip(DIFFERENCE_COLUMNS, (found["mean"], found["ci_low"], found["ci_high"]), strict=True)
     )
-
-
-def student_half_width(values: "pd.Series[float]") -> float:
-    """Half-width of Student's 95 % interval of a mean; NaN for a single value."""
-    if len(values) < 2:
-        return math.nan
-    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> "pd.Series[bool]":

@@ -52,13 +52,16 @@ def summarise(runs: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str]) -
     """
     grouped = runs.groupby(list(axes), sort=False, dropna=False)
     table = grouped[list(metrics)].mean()
-    counts = grouped.size()
-    quantile = stats.t.ppf(0.5 + LEVEL / 2, np.maximum(counts - 1, 1))
     for metric in metrics:
-        half = quantile * grouped[metric].std(ddof=1) / np.sqrt(counts)
-        table[f"{metric}_half_width"] = half
-    table.insert(0, "seeds", counts)
+        table[f"{metric}_half_width"] = grouped[metric].agg(student_half_width)
+    table.insert(0, "seeds", grouped.size())
     return table.reset_index()
+
+
+def student_half_width(values: "pd.Series[float]") -> float:
+    """Half-width of Student's 95 % interval of a mean; NaN for a single value."""
+    quantile = stats.t.ppf(0.5 + LEVEL / 2, max(len(values) - 1, 1))
+    return float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def beside_paper(
