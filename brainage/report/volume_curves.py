@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from brainage.evaluation.volume_curves import STRUCTURES, TISSUES, VolumeCurves
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE
 from brainage.report.checks import Row
+from brainage.report.doubts import is_unlike
 from brainage.report.findings import Findings
 from brainage.report.pictures import to_png
 
@@ -88,7 +89,7 @@ def _share(findings: Findings, name: str) -> float:
 
 def _place(findings: Findings, name: str) -> str:
     found = curves_for(findings)
-    if found is None:
+    if found is None or is_unlike(findings):  # no fair comparison: the curves are pale then
         return ""
     curves, age = found
     lines = curves.centiles(name, [age], findings.sex)[:, 0]

@@ -84,6 +84,7 @@ def test_curves_stand_on_both_pages_in_words_too() -> None:
 def test_curves_are_pale_where_the_scan_is_unlike_the_cohort() -> None:
     assert 'class="curves muted"' in render_html(build_report(replace(SEEN, ood_percentile=99.5)))
     assert 'class="curves"' in render_html(build_report(SEEN))
+    assert notes(replace(SEEN, ood_percentile=99.5))["White matter"] == "35 %"
 
 
 def test_the_picture_needs_curves() -> None:
