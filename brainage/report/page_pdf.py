@@ -32,6 +32,11 @@ _WIDTH, _HEIGHT = A4
 _MARGIN = 14 * mm
 _INNER = _WIDTH - 2 * _MARGIN
 _FOOTER = 9 * mm
+_FLOOR = _FOOTER + 6 * mm
+# Planes take what the tables leave, within these heights; curves with their caption.
+_PICTURES = 45 * mm, 76 * mm
+_CURVES = 34 * mm
+_GAP = 6 * mm
 _INK, _MUTED, _BLUE = HexColor("#1f2328"), HexColor("#57606a"), HexColor("#0072b2")
 _PALE = HexColor("#8c959f")
 _FALLBACK = "DejaVuSans"
@@ -54,9 +59,12 @@ def render_pdf(report: Report) -> bytes:
     top = _draw_verdict(canvas, report, top)
     if report.headline:
         top = _draw_result(canvas, report, top)
-    top = _draw_pictures(canvas, report, top)
+    tables = _Tables(report)
+    below = tables.height + (0 if report.volume_curves is None else _CURVES) + 18 * mm
+    room = min(max(top - _FLOOR - below, _PICTURES[0]), _PICTURES[1])
+    top = _draw_pictures(canvas, report, top, room)
     top = _draw_curves(canvas, report, top)
-    _draw_tables(canvas, report, top)
+    tables.draw(canvas, top)
     _draw_foot(canvas, report)
     canvas.showPage()
     canvas.save()
@@ -199,12 +207,12 @@ def _draw_result(canvas: Canvas, report: Report, top: float) -> float:
     bottoms.append(_put(canvas, compared, x, top, (width, 45 * mm)))
     bottom = min(bottoms)
     if report.age_line is not None:
-        bottom = _draw_image(canvas, report.age_line, _MARGIN, bottom - 1 * mm, (_INNER, 21 * mm))
+        bottom = _draw_image(canvas, report.age_line, _MARGIN, bottom - 1 * mm, (_INNER, 18 * mm))
     return bottom - 2 * mm
 
 
-def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
-    """Draw the scan at the left, its map at the right, captions below."""
+def _draw_pictures(canvas: Canvas, report: Report, top: float, room: float) -> float:
+    """Draw the scan at the left, its map at the right, captions below; what the room allows."""
     gap, bottoms = 4 * mm, [top]
     share = 0.57 if report.map is not None else 0.66
     for picture, x, width in (
@@ -213,16 +221,10 @@ def _draw_pictures(canvas: Canvas, report: Report, top: float) -> float:
     ):
         if picture is None:
             continue
-        bottom = _draw_image(canvas, picture, x, top, (width, _picture_room(report)))
+        bottom = _draw_image(canvas, picture, x, top, (width, room))
         caption = _paragraph(picture.caption, 6.5, _MUTED)
         bottoms.append(_put(canvas, [caption], x, bottom - 1 * mm, (width, 60)))
     return min(bottoms) - 3 * mm
-
-
-def _picture_room(report: Report) -> float:
-    """Return the height of the planes that leaves the tables their place."""
-    room = 68 if report.warnings else 76
-    return (room if report.volume_curves is None else room - 14) * mm
 
 
 def _draw_curves(canvas: Canvas, report: Report, top: float) -> float:
@@ -232,51 +234,70 @@ def _draw_curves(canvas: Canvas, report: Report, top: float) -> float:
         return top
     if report.muted:
         picture = replace(picture, png=_fade(picture.png))
-    bottom = _draw_image(canvas, picture, _MARGIN, top + 1 * mm, (_INNER, 26 * mm))
+    bottom = _draw_image(canvas, picture, _MARGIN, top + 1 * mm, (_INNER, _CURVES - 8 * mm))
     caption = _paragraph(picture.caption, 6.5, _MUTED)
     return _put(canvas, [caption], _MARGIN, bottom - 1 * mm, (_INNER, 30)) - 2 * mm
 
 
-def _draw_tables(canvas: Canvas, report: Report, top: float) -> None:
-    """Draw tables in columns, limits below, all above the foot."""
-    gap, floor = 6 * mm, _FOOTER + 6 * mm
-    limits: list[Flowable] = [_paragraph("Limits", 9, _BLUE, bold=True)]
-    limits += [_paragraph(text, 7, _MUTED, bullet=True) for text in report.limits]
-    limits_height = sum(text.wrap(_INNER, 400)[1] for text in limits)
-    room = max(top - floor - limits_height - 3 * mm, 20 * mm)
-    columns = (
-        (1.2, (("Scan checks", report.checks, 0.5),)),
-        (
-            0.95,
+class _Tables:
+    """Tables in columns, limits below.
+
+    Attributes
+    ----------
+    height : float
+        What they take at their full size.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._limits: list[Flowable] = [_paragraph("Limits", 9, _BLUE, bold=True)]
+        self._limits += [_paragraph(text, 7, _MUTED, bullet=True) for text in report.limits]
+        self._limits_height = _height(self._limits, _INNER) + 3 * mm
+        columns = (
+            (1.2, (("Scan checks", report.checks, 0.5),)),
             (
-                ("What adds to the age", report.contributions, 0.55),
-                ("Volumes", report.volumes, 0.5),
+                0.95,
+                (
+                    ("What adds to the age", report.contributions, 0.55),
+                    ("Volumes", report.volumes, 0.5),
+                ),
             ),
-        ),
-        (1.15, (("Model", report.model, 0.46),)),
-    )
-    shown = [(share, parts) for share, parts in columns if any(rows for _, rows, _ in parts)]
-    total, x, bottoms = sum(share for share, _ in shown), _MARGIN, [top]
-    for share, parts in shown:
-        width = (_INNER - gap * (len(shown) - 1)) * share / total
-        content: list[Flowable] = []
-        for title, rows, names in parts:
-            if rows:
-                content.append(_paragraph(title, 9, _BLUE, bold=True))
-                content.append(_table(rows, width, 7.5, share=names))
-        if parts is columns[-1][1] and report.cohort is not None:
-            content += _cohort(report.cohort, width, pale=bool(report.muted))
-        bottoms.append(_put(canvas, content, x, top, (width, room)))
-        x += width + gap
-    lowest = min(bottoms) - 3 * mm
-    _put(canvas, limits, _MARGIN, lowest, (_INNER, max(lowest - floor, 10 * mm)))
+            (1.15, (("Model", report.model, 0.46),)),
+        )
+        shown = [(share, parts) for share, parts in columns if any(rows for _, rows, _ in parts)]
+        unit = (_INNER - _GAP * (len(shown) - 1)) / sum(share for share, _ in shown)
+        self._columns: list[tuple[float, list[Flowable]]] = []
+        for share, parts in shown:
+            content: list[Flowable] = []
+            for title, rows, names in parts:
+                if rows:
+                    content.append(_paragraph(title, 9, _BLUE, bold=True))
+                    content.append(_table(rows, share * unit, 7.5, share=names))
+            if parts is columns[-1][1] and report.cohort is not None:
+                content += _cohort(report.cohort, share * unit, pale=bool(report.muted))
+            self._columns.append((share * unit, content))
+        tallest = max((_height(content, width) for width, content in self._columns), default=0.0)
+        self.height = tallest + self._limits_height
+
+    def draw(self, canvas: Canvas, top: float) -> None:
+        """Draw them below the top and above the foot, smaller if need be."""
+        room = max(top - _FLOOR - self._limits_height, 20 * mm)
+        x, bottoms = _MARGIN, [top]
+        for width, content in self._columns:
+            bottoms.append(_put(canvas, content, x, top, (width, room)))
+            x += width + _GAP
+        lowest = min(bottoms) - 3 * mm
+        _put(canvas, self._limits, _MARGIN, lowest, (_INNER, max(lowest - _FLOOR, 10 * mm)))
+
+
+def _height(flowables: Sequence[Flowable], width: float) -> float:
+    return float(sum(each.wrap(width, _HEIGHT)[1] for each in flowables))
 
 
 def _cohort(picture: Picture, width: float, *, pale: bool) -> list[Flowable]:
     """Return the picture of the cohort and its caption, pale where it is no fair comparison."""
     png = _fade(picture.png) if pale else picture.png
     pixels_wide, pixels_high = ImageReader(io.BytesIO(png)).getSize()
-    shown = min(width, 46 * mm)
+    shown = min(width, 33 * mm)
     drawn = Image(io.BytesIO(png), shown, shown * pixels_high / pixels_wide)
     drawn.hAlign = "LEFT"
     return [drawn, _paragraph(picture.caption, 6.5, _MUTED)]
