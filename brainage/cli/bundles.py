@@ -77,6 +77,10 @@ def release(
             help="volumes.csv of `volumes` on healthy people, for the report's curves. Repeatable.",
         ),
     ] = None,
+    retests: Annotated[
+        Path | None,
+        typer.Option("--retests", help="Out-of-fold predictions with people scanned twice."),
+    ] = None,
 ) -> None:
     """Make a trained model small enough to travel: half precision, and a self-test."""
     from brainage.workflows.inputs import check_model
@@ -84,7 +88,7 @@ def release(
     check_model(model)
     from brainage.workflows import release as job
 
-    job.release(model, output, note, robustness, left_out, volumes or ())
+    job.release(model, output, note, robustness, left_out, volumes or (), retests)
 
 
 @command(MODELS)

@@ -90,6 +90,12 @@ def report(
         Path | None,
         typer.Option("--dicom-output", help="Folder for the results as DICOM, of a DICOM scan."),
     ] = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--earlier", help="JSON of a report on an earlier scan of this person. Repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Write a one-page report on a scan: HTML, PDF and JSON. Exit code 2 if the scan fails."""
     from brainage.errors import ConfigError
@@ -119,6 +125,7 @@ def report(
         "series": series,
         "orientation": orientation,
         "dicom_output": dicom_output,
+        "earlier": earlier or (),
     }
     if scan is not None:
         found = job.write_report(scan, output, model, **options)

@@ -59,6 +59,7 @@ def build_card(facts: Json) -> str:
         + _left_out(facts)
         + _intervals(facts)
         + _robustness(facts)
+        + _retests(facts)
         + _volumes(facts)
         + _leakage(facts)
     )
@@ -178,6 +179,15 @@ def _robustness(facts: Json) -> list[str]:
     said = "Change of the predicted age when a scan is changed, and what the quality gate said"
     lines = ["## Robustness", "", said, "of the changed scans (`brainage robustness`).", ""]
     return [*lines, robustness_markdown(pd.DataFrame(groups), "group"), ""]
+
+
+def _retests(facts: Json) -> list[str]:
+    found = facts.get("retests")
+    if not found:
+        return []
+    said = f"Within a person the gap varies by {found['within_sd_years']:.1f} years (standard "
+    said += f"deviation, {found['n_subjects']} people scanned twice, out of fold)."
+    return ["## Retests", "", said, ""]
 
 
 def _volumes(facts: Json) -> list[str]:

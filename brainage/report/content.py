@@ -8,6 +8,7 @@ from brainage.evaluation.normative import MatchedPercentile, corrected_gap, matc
 from brainage.plotting.planes import ORIENTATION_WORDS, RADIOLOGICAL, Orientation
 from brainage.report.checks import Row, list_checks
 from brainage.report.doubts import is_unlike, list_warnings
+from brainage.report.earlier import list_earlier
 from brainage.report.findings import NOTHING_TYPED, Findings, ModelIdentity, Typed
 from brainage.report.numbers import list_numbers
 from brainage.report.pictures import draw_age_line, draw_cohort, draw_map, draw_planes
@@ -70,7 +71,7 @@ class Report:
         Why comparisons with the cohort (`results`, `corrected`, `cohort`) are to be shown pale,
         and what to do; empty where they are fair.
     results : tuple of Row
-        Gap and percentile, raw.
+        Gap and percentile, raw, and earlier time points.
     corrected : Row, optional
         Bias-corrected gap, apart from the raw one.
     checks, volumes, model : tuple of Row
@@ -167,7 +168,7 @@ def build_report(
         interval_note=interval_note(findings) if answered else "",
         gap=gap_sentence(findings) if answered else "",
         muted=CALIBRATE if answered and is_unlike(findings) else "",
-        results=_results(findings, percentile) if answered else (),
+        results=(*_results(findings, percentile), *list_earlier(findings)) if answered else (),
         corrected=_corrected_row(findings, corrected),
         checks=list_checks(findings),
         volumes=list_volumes(findings),

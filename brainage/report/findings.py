@@ -91,6 +91,36 @@ class AttributionMap:
         return LEGENDS[self.method]
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What a report said before.
+
+    Attributes
+    ----------
+    when : str
+        Date of the scan as it was typed in, else that of the report.
+    verdict : str
+        Of the quality gate.
+    predicted_age_years : float
+        By the same model.
+    age_years : float, optional
+        Age at that scan.
+    code : str
+        First digits of that scan's SHA-256.
+    """
+
+    when: str
+    verdict: str
+    predicted_age_years: float
+    age_years: float | None
+    code: str = ""
+
+    @property
+    def gap_years(self) -> float | None:
+        """Predicted minus chronological age; None where no age was given."""
+        return None if self.age_years is None else self.predicted_age_years - self.age_years
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """Everything that a report says of one scan.
@@ -132,6 +162,8 @@ class Findings:
         Brain on the image's grid.
     attribution : AttributionMap, optional
         If it was asked for.
+    earlier : tuple of Earlier
+        What reports on earlier scans of this person said.
     """
 
     label: str
@@ -152,6 +184,7 @@ class Findings:
     image: Volume | None = None
     mask: BoolArray | None = None
     attribution: AttributionMap | None = None
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def brain_age_gap_years(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from brainage.evaluation.normative import MatchedPercentile
 from brainage.report.doubts import list_doubts
+from brainage.report.earlier import earlier_numbers
 from brainage.report.findings import Findings, Typed
 from brainage.report.words import RESEARCH_ONLY
 from brainage.types import Json
@@ -33,6 +34,7 @@ def list_numbers(
         "gap_percentile_window_years": percentile.window_years if percentile else None,
         "brain_age_gap_corrected_years": corrected,
         "ood_percentile": findings.ood_percentile,
+        "earlier": earlier_numbers(findings),
     }
     return {
         "report_version": REPORT_VERSION,

@@ -15,7 +15,9 @@ from brainage.errors import BundleError, CohortError, TrainingError
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.left_out import left_out_table
+from brainage.evaluation.longitudinal import GAP
 from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.reliability import measure_reliability, repeated_scans
 from brainage.evaluation.robustness import robustness_markdown
 from brainage.evaluation.volume_curves import fit_curves
 from brainage.files import parse_json
@@ -29,6 +31,8 @@ from brainage.workflows.models import load_model
 
 PHANTOM_AGE_YEARS, PHANTOM_SPACING_MM = 50.0, 2
 SELFTEST_TOLERANCE_YEARS = 0.5
+# Scans of a person that lie no farther apart are retests: nothing has changed in between.
+RETEST_YEARS = 0.5
 
 
 def release(
@@ -38,6 +42,7 @@ def release(
     robustness: Path | None = None,
     left_out: Path | None = None,
     volumes: Sequence[Path] = (),
+    retests: Path | None = None,
 ) -> None:
     """Write a model anew in half precision, with its prediction of the self-test's phantom.
 
@@ -54,6 +59,9 @@ def release(
     volumes : sequence of pathlib.Path
         ``volumes.csv`` of `brainage volumes` on healthy people: reports then show volumes against
         age. Scans that are not plainly ok are left out.
+    retests : pathlib.Path, optional
+        Out-of-fold predictions with people scanned twice within half a year: reports then tell a
+        person's change from chance.
 
     Raises
     ------
@@ -74,6 +82,8 @@ def release(
         changes |= _read_left_out(left_out, bundle)
     if volumes:
         changes["volume_curves"] = _fit_volumes(volumes)
+    if retests is not None:
+        changes["retests"] = _measure_retests(retests)
     # Twice: what the rounded weights predict is known once they are written.
     copy_bundle(bundle, output, changes, half=True)
     predicted = _predict_phantom(Model(load_bundle(output)))
@@ -118,6 +128,12 @@ def _fit_volumes(paths: Sequence[Path]) -> Json:
     covered = ", ".join(f"{name} {share:.0%}" for name, share in curves.coverage.items())
     say(f"volumes against age: {curves.n} people; the outer curves hold, of 90 %: {covered}")
     return curves.to_json()
+
+
+def _measure_retests(path: Path) -> Json:
+    pairs = repeated_scans(read_predictions(path), [GAP], RETEST_YEARS)
+    measured = measure_reliability(pairs[GAP], GAP)
+    return {"n_subjects": measured.n_subjects, "within_sd_years": round(measured.within_sd, 3)}
 
 
 def _read_robustness(path: Path, bundle: Bundle) -> list[Json]:

@@ -1,5 +1,6 @@
 """Write a one-page report on a scan as HTML, PDF and JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from brainage.report import (
 )
 from brainage.report import write_report as write_pages
 from brainage.report.dicom_files import check_dicom_extra, write_dicom
+from brainage.report.earlier import add_earlier, read_earlier
 from brainage.scans.open import read_source_headers
 from brainage.types import DEFAULT_MAP, MAP_METHODS, Verdict
 from brainage.workflows.console import say, warn
@@ -58,6 +60,8 @@ class ReportOptions:
         Whether the patient's left is on the right or the left of all pictures.
     dicom_output : pathlib.Path, optional
         Folder for the results as DICOM: measurements, report and picture in the study of the scan.
+    earlier : sequence of path
+        JSON files of reports on earlier scans of this person, by the same model.
     """
 
     age_years: float | None = None
@@ -70,6 +74,7 @@ class ReportOptions:
     series: str | None = None
     orientation: Orientation = RADIOLOGICAL
     dicom_output: Path | None = None
+    earlier: Sequence[str | Path] = ()
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -104,7 +109,7 @@ def write_report(
         As `brainage.load_model` takes it.
     **options
         Attributes of `ReportOptions`: `age_years`, `sex`, `person_name`, `study_id`, `scan_date`,
-        `level`, `map_method`, `series`, `orientation`, `dicom_output`.
+        `level`, `map_method`, `series`, `orientation`, `dicom_output`, `earlier`.
 
     Returns
     -------
@@ -141,8 +146,9 @@ def write_report(
     if sample:
         scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
     sources = _read_sources(scan, chosen)
+    earlier = read_earlier(chosen.earlier, loaded.bundle.weights_sha256)
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
-    found = examine_scan(loaded, scan, asked)
+    found = add_earlier(examine_scan(loaded, scan, asked), earlier)
     if sample:
         found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
     _write(found, output, chosen)
@@ -187,7 +193,9 @@ def report_prediction(
     findings = predicted_findings(row, verdict, reason, identity, chosen.level)
     if chosen.age_years is not None:
         findings = replace(findings, age_years=chosen.age_years)
-    return _write(replace(findings, sex=chosen.sex or findings.sex), output, chosen)
+    earlier = read_earlier(chosen.earlier, identity.sha256)
+    findings = add_earlier(replace(findings, sex=chosen.sex or findings.sex), earlier)
+    return _write(findings, output, chosen)
 
 
 def _write(findings: Findings, output: str | Path | None, options: ReportOptions) -> Findings:

@@ -175,6 +175,25 @@ def test_a_released_model_keeps_what_sites_left_out_taught(tmp_path, monkeypatch
         release_job.release(tmp_path / "model", tmp_path / "wrong", left_out=path)
 
 
+def test_a_released_model_knows_how_far_retests_vary(tmp_path, monkeypatch):
+    monkeypatch.setattr(release_job, "_predict_phantom", lambda model: 50.0)
+    save_bundle(tmp_path / "model", build_model(CONFIG).eval(), CONFIG, {})
+    rows = [(f"s{n}-{visit}", f"s{n}", 40.0 + n) for n in range(4) for visit in range(2)]
+    table = pd.DataFrame(rows, columns=["scan_id", "subject_id", "age_years"])
+    table["predicted_age_years"] = table["age_years"] + np.tile([1.0, 3.0], 4)
+    path = tmp_path / "predictions.csv"
+    table.to_csv(path, index=False)
+    release_job.release(tmp_path / "model", tmp_path / "small", retests=path)
+    facts = load_bundle(tmp_path / "small").facts
+    assert facts["retests"] == {"n_subjects": 4, "within_sd_years": 1.414}
+    assert "varies by 1.4 years" in (tmp_path / "small" / "card.md").read_text()
+    # Two years apart is no retest.
+    table["age_years"] += np.tile([0.0, 2.0], 4)
+    table.to_csv(path, index=False)
+    with pytest.raises(CohortError, match="two scans within"):
+        release_job.release(tmp_path / "model", tmp_path / "wrong", retests=path)
+
+
 def test_an_unknown_perturbation_is_bad_input(tmp_path):
     words = ["robustness", "--cohort", "demo", "--output", str(tmp_path / "o"), "--only", "nose_3"]
     result = CliRunner().invoke(app, words)
