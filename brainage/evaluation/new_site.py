@@ -37,8 +37,9 @@ def calibration_gain(
     -------
     dict or None
         `controls`, `draws`, `mae_years` (mean over draws) with the range that holds 95 % of the
-        draws, `mae_range_low` and `mae_range_high`, and `coverage` of the 90 % intervals. None of
-        fewer than 40 people: too few would be left to test on.
+        draws, `mae_range_low` and `mae_range_high`; `gain_years`, by how much the error of the
+        same people falls, in the mean; and `coverage` of the 90 % intervals. None of fewer than 40
+        people: too few would be left to test on.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def calibration_gain(
     if age.size < 2 * CONTROLS:
         return None
     rng = np.random.default_rng(seed)
-    errors, covered = [], []
+    errors, gains, covered = [], [], []
     for _ in range(DRAWS):
         order = rng.permutation(age.size)
         own, rest = order[:CONTROLS], order[CONTROLS:]
@@ -65,6 +66,7 @@ def calibration_gain(
         shifted = predicted[rest] - fitted.offset_years_
         low, high = fitted.predict(shifted, spread[rest], DEFAULT_LEVEL).T
         errors.append(np.abs(shifted - age[rest]).mean())
+        gains.append(np.abs(predicted[rest] - age[rest]).mean() - errors[-1])
         covered.append(((low <= age[rest]) & (age[rest] <= high)).mean())
     bounds = np.percentile(errors, [2.5, 97.5])
     return {
@@ -73,5 +75,6 @@ def calibration_gain(
         "mae_years": float(np.mean(errors)),
         "mae_range_low": float(bounds[0]),
         "mae_range_high": float(bounds[1]),
+        "gain_years": float(np.mean(gains)),
         "coverage": float(np.mean(covered)),
     }

@@ -182,7 +182,8 @@ def _evaluate(
         say(
             f"with {gain['controls']} of these people as controls (`brainage calibrate`) the "
             f"others' MAE is {gain['mae_years']:.2f} (95 % of {gain['draws']} draws: "
-            f"{gain['mae_range_low']:.2f} to {gain['mae_range_high']:.2f})"
+            f"{gain['mae_range_low']:.2f} to {gain['mae_range_high']:.2f}), a gain of "
+            f"{gain['gain_years']:+.2f}"
         )
     return metrics
 

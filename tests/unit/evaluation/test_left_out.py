@@ -39,6 +39,16 @@ def test_each_site_has_the_metrics_of_its_own_scans(table):
     assert found["coverage"].tolist() == [1.0, 0.5]
 
 
+def test_each_site_of_forty_people_tells_what_controls_give(table):
+    large = pd.concat([table.assign(subject_id=[f"s{n}" for n in range(60)]), table[:20]])
+    large.loc[large["site"] == "b", "predicted_age_years"] += 20
+    found = left_out_table(large).set_index("site")
+    assert np.isnan(found.loc["a", "controls_gain_years"])
+    assert found.loc["b", "controls_gain_years"] > found.loc["b", "mae_years"] / 2
+    words = left_out_markdown(found.reset_index())
+    assert f"| {found.loc['b', 'controls_gain_years']:+.2f} |" in words and "| – |" in words
+
+
 def test_one_scan_of_a_site_and_a_table_without_intervals_are_told_too(table):
     few = table[19:41].drop(columns=["interval_low_years", "interval_high_years"])
     found = left_out_table(few)

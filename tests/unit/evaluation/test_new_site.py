@@ -20,6 +20,7 @@ def test_a_constant_offset_goes_and_the_noise_stays() -> None:
     # mean absolute value of a normal of deviation 2 is 1.6
     assert gain["mae_years"] == pytest.approx(1.6, abs=0.25)
     assert gain["mae_range_low"] < gain["mae_years"] < gain["mae_range_high"]
+    assert gain["gain_years"] == pytest.approx(12.0 - 1.6, abs=0.4)
     assert 0.85 < gain["coverage"] <= 1.0
 
 
@@ -38,7 +39,7 @@ def test_intervals_come_from_the_controls_residuals_around_each_others_offset(ki
     age, predicted = people(offset=4.0)
     spread = np.linspace(1.0, 9.0, 60)
     predicted = age + (predicted - age) * spread
-    rng, errors, covered = np.random.default_rng(3), [], []
+    rng, errors, gains, covered = np.random.default_rng(3), [], [], []
     width = spread if kind == "normalised" else np.ones(60)
     for _ in range(500):
         order = rng.permutation(60)
@@ -48,10 +49,12 @@ def test_intervals_come_from_the_controls_residuals_around_each_others_offset(ki
         scores = np.sort(np.abs(leave_one_out_gaps(gap[own])) / width[own])
         reach = scores[18] * width[rest]  # the 19th of 20: ⌈0.9 · 21⌉
         errors.append(np.abs(gap[rest] - offset).mean())
+        gains.append(np.abs(gap[rest]).mean() - errors[-1])
         covered.append((np.abs(gap[rest] - offset) <= reach).mean())
     gain = calibration_gain(age, predicted, spread, kind=kind, seed=3)
     assert gain is not None and (gain["controls"], gain["draws"]) == (20, 500)
     assert gain["mae_years"] == pytest.approx(np.mean(errors))
+    assert gain["gain_years"] == pytest.approx(np.mean(gains))
     assert gain["coverage"] == pytest.approx(np.mean(covered), abs=1e-3)
     low, high = np.percentile(errors, [2.5, 97.5])
     assert (gain["mae_range_low"], gain["mae_range_high"]) == pytest.approx((low, high))
