@@ -92,7 +92,7 @@ def left_out_markdown(table: pd.DataFrame) -> str:
         [
             *lines,
             "",
-            "Intervals resample subjects. Gain: what `brainage calibrate` takes off the MAE, in years.",
+            "Intervals resample subjects. Gain: years that `brainage calibrate` takes off the MAE.",
             "",
         ]
     )
