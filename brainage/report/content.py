@@ -266,6 +266,8 @@ def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
         Row("Weights, SHA-256", model.sha256[:16]),
         Row("Network", f"{members} × {kind}" if members > 1 else kind),
     ]
+    if model.offset_years:
+        rows.append(Row("Calibrated", f"{-model.offset_years:+.1f} years for this site"))
     if ages:
         rows.append(Row("Trained on", f"{cohort.get('n_train', '?')} scans, {_ages(ages)}"))
     if error is not None:

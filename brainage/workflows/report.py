@@ -146,7 +146,7 @@ def write_report(
     if sample:
         scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
     sources = _read_sources(scan, chosen)
-    earlier = read_earlier(chosen.earlier, loaded.bundle.weights_sha256)
+    earlier = read_earlier(chosen.earlier, identify_model(loaded))
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
     found = add_earlier(examine_scan(loaded, scan, asked), earlier)
     if sample:
@@ -193,7 +193,7 @@ def report_prediction(
     findings = predicted_findings(row, verdict, reason, identity, chosen.level)
     if chosen.age_years is not None:
         findings = replace(findings, age_years=chosen.age_years)
-    earlier = read_earlier(chosen.earlier, identity.sha256)
+    earlier = read_earlier(chosen.earlier, identity)
     findings = add_earlier(replace(findings, sex=chosen.sex or findings.sex), earlier)
     return _write(findings, output, chosen)
 
