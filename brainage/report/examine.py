@@ -160,7 +160,9 @@ def predicted_findings(
         Of the ledger.
     """
     reasons = tuple(part for part in reason.split("; ") if part)
-    code = hashlib.sha256(str(row.get("scan_id", "")).encode()).hexdigest()[:CODE_LENGTH]
+    # Tables of two time points may call their scans alike.
+    named = f"{row.get('scan_id', '')} {row.get('predicted_age_years')}"
+    code = hashlib.sha256(named.encode()).hexdigest()[:CODE_LENGTH]
     age, sex = row.get("age_years"), row.get("sex")
     return Findings(
         label="scan",
