@@ -14,6 +14,8 @@ from brainage.report.doubts import is_unlike
 from brainage.report.findings import Earlier, Findings, ModelIdentity
 from brainage.types import Json
 
+_SHOWN = 3
+
 
 def read_earlier(paths: Sequence[str | Path], model: ModelIdentity) -> tuple[Earlier, ...]:
     """Read the JSON files of earlier reports, in order of age where all ages are known.
@@ -119,10 +121,13 @@ def detectable_change(facts: Json) -> float | None:
 
 
 def list_earlier(findings: Findings) -> tuple[Row, ...]:
-    """List earlier time points, each with what has changed since."""
-    return tuple(
+    """List earlier time points, each with what has changed since: of many the first and last."""
+    rows = [
         Row(f"Earlier, {one.when}", _value(one), _note(one, findings)) for one in findings.earlier
-    )
+    ]
+    if (left := len(rows) - _SHOWN) > 0:
+        rows[1 : left + 1] = [Row("Earlier", f"{left} more", "see the JSON file")]
+    return tuple(rows)
 
 
 def earlier_numbers(findings: Findings) -> list[Json]:

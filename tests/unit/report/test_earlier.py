@@ -93,6 +93,19 @@ def test_date_of_the_report_stands_in_for_that_of_the_scan(written):
     assert report_after(written(date_typed="")).results[-1].name == "Earlier, reported 2025-01-02"
 
 
+def test_of_many_time_points_the_first_and_the_last_stand_on_the_page(written):
+    paths = [
+        written(f"{age}.json", f"at {age}", age_years=float(age), code=f"{age:06d}")
+        for age in range(40, 48)
+    ]
+    report = report_after(*paths)
+    rows = [(row.name, row.value) for row in report.results if row.name.startswith("Earlier")]
+    assert [name for name, _ in rows] == [
+        f"Earlier{text}" for text in (", at 40", "", ", at 46", ", at 47")
+    ]
+    assert rows[1][1] == "5 more" and len(report.numbers["result"]["earlier"]) == 8
+
+
 def test_page_and_numbers_tell_the_same(written):
     report = report_after(written())
     assert "Earlier, 2024-03-01" in render_html(report) and render_pdf(report)
