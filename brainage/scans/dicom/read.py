@@ -38,6 +38,7 @@ _TAGS = [
     "StudyInstanceUID", "StudyTime",
 ]  # fmt: skip
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
+_OLDEST_YEARS = 120.0
 _AGE_UNIT_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 # A shorter part of a name or id says nothing, and hiding it would spoil ordinary words.
 _SHORTEST_SECRET = 3
@@ -339,9 +340,13 @@ def _describe(header: "Dataset") -> str:
 
 
 def parse_age_string(text: str) -> float | None:
-    """Years from a DICOM age string such as 045Y or 018M (PS3.5, section 6.2); None if none."""
+    """Years from a DICOM age string such as 045Y or 018M (PS3.5, section 6.2); None if none.
+
+    Programs that take the identity away write 000Y or 999Y for an age that is not told.
+    """
     match = _AGE.fullmatch(text.strip())
-    return int(match[1]) * _AGE_UNIT_YEARS[match[2]] if match else None
+    years = int(match[1]) * _AGE_UNIT_YEARS[match[2]] if match else 0.0
+    return years if 0.0 < years <= _OLDEST_YEARS else None
 
 
 def _as_list(value: Any) -> list[Any]:
