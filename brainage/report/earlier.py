@@ -141,7 +141,6 @@ def earlier_numbers(findings: Findings) -> list[Json]:
             "predicted_age_years": one.predicted_age_years,
             "brain_age_gap_years": one.gap_years,
             "gap_change_years": _change(one, gap),
-            "smallest_detectable_change_years": detectable_change(findings.model.facts),
         }
         for one in findings.earlier
     ]

@@ -2,7 +2,7 @@
 
 from brainage.evaluation.normative import MatchedPercentile
 from brainage.report.doubts import list_doubts
-from brainage.report.earlier import earlier_numbers
+from brainage.report.earlier import detectable_change, earlier_numbers
 from brainage.report.findings import Findings, Typed
 from brainage.report.words import RESEARCH_ONLY
 from brainage.types import Json
@@ -65,6 +65,7 @@ def list_numbers(
             "train_age_range_years": findings.model.facts.get("cohort", {}).get(
                 "train_age_range_years"
             ),
+            "smallest_detectable_change_years": detectable_change(findings.model.facts),
         },
         "limits": list(limits),
     }
