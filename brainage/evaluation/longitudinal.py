@@ -69,11 +69,11 @@ def repeated_people(table: pd.DataFrame, time: str = "age_years") -> pd.DataFram
     """
     needed = list(dict.fromkeys(["age_years", GAP, time]))
     check_columns(table, ("subject_id", *needed), "longitudinal")
-    times = as_floats(table[time])
-    if (times.isna() & table[time].notna()).any():
+    years = as_floats(table[time])
+    if (years.isna() & table[time].notna()).any():
         problem = f"column {time!r} holds what is not a number."
         raise CohortError("longitudinal", problem, "Give the time of each scan in years.")
-    known = table.assign(**{time: times}).dropna(subset=needed)
+    known = table.assign(**{time: years}).dropna(subset=needed)
     times = known.groupby("subject_id")[time]
     moved = (times.transform("max") - times.transform("min")) > 0
     people = known[moved].sort_values(["subject_id", time]).reset_index(drop=True)

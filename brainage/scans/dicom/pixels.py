@@ -58,8 +58,8 @@ def find_encoding_problem(header: "Dataset") -> str:
 
 def _scale(frame: "Dataset") -> tuple[Any, ...]:
     """Slope and intercept of a frame."""
-    found = next(iter(frame.get("PixelValueTransformationSequence") or ()), {})
-    return tuple(found.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
+    groups = frame.get("PixelValueTransformationSequence") or [{}]
+    return tuple(groups[0].get(name) for name in ("RescaleSlope", "RescaleIntercept"))
 
 
 def _is_cut(header: "Dataset", syntax: str, behind: int) -> bool:
