@@ -171,7 +171,9 @@ def _show_timeline(jobs: list[Job]) -> None:
         st.caption("A timeline needs two scans with an age each.")
         return
     st.header("Over time", anchor=False)
-    limit = numbers[0]["model"]["smallest_detectable_change_years"]
+    # The retests tell nothing of flagged scans, or of such as are unlike the cohort's.
+    is_fair = not any(each["warnings"] for each in numbers)
+    limit = numbers[0]["model"]["smallest_detectable_change_years"] if is_fair else None
     picture(*draw_timeline(points, limit))
 
 

@@ -59,6 +59,7 @@ def list_numbers(
             "name": findings.model.name,
             "version": findings.model.version,
             "weights_sha256": findings.model.sha256,
+            "offset_years": findings.model.offset_years,
             "network": findings.model.facts.get("network"),
             "method": findings.model.facts.get("method"),
             "train_age_range_years": findings.model.facts.get("cohort", {}).get(
