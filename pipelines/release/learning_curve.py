@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from sklearn.model_selection import GroupKFold
 
 import brainage
 from brainage.files import atomic_write_text
 from brainage.plotting.canvas import BLUE, DPI, GREY, build_figure
-from brainage.types import DoubleArray
 from brainage.workflows.console import say, show_output
 
 SIZES, FOLDS, SEED = (40, 80, 160, 0), 5, 11
 RESAMPLES = 2000
+Positions = NDArray[np.int64]
 
 
 def main() -> None:
@@ -70,7 +71,9 @@ def read_usable(data: Path, cache: Path | None) -> pd.DataFrame:
     return table[(predicted["verdict"] != "failed").to_numpy()].reset_index(drop=True)
 
 
-def draw_parts(cohort: pd.DataFrame) -> Iterator[tuple[int, int, DoubleArray, DoubleArray]]:
+def draw_parts(
+    cohort: pd.DataFrame,
+) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
     """Fold, size (0: all), and positions of the scans that train and that are predicted."""
     random = np.random.default_rng(SEED)
     folds = GroupKFold(FOLDS, shuffle=True, random_state=SEED)
