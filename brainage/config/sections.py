@@ -355,7 +355,8 @@ class InferenceConfig(Settings):
     average_heads : {"none", "all"}
         Read the network's output, or average the predictions of all blocks' heads.
     mirror : bool
-        Average the predictions of a scan and of its mirror image (left and right exchanged).
+        Average the predictions of a scan or image and of its mirror image (left and right
+        exchanged); of images their classes' probabilities.
     point : {"mean", "median"}
         What of the distribution over age bins is the predicted age.
     interval : {"two_sided", "absolute", "normalised"}

@@ -15,7 +15,6 @@ from brainage.images.sets import resolve_images
 from brainage.images.sources import ArrayImages, ImageData, ImageSource, Indices, split_training
 from brainage.lfnn.blocks import BlockStack
 from brainage.loading.images import build_image_loader
-from brainage.model.build import build_target
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.options import IN_MEMORY, TrainOptions
 from brainage.training.processes import FitTask, fit
@@ -136,11 +135,20 @@ def build_loaders(
 
 @torch.no_grad()
 def predict_classes(model: BlockStack, config: Config, loader: Loader) -> Labels:
-    """Predicted classes (N,) of a loader's images, in evaluation mode."""
-    device, target = next(model.parameters()).device, build_target(config.target)
+    """Predicted classes (N,) of a loader's images, in evaluation mode.
+
+    With ``inference.mirror`` the probabilities of an image and its mirror image are averaged.
+    """
+    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    predicted = [target.predict(model(batch["inputs"].to(device))).cpu() for batch in loader]
+    predicted = []
+    for batch in loader:
+        inputs = batch["inputs"].to(device)
+        outputs = model(inputs)
+        if config.inference.mirror:
+            outputs = outputs.softmax(dim=-1) + model(inputs.flip(-1)).softmax(dim=-1)
+        predicted.append(outputs.argmax(dim=-1).cpu())
     model.train(was_training)
     return torch.cat(predicted).numpy()
 

@@ -97,6 +97,19 @@ def test_the_bundle_predicts_as_the_trained_model(data, tmp_path):
     assert "one of 3 classes" in (tmp_path / "card.md").read_text()
 
 
+def test_mirrored_predictions_are_those_of_the_mean_probability(data):
+    config = with_changes(config_of(training={"epochs": 1}), {"inference.mirror": True}, "test")
+    trained = train(data, config)
+    loader = build_image_loader(data.test, np.arange(60), trained.config.images, 60)
+    (batch,) = loader
+    model = trained.model.eval()
+    with torch.no_grad():
+        both = [model(batch["inputs"]), model(batch["inputs"].flip(-1))]
+    mean = torch.stack(both).softmax(-1).mean(0)
+    assert np.array_equal(trained.predicted, mean.argmax(-1).numpy())
+    assert not torch.equal(both[0].argmax(-1), mean.argmax(-1))
+
+
 def test_a_model_of_images_predicts_no_ages(data, tmp_path):
     trained = train(data, config_of(training={"epochs": 1}))
     bundle = Bundle(trained.model, trained.config, {}, "")
