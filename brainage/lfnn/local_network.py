@@ -283,7 +283,7 @@ def localize(
     if read.channels_last:
         joined = _with_channels_first(joined, starts)
     stack = build_stack(joined, starts, sample, build_parts)
-    _check_covered(owner, stack, sample)
+    _settle_blocks(owner, stack, sample)
     weight = next(stack.parameters())
     for block in stack.blocks:
         block.to(weight.device)
@@ -323,8 +323,11 @@ def _channels_last(features: Tensor) -> Tensor:
     return features.movedim(1, -1) if features.ndim > 3 else features
 
 
-def _check_covered(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
-    """Refuse weights that functions between the stages hide: of another block, or of none."""
+def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
+    """Refuse weights that functions between the stages hide: of another block, or of none.
+
+    A block that changes its input in place gets a copy of it.
+    """
     owners = {
         id(weight): block_index
         for block_index in range(len(stack))
@@ -334,7 +337,12 @@ def _check_covered(network: nn.Module, stack: BlockStack, sample: Tensor) -> Non
     with evaluating(stack), torch.enable_grad():
         features = sample.clone()
         for block_index in range(len(stack)):
-            features = stack[block_index].body(features.detach())
+            given, body = features.detach(), stack[block_index].body
+            version, features = given._version, body(given)
+            if (
+                given._version != version
+            ):  # the block below, and losses that read it, need it as it came
+                body[0].register_forward_pre_hook(_copy_input)
             for weight in reached_parameters(features):
                 owner = owners.get(id(weight))
                 if owner == block_index:
@@ -346,6 +354,10 @@ def _check_covered(network: nn.Module, stack: BlockStack, sample: Tensor) -> Non
                     raise ConfigError("stages", problem, remedy)
                 problem = f"blocks {owner} and {block_index} share {what}."
                 raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
+
+
+def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0].clone()
 
 
 def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: Tensor) -> None:
@@ -361,7 +373,7 @@ def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: 
         for step in steps.values():
             features = first_tensor(step(features))
         outputs = [out for out in tensors_of(network(sample.clone())) if is_same(out, features)]
-    own |= {id(weight) for weight in reached_parameters(features)}  # `_check_covered` judges those
+    own |= {id(weight) for weight in reached_parameters(features)}  # `_settle_blocks` judges those
     for weight in [weight for output in outputs for weight in reached_parameters(output)]:
         if id(weight) not in own:
             name = names.get(id(weight), "a weight")

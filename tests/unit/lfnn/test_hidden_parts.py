@@ -53,6 +53,28 @@ def test_a_weight_that_a_function_takes_from_another_block_is_refused():
         lfnn.localize(steps, blocks=2, target=lfnn.Classes(3), example=X)
 
 
+class PreActivated(nn.Module):
+    def __init__(self, in_place):
+        super().__init__()
+        self.linear, self.relu = nn.Linear(6, 6), nn.ReLU(in_place)
+
+    def forward(self, x):
+        return self.linear(self.relu(x))
+
+
+@pytest.mark.parametrize("method", ["movement", "infopro", "lfnn_l", "lfnn"])
+def test_blocks_that_change_their_input_in_place_learn_as_others_do(method):
+    losses = []
+    for in_place in (True, False):
+        torch.manual_seed(0)
+        steps = [nn.Linear(6, 6), PreActivated(in_place), PreActivated(in_place), nn.Linear(6, 3)]
+        settings = {"blocks": 4, "target": lfnn.Classes(3), "example": X, "method": method}
+        net = lfnn.localize(steps, **settings)
+        net.step(X, torch.tensor([0, 1, 2, 0]))
+        losses.append(torch.stack(net.losses))
+    assert torch.equal(*losses)
+
+
 def test_functions_between_stages_see_the_mode_of_the_localized_network():
     network = Net(lambda net, x: functional.dropout(x, 0.5, net.training))
     net = localize(network, lambda x: functional.dropout(x, 0.5, network.training))
