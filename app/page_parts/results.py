@@ -164,17 +164,17 @@ def _show_downloads(job: Job) -> None:
 
 
 def _show_timeline(jobs: list[Job]) -> None:
-    points = [
-        job.result["numbers"]["result"]
-        for job in jobs
-        if job.state == "done" and job.result["numbers"]["result"]
-    ]
+    numbers = [job.result["numbers"] for job in jobs if job.state == "done"]
+    points = [each["result"] for each in numbers if each["result"]]
     points = [point for point in points if point["age_years"] is not None]
     if len(points) < 2:
         st.caption("A timeline needs two scans with an age each.")
         return
     st.header("Over time", anchor=False)
-    picture(*draw_timeline(points))
+    # The retests tell nothing of flagged scans, or of such as are unlike the cohort's.
+    is_fair = not any(each["warnings"] for each in numbers)
+    limit = numbers[0]["model"]["smallest_detectable_change_years"] if is_fair else None
+    picture(*draw_timeline(points, limit))
 
 
 def _show_batch(jobs: list[Job]) -> None:

@@ -9,13 +9,15 @@ import pandas as pd
 from scipy import stats
 
 from brainage.errors import CohortError
-from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.metrics import as_floats, check_columns
 from brainage.types import DoubleArray
 
 GAP = "brain_age_gap_years"
 MIN_PEOPLE = 3
 # Own slopes need people with three scans: with two, they cannot be told from noise.
 _MIN_SLOPES = 10
+# Ages in whole years are off by up to one; times may be rounded, too.
+_ROUNDED_AGE_SD, _TIME_SLACK = 0.3, 0.2
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,35 @@ def repeated_people(table: pd.DataFrame, time: str = "age_years") -> pd.DataFram
     Raises
     ------
     CohortError
-        If a column is missing.
+        If a column is missing, times are no numbers, or ages do not move by a year where they do.
     """
     needed = list(dict.fromkeys(["age_years", GAP, time]))
     check_columns(table, ("subject_id", *needed), "longitudinal")
-    known = table.dropna(subset=needed)
+    years = as_floats(table[time])
+    if (years.isna() & table[time].notna()).any():
+        problem = f"column {time!r} holds what is not a number."
+        raise CohortError("longitudinal", problem, "Give the time of each scan in years.")
+    known = table.assign(**{time: years}).dropna(subset=needed)
     times = known.groupby("subject_id")[time]
     moved = (times.transform("max") - times.transform("min")) > 0
-    return known[moved].sort_values(["subject_id", time]).reset_index(drop=True)
+    people = known[moved].sort_values(["subject_id", time]).reset_index(drop=True)
+    if time != "age_years":
+        _check_years(people, time)
+    return people
+
+
+def _check_years(people: pd.DataFrame, time: str) -> None:
+    """Refuse times that ages do not move with: of another unit, or beside the first scan's ages."""
+    centred = people[["age_years", time]] - people.groupby("subject_id")[
+        ["age_years", time]
+    ].transform("mean")
+    age, years = centred["age_years"].to_numpy(np.float64), centred[time].to_numpy(np.float64)
+    scatter = float(years @ years)
+    moved = float(years @ age) / scatter if scatter else 1.0
+    if abs(moved - 1) > _TIME_SLACK + 4 * _ROUNDED_AGE_SD / np.sqrt(max(scatter, 1e-9)):
+        problem = f"ages move by {moved:.2g} years where column {time!r} moves by 1."
+        remedy = "Give each scan's own age, and its time in years."
+        raise CohortError("longitudinal", problem, remedy)
 
 
 def estimate_change(table: pd.DataFrame, time: str = "age_years") -> GapChange:

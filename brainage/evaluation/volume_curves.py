@@ -81,7 +81,7 @@ class VolumeCurves:
             Inside `ages_years` of the fit.
         sex : {"F", "M", ""}
         """
-        female = {"F": 1.0, "M": 0.0}.get(sex.upper()[:1], 0.5)
+        female = {"F": 1.0, "M": 0.0}.get(sex, 0.5)
         ages = np.atleast_1d(np.asarray(ages_years, dtype=np.float64))
         found: DoubleArray = 100 * np.exp(
             self.curves[structure].at(ages, np.full(len(ages), female))

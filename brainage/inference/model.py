@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brainage.model.bundle import Bundle
 
 ScanPath = str | Path
+_kept: dict[str, "Model"] = {}
 _JUDGED = ("verdict", "reasons")
 
 
@@ -175,6 +176,24 @@ class Model:
             ood=None if pd.isna(ood) else float(ood),
             spread_years=float(row["spread_years"]),
         )
+
+
+def load_once(folder: Path) -> Model:
+    """Load a model folder, or return what it was loaded as before; the last one alone is kept.
+
+    Raises
+    ------
+    BundleError
+        If it is no model.
+    """
+    from brainage.model.bundle import load_bundle
+    from brainage.model.manifest import read_manifest
+
+    key = f"{folder.resolve()} {read_manifest(folder)}"
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = Model(load_bundle(folder))
+    return _kept[key]
 
 
 def with_series(config: Config, series: str | None) -> Config:

@@ -18,7 +18,7 @@ from brainage.node.limits import MB, NodeLimits
 from brainage.node.peers import Certificates, Peer, may_connect, may_send
 from brainage.node.spool import Spool
 from brainage.node.transport import close, make_server
-from brainage.scans.dicom.read import PACKED_SYNTAXES, PLAIN_SYNTAXES
+from brainage.scans.dicom.pixels import PACKED_SYNTAXES, PLAIN_SYNTAXES
 
 # Messages that wait for their answer; a peer that does not wait for it is slowed down.
 _WAITING = 2

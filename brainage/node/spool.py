@@ -20,6 +20,8 @@ from brainage.files import atomic_write_bytes, hold_folder, is_disk_full, sha256
 from brainage.node.limits import MB, NodeLimits
 
 OBJECTS = "objects"
+# Names of objects of a study that could not be kept, for the next start.
+_LOST = "lost"
 # In a study of which nothing is missing, as far as its senders have said.
 _WHOLE = "whole"
 _ATTEMPTS = "attempts"
@@ -103,8 +105,9 @@ class Spool:
                 problem = f"cannot be used as queue ({error.strerror})."
                 raise BrainageError(str(self.folder), problem, "Choose another --queue.") from error
             for path in self.incoming.iterdir():
-                is_whole = (path / _WHOLE).exists()
-                self._studies[path.name] = _Study(_size(path), is_whole=is_whole)
+                is_whole, lost = (path / _WHOLE).exists(), path / _LOST
+                names = {one.name for one in lost.iterdir()} if lost.exists() else set()
+                self._studies[path.name] = _Study(_size(path), is_whole=is_whole, lost=names)
             yield
 
     def store(self, study_uid: str, instance_uid: str, content: bytes, sender: int) -> str:
@@ -140,10 +143,12 @@ class Spool:
             self.lose(key, name, sender)
             raise NoRoomError(problem)
         with self._lock:
-            for one in self._studies.values():  # also another that was taken to have lost it
+            for other, one in self._studies.items():  # also one that was taken to have lost it
                 if name in one.lost:
                     one.lost.discard(name)
                     one.senders.add(sender)
+                    with contextlib.suppress(OSError):
+                        (self.incoming / other / _LOST / name).unlink(missing_ok=True)
         return key
 
     def _find_lack(self, study: _Study, size: int) -> str:
@@ -170,11 +175,14 @@ class Spool:
             study = self._studies.setdefault(key, _Study())
             study.senders.add(sender)
             study.last, study.is_whole = time.monotonic(), False
-            if len(study.lost) < _MOST_LOST:
+            if is_noted := len(study.lost) < _MOST_LOST:
                 study.lost.add(name)
         with contextlib.suppress(OSError):  # what stands on disk is what the next start knows
             (self.incoming / key / OBJECTS).mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.incoming / key / _WHOLE).unlink(missing_ok=True)
+            if is_noted:
+                (self.incoming / key / _LOST).mkdir(mode=0o700, exist_ok=True)
+                (self.incoming / key / _LOST / name).touch(mode=0o600)
 
     def settle(self, sender: int, *, released: bool) -> None:
         """Note that an association has ended, by a release or otherwise."""

@@ -1,6 +1,8 @@
 """What the node's child process does: one study in, results as DICOM files out."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,9 @@ from brainage.types import Json
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from brainage.inference.model import Model
     from brainage.report import Findings
 
 WHERE = "study"
-_models: dict[str, "Model"] = {}
 
 
 def examine_study(argument: Json) -> Json:
@@ -49,8 +49,8 @@ def examine_study(argument: Json) -> Json:
         findings = _examine(objects, chosen, argument)
         if findings.verdict == "failed":
             return {"refused": f"quality gate, {note}: {'; '.join(findings.reasons)}"}
-        key = f"{sources[0].StudyInstanceUID} {findings.model.sha256} {__version__}"
         results = Path(argument["results"])
+        key = _result_key(sources[0].StudyInstanceUID, findings, argument)
         write_dicom(findings, sources, results, argument["orientation"], key)
     except BundleError:
         return {"later": "the model cannot be opened"}
@@ -107,24 +107,23 @@ def read_sources(objects: Path, chosen: SeriesChoice, study: str) -> "Sequence[D
     return sources
 
 
+def _result_key(study_uid: str, findings: "Findings", argument: Json) -> str:
+    """Return what tells results on a study apart: offset and intervals of the model, too."""
+    asked = {name: argument[name] for name in ("map_method", "orientation", "age_from_dicom")}
+    said = [study_uid, findings.model.sha256, findings.model.facts, asked, __version__]
+    return json.dumps(said, sort_keys=True)
+
+
 def _examine(objects: Path, chosen: SeriesChoice, argument: Json) -> "Findings":
+    from brainage.inference.model import load_once
     from brainage.report import ExamineOptions, examine_scan
 
+    loaded = load_once(Path(argument["model"])).with_series(chosen.uid)
+    model = replace(loaded, name=argument["model_name"], version=argument["model_version"])
     takes_age = argument["age_from_dicom"]
     options = ExamineOptions(
         age_years=chosen.age_years if takes_age else None,
         sex=chosen.sex if takes_age else "",
         map_method=argument["map_method"],
     )
-    return examine_scan(_load(argument).with_series(chosen.uid), objects, options)
-
-
-def _load(argument: Json) -> "Model":
-    from brainage.inference.model import Model
-    from brainage.model.bundle import load_bundle
-
-    folder = argument["model"]
-    if folder not in _models:
-        name, version = argument["model_name"], argument["model_version"]
-        _models[folder] = Model(load_bundle(Path(folder)), name, version)
-    return _models[folder]
+    return examine_scan(model, objects, options)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
+from brainage.cohorts.cells import parse_sex
 from brainage.evaluation.normative import MatchedPercentile, corrected_gap, match_percentile
 from brainage.plotting.planes import ORIENTATION_WORDS, RADIOLOGICAL, Orientation
 from brainage.report.checks import Row, list_checks
@@ -193,7 +194,7 @@ def _subject(findings: Findings, typed: Typed) -> tuple[str, ...]:
     age = findings.age_years
     parts = [
         f"study id {typed.study_id}" if typed.study_id else "",
-        _SEXES.get(findings.sex.upper()[:1], findings.sex),
+        _SEXES.get(parse_sex(findings.sex), findings.sex),
         "" if age is None else f"{age:g} years old",
         f"scanned {typed.scan_date}" if typed.scan_date else "",
         f"scan {findings.code}" if findings.code else "",
@@ -265,6 +266,8 @@ def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
         Row("Weights, SHA-256", model.sha256[:16]),
         Row("Network", f"{members} × {kind}" if members > 1 else kind),
     ]
+    if model.offset_years:
+        rows.append(Row("Calibrated", f"{-model.offset_years:+.1f} years for this site"))
     if ages:
         rows.append(Row("Trained on", f"{cohort.get('n_train', '?')} scans, {_ages(ages)}"))
     if error is not None:

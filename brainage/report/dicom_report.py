@@ -85,7 +85,7 @@ def build_sr(
         algorithm_id=AlgorithmIdentification(
             name=f"brainage, {model.name}",
             version=model.version,
-            parameters=[f"weights SHA-256 {model.sha256}"],
+            parameters=[f"weights SHA-256 {model.sha256}", f"offset {model.offset_years:g} years"],
         ),
         finding_sites=[FindingSite(codes.SCT.Brain)],
         measurements=_measurements(report) or None,

@@ -5,27 +5,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from brainage.cohorts.cells import parse_sex
 from brainage.errors import ConfigError
+from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import parse_json
 from brainage.report.checks import Row
-from brainage.report.findings import Earlier, Findings
+from brainage.report.doubts import is_unlike
+from brainage.report.findings import Earlier, Findings, ModelIdentity
 from brainage.types import Json
 
+_SHOWN = 3
 
-def read_earlier(paths: Sequence[str | Path], weights_sha256: str) -> tuple[Earlier, ...]:
+
+def read_earlier(paths: Sequence[str | Path], model: ModelIdentity) -> tuple[Earlier, ...]:
     """Read the JSON files of earlier reports, in order of age where all ages are known.
 
     Parameters
     ----------
-    weights_sha256 : str
-        Identity of the model that the new report is by.
+    model : ModelIdentity
+        What the new report is by.
 
     Raises
     ------
     ConfigError
-        If one is no report, has no age, or comes from another model.
+        If one is no report, has no age, or comes from another model or another site's offset.
     """
-    found = [_read(Path(path), weights_sha256) for path in paths]
+    found = [_read(Path(path), model) for path in paths]
     if all(one.age_years is not None for one in found):
         found.sort(key=lambda one: one.age_years or 0.0)
     return tuple(found)
@@ -37,40 +42,67 @@ def add_earlier(findings: Findings, earlier: Sequence[Earlier]) -> Findings:
     Raises
     ------
     ConfigError
-        If one is of this very scan.
+        If one is of this very scan, comes twice, is of a later age, or of another sex.
     """
+    codes = [findings.code]
     for one in earlier:
-        if one.code and one.code == findings.code:
-            problem = f"the report of {one.when} is of this very scan."
-            raise ConfigError("--earlier", problem, "Give that of another time point.")
+        problem = _find_contradiction(one, findings)
+        if one.code and one.code in codes:
+            problem = "is of this very scan" if one.code == codes[0] else "was given twice"
+        if problem:
+            problem = f"the report of {one.when} {problem}."
+            raise ConfigError("--earlier", problem, "Give earlier time points of this person.")
+        codes.append(one.code)
     return replace(findings, earlier=tuple(earlier))
 
 
-def _read(path: Path, weights_sha256: str) -> Earlier:
+def _find_contradiction(one: Earlier, findings: Findings) -> str:
+    """Say why a report cannot be of an earlier scan of this person; empty if it can."""
+    sexes = parse_sex(one.sex), parse_sex(findings.sex)
+    if all(sexes) and sexes[0] != sexes[1]:
+        return f"is of sex {one.sex}, this scan of sex {findings.sex}"
+    age = findings.age_years
+    if age is not None and one.age_years is not None and one.age_years > age:
+        return f"is of age {one.age_years:g}, later than this scan's {age:g}"
+    return ""
+
+
+def _read(path: Path, model: ModelIdentity) -> Earlier:
     where = f"--earlier {path.name}"
     try:
         numbers: Json = parse_json(path.read_bytes())
         result, verdict = numbers["result"], str(numbers["quality"]["verdict"])
         sha256, code = str(numbers["model"]["weights_sha256"]), numbers["scan_sha256_begins"]
-        when = str(numbers["scan_date"] or numbers["made_on"])
+        offset = float(numbers["model"]["offset_years"])
+        when = str(numbers["scan_date"] or f"reported {numbers['made_on']}")
+        sex = "" if result is None else str(result["sex"] or "")
         ages = None if result is None else _ages(result)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"is no report ({type(error).__name__})."
-        raise ConfigError(where, problem, "Give the .json of `brainage report`.") from error
+        problem = f"is no report of this version ({type(error).__name__})."
+        remedy = "Give the .json of `brainage report`; where it is older, report on its scan anew."
+        raise ConfigError(where, problem, remedy) from error
     if ages is None:
         raise ConfigError(where, "gives no age: its scan failed the checks.", "Leave it out.")
-    if sha256 != weights_sha256:
+    remedy = "Report on both scans with one model."
+    if sha256 != model.sha256:
         problem = "comes from another model; ages of two models cannot be compared."
-        raise ConfigError(where, problem, "Report on both scans with one model.")
-    return Earlier(when, verdict, *ages, str(code or ""))
+        raise ConfigError(where, problem, remedy)
+    if offset != model.offset_years:
+        problem = (
+            f"has {offset:g} years of `calibrate` taken off, this model {model.offset_years:g}."
+        )
+        raise ConfigError(where, problem, remedy)
+    predicted, age, ood = ages
+    return Earlier(when, verdict, predicted, age, str(code or ""), sex, ood)
 
 
-def _ages(result: Json) -> tuple[float, float | None]:
-    predicted, age = float(result["predicted_age_years"]), result["age_years"]
-    known = None if age is None else float(age)
-    if not all(math.isfinite(years) for years in (predicted, known or 0.0)):
+def _ages(result: Json) -> tuple[float, float | None, float | None]:
+    """Return predicted age, age, and the share of more usual training scans."""
+    names = ("predicted_age_years", "age_years", "ood_percentile")
+    predicted, *known = (None if result[name] is None else float(result[name]) for name in names)
+    if predicted is None or not all(math.isfinite(years or 0.0) for years in (predicted, *known)):
         raise ValueError("not finite")
-    return predicted, known
+    return predicted, known[0], known[1]
 
 
 def detectable_change(facts: Json) -> float | None:
@@ -89,10 +121,13 @@ def detectable_change(facts: Json) -> float | None:
 
 
 def list_earlier(findings: Findings) -> tuple[Row, ...]:
-    """List earlier time points, each with what has changed since."""
-    return tuple(
+    """List earlier time points, each with what has changed since: of many the first and last."""
+    rows = [
         Row(f"Earlier, {one.when}", _value(one), _note(one, findings)) for one in findings.earlier
-    )
+    ]
+    if (left := len(rows) - _SHOWN) > 0:
+        rows[1 : left + 1] = [Row("Earlier", f"{left} more", "see the JSON file")]
+    return tuple(rows)
 
 
 def earlier_numbers(findings: Findings) -> list[Json]:
@@ -106,7 +141,6 @@ def earlier_numbers(findings: Findings) -> list[Json]:
             "predicted_age_years": one.predicted_age_years,
             "brain_age_gap_years": one.gap_years,
             "gap_change_years": _change(one, gap),
-            "smallest_detectable_change_years": detectable_change(findings.model.facts),
         }
         for one in findings.earlier
     ]
@@ -122,15 +156,25 @@ def _value(one: Earlier) -> str:
 
 
 def _note(one: Earlier, findings: Findings) -> str:
-    doubt = "that scan was flagged; " if one.verdict != "ok" else ""
     change = _change(one, findings.brain_age_gap_years)
     limit = detectable_change(findings.model.facts)
     if change is None:
-        return f"{doubt}without both ages no change of the gap is known"
-    words = f"{doubt}gap changed by {change:+.1f} years: "
+        return "without both ages no change of the gap is known"
+    words = f"gap changed by {change:+.1f} years: "
+    if doubt := _doubt(one, findings):
+        return f"{words}whether by more than chance cannot be told, {doubt}"
     if limit is None:
         return f"{words}this model does not know how much is chance"
     people = findings.model.facts["retests"]["n_subjects"]
     if abs(change) <= limit:
         return f"{words}chance alone gives up to {limit:.1f} (retests of {people} people)"
     return f"{words}more than the {limit:.1f} of chance (retests of {people} people)"
+
+
+def _doubt(one: Earlier, findings: Findings) -> str:
+    """Say which of two scans is none of those that the retests tell of."""
+    if one.verdict != "ok":
+        return "that scan was flagged"
+    if one.ood_percentile is not None and one.ood_percentile >= FLAG_PERCENTILE:
+        return "that scan is unlike the model's cohort"
+    return "this scan is flagged or unlike the model's cohort" if is_unlike(findings) else ""

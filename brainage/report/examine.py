@@ -159,8 +159,11 @@ def predicted_findings(
     verdict, reason : str
         Of the ledger.
     """
-    reasons = tuple(part for part in reason.split("; ") if part)
-    code = hashlib.sha256(str(row.get("scan_id", "")).encode()).hexdigest()[:CODE_LENGTH]
+    # Of a scan that is ok the ledger tells how it was read, which is no reason for doubt.
+    reasons = tuple(part for part in reason.split("; ") if part and verdict != "ok")
+    # Tables of two time points may call their scans alike.
+    named = f"{row.get('scan_id', '')} {row.get('predicted_age_years')}"
+    code = hashlib.sha256(named.encode()).hexdigest()[:CODE_LENGTH]
     age, sex = row.get("age_years"), row.get("sex")
     return Findings(
         label="scan",

@@ -38,6 +38,11 @@ class ModelIdentity:
         return None if values is None else reference_from_json(values)
 
     @property
+    def offset_years(self) -> float:
+        """What `calibrate` found the weights to be off at a site: taken off every prediction."""
+        return float((self.facts.get("calibration") or {}).get("offset_years", 0.0))
+
+    @property
     def volume_curves(self) -> VolumeCurves | None:
         """Volumes of healthy people against age, where it knows them."""
         values = self.facts.get("volume_curves")
@@ -98,7 +103,7 @@ class Earlier:
     Attributes
     ----------
     when : str
-        Date of the scan as it was typed in, else that of the report.
+        Date of the scan as it was typed in, else that of the report, which is said.
     verdict : str
         Of the quality gate.
     predicted_age_years : float
@@ -107,6 +112,10 @@ class Earlier:
         Age at that scan.
     code : str
         First digits of that scan's SHA-256.
+    sex : str
+        As it was typed in.
+    ood_percentile : float, optional
+        Share, in percent, of held-out training scans that are less unusual than that scan.
     """
 
     when: str
@@ -114,6 +123,8 @@ class Earlier:
     predicted_age_years: float
     age_years: float | None
     code: str = ""
+    sex: str = ""
+    ood_percentile: float | None = None
 
     @property
     def gap_years(self) -> float | None:

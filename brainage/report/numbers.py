@@ -2,7 +2,7 @@
 
 from brainage.evaluation.normative import MatchedPercentile
 from brainage.report.doubts import list_doubts
-from brainage.report.earlier import earlier_numbers
+from brainage.report.earlier import detectable_change, earlier_numbers
 from brainage.report.findings import Findings, Typed
 from brainage.report.words import RESEARCH_ONLY
 from brainage.types import Json
@@ -59,11 +59,13 @@ def list_numbers(
             "name": findings.model.name,
             "version": findings.model.version,
             "weights_sha256": findings.model.sha256,
+            "offset_years": findings.model.offset_years,
             "network": findings.model.facts.get("network"),
             "method": findings.model.facts.get("method"),
             "train_age_range_years": findings.model.facts.get("cohort", {}).get(
                 "train_age_range_years"
             ),
+            "smallest_detectable_change_years": detectable_change(findings.model.facts),
         },
         "limits": list(limits),
     }

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from brainage.cohorts.cells import parse_sex
 from brainage.evaluation.volume_curves import STRUCTURES, TISSUES, VolumeCurves
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE
 from brainage.report.checks import Row
@@ -57,7 +58,7 @@ def draw_volumes(findings: Findings) -> bytes:
     figure = Figure(figsize=(7.1, 1.2), layout="constrained")
     ages = np.linspace(*curves.ages_years, 60)
     for axes, name in zip(figure.subplots(1, len(shown)), shown, strict=True):
-        lines = curves.centiles(name, ages, findings.sex)
+        lines = curves.centiles(name, ages, parse_sex(findings.sex))
         axes.fill_between(ages, lines[0], lines[-1], color=BLUE, alpha=0.15, linewidth=0)
         axes.fill_between(ages, lines[1], lines[-2], color=BLUE, alpha=0.25, linewidth=0)
         axes.plot(ages, lines[2], color=BLUE, linewidth=1)
@@ -72,7 +73,7 @@ def draw_volumes(findings: Findings) -> bytes:
 
 def caption_volumes(findings: Findings, curves: VolumeCurves) -> str:
     """Say what the picture shows."""
-    sex = {"F": "women", "M": "men"}.get(findings.sex.upper()[:1], "women and men")
+    sex = {"F": "women", "M": "men"}.get(parse_sex(findings.sex), "women and men")
     return (
         f"Share of each volume against age: this person (orange) on the curves of healthy {sex} of "
         f"the model's cohorts ({curves.n} people; line: median, bands: the middle 50 and 90 %). "
@@ -92,7 +93,7 @@ def _place(findings: Findings, name: str) -> str:
     if found is None or is_unlike(findings):  # no fair comparison: the curves are pale then
         return ""
     curves, age = found
-    lines = curves.centiles(name, [age], findings.sex)[:, 0]
+    lines = curves.centiles(name, [age], parse_sex(findings.sex))[:, 0]
     share, (low, high) = _share(findings, name), (lines[0], lines[-1])
     if low <= share <= high:
         return "usual"

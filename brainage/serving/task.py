@@ -11,8 +11,7 @@ import numpy as np
 from brainage.cohorts.sample import SAMPLE_WORDS, write_sample
 from brainage.errors import BrainageError, BundleError
 from brainage.files import atomic_write_text
-from brainage.inference.model import Model
-from brainage.model.bundle import load_bundle
+from brainage.inference.model import load_once
 from brainage.plotting.planes import RADIOLOGICAL, map_limit
 from brainage.preprocessing.mni import resample_volume
 from brainage.report import (
@@ -36,12 +35,10 @@ from brainage.serving.names import (
 )
 from brainage.types import Json, Volume
 
-_models: dict[tuple[str, int], Model] = {}
-
 
 def warm(argument: Json) -> Json:
     """Load the model and all that a report needs, before anybody waits."""
-    get_ready(_load(Path(argument["model"])).bundle)
+    get_ready(load_once(Path(argument["model"])).bundle)
     return {}
 
 
@@ -86,7 +83,7 @@ def examine(argument: Json) -> Json:
     stages = _Stages(folder / STAGES)
     try:
         stages.begin("model")
-        loaded = _load(Path(argument["model"])).with_series(argument.get("series"))
+        loaded = load_once(Path(argument["model"])).with_series(argument.get("series"))
         model = replace(loaded, name=argument["model_name"])
         options = ExamineOptions(
             argument["label"],
@@ -135,14 +132,6 @@ class _Stages:
             self._done.append([self._name, round(time.monotonic() - self._start, 2)])
         self._name = ""
         return self._done
-
-
-def _load(folder: Path) -> Model:
-    key = (str(folder.resolve()), (folder / "manifest.json").stat().st_mtime_ns)
-    if key not in _models:
-        _models.clear()
-        _models[key] = Model(load_bundle(folder))
-    return _models[key]
 
 
 def _write(folder: Path, findings: Findings, report: Report) -> None:

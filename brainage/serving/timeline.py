@@ -7,13 +7,17 @@ from brainage.plotting.canvas import BLUE, DPI, GREY, build_figure
 from brainage.types import Json
 
 
-def draw_timeline(points: Sequence[Json]) -> tuple[bytes, str, str]:
+def draw_timeline(
+    points: Sequence[Json], detectable_years: float | None = None
+) -> tuple[bytes, str, str]:
     """PNG, words for those who cannot see it, and caption.
 
     Parameters
     ----------
     points : sequence of dict
         Results of reports with `age_years`, `predicted_age_years` and, where known, the interval.
+    detectable_years : float, optional
+        Smallest change of the gap that is no chance, where the model knows it.
     """
     ordered = sorted(points, key=lambda point: float(point["age_years"]))
     figure, (axes,) = build_figure(
@@ -35,5 +39,9 @@ def draw_timeline(points: Sequence[Json]) -> tuple[bytes, str, str]:
         f"age {point['age_years']:.1f}, predicted {point['predicted_age_years']:.1f}"
         for point in ordered
     )
-    caption = "Bars are intervals of single predictions: differences within them may be chance."
+    caption = "Bars are intervals of single predictions. "
+    if detectable_years is None:
+        caption += "Differences within them may be chance."
+    else:
+        caption += f"A gap that changes by up to {detectable_years:.1f} years may do so by chance."
     return stream.getvalue(), f"Timeline: {words}", caption

@@ -1,12 +1,16 @@
 """Write a one-page report on a scan as HTML, PDF and JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError, StoreError
+from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.inference.model import Model, check_level
 from brainage.plotting.planes import ORIENTATIONS, RADIOLOGICAL, Orientation
 from brainage.preprocessing.ledger import read_ledger
@@ -146,7 +150,7 @@ def write_report(
     if sample:
         scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
     sources = _read_sources(scan, chosen)
-    earlier = read_earlier(chosen.earlier, loaded.bundle.weights_sha256)
+    earlier = read_earlier(chosen.earlier, identify_model(loaded))
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
     found = add_earlier(examine_scan(loaded, scan, asked), earlier)
     if sample:
@@ -178,7 +182,7 @@ def report_prediction(
     Raises
     ------
     CohortError
-        If the table has no such scan.
+        If the table has no such scan, or an interval that this model does not give at this level.
     """
     chosen = ReportOptions(**options)
     loaded = load_model(model)
@@ -190,12 +194,27 @@ def report_prediction(
     verdict, reason = _ledger_entry(ledger_path(predictions), scan_id)
     identity = identify_model(loaded)
     row = {str(name): value for name, value in rows.iloc[0].items()}
+    _check_intervals(row, loaded, chosen.level, str(predictions))
     findings = predicted_findings(row, verdict, reason, identity, chosen.level)
     if chosen.age_years is not None:
         findings = replace(findings, age_years=chosen.age_years)
-    earlier = read_earlier(chosen.earlier, identity.sha256)
+    earlier = read_earlier(chosen.earlier, identity)
     findings = add_earlier(replace(findings, sex=chosen.sex or findings.sex), earlier)
     return _write(findings, output, chosen)
+
+
+def _check_intervals(row: Mapping[str, Any], model: Model, level: float, where: str) -> None:
+    """Refuse a row whose interval tells that another model wrote it, or one for another level."""
+    intervals = model.bundle.intervals
+    told = [row.get(name) for name in INTERVAL_COLUMNS]
+    numbers = [row["predicted_age_years"], row.get("spread_years", np.nan)]
+    if any(value is None or pd.isna(value) for value in (*told, *numbers)):
+        return
+    predicted, spread = (np.array([value], dtype=np.float64) for value in numbers)
+    found = None if intervals is None else intervals.predict(predicted, spread, level)[0]
+    if found is None or not np.allclose(found, np.array(told, dtype=np.float64), atol=0.01):
+        problem = f"holds another interval than this model gives at level {level:g}."
+        raise CohortError(where, problem, "Give the --model and --level that `predict` had.")
 
 
 def _write(findings: Findings, output: str | Path | None, options: ReportOptions) -> Findings:

@@ -57,6 +57,7 @@ def _where(table: pd.DataFrame, axes: Mapping[str, object]) -> "pd.Series[bool]"
     """Rows with these values; numbers and names are told apart by how they are written."""
     kept = pd.Series(True, index=table.index)
     for name, value in axes.items():
-        column = table[name]
+        # An axis that the other settings of the plan have, and none that was run.
+        column = table[name] if name in table else pd.Series(np.nan, index=table.index)
         kept &= column.isna() if value != value else column.astype(str) == str(value)
     return kept

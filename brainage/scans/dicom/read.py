@@ -4,7 +4,6 @@ Attributes follow DICOM PS3.3 (https://dicom.nema.org/medical/dicom/current/outp
 Pixels are never decoded here.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -14,41 +13,32 @@ from typing import TYPE_CHECKING, Any
 
 from brainage.errors import VolumeError
 from brainage.extras import check_extra
+from brainage.scans.dicom.pixels import PLAIN_SYNTAXES, find_damage, find_encoding_problem
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 MAX_FILES = 20_000
 
-# Uncompressed transfer syntaxes: implicit and explicit little-endian, explicit big-endian.
-PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-# Compressed ones that dcm2niix decodes: lossless JPEG, JPEG-LS, JPEG 2000, RLE.
-PACKED_SYNTAXES = (
-    *("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),
-    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),
-    *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),
-    "1.2.840.10008.1.2.5",
-)
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
-_ITEM_TAG, _DELIMITER_TAG = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-_PIXEL_ELEMENT_BYTES = 12  # tag, type and undefined length of the element that holds them
-_YBR_FULL_422_SAMPLES = 2  # a pixel, on average: PS3.3, C.7.6.3.1.2
 _TAGS = [
-    "BitsAllocated", "Columns", "ContrastBolusAgent", "EchoTime", "EffectiveEchoTime",
-    "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InversionTime",
+    "BitsAllocated", "BitsStored", "Columns", "ContrastBolusAgent", "EchoTime", "EffectiveEchoTime",
+    "HighBit", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InversionTime",
     "InversionTimes", "MREchoSequence", "MRModifierSequence",
     "MRTimingAndRelatedParametersSequence",
     "Modality", "NumberOfFrames",
     "PatientAge", "PatientBirthDate", "PatientID", "PatientName", "PatientSex",
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelMeasuresSequence",
-    "PixelSpacing", "PlaneOrientationSequence", "PlanePositionSequence", "ProtocolName",
+    "PixelSpacing", "PixelValueTransformationSequence", "PlaneOrientationSequence",
+    "PlanePositionSequence", "ProtocolName",
     "RepetitionTime", "Rows", "SOPClassUID", "SamplesPerPixel", "ScanningSequence",
     "SeriesDescription", "SeriesInstanceUID",
     "SeriesNumber", "SeriesTime", "SharedFunctionalGroupsSequence", "StudyDate",
     "StudyInstanceUID", "StudyTime",
 ]  # fmt: skip
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
+_OLDEST_YEARS = 120.0
 _AGE_UNIT_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 # A shorter part of a name or id says nothing, and hiding it would spoil ordinary words.
 _SHORTEST_SECRET = 3
@@ -92,8 +82,9 @@ class DicomImage:
         Whether one was given, as far as the header says.
     echo_planar : bool
         Whether the sequence reads out echo-planar (EPI).
-    damage : str
-        What is wrong with its pixels; empty if nothing is.
+    damage, encoding_problem : str
+        What is wrong with its pixels, and why dcm2niix would take them for others; empty if
+        nothing is.
     study_uid : str
         Examination.
     taken : tuple of str (3,)
@@ -119,6 +110,7 @@ class DicomImage:
     contrast_agent: bool = False
     echo_planar: bool = False
     damage: str = ""
+    encoding_problem: str = ""
     study_uid: str = ""
     taken: tuple[str, ...] = field(default=(), repr=False)
     sex: str = field(default="", repr=False)
@@ -243,8 +235,6 @@ def _read_image(path: Path) -> DicomImage | None:
         return _blank(path, syntax)
     if not _is_image(header):
         return None
-    packed = syntax in PACKED_SYNTAXES
-    is_cut = _lacks_end(path, behind) if packed else _is_cut(header, syntax, behind)
     groups = _FunctionalGroups(header)
     pixel = groups.first("PixelMeasuresSequence", "PixelSpacing")
     orientation = groups.first("PlaneOrientationSequence", "ImageOrientationPatient")
@@ -271,42 +261,13 @@ def _read_image(path: Path) -> DicomImage | None:
         patient=identify_patient(header),
         contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
         echo_planar="EP" in _as_list(header.get("ScanningSequence")),
-        damage="its file ends before its pixels do" if is_cut else "",
+        damage=find_damage(header, path, syntax, behind),
+        encoding_problem=find_encoding_problem(header),
         study_uid=str(header.get("StudyInstanceUID", "") or ""),
         taken=tuple(
             str(header.get(name, "") or "") for name in ("StudyDate", "StudyTime", "SeriesTime")
         ),
     )
-
-
-def hash_pixels(path: Path) -> str:
-    """Hash the stored pixels of a file, to find copies."""
-    import pydicom
-
-    header = pydicom.dcmread(path, specific_tags=["PixelData"], force=True)
-    return hashlib.sha256(header.get("PixelData", b"")).hexdigest()
-
-
-def _is_cut(header: "Dataset", syntax: str, behind: int) -> bool:
-    """Whether uncompressed pixels cannot all be in the file; dcm2niix would not miss them."""
-    samples = int(header.get("SamplesPerPixel", 1) or 1)
-    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
-        samples = _YBR_FULL_422_SAMPLES
-    frames = int(header.get("NumberOfFrames", 1) or 1)
-    bits = int(header.Rows) * int(header.Columns) * samples * frames * int(header.BitsAllocated)
-    return syntax in PLAIN_SYNTAXES and behind < bits // 8
-
-
-def _lacks_end(path: Path, behind: int) -> bool:
-    """Whether compressed pixels, the last `behind` bytes, have no end (PS3.5, section A.4).
-
-    They are items, each a tag, its length and its bytes, until a delimiter.
-    """
-    with path.open("rb") as stream:
-        stream.seek(_PIXEL_ELEMENT_BYTES - behind, os.SEEK_END)
-        while (head := stream.read(8))[:4] == _ITEM_TAG:
-            stream.seek(int.from_bytes(head[4:], "little"), os.SEEK_CUR)
-    return head[:4] != _DELIMITER_TAG
 
 
 def identify_patient(header: "Dataset") -> tuple[str, str]:
@@ -379,9 +340,13 @@ def _describe(header: "Dataset") -> str:
 
 
 def parse_age_string(text: str) -> float | None:
-    """Years from a DICOM age string such as 045Y or 018M (PS3.5, section 6.2); None if none."""
+    """Years from a DICOM age string such as 045Y or 018M (PS3.5, section 6.2); None if none.
+
+    Programs that take the identity away write 000Y or 999Y for an age that is not told.
+    """
     match = _AGE.fullmatch(text.strip())
-    return int(match[1]) * _AGE_UNIT_YEARS[match[2]] if match else None
+    years = int(match[1]) * _AGE_UNIT_YEARS[match[2]] if match else 0.0
+    return years if 0.0 < years <= _OLDEST_YEARS else None
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from brainage.errors import VolumeError
-from brainage.scans.dicom.read import PACKED_SYNTAXES, PLAIN_SYNTAXES, DicomImage, hash_pixels
+from brainage.scans.dicom.pixels import PACKED_SYNTAXES, PLAIN_SYNTAXES, hash_pixels
+from brainage.scans.dicom.read import DicomImage
 from brainage.types import DoubleArray
 
 # A head of 5 mm slices has 25 to 30 of them; localisers have 3 to 15.
@@ -300,6 +301,10 @@ def find_problem(images: Sequence[DicomImage]) -> str:
         return f"it is {first.modality}, not MR"
     if any(len(image.orientation) != 6 or not image.positions_mm for image in images):
         return "its images have no place in the patient (a screenshot or derived picture)"
+    if any(len(image.pixel_mm) != 2 for image in images):
+        return "its images do not tell the size of a pixel (PixelSpacing)"
+    if encoding := next(filter(None, (image.encoding_problem for image in images)), ""):
+        return f"{encoding}; export it again as plain single-frame images"
     return (
         _find_damage(images)
         or _find_plane_problem(images)

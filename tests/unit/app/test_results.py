@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from brainage.serving.service import Job
+from page_parts import results
 from page_parts.results import table_row
 
 
@@ -26,3 +29,20 @@ def test_scan_that_cannot_be_used_has_its_reason_and_no_age():
     row = table_row(2, job(state="refused", reason="no T1 scan"))
     assert (row["checks"], row["warnings"]) == ("failed", "no T1 scan")
     assert row["predicted_age_years"] is None
+
+
+@pytest.mark.parametrize(("warnings", "limit"), [([], 3.9), (["noise"], None)])
+def test_timeline_judges_no_change_of_scans_with_warnings(warnings, limit, monkeypatch):
+    given = []
+    monkeypatch.setattr(results, "draw_timeline", lambda _, limit: given.append(limit) or ())
+    monkeypatch.setattr(results, "picture", lambda *_: None)
+    model = {"smallest_detectable_change_years": 3.9}
+    jobs = [
+        job(
+            state="done",
+            result={"numbers": {"result": {"age_years": age}, "warnings": warned, "model": model}},
+        )
+        for age, warned in ((60.0, []), (62.0, warnings))
+    ]
+    results._show_timeline(jobs)
+    assert given == [limit]

@@ -77,9 +77,37 @@ def test_retests_without_change_hold_zero():
 
 def test_time_may_come_from_another_column_than_the_age():
     table = followed(20, 0.7)
-    rounded = table.assign(years=table["age_years"], age_years=table["age_years"].round(-1))
+    rounded = table.assign(years=table["age_years"], age_years=table["age_years"].round())
     found = estimate_change(rounded, "years")
     assert found.change_per_year == pytest.approx(estimate_change(table).change_per_year, abs=0.02)
+
+
+@pytest.mark.parametrize("per_year", [12.0, 365.25, 0.1], ids=["months", "days", "decades"])
+def test_times_of_another_unit_are_refused(per_year):
+    table = followed(20, 0.5)
+    table["time"] = (table["age_years"] - 40) * per_year
+    with pytest.raises(CohortError, match="ages move by"):
+        estimate_change(table, "time")
+
+
+def test_times_that_are_no_numbers_are_refused():
+    table = followed(5, 0.5).assign(visit=["m00", "m12"] * 5)
+    with pytest.raises(CohortError, match="'visit' holds what is not a number"):
+        repeated_people(table, "visit")
+
+
+def test_ages_of_the_first_scan_beside_later_times_are_refused():
+    table = followed(20, 0.5).assign(time=lambda found: found["age_years"] - 40)
+    table["age_years"] = table.groupby("subject_id")["age_years"].transform("min")
+    with pytest.raises(CohortError, match="ages move by 0 years"):
+        estimate_change(table, "time")
+
+
+@pytest.mark.parametrize("people", [5, 200])
+def test_ages_in_whole_years_beside_exact_times_are_not_refused(people):
+    for seed in range(20):
+        table = followed(people, 0.5, seed=seed).assign(time=lambda found: found["age_years"])
+        assert len(repeated_people(table.assign(age_years=np.floor(table["time"])), "time"))
 
 
 def test_people_scanned_once_or_twice_at_one_age_are_left_out():

@@ -130,6 +130,24 @@ def test_what_was_not_finished_in_the_temporary_folder_is_gone_at_the_next_start
         assert not list(spool.temporary.iterdir())
 
 
+def test_what_was_lost_is_awaited_after_a_restart_until_it_comes(tmp_path):
+    spool, name = Spool(tmp_path, QUICK), f"{code('1.2.9')}.dcm"
+    with spool.hold():
+        key = spool.store("1.2", "1.2.1", b"x", 1)
+        spool.lose(key, name, 1)
+    spool = Spool(tmp_path, QUICK)
+    with spool.hold():
+        spool.store("1.2", "1.2.2", b"x", 2)
+        spool.settle(2, released=True)
+        assert not spool._studies[key].is_whole
+        spool.store("1.2", "1.2.9", b"x", 3)
+        spool.settle(3, released=True)
+        assert spool._studies[key].is_whole
+    again = Spool(tmp_path, QUICK)
+    with again.hold():
+        assert again._studies[key].is_whole and not again._studies[key].lost
+
+
 @pytest.mark.parametrize(
     "text", ["", "ARCHIVE", "ARCHIVE@host", "@host:104", "ARCHIVE@host:0", "ARCHIVE@host:70000",
              "ARCHIVE@host:x", "A\\B@host:104", "A" * 17 + "@host:104", "Ä@host:104"],

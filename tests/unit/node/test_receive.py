@@ -36,10 +36,11 @@ class Stand:
         self.port = self.receiver.port
 
     def files(self):
-        return [path for path in self.spool.folder.rglob("*") if path.is_file()]
+        found = (path for path in self.spool.folder.rglob("*") if path.is_file())
+        return [path for path in found if path.parent.name != "lost"]
 
     def objects(self):
-        return list(self.spool.incoming.rglob("*.dcm"))
+        return list(self.spool.incoming.glob("*/objects/*.dcm"))
 
     def close(self):
         self.receiver.close()

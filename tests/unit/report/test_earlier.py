@@ -32,7 +32,7 @@ def written(tmp_path):
 
 def report_after(*paths, **changes):
     now = replace(NOW, **changes)
-    return build_report(add_earlier(now, read_earlier(paths, now.model.sha256)))
+    return build_report(add_earlier(now, read_earlier(paths, now.model)))
 
 
 def test_change_within_chance_is_called_so(written):
@@ -64,28 +64,56 @@ def test_model_without_retests_does_not_judge_the_change(written):
 
 def test_flagged_earlier_scan_says_so(written):
     row = report_after(written(verdict="flagged", reasons=("noise",))).results[-1]
-    assert row.note.startswith("that scan was flagged")
+    assert "cannot be told, that scan was flagged" in row.note
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({"ood_percentile": 99.0}, {}, "that scan is unlike"),
+        ({}, {"ood_percentile": 99.5}, "this scan is flagged or unlike"),
+        ({}, {"verdict": "flagged"}, "this scan is flagged or unlike"),
+    ],
+)
+def test_no_change_of_an_unusual_scan_is_called_more_than_chance(written, before, now, told):
+    row = report_after(written(predicted_age_years=40.0, **before), **now).results[-1]
+    assert "cannot be told" in row.note and told in row.note and "of chance" not in row.note
 
 
 def test_time_points_stand_in_order_of_age(written):
     paths = [
         written("b.json", "second", age_years=49.0),
-        written("a.json", "first", age_years=45.0),
+        written("a.json", "first", age_years=45.0, code="cccccc"),
     ]
     rows = report_after(*paths).results[-2:]
     assert [row.name for row in rows] == ["Earlier, first", "Earlier, second"]
 
 
 def test_date_of_the_report_stands_in_for_that_of_the_scan(written):
-    assert report_after(written(date_typed="")).results[-1].name == "Earlier, 2025-01-02"
+    assert report_after(written(date_typed="")).results[-1].name == "Earlier, reported 2025-01-02"
+
+
+def test_of_many_time_points_the_first_and_the_last_stand_on_the_page(written):
+    paths = [
+        written(f"{age}.json", f"at {age}", age_years=float(age), code=f"{age:06d}")
+        for age in range(40, 48)
+    ]
+    report = report_after(*paths)
+    rows = [(row.name, row.value) for row in report.results if row.name.startswith("Earlier")]
+    assert [name for name, _ in rows] == [
+        f"Earlier{text}" for text in (", at 40", "", ", at 46", ", at 47")
+    ]
+    assert rows[1][1] == "5 more" and len(report.numbers["result"]["earlier"]) == 8
 
 
 def test_page_and_numbers_tell_the_same(written):
     report = report_after(written())
     assert "Earlier, 2024-03-01" in render_html(report) and render_pdf(report)
-    (told,) = json.loads(render_json(report))["result"]["earlier"]
+    numbers = json.loads(render_json(report))
+    (told,) = numbers["result"]["earlier"]
     assert told["gap_change_years"] == pytest.approx(2.0)
-    assert told["smallest_detectable_change_years"] == pytest.approx(3.88, abs=0.01)
+    change = numbers["model"]["smallest_detectable_change_years"]
+    assert change == pytest.approx(3.88, abs=0.01)
 
 
 def test_failed_scan_is_compared_with_nothing(written):
@@ -97,6 +125,37 @@ def test_other_model_is_refused(written):
     path = written(model=replace(MODEL, sha256="cd" * 32))
     with pytest.raises(ConfigError, match="another model"):
         report_after(path)
+
+
+def calibrated(offset_years):
+    return replace(MODEL, facts=FACTS | {"calibration": {"offset_years": offset_years}})
+
+
+def test_other_offset_of_the_same_weights_is_refused(written):
+    path = written(model=calibrated(3.5))
+    assert report_after(path, model=calibrated(3.5)).results
+    with pytest.raises(ConfigError, match=r"3\.5 years of `calibrate` taken off, this model 0"):
+        report_after(path)
+
+
+def test_offset_stands_on_the_page():
+    rows = {row.name: row.value for row in build_report(replace(NOW, model=calibrated(3.5))).model}
+    assert rows["Calibrated"] == "-3.5 years for this site"
+    assert "Calibrated" not in {row.name for row in build_report(NOW).model}
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [({"age_years": 51.0}, "age 51, later"), ({"sex": "m"}, "of sex m"), ({"sex": "Male"}, "sex")],
+)
+def test_what_cannot_be_an_earlier_scan_of_this_person_is_refused(written, before, told):
+    with pytest.raises(ConfigError, match=told):
+        report_after(written(**before), sex="F")
+
+
+def test_one_report_given_twice_is_refused(written):
+    with pytest.raises(ConfigError, match="twice"):
+        report_after(written(), written())
 
 
 def test_report_of_the_same_scan_is_refused(written):

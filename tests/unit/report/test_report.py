@@ -378,6 +378,11 @@ def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):
     assert all(path.stat().st_size > 300 for path in paths)
 
 
+def test_how_a_scan_was_read_is_no_reason_for_doubt():
+    told = predicted_findings({"predicted_age_years": 61.0}, "ok", "DICOM series 3", MODEL, 0.9)
+    assert not told.reasons
+
+
 @pytest.mark.parametrize(("constant", "warned"), [(6.0, True), (15.0, False)])
 def test_a_model_that_does_not_beat_the_constant_is_doubted(constant, warned):
     baselines = {"constant": {"mae_years": constant}}

@@ -56,6 +56,18 @@ def test_a_volume_is_told_beside_people_of_the_same_age_and_sex() -> None:
     assert notes(replace(small, sex="M"))["Grey matter"].endswith("usual")
 
 
+def test_only_words_that_are_known_tell_the_sex() -> None:
+    for typed, told in (
+        ("Female", "women"),
+        ("mujer", "women and men"),
+        ("mulher", "women and men"),
+    ):
+        report = build_report(replace(SEEN, sex=typed))
+        assert report.volume_curves is not None
+        assert f"healthy {told} of" in report.volume_curves.caption
+        assert report.subject[0] == ("female" if told == "women" else typed)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

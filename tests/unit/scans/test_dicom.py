@@ -239,7 +239,16 @@ def test_dcm2niix_that_fails_or_hangs_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "years"),
-    [("045Y", 45.0), ("018M", 1.5), ("007D", 7 / 365.25), ("", None), ("x", None)],
+    [
+        ("045Y", 45.0),
+        ("018M", 1.5),
+        ("007D", 7 / 365.25),
+        ("", None),
+        ("x", None),
+        ("000Y", None),
+        ("000D", None),
+        ("999Y", None),
+    ],
 )
 def test_dicom_age_strings(text, years):
     assert parse_age_string(text) == (years if years is None else pytest.approx(years))

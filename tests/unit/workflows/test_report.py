@@ -4,9 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from brainage.errors import CohortError
+from brainage.inference.model import Model
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
-from brainage.workflows.report import _ledger_entry
+from brainage.workflows.models import load_model
+from brainage.workflows.report import _check_intervals, _ledger_entry
+
+BUNDLE = Path(__file__).parents[2] / "fixtures" / "bundle_1"
 
 
 def test_verdict_and_reason_are_those_of_the_ledger(tmp_path: Path) -> None:
@@ -21,3 +26,27 @@ def test_scan_without_an_entry_is_never_called_ok(text: str | None, tmp_path: Pa
     if text is not None:
         (tmp_path / "ledger.csv").write_text(text)
     assert _ledger_entry(tmp_path / "ledger.csv", "a")[0] == "flagged"
+
+
+def row_of(model: Model, level: float) -> dict[str, float]:
+    assert model.bundle.intervals is not None
+    low, high = model.bundle.intervals.predict([50.0], [4.0], level)[0]
+    ages = {"predicted_age_years": 50.0, "spread_years": 4.0}
+    return ages | {"interval_low_years": low, "interval_high_years": high}
+
+
+def test_interval_of_another_level_or_model_is_refused() -> None:
+    model = load_model(BUNDLE)
+    row = row_of(model, 0.5)
+    _check_intervals(row, model, 0.5, "table")
+    other = row | {"interval_high_years": row["interval_high_years"] + 1}
+    for wrong, level in ((row, 0.8), (other, 0.5)):
+        with pytest.raises(CohortError, match="another interval"):
+            _check_intervals(wrong, model, level, "table")
+
+
+@pytest.mark.parametrize("absent", ["interval_low_years", "spread_years"])
+def test_row_without_an_interval_is_not_refused(absent: str) -> None:
+    model = load_model(BUNDLE)
+    row = {name: value for name, value in row_of(model, 0.5).items() if name != absent}
+    _check_intervals(row, model, 0.8, "table")
