@@ -253,6 +253,9 @@ def localize(
     ...     stages=["conv", torch.relu, lambda x: x.flatten(1), "fc"],
     ... )
     """
+    if leader_fraction != "auto" and not 0 < leader_fraction <= 1:
+        problem = f'expected a share above 0 and up to 1, or "auto", got {leader_fraction!r}.'
+        raise ConfigError("leader_fraction", problem)
     rule = method if isinstance(method, Rule) else METHOD_RULES[method]
     read = head if isinstance(head, Head) else Head(head)
     steps = list_steps(network, stages)
@@ -294,6 +297,8 @@ def localize(
 
 def _cut(stages: Mapping[str, nn.Module], sample: Tensor, blocks: int | Sequence[str]) -> list[str]:
     if isinstance(blocks, int):
+        if blocks < 1:
+            raise ConfigError("blocks", f"expected 1 or more, got {blocks}.")
         return split(stages, sample, blocks=blocks)
     return check_starts(blocks, stages)
 

@@ -80,3 +80,10 @@ def test_functions_between_stages_see_the_mode_of_the_localized_network():
     net = localize(network, lambda x: functional.dropout(x, 0.5, network.training))
     assert torch.equal(net.eval()(X), net(X))
     assert not torch.equal(net.train()(X), net(X))
+
+
+@pytest.mark.parametrize("wrong", [{"blocks": 0}, {"leader_fraction": 0.0}, {"leader_fraction": 2}])
+def test_no_blocks_and_no_share_of_leaders_are_refused(wrong):
+    settings = {"blocks": 2, "target": lfnn.Classes(3), "example": X} | wrong
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        lfnn.localize([nn.Linear(6, 6), nn.Linear(6, 3)], **settings)
