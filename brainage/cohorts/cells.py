@@ -164,6 +164,9 @@ def parse_sexes(
     told = {code: parse_sex(word) for code, word in words.items()}
     codes = [re.sub(r"\.0+$", "", cell.strip()) for cell in cells]
     numbers = {code for code in codes if code.isdigit()}
+    letters = {code.lower() for code in codes if code.isalpha()}
+    if not told and "m" in letters and letters & {"h", "v"} and not letters & set(_WORDS["F"]):
+        told = {"m": "", "M": ""}  # of Spanish hombres or varones and mujeres, M are the women
     if not told:
         is_iso = "2" in numbers and numbers <= {"0", "1", "2", "9"}
         told = {"1": "M", "2": "F", "0": "", "9": ""} if is_iso else {}

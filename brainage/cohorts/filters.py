@@ -51,9 +51,11 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
         If the expression holds anything else, names an unknown column, or compares text with
         numbers.
     """
-    columns = {re.sub(r"\W", "_", str(name)): table[name] for name in table.columns}
+    written = [re.sub(r"\W", "_", str(name)) for name in table.columns]
+    columns = {name: table.iloc[:, place] for place, name in enumerate(written)}
     try:
         tree = _parse(expression)
+        _refuse_ambiguous(tree, table.columns.tolist(), written)
         _expect("truth", tree, {name: _kind_of(column) for name, column in columns.items()})
         rows = pd.DataFrame(columns).reset_index(drop=True)
         kept = rows.query(ast.unparse(_Plain().visit(tree)), engine="python").index
@@ -62,6 +64,15 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
     except (RecursionError, ArithmeticError) as error:
         raise _refuse("is too long, nested too deeply, or divides by zero.") from error
     return np.isin(np.arange(len(table)), kept)
+
+
+def _refuse_ambiguous(tree: ast.expr, names: list[str], written: list[str]) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and written.count(node.id) > 1:
+            meant = [
+                repr(name) for name, form in zip(names, written, strict=True) if form == node.id
+            ]
+            raise _refuse(f"could mean {' or '.join(meant)} by {node.id!r}; rename one.")
 
 
 def _parse(expression: str) -> ast.expr:

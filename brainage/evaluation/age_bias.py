@@ -19,8 +19,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from brainage.errors import CohortError, ConfigError
-from brainage.evaluation.metrics import Number, age_metrics, check_columns, constant_predictor
+from brainage.errors import CohortError, ConfigError, ShapeError
+from brainage.evaluation.metrics import (
+    Number,
+    age_metrics,
+    check_columns,
+    check_pair,
+    constant_predictor,
+)
 from brainage.types import BoolArray, DoubleArray
 
 Correction = Literal["beheshti", "de_lange", "cole"]
@@ -73,15 +79,17 @@ class AgeBiasCorrector(BaseEstimator):
 
         Raises
         ------
+        ShapeError
+            If the arrays are not (N,) of one length.
         CohortError
-            If there are fewer than 10 controls or they are all of one age.
+            If there are fewer than 10 controls, they are all of one age, or a value is not finite.
         """
         age = np.asarray(age_years, dtype=np.float64)
-        predicted = np.asarray(predicted_age_years, dtype=np.float64)
         if age.size < MIN_CONTROLS or np.ptp(age) == 0:
             came = f"{age.size} controls over {np.ptp(age) if age.size else 0:.0f} years"
             problem = f"needs at least {MIN_CONTROLS} controls of several ages, got {came}."
             raise CohortError("age-bias correction", problem)
+        predicted, age = check_pair(predicted_age_years, age, "age-bias correction")
         centred = age - age.mean()
         self.slope_ = float(centred @ (predicted - predicted.mean()) / (centred @ centred))
         self.intercept_ = float(predicted.mean() - self.slope_ * age.mean())
@@ -92,6 +100,8 @@ class AgeBiasCorrector(BaseEstimator):
 
         Raises
         ------
+        ShapeError
+            If the arrays differ in shape.
         ConfigError
             If the method is unknown.
         CohortError
@@ -100,6 +110,9 @@ class AgeBiasCorrector(BaseEstimator):
         check_is_fitted(self, "slope_")
         age = np.asarray(age_years, dtype=np.float64)
         predicted = np.asarray(predicted_age_years, dtype=np.float64)
+        if age.shape != predicted.shape:  # which numpy would broadcast
+            shapes = f"{predicted.shape} and {age.shape}"
+            raise ShapeError("age-bias correction", f"expected two arrays (N,), got {shapes}.")
         if self.method in ("beheshti", "de_lange"):
             # Beheshti: gap - (α·age + β) with α = slope - 1; de Lange: predicted + (age -
             # expected) - age. Both are predicted - expected.

@@ -47,6 +47,7 @@ def interval_bounds(
     ConfigError
         If the level is not between 0 and 1.
     """
+    _check_level(level)
     quantiles = np.array([_band_bounds(band, level, kind) for band in scores])
     bounds = quantiles[np.digitize(predicted_age_years, edges_years)]
     bounds = bounds * score_scale(spread_years, kind)[:, None]
@@ -63,11 +64,15 @@ def conformal_quantile(scores: Sequence[float] | DoubleArray, level: float) -> f
     ConfigError
         If the level is not between 0 and 1.
     """
-    if not 0.0 < level < 1.0:
-        raise ConfigError("--level", f"expected a level between 0 and 1, got {level:g}.")
+    _check_level(level)
     # 1e-9 absorbs the rounding of products like 0.9 * 10.
     rank = math.ceil((len(scores) + 1) * level - 1e-9)
     return float(scores[rank - 1]) if rank <= len(scores) else math.inf
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise ConfigError("--level", f"expected a level between 0 and 1, got {level:g}.")
 
 
 def _band_bounds(scores: Sequence[float], level: float, kind: IntervalKind) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from brainage.errors import BundleError, CohortError, ShapeError
+from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
 from brainage.evaluation.bounds import (
     DEFAULT_LEVEL,
     INTERVAL_COLUMNS,
@@ -102,9 +102,14 @@ class ConformalInterval(BaseEstimator):
         ------
         ShapeError
             If the arrays differ in length.
+        ConfigError
+            If the kind is unknown.
         CohortError
-            If there is no scan.
+            If there is no scan, or a value is not finite.
         """
+        if self.kind not in (known := get_args(IntervalKind)):
+            problem = f"unknown kind {self.kind!r}."
+            raise ConfigError("intervals", problem, f"Known: {', '.join(known)}.")
         age, predicted = (np.asarray(v, np.float64) for v in (age_years, predicted_age_years))
         spread = _spread(spread_years, age, self.kind)
         subjects = np.arange(age.size) if groups is None else np.asarray(groups, dtype=str)
@@ -113,6 +118,10 @@ class ConformalInterval(BaseEstimator):
             raise ShapeError("calibration", f"expected four arrays (N,), got {shapes}.")
         if age.size == 0:
             raise CohortError("calibration", "needs at least one scan, got none.")
+        bad = int((~np.isfinite(age) | ~np.isfinite(predicted) | ~np.isfinite(spread)).sum())
+        if bad:  # a score that is not finite would be counted, as the largest
+            problem = f"{bad} of {age.size} scans have values that are not finite."
+            raise CohortError("calibration", problem, "Drop those scans.")
         first = np.sort(np.unique(subjects, return_index=True)[1])
         age, predicted, spread = age[first], predicted[first], spread[first]
         scores = age - predicted
@@ -178,12 +187,17 @@ class ConformalInterval(BaseEstimator):
 
         Raises
         ------
+        ShapeError
+            If the arrays are not (N,) of one length.
         ConfigError
             If the level is not between 0 and 1.
         """
         check_is_fitted(self, "scores_")
         predicted = np.asarray(predicted_age_years, dtype=np.float64)
         spread = _spread(spread_years, predicted, self.kind)
+        if predicted.ndim != 1 or spread.shape != predicted.shape:
+            shapes = f"{predicted.shape} and {spread.shape}"
+            raise ShapeError("intervals", f"expected two arrays (N,), got {shapes}.")
         return interval_bounds(predicted, spread, self.edges_years_, self.scores_, self.kind, level)
 
     def to_json(self) -> Json:

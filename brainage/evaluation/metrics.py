@@ -60,7 +60,7 @@ def age_metrics(
     CohortError
         If there are no scans, or a value is not finite.
     """
-    age, predicted = _check_pair(age_years, predicted_age_years, "age_metrics")
+    age, predicted = check_pair(age_years, predicted_age_years, "age_metrics")
     gap = predicted - age
     interval = subject_interval(np.abs(gap), subject_ids, seed=seed, bootstrap=bootstrap)
     centred_age, centred_gap = age - age.mean(), gap - gap.mean()
@@ -111,7 +111,7 @@ def paired_difference(
     CohortError
         If there are no scans, or a value is not finite.
     """
-    a, b = _check_pair(errors_a, errors_b, "paired_difference")
+    a, b = check_pair(errors_a, errors_b, "paired_difference")
     low, high = subject_interval(a - b, subject_ids, seed=seed, bootstrap=bootstrap)
     return {"mean": float((a - b).mean()), "ci_low": low, "ci_high": high}
 
@@ -244,7 +244,7 @@ def constant_predictor(train_ages: ArrayLike, n: int) -> DoubleArray:
     CohortError
         If there are no training ages, or one is not finite.
     """
-    ages, _ = _check_pair(train_ages, train_ages, "constant_predictor")
+    ages, _ = check_pair(train_ages, train_ages, "constant_predictor")
     return np.full(n, np.median(ages))
 
 
@@ -321,7 +321,16 @@ def check_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> No
         raise CohortError(where, f"lacks column {', '.join(missing)}; has {came}.")
 
 
-def _check_pair(a: ArrayLike, b: ArrayLike, where: str) -> tuple[DoubleArray, DoubleArray]:
+def check_pair(a: ArrayLike, b: ArrayLike, where: str) -> tuple[DoubleArray, DoubleArray]:
+    """Return two arrays (N,) of finite numbers.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays are not (N,) of one length.
+    CohortError
+        If there are no scans, or a value is not finite.
+    """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     # (N,) against (N, 1) would broadcast to (N, N) and give a plausible, wrong number.
     if first.ndim != 1 or first.shape != second.shape:

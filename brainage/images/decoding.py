@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from brainage.errors import ImageDataError
 from brainage.files import DAMAGE_ERRORS, sha256_bytes
@@ -280,7 +280,12 @@ def _decode(source: Path | io.BytesIO, size: tuple[int, int] | None = None) -> P
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Three channels of 8 bits; Pillow's own conversion cuts 16 bits off at 255: all is white."""
+    """Three channels of 8 bits, turned as EXIF says.
+
+    Pillow's own conversion cuts 16 bits off at 255: all is white; and leaves transparency out: a
+    drawing of one colour that lies in it alone is lost. It is laid on white, a bright one on black.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -288,7 +293,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         if pixels.min() < 0 or pixels.max() >= 2**16:
             raise ValueError("more than 16 bits a pixel; save it with 8 or 16")
         image = Image.fromarray((pixels >> 8).astype(np.uint8))
-    return image.convert("RGB")
+    plain = image.convert("RGB")
+    bands = [band.getextrema() for band in plain.split()]
+    if image.has_transparency_data and all(low == high for low, high in bands):
+        ground = "white" if float(np.mean(bands)) < 128 else "black"
+        drawing = image.convert("RGBA")
+        plain = Image.alpha_composite(Image.new("RGBA", image.size, ground), drawing)
+    return plain.convert("RGB")
 
 
 def _is_image(path: Path) -> bool:

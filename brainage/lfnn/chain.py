@@ -4,10 +4,13 @@ A stage is a module with weights and what follows it up to the next one: activat
 whatever else the network's forward does there.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from brainage.errors import ConfigError
 from brainage.lfnn.blocks import evaluating, group_stages
@@ -26,6 +29,26 @@ class Stage(nn.Sequential):
         for step in self:
             features = first_tensor(step(features))
         return features
+
+
+class _Dropouts(TorchFunctionMode):
+    """Counts calls of dropout by their rate: in evaluation they change no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: Counter[float] = Counter()
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if "dropout" in getattr(function, "__name__", "") and given.get("p", 0) > 0:
+            self.rates[given["p"]] += 1
+        return function(*args, **given)
 
 
 class Call(nn.Module):
@@ -146,22 +169,30 @@ def check_chain(network: nn.Module, steps: Mapping[str, nn.Module], example: Ten
     ------
     ConfigError
         If a step works on something else than what the step before it gives (such as a skip
-        connection over it), runs never or twice, or the last one gives none of the outputs.
+        connection over it), runs never or twice, or the last one gives none of the outputs; or
+        the network has dropout that no step has.
     """
+    own, listed = _Dropouts(), _Dropouts()
     with evaluating(nn.ModuleList([network, *steps.values()])):
-        inputs, outputs = _run_recorded(network, list(steps.values()), example.clone())
+        with own:
+            inputs, outputs = _run_recorded(network, list(steps.values()), example.clone())
         features, before = example.clone(), "the input"
         for name, step in steps.items():
             _check_input(name, before, features, inputs.get(id(step)))
             try:
-                features, before = first_tensor(step(features)), repr(name)
+                with listed:
+                    features, before = first_tensor(step(features)), repr(name)
             except (RuntimeError, TypeError) as error:
                 reason = str(error).splitlines()[0][:120]
                 raise _no_chain(
                     name, f"cannot work on what {before} gives alone ({reason})"
                 ) from error
-    if not any(_same(features, output) for output in outputs):
+    if not any(is_same(features, output) for output in outputs):
         raise _no_chain(name, "gives something else than the network's output")
+    if lacking := own.rates - listed.rates:
+        rates = ", ".join(f"{rate:g}" for rate in sorted(lacking.elements()))
+        problem = f"the forward has dropout ({rates}) that no stage has."
+        raise ConfigError("stages", problem, "Add it where it stands, or set its rate to 0.")
 
 
 def _run_recorded(
@@ -193,7 +224,7 @@ def _check_input(name: str, before: str, features: Tensor, calls: list[Tensor] |
         return
     if len(calls) != 1:
         raise _no_chain(name, f"runs {len(calls)} times in the network's forward")
-    if not _same(calls[0], features):
+    if not is_same(calls[0], features):
         shapes = f"{tuple(calls[0].shape)} and {tuple(features.shape)}"
         raise _no_chain(name, f"works on something else than what {before} gives ({shapes})")
 
@@ -207,7 +238,8 @@ def _no_chain(name: str, problem: str) -> ConfigError:
     )
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def is_same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two results agree but for rounding."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -24,8 +24,11 @@ from brainage.lfnn.chain import (
     Step,
     check_chain,
     check_untied,
+    first_tensor,
+    is_same,
     join_steps,
     list_steps,
+    tensors_of,
 )
 from brainage.lfnn.heads import build_head
 from brainage.lfnn.isolation import reached_parameters
@@ -88,6 +91,11 @@ class LocalNetwork(nn.Module):
         """
         output: Tensor = self.stack(inputs)
         return output
+
+    def train(self, mode: bool = True) -> "LocalNetwork":
+        """Set the mode of the blocks, and of the network that functions between them may ask."""
+        self.plain().train(mode)
+        return super().train(mode)
 
     def step(self, inputs: Tensor, target_values: Tensor, progress: float = 0.0) -> Tensor:
         """Leave the gradients of one training step in the weights; return the sum of the losses.
@@ -207,7 +215,7 @@ def localize(
     ------
     ConfigError
         If the stages are no chain (a skip connection over one of them), two blocks share a
-        weight, a weight belongs to no stage, or there are more blocks than stages.
+        weight, a weight or a dropout belongs to no stage, or there are more blocks than stages.
 
     References
     ----------
@@ -245,12 +253,16 @@ def localize(
     ...     stages=["conv", torch.relu, lambda x: x.flatten(1), "fc"],
     ... )
     """
+    if leader_fraction != "auto" and not 0 < leader_fraction <= 1:
+        problem = f'expected a share above 0 and up to 1, or "auto", got {leader_fraction!r}.'
+        raise ConfigError("leader_fraction", problem)
     rule = method if isinstance(method, Rule) else METHOD_RULES[method]
     read = head if isinstance(head, Head) else Head(head)
     steps = list_steps(network, stages)
     owner = network if isinstance(network, nn.Module) else _as_sequential(steps)
     if stages is not None:
         check_chain(owner, steps, example)
+        _check_complete(owner, steps, example[:1])
     joined, sample = join_steps(steps), example[:1]
     starts = list(joined) if rule.cuts_every_stage else _cut(joined, sample, blocks)
     check_untied(joined, starts)
@@ -274,7 +286,7 @@ def localize(
     if read.channels_last:
         joined = _with_channels_first(joined, starts)
     stack = build_stack(joined, starts, sample, build_parts)
-    _check_covered(owner, stack, sample)
+    _settle_blocks(owner, stack, sample)
     weight = next(stack.parameters())
     for block in stack.blocks:
         block.to(weight.device)
@@ -285,6 +297,8 @@ def localize(
 
 def _cut(stages: Mapping[str, nn.Module], sample: Tensor, blocks: int | Sequence[str]) -> list[str]:
     if isinstance(blocks, int):
+        if blocks < 1:
+            raise ConfigError("blocks", f"expected 1 or more, got {blocks}.")
         return split(stages, sample, blocks=blocks)
     return check_starts(blocks, stages)
 
@@ -314,19 +328,59 @@ def _channels_last(features: Tensor) -> Tensor:
     return features.movedim(1, -1) if features.ndim > 3 else features
 
 
-def _check_covered(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
-    """Refuse a weight that a function between the stages uses: no block would train it."""
-    own = {id(weight) for weight in stack.parameters()}
+def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
+    """Refuse weights that functions between the stages hide: of another block, or of none.
+
+    A block that changes its input in place gets a copy of it.
+    """
+    owners = {
+        id(weight): block_index
+        for block_index in range(len(stack))
+        for weight in stack[block_index].parameters()
+    }
+    names = {id(weight): name for name, weight in network.named_parameters()}
     with evaluating(stack), torch.enable_grad():
         features = sample.clone()
         for block_index in range(len(stack)):
-            features = stack[block_index].body(features)
+            given, body = features.detach(), stack[block_index].body
+            version, features = given._version, body(given)
+            if (
+                given._version != version
+            ):  # the block below, and losses that read it, need it as it came
+                body[0].register_forward_pre_hook(_copy_input)
+            for weight in reached_parameters(features):
+                owner = owners.get(id(weight))
+                if owner == block_index:
+                    continue
+                what = f"{names.get(id(weight), 'a weight')} {tuple(weight.shape)}"
+                if owner is None:
+                    problem = f"{what} is used between stages and belongs to none."
+                    remedy = "Give a module that holds it instead of a function."
+                    raise ConfigError("stages", problem, remedy)
+                problem = f"blocks {owner} and {block_index} share {what}."
+                raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
+
+
+def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0].clone()
+
+
+def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: Tensor) -> None:
+    """Refuse a weight of the forward that no stage has.
+
+    One that is zero at first, as a position embedding may be, changes no number that `check_chain`
+    compares: it would stay behind, untrained.
+    """
+    own = {id(weight) for step in steps.values() for weight in step.parameters()}
     names = {id(weight): name for name, weight in network.named_parameters()}
-    for weight in reached_parameters(features):
+    with evaluating(nn.ModuleList([network, *steps.values()])), torch.enable_grad():
+        features = sample.clone()
+        for step in steps.values():
+            features = first_tensor(step(features))
+        outputs = [out for out in tensors_of(network(sample.clone())) if is_same(out, features)]
+    own |= {id(weight) for weight in reached_parameters(features)}  # `_settle_blocks` judges those
+    for weight in [weight for output in outputs for weight in reached_parameters(output)]:
         if id(weight) not in own:
             name = names.get(id(weight), "a weight")
-            raise ConfigError(
-                "stages",
-                f"{name} {tuple(weight.shape)} is used between stages and belongs to none.",
-                "Give a module that holds it instead of a function.",
-            )
+            problem = f"{name} {tuple(weight.shape)} is used in the forward, but by no stage."
+            raise ConfigError("stages", problem, "Give a module that holds and uses it.")

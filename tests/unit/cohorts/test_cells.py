@@ -164,3 +164,10 @@ def test_strange_tables_are_read(name: str, tmp_path: Path) -> None:
     table = load_cohort(tmp_path / "t.csv").cohort.table
     assert table["age_years"].between(26, 83).all() and len(table) == 12
     assert set(table["sex"]) == ({""} if name == "sex_0m_1f" else {"M", "F"})
+
+
+def test_m_beside_h_or_v_alone_may_be_the_women() -> None:
+    assert parse_sexes(["H", "M", "m"], "sex")[0] == ["", "", ""]
+    assert "H, M" in parse_sexes(["H", "M"], "sex")[1]
+    assert parse_sexes(["M", "V"], "sex", {"M": "man", "V": "woman"})[0] == ["M", "F"]
+    assert parse_sexes(["m", "w"], "sex")[0] == ["M", "F"]

@@ -362,3 +362,9 @@ def test_oasis_is_read(data_root: Path) -> None:
     assert table["scan_id"][0] == "OAS1_0004_MR1" and table["subject_id"][0] == "OAS1_0004"
     assert table["age_years"].between(18, 96).all() and not (table["CDR"] > 0).any()
     assert reading.rejected == [] and reading.rows_in == len(table) > 200
+
+
+def test_a_name_that_could_be_two_columns_is_refused(read) -> None:
+    table = "id,CDR-SB,CDR_SB,path\na,0,1,cohort.csv\nb,1,0,cohort.csv\n"
+    with pytest.raises(CohortError, match="'CDR-SB' or 'CDR_SB'"):
+        read(table, where="CDR_SB == 0", require_age=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainage.errors import CohortError, ConfigError
+from brainage.errors import CohortError, ConfigError, ShapeError
 from brainage.evaluation.age_bias import (
     AgeBiasCorrector,
     bias_report,
@@ -104,3 +104,15 @@ def test_a_persons_scans_share_a_fold():
     ids = [str(n // 2) for n in range(40)]
     folds = subject_folds(ids)
     assert (folds[::2] == folds[1::2]).all() and len(set(folds)) == 5
+
+
+def test_arrays_that_would_broadcast_and_ages_that_are_none_are_refused():
+    age = np.linspace(20, 80, 20)
+    corrector = AgeBiasCorrector().fit(age, age)
+    for predicted in (age[:, None], age[:1]):
+        with pytest.raises(ShapeError):
+            corrector.fit(predicted, age)
+        with pytest.raises(ShapeError):
+            corrector.transform(predicted, age)
+    with pytest.raises(CohortError, match="1 of 20"):
+        corrector.fit(np.r_[np.nan, age[1:]], age)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainage.errors import BundleError, ConfigError, ShapeError
+from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
 from brainage.evaluation.bounds import conformal_quantile
 from brainage.evaluation.conformal import (
     ConformalInterval,
@@ -186,3 +186,32 @@ def test_coverage_is_told_by_band_sex_and_site():
     overall = coverage.iloc[0]
     assert overall["coverage_ci_low"] < overall["coverage"] < overall["coverage_ci_high"]
     assert 0.8 < overall["coverage"] < 0.98 and overall["n"] == 120
+
+
+AGES = np.linspace(20, 80, 60)
+HOLED = np.r_[np.nan, AGES[1:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicted", "age", "error", "rule"),
+    [
+        ("normalized", AGES, AGES, ConfigError, "unknown kind"),
+        ("two_sided", AGES, HOLED, CohortError, "1 of 60"),
+        ("absolute", HOLED, AGES, CohortError, "1 of 60"),
+    ],
+)
+def test_what_would_give_other_intervals_quietly_is_refused(kind, predicted, age, error, rule):
+    with pytest.raises(error, match=rule):
+        ConformalInterval(kind).fit(predicted, age, np.ones(60))
+
+
+@pytest.mark.parametrize(("predicted", "spread"), [([[50.0]], [[5.0]]), ([50.0, 60.0], [5.0])])
+def test_predictions_and_spreads_are_of_one_length(predicted, spread):
+    with pytest.raises(ShapeError):
+        ConformalInterval("normalised").fit(AGES, AGES, np.ones(60)).predict(predicted, spread)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 90.0, -0.5])
+def test_every_kind_refuses_a_level_that_is_no_share(level):
+    with pytest.raises(ConfigError, match=f"got {level:g}"):
+        ConformalInterval("two_sided").fit(AGES, AGES).predict([50.0], level=level)

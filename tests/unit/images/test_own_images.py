@@ -84,6 +84,26 @@ def test_bits_and_channels_of_a_file_change_no_brightness(tmp_path, pixels, name
     assert image.tolist() == [[[0, 0x12], [0x80, 0xFF]]] * 3
 
 
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (40, 255), (255, 0)])
+def test_a_drawing_that_lies_in_the_transparency_alone_is_seen(tmp_path, ink, ground):
+    (tmp_path / "x").mkdir()
+    pixels = np.full((2, 2, 4), ink, np.uint8)
+    pixels[..., 3] = [[0, 255], [255, 0]]
+    Image.fromarray(pixels).save(tmp_path / "x" / "a.png")
+    (image,) = list_class_folders(tmp_path, (2, 2), 1).load(np.array([0]))
+    assert image.tolist() == [[[ground, ink], [ink, ground]]] * 3
+
+
+def test_photographs_are_turned_as_their_exif_says(tmp_path):
+    (tmp_path / "x").mkdir()
+    picture = Image.fromarray(np.array([[0, 0], [255, 255]], np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    picture.save(tmp_path / "x" / "a.png", exif=exif)
+    (image,) = list_class_folders(tmp_path, (2, 2), 1).load(np.array([0]))
+    assert image[0].tolist() == [[255, 0], [255, 0]]
+
+
 def test_floating_point_pixels_are_refused(tmp_path):
     (tmp_path / "x").mkdir()
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "x" / "a.tif")
