@@ -24,7 +24,7 @@ from brainage.config import PreprocessingConfig
 from brainage.errors import ConfigError
 from brainage.model.build import build_model, derive_seed, seeded
 from brainage.model.bundle import Bundle
-from brainage.model.distribution import head_outputs, read_ages
+from brainage.model.distribution import fitting_threads, head_outputs, read_ages
 from brainage.prepared.arrays import normalise
 from brainage.preprocessing.locate import Placement
 from brainage.preprocessing.pipeline import Judgement, process_again
@@ -132,9 +132,9 @@ def explain_scan(
         torch.from_numpy(np.asarray(item, dtype=np.float32))[None, None]
         for item in (array, reference)
     )
-    with torch.no_grad():
-        predicted, from_years = float(predict(volume)), float(predict(baseline))
-    with seeded(seed, "explain", method):
+    with fitting_threads(array.size), seeded(seed, "explain", method):
+        with torch.no_grad():
+            predicted, from_years = float(predict(volume)), float(predict(baseline))
         if method == "integrated_gradients":
             found = _integrate(predict, volume, baseline, predicted - from_years)
         else:

@@ -8,6 +8,7 @@ from brainage.lfnn.targets import Ages
 from brainage.model.build import build_model, build_target
 from brainage.model.distribution import (
     AgeDistribution,
+    fitting_threads,
     mix_distributions,
     predict_distribution,
 )
@@ -94,3 +95,28 @@ def test_mirrored_scans_are_predicted_alike_where_both_sides_are_averaged(arrays
     )
     np.testing.assert_allclose(first, second, atol=1e-5)
     assert np.abs(first - plain).max() > 1e-4
+
+
+@pytest.mark.parametrize(("voxels", "threads"), [(64**3, 1), (64**3 + 1, 2)])
+def test_small_volumes_are_computed_on_one_thread_and_others_as_before(voxels, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), fitting_threads(voxels):
+            assert torch.get_num_threads() == threads
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_predictions_keep_to_the_fitting_threads(arrays):
+    model, seen = build_model(CONFIG), []
+    model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        predict_distribution(model, build_target(CONFIG.target), arrays)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
