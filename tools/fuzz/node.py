@@ -57,7 +57,7 @@ def receive(folder: Path) -> None:
             answers = [intake.store(delivery, MRImageStorage, *one) for one in contents]
             intake.end(delivery, released=True)
             jobs = spool.take()
-            kept = sorted(path.read_bytes() for path in spool.working.rglob("*.dcm"))
+            kept = sorted(path.read_bytes() for path in spool.working.glob("*/objects/*.dcm"))
             taken = zip(contents, answers, strict=True)
             assert kept == sorted(one[1] for one, answer in taken if answer == SUCCESS)
             lost = [job for job in jobs if not spool.is_whole(job)]
