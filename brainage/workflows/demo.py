@@ -46,11 +46,7 @@ def demo(output: Path) -> None:
     say(baselines_markdown(table))
     model = runs["lfnn_l"][0]
     tested = read_predictions(model / "predictions.csv").head(UNSEEN_SCANS)
-    scans = {
-        scan_id: next(cohort.cache_dir.glob(f"phantoms/**/{scan_id}*_T1w.nii.gz"))
-        for scan_id in tested["scan_id"]
-    }
-    unseen = tested[["scan_id", "age_years"]].assign(path=[str(scans[i]) for i in scans])
+    unseen = find_scans(tested, cohort.cache_dir)
     write_table(unseen, output / "unseen.csv")
     people = CohortOptions(str(output / "unseen.csv"))
     options = PredictOptions(cache=cohort.cache_dir)
@@ -58,8 +54,7 @@ def demo(output: Path) -> None:
     bundle = load_bundle(model)
     copy_bundle(bundle, output / "model", {})
     register_bundle(Tracker(output, uri, on_warning=warn), output / "model", bundle)
-    first = tested.iloc[0]
-    scan, known = scans[first["scan_id"]], float(first["age_years"])
+    scan, known = unseen["path"][0], float(unseen["age_years"][0])
     write_report(scan, output / "report", output / "model", age_years=known)
     say(
         f"open first: {comparison / 'comparison.png'}\n"
@@ -67,6 +62,15 @@ def demo(output: Path) -> None:
         f"model: {output / 'model'}\n"
         f"experiments: brainage mlflow --tracking-uri {uri}"
     )
+
+
+def find_scans(tested: pd.DataFrame, cache: Path) -> pd.DataFrame:
+    """Tabulate phantoms with ages and whole paths: others are from the table's own folder."""
+    paths = [
+        str(next(cache.resolve().glob(f"phantoms/**/{scan_id}*_T1w.nii.gz")))
+        for scan_id in tested["scan_id"]
+    ]
+    return tested[["scan_id", "age_years"]].assign(path=paths).reset_index(drop=True)
 
 
 def beside_baselines(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
