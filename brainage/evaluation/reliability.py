@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError, ShapeError
-from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.metrics import check_columns, smallest_detectable_change
 from brainage.types import DoubleArray
 
 
@@ -38,7 +38,7 @@ class Reliability:
     within_sd : float
         Within-subject standard deviation, √(mean within-subject variance), in the measure's unit.
     smallest_detectable_change : float
-        1.96 · √2 · within_sd (Weir 2005, doi:10.1519/15184.1).
+        `brainage.evaluation.metrics.smallest_detectable_change`.
     bias, agreement_low, agreement_high : float
         Mean of second − first scan, and the 95 % limits of agreement (Bland & Altman 1986,
         doi:10.1016/S0140-6736(86)90837-8).
@@ -124,7 +124,7 @@ def measure_reliability(values: ArrayLike, measure: str) -> Reliability:
         table.shape[1],
         **asdict(result),
         within_sd=within,
-        smallest_detectable_change=1.96 * float(np.sqrt(2)) * within,
+        smallest_detectable_change=smallest_detectable_change(within),
         bias=bias,
         agreement_low=bias - half,
         agreement_high=bias + half,

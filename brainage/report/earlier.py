@@ -7,6 +7,7 @@ from pathlib import Path
 
 from brainage.cohorts.cells import parse_sex
 from brainage.errors import ConfigError
+from brainage.evaluation.metrics import smallest_detectable_change
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import parse_json
 from brainage.report.checks import Row
@@ -108,8 +109,7 @@ def _ages(result: Json) -> tuple[float, float | None, float | None]:
 def detectable_change(facts: Json) -> float | None:
     """Smallest change of one person's gap that retests of the model's cohort do not show, in years.
 
-    1.96 · √2 · within-subject standard deviation (Weir 2005, doi:10.1519/15184.1); None where the
-    model knows no retests.
+    None where the model knows no retests.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def detectable_change(facts: Json) -> float | None:
     3.88
     """
     known = facts.get("retests")
-    return None if not known else 1.96 * math.sqrt(2) * float(known["within_sd_years"])
+    return None if not known else smallest_detectable_change(float(known["within_sd_years"]))
 
 
 def list_earlier(findings: Findings) -> tuple[Row, ...]:

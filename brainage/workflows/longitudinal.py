@@ -15,6 +15,7 @@ from brainage.evaluation.longitudinal import (
     repeated_people,
     yearly_change,
 )
+from brainage.evaluation.metrics import smallest_detectable_change
 from brainage.evaluation.reliability import measure_reliability, repeated_scans
 from brainage.plotting.people import plot_change
 from brainage.workflows.cohorts import CohortOptions
@@ -65,7 +66,9 @@ def longitudinal(
     people = yearly_change(table, noise, options.time)
     row = pd.DataFrame([asdict(change)])
     row["within_sd_years"] = np.nan if noise is None else noise
-    row["smallest_detectable_change_years"] = 1.96 * np.sqrt(2) * row["within_sd_years"]
+    row["smallest_detectable_change_years"] = smallest_detectable_change(
+        row["within_sd_years"].iloc[0]
+    )
     write_table(row, output / "change.csv")
     write_table(people, output / "longitudinal.csv")
     plot_change(
@@ -80,7 +83,8 @@ def longitudinal(
         warn("no retests: give --retests or --within-sd to tell a person's change from noise.")
     else:
         say(
-            f"smallest detectable change between two scans {1.96 * np.sqrt(2) * noise:.1f} years; "
+            "smallest detectable change between two scans "
+            f"{smallest_detectable_change(noise):.1f} years; "
             f"{int(people['exceeds'].sum())} of {len(people)} people exceed their own"
         )
     say(f"written to {output}")
