@@ -79,6 +79,9 @@ def list_checks(findings: Findings) -> tuple[Row, ...]:
     """List the checks that a reader wants to see, and all that are outside their range."""
     kind = _KINDS.get(findings.recognised, findings.recognised)
     rows = [Row("Taken for", kind)] if kind else []
+    if findings.series:
+        which, _, what = findings.series.partition(": ")
+        rows.append(Row("Taken from", f"DICOM {which.lower()}", what))
     if findings.voxel_mm is not None:
         rows.append(Row("Voxels", " × ".join(f"{edge:.1f}" for edge in findings.voxel_mm) + " mm"))
     limits = load_limits().get(dict(GROUPS).get(findings.recognised, ""), {})  # type: ignore[call-overload]

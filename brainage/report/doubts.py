@@ -41,6 +41,16 @@ def list_doubts(findings: Findings) -> tuple[str, ...]:
             f"the scan is unlike the training scans, {nearer_share(findings)} of held-out ones are "
             "more usual: the age may be far off and its interval too narrow"
         )
+    if "age" in findings.contradicted:
+        doubts.append(
+            f"the age given, {findings.age_years:g}, is not that of the DICOM header: is this the "
+            "person's scan, and the age that at its date?"
+        )
+    if "sex" in findings.contradicted:
+        doubts.append(
+            f"the sex given, {findings.sex}, is not that of the DICOM header: is this the person's "
+            "scan?"
+        )
     ages = cohort.get("train_age_range_years")
     if ages and findings.age_years is not None and not ages[0] <= findings.age_years <= ages[1]:
         doubts.append(

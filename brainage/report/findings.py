@@ -162,6 +162,11 @@ class Findings:
         As typed in; never used by the prediction.
     voxel_mm : tuple of float (3,), optional
         Edges of the scan's voxels as it was read.
+    series : str
+        DICOM series that it was read from, without any text of the file; empty for other scans.
+    contradicted : tuple of str
+        Which of ``age`` and ``sex``, as typed in, a DICOM header says otherwise; what it says is
+        not kept.
     code : str
         First digits of the scan's SHA-256: tells reports apart without naming anybody.
     volumes_ml : mapping of str to float
@@ -190,6 +195,8 @@ class Findings:
     age_years: float | None = None
     sex: str = ""
     voxel_mm: tuple[float, float, float] | None = None
+    series: str = ""
+    contradicted: tuple[str, ...] = ()
     code: str = ""
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     image: Volume | None = None

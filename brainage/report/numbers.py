@@ -43,6 +43,7 @@ def list_numbers(
         "made_on": made,
         "scan": findings.label,
         "scan_sha256_begins": findings.code or None,
+        "dicom_series": findings.series or None,
         "name": typed.person_name or None,
         "study_id": typed.study_id or None,
         "scan_date": typed.scan_date or None,

@@ -55,6 +55,10 @@ class Scan:
         behind the voxels); empty where there was nothing. For the ledger.
     age_years : float, optional
         PatientAge of a DICOM header; to be used only where that was asked for.
+    sex : str
+        PatientSex of a DICOM header, F or M, else empty; used as `age_years` is.
+    series : str
+        DICOM series in words without any text of the file; empty where there is none.
     source : str
         Kind of file, or the DICOM series.
     contrast_agent : str
@@ -67,6 +71,8 @@ class Scan:
     age_years: float | None = None
     source: str = "image file"
     contrast_agent: str = ""
+    sex: str = ""
+    series: str = ""
 
 
 def read_scan(path: str | Path, name: str | None = None, *, series: str | None = None) -> Scan:
@@ -92,7 +98,15 @@ def read_scan(path: str | Path, name: str | None = None, *, series: str | None =
             return Scan(*load_noted(image, where), contrast_agent=names_contrast_agent(image))
         reading = read_dicom(files, where, series=series)
         agent = "the DICOM header" if reading.contrast_agent else ""
-        return Scan(reading.volume, reading.choice, reading.age_years, reading.choice, agent)
+        return Scan(
+            reading.volume,
+            reading.choice,
+            reading.age_years,
+            source=reading.choice,
+            contrast_agent=agent,
+            sex=reading.sex,
+            series=reading.words,
+        )
 
 
 def names_contrast_agent(path: str | Path) -> str:

@@ -3,6 +3,7 @@
 The words are made from numbers and from a list of our own; no text of the file is among them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,12 @@ _WEIGHTING_WORDS: dict[Weighting, str] = {
 }
 # By the axis along which the slices are stacked: left to right, front to back, foot to head.
 _DIRECTIONS = ("sagittal", "coronal", "axial")
+# As `read_dicom` tells its choice: the description, which stands in quotes, may hold anything.
+_CHOICE = re.compile(
+    r"DICOM series (\S+) '.*' \(MR, (\d+) slices of (\d+)x(\d+)(?:, (\w+ [\w ]+))?\), "
+    r"of (\d+) series: (asked for|the only one that [^;]+)"
+    r"(; with contrast agent)?(?:; \d+ identical copied slices? \w+ left out)?"
+)
 _RANK: dict[Weighting, int] = {"T1": 0, "unknown": 1, "other": 2}
 
 
@@ -87,6 +94,31 @@ def describe_series(series: Series) -> str:
     parts.append(f"{rows} × {columns} pixels")
     which = f" ({series.which})" if series.which else ""
     return f"Series {number}{which}: {', '.join(parts)}"
+
+
+def split_choice(reason: str) -> tuple[str, str]:
+    """Split off a ledger's reason which DICOM series was taken, in words without text of the file.
+
+    Returns
+    -------
+    tuple of str (2,)
+        Words, empty where the reason tells of no series, and the rest of the reason.
+
+    Examples
+    --------
+    >>> told = "DICOM series 3 'MPRAGE' (MR, 176 slices of 256x240), of 2 series: asked for"
+    >>> split_choice(f"noise; {told}")
+    ('Series 3: 176 slices, 256 × 240 pixels; asked for, of 2 series', 'noise')
+    """
+    found = _CHOICE.search(reason)
+    if found is None:
+        return "", reason
+    number, slices, rows, columns, which, count, why, contrast = found.groups()
+    name = f"{number if number.isdigit() else 'without number'}{f' ({which})' if which else ''}"
+    agent = "with contrast agent, " if contrast else ""
+    words = f"Series {name}: {agent}{slices} slices, {rows} × {columns} pixels; {why}"
+    rest = (part.strip("; ") for part in (reason[: found.start()], reason[found.end() :]))
+    return f"{words}, of {count} series", "; ".join(filter(None, rest))
 
 
 def _rank(place: int, series: Series) -> tuple[float, ...]:

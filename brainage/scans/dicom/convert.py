@@ -15,6 +15,7 @@ import numpy as np
 
 from brainage.errors import VolumeError
 from brainage.extras import require
+from brainage.scans.dicom.choice import describe_series
 from brainage.scans.dicom.read import read_images
 from brainage.scans.dicom.series import Series, choose_series, list_series
 from brainage.scans.volume import load_volume
@@ -38,15 +39,21 @@ class DicomReading:
     choice : str
         Which series it is, of how many, why, and whether with a contrast agent; holds no patient
         data.
+    words : str
+        The same without any text of the file, as a report may say it.
     age_years : float, optional
         PatientAge of its header.
+    sex : str
+        PatientSex of its header, F or M, else empty.
     contrast_agent : bool
         Whether one was given.
     """
 
     volume: Volume
     choice: str
+    words: str
     age_years: float | None
+    sex: str
     contrast_agent: bool
 
 
@@ -75,8 +82,9 @@ def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) 
     if chosen.copies:
         slices = "slice was" if chosen.copies == 1 else "slices were"
         choice += f"; {chosen.copies} identical copied {slices} left out"
-    first = chosen.images[0]
-    return DicomReading(_convert(chosen, where), choice, first.age_years, chosen.has_contrast)
+    words = f"{describe_series(chosen)}; {why}, of {len(listed)} series"
+    first, volume = chosen.images[0], _convert(chosen, where)
+    return DicomReading(volume, choice, words, first.age_years, first.sex, chosen.has_contrast)
 
 
 def _convert(series: Series, where: str) -> Volume:
