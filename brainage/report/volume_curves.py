@@ -77,8 +77,8 @@ def caption_volumes(findings: Findings, curves: VolumeCurves) -> str:
     return (
         f"Share of each volume against age: this person (orange) on the curves of healthy {sex} of "
         f"the model's cohorts ({curves.n} people; line: median, bands: the middle 50 and 90 %). "
-        "One in ten healthy people lies outside, in the highest or lowest 5 %. Volumes depend on "
-        "the scanner."
+        "One in ten healthy people on their scanners lies outside, in the highest or lowest 5 %; "
+        "on another scanner more do."
     )
 
 
