@@ -14,6 +14,7 @@ import pandas as pd
 from brainage.cohorts.bids_files import write_dictionary
 from brainage.errors import CohortError, PreparationError, VolumeError, suggest
 from brainage.evaluation.bounds import DEFAULT_LEVEL
+from brainage.evaluation.volume_curves import STRUCTURES
 from brainage.files import atomic_write_text
 from brainage.inference.model import Model, check_level
 from brainage.plotting.figures import plot_predicted_vs_true
@@ -194,7 +195,7 @@ def _group_row(path: Path, output: Path) -> dict[str, Any]:
         "sex": result.get("sex") or "",
         "verdict": numbers["quality"]["verdict"],
         "reasons": "; ".join(numbers["quality"]["reasons"]),
-        **{f"{name}_ml": numbers["volumes_ml"].get(name) for name in ("grey", "white", "fluid")},
+        **{f"{name}_ml": numbers["volumes_ml"].get(name) for name in STRUCTURES},
     }
 
 

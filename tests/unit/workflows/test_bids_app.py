@@ -94,13 +94,23 @@ def test_group_table_has_a_row_for_every_scan_also_for_one_that_cannot_be_read(f
     assert list(good["age_years"]) == [40, 50] and good["predicted_age_years"].notna().all()
     gap = good["predicted_age_years"] - good["age_years"]
     pd.testing.assert_series_equal(gap, good["brain_age_gap_years"], check_names=False)
-    assert good["grey_ml"].between(200, 1500).all()
+    assert good["grey_ml"].between(200, 1500).all() and good["ventricles_ml"].gt(0).all()
     people = pd.read_csv(folder / "out" / "participants.tsv", sep="\t")
     assert list(people["participant_id"]) == list(table.index)
     cohort = pd.read_csv(folder / "out" / "cohort.csv")
     assert list(cohort["age_years"]) == [40, 50]
     assert all((folder / "out" / path).exists() for path in cohort["path"])
     assert json.loads((folder / "out" / "group_brainage.json").read_text())
+
+
+def test_row_of_the_group_has_all_volumes_of_the_report(tmp_path):
+    path = tmp_path / "sub-1" / "anat" / "sub-1_T1w_brainage.json"
+    path.parent.mkdir(parents=True)
+    volumes = {"grey": 700.0, "white": 500.0, "fluid": 300.0, "ventricles": 40.0}
+    quality = {"verdict": "ok", "reasons": []}
+    path.write_text(json.dumps({"result": None, "quality": quality, "volumes_ml": volumes}))
+    row = bids._group_row(path, tmp_path)
+    assert {name: row[f"{name}_ml"] for name in volumes} == volumes
 
 
 def test_labels_that_are_not_there_are_named(inputs):
