@@ -90,7 +90,8 @@ def unpack_zip(path: Path, folder: Path, where: str) -> list[Path]:
     _check_listing(path, where)
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            # Not `is_dir`, which in Python 3.11 takes an entry without a name for an IndexError.
+            entries = [one for one in archive.infolist() if not one.filename.endswith("/")]
             _check_total(entries, where)
             for entry in entries:
                 _check_entry(entry, where)
@@ -157,7 +158,7 @@ def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
     if entry.flag_bits & 0x1:
         raise VolumeError(where, "the zip is encrypted.", "Give it without a password.")
     if ".." in parts or parts[0] == "" or ":" in parts[0]:
-        problem = "an entry of the zip points outside it (path traversal or absolute path)."
+        problem = "an entry of the zip points outside it (path traversal, absolute or no path)."
         raise VolumeError(where, problem, _AGAIN)
     if kind not in (0, stat.S_IFREG):
         raise VolumeError(where, "the zip holds a link or a special file.", _AGAIN)

@@ -43,6 +43,13 @@ def test_a_path_out_of_the_zip_is_refused_and_nothing_is_written(name, tmp_path,
     assert files_below(tmp_path) == {"a.zip"}
 
 
+def test_an_entry_without_a_name_is_refused(tmp_path, target):
+    path = make_zip(tmp_path / "a.zip", {"good": b"1", "Qname": b"2"})
+    path.write_bytes(path.read_bytes().replace(b"Qname", b"\0name"))
+    with pytest.raises(VolumeError, match=r"^scan: .*no path"):
+        unpack_zip(path, target, "scan")
+
+
 def test_a_link_is_refused(tmp_path, target):
     entry = zipfile.ZipInfo("link")
     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
