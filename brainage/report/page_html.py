@@ -11,6 +11,8 @@ SYMBOLS = {"ok": "✓", "flagged": "!", "failed": "✕"}
 COLOURS = {"ok": "#176b2f", "flagged": "#8a5a00", "failed": "#cf222e"}
 TINTS = {"ok": "#e6f4ea", "flagged": "#fff4d6", "failed": "#ffebe9"}
 
+# More of them get smaller print, without bars.
+_SPACIOUS_CHECKS = 10
 _STYLE = """
 @page{size:A4;margin:9mm}
 *{box-sizing:border-box}
@@ -52,9 +54,16 @@ h1{font-size:17px}.age{font-size:24px}.notice{font-size:9px;margin:3px 0}
 .meta,.subject,.verdict ul,table,.advice{font-size:8.5px}
 .answer .why,figcaption,.limits,.age small{font-size:8px}
 .gauge{height:5px;margin:2px 0;width:70px}
-.columns{margin-top:3px}.columns img{max-height:70mm;width:auto}
-.columns.short img{max-height:56mm}.cohort img{max-height:36mm}
-.wide img{max-height:16mm}.curves img{max-height:26mm;width:auto}
+.wide img{max-height:16mm}.curves img{max-height:26mm;width:auto}.cohort img{max-height:36mm}
+body,main,.columns figure{display:flex;flex-direction:column}body{height:278mm}
+main{flex:1;min-height:0}.columns{margin-top:3px;flex:1;min-height:30mm;max-height:82mm;
+grid-template-rows:minmax(0,1fr)}.columns:empty{display:none}
+.columns figure{min-height:0}
+.columns img{flex:1 1 0;height:0;min-height:0;object-fit:contain;object-position:left top}
+.dense{grid-template-columns:2fr 1fr 1fr}.dense table{font-size:7px;line-height:1.15}
+.dense th{white-space:nowrap}.dense td small{display:inline}.dense .gauge{display:none}
+.dense th,.dense td{padding-block:0}.dense .cohort img{max-height:28mm}
+.curves:has(+.dense) img{max-height:18mm}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -115,8 +124,7 @@ def _pale(report: Report) -> str:
 
 
 def _pictures(report: Report) -> str:
-    short = "" if report.volume_curves is None else " short"
-    return f'<div class="columns{short}">{_figure(report.planes)}{_figure(report.map)}</div>'
+    return f'<div class="columns">{_figure(report.planes)}{_figure(report.map)}</div>'
 
 
 def _curves(report: Report) -> str:
@@ -136,7 +144,9 @@ def _tables(report: Report) -> str:
         + _section("Volumes", report.volumes),
         _section("Model", report.model) + cohort,
     )
-    return f'<div class="tables">{"".join(f"<div>{part}</div>" for part in columns if part)}</div>'
+    dense = " dense" if len(report.checks) > _SPACIOUS_CHECKS else ""
+    content = "".join(f"<div>{part}</div>" for part in columns if part)
+    return f'<div class="tables{dense}">{content}</div>'
 
 
 def _section(title: str, rows: Sequence[Row]) -> str:
