@@ -21,7 +21,8 @@ async function show(root, data, report) {
   const text = { mm: "" };
   const view = new Niivue({
     backColor: [0, 0, 0, 1], crosshairColor: [0.9, 0.62, 0, 0.8], crosshairWidth: 0.5,
-    isRadiologicalConvention: data.radiological, show3Dcrosshair: false, multiplanarShowRender: 0, dragAndDropEnabled: false,
+    isRadiologicalConvention: data.radiological, show3Dcrosshair: false, multiplanarShowRender: 0, multiplanarPadPixels: 16,
+    dragAndDropEnabled: false,
     loadingText: "loading the scan", sagittalNoseLeft: true, showAllOrientationMarkers: true, logLevel: "error",
     onLocationChange: (where) => {
       text.mm = `x ${where.mm[0].toFixed(0)}, y ${where.mm[1].toFixed(0)}, z ${where.mm[2].toFixed(0)} mm (MNI).`;
