@@ -97,13 +97,20 @@ def wait_for_answer(page: "Page") -> None:
     page.get_by_text("Examine another scan").wait_for()
 
 
+def wait_until_drawn(page: "Page") -> None:
+    """Wait until nothing is pale any more, as what an unfinished rerun has not drawn anew is.
+
+    Asked from here: the page's Content-Security-Policy forbids what `wait_for_function` does when
+    it has to ask twice.
+    """
+    wait_for(lambda: not page.locator("[data-stale=true]").count(), ANSWER_MS / 1000)
+
+
 def keep(page: "Page", name: str, whole: bool = False) -> None:
     """Keep what the browser shows in BRAINAGE_SCREENSHOTS; `whole` makes the window high enough."""
     if not (folder := os.environ.get("BRAINAGE_SCREENSHOTS")):
         return
-    # What an unfinished rerun has not drawn anew is pale. Asked from here: the page's
-    # Content-Security-Policy forbids what `wait_for_function` does when it has to ask twice.
-    wait_for(lambda: not page.locator("[data-stale=true]").count(), ANSWER_MS / 1000)
+    wait_until_drawn(page)
     size = page.viewport_size
     assert size is not None
     if whole:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.pages import CANVAS, run_app, wait_for_answer
+from tests.browser.pages import CANVAS, run_app, wait_for_answer, wait_until_drawn
 
 pytestmark = pytest.mark.slow
 FOCUSED = """() => {
@@ -21,6 +21,8 @@ def server(models, tmp_path_factory):
 
 def check(page):
     """Fail with a line for each violation of WCAG 2.2 AA that axe-core finds on the page."""
+    wait_until_drawn(page)
+    page.wait_for_timeout(500)  # the pale fade out
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
     found = axe.Axe().run(page, options=RULES).response["violations"]
     lines = [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
@@ -62,6 +64,7 @@ def test_report_is_had_without_a_mouse(page, phantom_cohort):
     scan = next(phantom_cohort.parent.glob("sub-*/anat/*_T1w.nii.gz"))
     # Keys that come while the page is still being drawn are lost.
     page.get_by_role("button", name="Try the built-in sample").wait_for()
+    wait_until_drawn(page)
     tab_to(page, "Upload")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")

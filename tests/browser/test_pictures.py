@@ -120,6 +120,7 @@ def test_champion_predicts(page):
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
     page.locator(AGE).wait_for()
+    page.get_by_text("Model and limits").click()
     page.get_by_text(CHAMPION).first.wait_for()
 
 
@@ -168,6 +169,6 @@ def test_chart_page_of_mlflow_shows_error_time_and_memory_of_a_race(
     race = ["speed", "--plan", "brain_age", "--quick", "--cohort", str(phantom_cohort)]
     call(tmp_path, *race, "--output", "race", MLFLOW_TRACKING_URI=tracked[0])
     names = ("peak_memory_mb", "seconds_in_all", "test_mae_years", "val_mae_years")
-    candidates = ("bp 30 epochs", "lfnn_l progressive")
+    candidates = ("bp 30 epochs", "lfnn_l 24 epochs")
     charts = tuple(f"{name}/{each}" for name in names for each in candidates)
     keep_charts(browser, tracked[0], "speed", charts, "mlflow_speed.png", 7000)
