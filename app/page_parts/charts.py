@@ -39,7 +39,9 @@ def draw_groups(
         What the chart shows, for a screen reader.
     """
     base = alt.Chart(table)
-    place = alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=200))
+    # A group without an interval has no bar, and would be put behind those that have one.
+    order = list(table["label"])
+    place = alt.Y("label:N", title=None, sort=order, axis=alt.Axis(labelLimit=200))
     shown = [alt.Tooltip("label:N", title="group"), alt.Tooltip("n:Q", title="people")]
     shown += [
         alt.Tooltip(f"{name}:Q", title=words_, format=".2f")
