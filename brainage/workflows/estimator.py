@@ -261,7 +261,9 @@ def _build_cohort(
 ) -> Cohort:
     names = [str(number) for number in range(len(ages))] if paths is None else list(paths)
     subjects = names if groups is None else [str(group).strip() for group in np.asarray(groups)]
-    if groups is not None and (missing := int(pd.isna(pd.DataFrame(groups)).any(axis=1).sum())):
+    if groups is not None and (
+        missing := int(pd.DataFrame(np.asarray(groups, dtype=object)).isna().any(axis=1).sum())
+    ):
         problem = f"expected a subject for each scan, {missing} have none."
         raise CohortError("groups", problem, "Several scans would count as one person's.")
     table = pd.DataFrame(
