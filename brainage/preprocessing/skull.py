@@ -4,7 +4,8 @@ Brightness along the normals of a surface around the template's brain is compare
 other heads, and the surface moved to where both agree: the search of an active shape model (Cootes
 et al. 1995, doi:10.1006/cviu.1995.1004), kept smooth by averaging over neighbours. No tissue is
 classified, so that fluid in wide sulci belongs to the brain at any age. ``skull.npz`` holds the
-surface and its profiles; ``python -m pipelines.release.skull`` makes it from whole heads alone.
+surface, its profiles and where on them the mask ends; ``python -m pipelines.release.skull`` makes
+it from whole heads and an independent segmentation of them.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template, lo
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
 
 SKULL_FILE = Path(__file__).with_name("skull.npz")
-SKULL_SHA256 = "3bddec42645643651498b0c5a35773b358251ba29dcd1217bfa3c1d84de0d9e6"
+SKULL_SHA256 = "46725398d9a065f86ba4a248e9a6b17752206ca6c32a47b7755196113626c3b7"
 # Offsets that are tried, half of a profile's length, and brightness's ceiling (white matter 1).
 OFFSETS_MM = np.arange(-10, 11, 1.0)
 PROFILE_MM = np.arange(-12, 13, 1.0)
@@ -37,7 +38,7 @@ _STIFFNESS, _STIFFENING, _ROUNDS = 0.005, 1.5, 5
 # Points on opposite sides of a fold are no neighbours: smallest cosine between their normals.
 _MIN_COSINE = 0.3
 _BAND_MM = 14.0
-_REACH_MM = np.arange(OFFSETS_MM[0] + PROFILE_MM[0], OFFSETS_MM[-1] + PROFILE_MM[-1] + 1, 1.0)
+REACH_MM = np.arange(OFFSETS_MM[0] + PROFILE_MM[0], OFFSETS_MM[-1] + PROFILE_MM[-1] + 1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,22 @@ class Surface:
 
     def sample(self, head: Volume, to_mni: DoubleArray) -> FloatArray:
         """Sample profiles (N, P) along the normals, white matter 1, long enough for all offsets."""
-        to_world = np.linalg.inv(to_mni)
         template = load_template(TISSUE_SPACING_MM)
-        aligned = resample_volume(head, to_world @ template.affine, template.mask.shape)
+        on_grid = np.linalg.inv(to_mni) @ template.affine
+        aligned = resample_volume(head, on_grid, template.mask.shape)
         white = float(np.median(aligned[load_tissues()[0] > 0.9]))
-        steps = _REACH_MM[None, :, None] * self.normals[:, None, :]
-        places = (self.points[:, None, :] + steps).reshape(-1, 3)
-        to_index = np.linalg.inv(head.affine) @ to_world
-        index = places @ to_index[:3, :3].T + to_index[:3, 3]
-        values = ndimage.map_coordinates(head.data, index.T, order=1, mode="nearest")
-        values = values.reshape(len(self.points), -1) / np.float32(max(white, 1e-6))
+        values = self.sample_along(head, to_mni) / np.float32(max(white, 1e-6))
         return values.clip(0, CEILING).astype(np.float32)
+
+    def sample_along(self, volume: Volume, to_mni: DoubleArray) -> FloatArray:
+        """Sample a volume's own values (N, P) along the normals, at `REACH_MM` from the surface."""
+        steps = REACH_MM[None, :, None] * self.normals[:, None, :]
+        places = (self.points[:, None, :] + steps).reshape(-1, 3)
+        to_index = np.linalg.inv(volume.affine) @ np.linalg.inv(to_mni)
+        index = places @ to_index[:3, :3].T + to_index[:3, 3]
+        values = ndimage.map_coordinates(volume.data, index.T, order=1, mode="nearest")
+        sampled: FloatArray = values.reshape(len(self.points), -1)
+        return sampled
 
     def fit(self, profiles: FloatArray, mean: FloatArray, deviation: FloatArray) -> DoubleArray:
         """Find the offset in mm (N,) of each point at which profiles agree with the mean.
@@ -156,7 +162,7 @@ class Skull:
     mean, deviation : numpy.ndarray of float32 (N, Q)
         Of heads' profiles across it, white matter 1.
     level_mm : numpy.ndarray of float64 (N,)
-        Where on the mean profile the inside of the skull is.
+        Where on the mean profile the mask ends.
     """
 
     surface: Surface

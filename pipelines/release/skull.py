@@ -2,9 +2,10 @@
 
 ``python -m pipelines.release.skull --data ../shared/data`` writes ``brainage/preprocessing/
 skull.npz`` and says its SHA-256, which belongs into ``SKULL_SHA256``. Every second IXI head is
-used; the others are left for judging. No segmentation takes part: the surface starts on the
-template's brain, its folds at the skull's base closed, and moves to where the mean head's
-brightness has fallen half of the way from brain to bone.
+used; the others are left for judging. The surface starts on the template's brain, its folds at the
+skull's base closed, and moves to where the mean head's brightness has fallen half of the way from
+brain to bone. Where along its profiles the mask ends is what an independent segmentation of the
+same heads (DLMUSE) says on average.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from brainage.preprocessing.registration import Alignment, register_finely
 from brainage.preprocessing.skull import (
     OFFSETS_MM,
     PROFILE_MM,
+    REACH_MM,
     SKULL_FILE,
     Surface,
     make_surface,
@@ -39,14 +41,20 @@ CLOSING_MM = 12.0
 # The dura: the inside of the skull lies so far outside of half height.
 BEYOND_HALF_MM = 1.5
 ROUNDS, FITS = 3, 3
+# A segmentation that ends farther off says nothing of the surface there.
+FARTHEST_MM = 6.0
 
 
 @dataclass(frozen=True)
 class Head:
-    """A whole head that lies straight, bias field removed, and its alignment so far."""
+    """A whole head that lies straight, bias field removed, and its alignment so far.
+
+    ``outline`` holds distances in mm from the segmentation's outline, negative inside.
+    """
 
     volume: Volume
     alignment: Alignment
+    outline: Volume
 
 
 def main() -> None:
@@ -59,24 +67,29 @@ def main() -> None:
     arguments = parser.parse_args()
     files = sorted(arguments.data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))[:: arguments.every]
     with one_thread():
-        heads = [read_head(path) for path in files]
+        heads = [read_head(path, arguments.data / "ixi_dlmuse") for path in files]
         content = pack(*build(heads))
     atomic_write_bytes(arguments.output, content)
     say(f"{len(heads)} heads, {len(content)} bytes, SHA-256 {sha256_bytes(content)}")
 
 
-def read_head(path: Path) -> Head:
-    """Read a head, lay it straight and remove its bias field."""
+def read_head(path: Path, segmentations: Path) -> Head:
+    """Read a head and its segmentation, lay both straight and remove the head's bias field."""
     settings = PreprocessingConfig()
     straight = lay_straight(load_volume(path), None, path.name)
     scaled = scale_brightness(straight.volume, path.name)
     working = to_straight_grid(scaled, settings.working_spacing_mm)
-    return Head(correct_inside(working, straight.start, settings)[0], straight.start)
+    scan = path.name.removesuffix("_T1w.nii.gz")
+    labels = load_volume(segmentations / f"{scan}_dlmuse.nii.gz")
+    spacing_mm = float(abs(np.linalg.det(labels.affine[:3, :3])) ** (1 / 3))
+    affine = np.linalg.inv(straight.to_scan) @ labels.affine
+    outline = Volume(signed_distance(labels.data > 0, spacing_mm), affine)
+    return Head(correct_inside(working, straight.start, settings)[0], straight.start, outline)
 
 
 def build(heads: list[Head]) -> tuple[Surface, FloatArray, FloatArray, DoubleArray]:
     """Move the surface to the mean skull, and the heads onto it, in turn."""
-    distance = signed_distance(close(load_template(TISSUE_SPACING_MM).mask))
+    distance = signed_distance(close(load_template(TISSUE_SPACING_MM).mask), TISSUE_SPACING_MM)
     for number in range(ROUNDS):
         surface = make_surface(distance)
         mean, deviation, offsets = average(surface, heads)
@@ -87,8 +100,41 @@ def build(heads: list[Head]) -> tuple[Surface, FloatArray, FloatArray, DoubleArr
                 align(head, surface.move(offset + level))
                 for head, offset in zip(heads, offsets, strict=True)
             ]
-            distance = signed_distance(close(surface.move(level) < 0))
+            distance = signed_distance(close(surface.move(level) < 0), TISSUE_SPACING_MM)
+    level = level + find_level(surface, heads, mean, deviation, level)
     return surface, mean, deviation, level
+
+
+def find_level(
+    surface: Surface,
+    heads: list[Head],
+    mean: FloatArray,
+    deviation: FloatArray,
+    level: DoubleArray,
+) -> DoubleArray:
+    """Find how far (N,), in mm, the segmentations end outside of a level on average."""
+    beyond = []
+    for head in heads:
+        profiles = surface.sample(head.volume, head.alignment.to_mni)
+        end = surface.fit(profiles, mean, deviation) + level
+        outline = surface.sample_along(head.outline, head.alignment.to_mni)
+        beyond.append(find_crossing(outline, end) - end)
+    within = np.clip(beyond, -FARTHEST_MM, FARTHEST_MM)
+    return np.asarray(surface.share_offsets @ np.nanmean(within, axis=0))
+
+
+def find_crossing(outline: FloatArray, near_mm: DoubleArray) -> DoubleArray:
+    """Find where distances (N, P) along profiles turn positive, nearest to ``near_mm`` (N,).
+
+    NaN where they do so nowhere.
+    """
+    inner, outer = outline[:, :-1], outline[:, 1:]
+    leaves = (inner <= 0) & (outer > 0)
+    step = np.where(leaves, outer - inner, 1)
+    places = np.where(leaves, REACH_MM[:-1] - inner / step, np.inf)
+    nearest = np.abs(places - near_mm[:, None]).argmin(axis=1)
+    found = places[np.arange(len(places)), nearest]
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def average(
@@ -142,10 +188,10 @@ def close(mask: BoolArray) -> BoolArray:
     return closed[pad:-pad, pad:-pad, pad:-pad]
 
 
-def signed_distance(mask: BoolArray) -> FloatArray:
+def signed_distance(mask: BoolArray, spacing_mm: float) -> FloatArray:
     """Distance from a mask's outline in mm, negative inside, half a voxel from either side."""
     outside, inside = (ndimage.distance_transform_edt(part) for part in (~mask, mask))
-    centred = np.where(mask, 0.5 - inside, outside - 0.5) * TISSUE_SPACING_MM
+    centred = np.where(mask, 0.5 - inside, outside - 0.5) * spacing_mm
     return centred.clip(-15, 15).astype(np.float32)
 
 

@@ -61,4 +61,4 @@ def test_masks_agree_with_an_independent_segmentation(number: int, data_root: Pa
     name = path.name.replace("_T1w", "_dlmuse")
     reference = load_volume(data_root / "ixi_dlmuse" / name)
     mask = resample_volume(found.placement.mask, reference.affine, reference.data.shape) >= 0.5
-    assert dice(mask, reference.data > 0) > 0.955
+    assert dice(mask, reference.data > 0) > 0.97
