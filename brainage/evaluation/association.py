@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError
-from brainage.evaluation.columns import check_columns, read_numbers
 from brainage.evaluation.groups import adjusting_terms
+from brainage.evaluation.measures import check_columns, read_numbers
 from brainage.types import DoubleArray
 
 _SPARE = 3  # people beyond the terms, the least that leaves something to estimate errors from

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError
-from brainage.evaluation.columns import check_columns
+from brainage.evaluation.measures import check_columns
 from brainage.evaluation.metrics import paired_difference, subject_interval
 
 RUN_COLUMNS = (

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError
-from brainage.evaluation.columns import check_columns, read_numbers
+from brainage.evaluation.measures import check_columns, read_numbers
 from brainage.types import BoolArray, DoubleArray
 
 MIN_GROUP = 3

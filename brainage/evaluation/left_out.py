@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
-from brainage.evaluation.columns import check_columns
 from brainage.evaluation.conformal import coverage_table
+from brainage.evaluation.measures import check_columns
 from brainage.evaluation.metrics import age_metrics
 from brainage.evaluation.new_site import CONTROLS, calibration_gain
 

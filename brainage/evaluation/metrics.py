@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainage.errors import CohortError, ShapeError
-from brainage.evaluation.columns import check_columns
+from brainage.evaluation.measures import check_columns
 from brainage.types import DoubleArray
 
 AGE_BAND_EDGES = (20, 30, 40, 50, 60, 70, 80, 90)

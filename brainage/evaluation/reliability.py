@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError, ShapeError
-from brainage.evaluation.columns import check_columns, natural_order, read_numbers
+from brainage.evaluation.measures import check_columns, natural_order, read_numbers
 from brainage.evaluation.metrics import smallest_detectable_change
 from brainage.types import DoubleArray
 

@@ -23,7 +23,7 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.columns import as_floats
+from brainage.evaluation.measures import as_floats
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records

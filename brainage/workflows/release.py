@@ -13,10 +13,10 @@ from brainage.cohorts.phantom import build_phantom
 from brainage.cohorts.table_files import read_table
 from brainage.errors import BundleError, CohortError, TrainingError
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
-from brainage.evaluation.columns import check_columns
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.left_out import left_out_table
 from brainage.evaluation.longitudinal import GAP
+from brainage.evaluation.measures import check_columns
 from brainage.evaluation.reliability import measure_reliability, repeated_scans
 from brainage.evaluation.robustness import robustness_markdown
 from brainage.evaluation.volume_curves import fit_curves

@@ -9,7 +9,7 @@ from pandas.api.types import is_string_dtype
 
 from brainage.cohorts.filters import select_rows
 from brainage.errors import CohortError
-from brainage.evaluation.columns import natural_order
+from brainage.evaluation.measures import natural_order
 from brainage.types import BoolArray
 from brainage.workflows.cohorts import CohortOptions, read_options
 from brainage.workflows.console import say, warn

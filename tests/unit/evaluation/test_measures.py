@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from brainage.errors import CohortError
-from brainage.evaluation.columns import natural_order, read_numbers
 from brainage.evaluation.groups import group_effect
+from brainage.evaluation.measures import natural_order, read_numbers
 from brainage.evaluation.reliability import repeated_scans
 
 
