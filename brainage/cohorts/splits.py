@@ -170,6 +170,10 @@ def check_disjoint(cohort: Cohort, split: Split) -> None:
             seen[subject] = part
 
 
+SPLIT_HASHES = {"split_id_hashes": "scan_id", "split_subject_hashes": "subject_id"}
+"""Facts of a model that keep its split, and the columns whose ids are hashed."""
+
+
 def hash_ids(ids: Iterable[str]) -> list[str]:
     """SHA-256 of each id, to keep a split with a model without keeping ids.
 

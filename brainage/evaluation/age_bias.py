@@ -20,13 +20,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from brainage.errors import CohortError, ConfigError, ShapeError
-from brainage.evaluation.metrics import (
-    Number,
-    age_metrics,
-    check_columns,
-    check_pair,
-    constant_predictor,
-)
+from brainage.evaluation.measures import check_columns
+from brainage.evaluation.metrics import Number, age_metrics, check_pair, constant_predictor
 from brainage.types import BoolArray, DoubleArray
 
 Correction = Literal["beheshti", "de_lange", "cole"]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from brainage.errors import CohortError
 from brainage.evaluation.groups import adjusting_terms
-from brainage.evaluation.metrics import as_floats, check_columns
+from brainage.evaluation.measures import check_columns, read_numbers
 from brainage.types import DoubleArray
 
 _SPARE = 3  # people beyond the terms, the least that leaves something to estimate errors from
@@ -92,7 +92,7 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     import statsmodels.api as sm
 
     check_columns(table, ("age_years", measure, covariate), "associate")
-    values, levels = (_numbers(table[name]) for name in (measure, covariate))
+    values, levels = (read_numbers(table[name], "associate") for name in (measure, covariate))
     known = np.isfinite(values) & np.isfinite(levels) & table["age_years"].notna().to_numpy()
     values, levels, rows = values[known], levels[known], table[known]
     for name, numbers in ((measure, values), (covariate, levels)):
@@ -124,16 +124,6 @@ def association_table(found: Sequence[Association]) -> pd.DataFrame:
     table = pd.DataFrame([asdict(one) for one in found])
     table["p_holm"] = multipletests(table["p"], method="holm")[1]
     return table
-
-
-def _numbers(column: pd.Series) -> DoubleArray:
-    numbers = as_floats(column)
-    given = column.notna() & (column.astype(str).str.strip() != "")
-    if (numbers.isna() & given).any():
-        problem = f"column {column.name} holds what is not a number."
-        raise CohortError("associate", problem, "Compare two groups by `brainage groups`.")
-    known: DoubleArray = numbers.to_numpy()
-    return known
 
 
 def _residuals(base: DoubleArray, values: DoubleArray) -> DoubleArray:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError
-from brainage.evaluation.metrics import check_columns, paired_difference, subject_interval
+from brainage.evaluation.measures import check_columns
+from brainage.evaluation.metrics import paired_difference, subject_interval
 
 RUN_COLUMNS = (
     "method",

@@ -29,7 +29,8 @@ from brainage.evaluation.bounds import (
     interval_bounds,
     score_scale,
 )
-from brainage.evaluation.metrics import check_columns, iterate_subgroups
+from brainage.evaluation.measures import check_columns
+from brainage.evaluation.metrics import iterate_subgroups
 from brainage.evaluation.site_offset import leave_one_out_gaps, shrunken_offset
 from brainage.types import DoubleArray, Json
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError
-from brainage.evaluation.metrics import as_floats, check_columns
+from brainage.evaluation.measures import check_columns, read_numbers
 from brainage.types import BoolArray, DoubleArray
 
 MIN_GROUP = 3
@@ -75,13 +75,13 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     Raises
     ------
     CohortError
-        If a column is missing, a group has fewer than 3 people with numbers, there are too few
-        people for the terms, or all values are equal.
+        If a column is missing or holds text, a group has fewer than 3 people with numbers, there
+        are too few people for the terms, or all values are equal.
     """
     import statsmodels.api as sm
 
     check_columns(table, ("age_years", measure), "groups")
-    values = as_floats(table[measure]).to_numpy()
+    values = read_numbers(table[measure], "groups")
     known = np.isfinite(values) & table["age_years"].notna().to_numpy()
     values, group, rows = values[known], cases[known], table[known]
     n_cases, n_controls = int(group.sum()), int((~group).sum())

@@ -7,7 +7,8 @@ import pandas as pd
 
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.evaluation.conformal import coverage_table
-from brainage.evaluation.metrics import age_metrics, check_columns
+from brainage.evaluation.measures import check_columns
+from brainage.evaluation.metrics import age_metrics
 from brainage.evaluation.new_site import CONTROLS, calibration_gain
 
 FAR_YEARS = 15.0

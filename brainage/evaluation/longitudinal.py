@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from brainage.errors import CohortError
-from brainage.evaluation.metrics import as_floats, check_columns
+from brainage.evaluation.measures import as_floats, check_columns
 from brainage.types import DoubleArray
 
 GAP = "brain_age_gap_years"

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainage.errors import CohortError, ShapeError
+from brainage.evaluation.measures import check_columns
 from brainage.types import DoubleArray
 
 AGE_BAND_EDGES = (20, 30, 40, 50, 60, 70, 80, 90)
@@ -298,28 +299,6 @@ def subject_interval(
         part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
-
-
-def as_floats(column: pd.Series) -> pd.Series:
-    """Return a column's numbers as float64, NaN where a cell is none.
-
-    By way of text: whole numbers of hundreds of digits are objects, which have no floats.
-    """
-    return pd.to_numeric(column.astype(str), errors="coerce").astype(np.float64)
-
-
-def check_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
-    """Raise unless the table has all of the columns.
-
-    Raises
-    ------
-    CohortError
-        Naming the columns that are missing.
-    """
-    missing = [column for column in columns if column not in table]
-    if missing:
-        came = ", ".join(map(str, table.columns)) or "none"
-        raise CohortError(where, f"lacks column {', '.join(missing)}; has {came}.")
 
 
 def smallest_detectable_change(within_sd: float) -> float:

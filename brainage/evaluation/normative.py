@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from brainage.errors import BundleError, CohortError
 from brainage.evaluation.age_bias import AgeBiasCorrector
-from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.measures import check_columns
 from brainage.types import DoubleArray, Json
 
 OLDEST_SHOWN_YEARS = 89

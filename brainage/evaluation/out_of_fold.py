@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainage.evaluation.metrics import age_metrics, check_columns, paired_difference
+from brainage.evaluation.measures import check_columns
+from brainage.evaluation.metrics import age_metrics, paired_difference
 from brainage.types import BASELINES
 
 PREDICTED = "predicted_age_years"

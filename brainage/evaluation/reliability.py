@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError, ShapeError
-from brainage.evaluation.metrics import check_columns, smallest_detectable_change
+from brainage.evaluation.measures import check_columns, natural_order, read_numbers
+from brainage.evaluation.metrics import smallest_detectable_change
 from brainage.types import DoubleArray
 
 
@@ -154,7 +155,10 @@ def repeated_scans(
         If a column is missing or fewer than two people have a pair.
     """
     check_columns(table, ("subject_id", "scan_id", "age_years", *columns), "reliability")
-    ordered = table.dropna(subset=list(columns)).sort_values(["subject_id", "age_years", "scan_id"])
+    table = table.assign(**{name: read_numbers(table[name], "reliability") for name in columns})
+    ordered = table.dropna(subset=list(columns)).sort_values(
+        ["subject_id", "age_years", "scan_id"], key=natural_order
+    )
     pairs = []
     for _, part in ordered.groupby("subject_id", sort=True):
         # Unknown ages are no obstacle: scans of one subject id in a retest table are a pair.

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import KFold
 
 from brainage.errors import CohortError
-from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.measures import check_columns
 from brainage.types import DoubleArray, Json
 
 STRUCTURES = ("grey", "white", "fluid", "ventricles")

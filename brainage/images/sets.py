@@ -20,7 +20,7 @@ from brainage.images.decoding import (
     read_idx,
     read_jpeg_arrays,
 )
-from brainage.images.sources import ArrayImages, ImageData
+from brainage.images.sources import ArrayImages, ImageData, ImageSource
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,34 @@ def load_images(
         raise ImageDataError(str(folder), "no such folder.", remedy)
     if input_shape is not None:
         facts = replace(facts, input_shape=input_shape)
-    return facts.load(folder, facts)
+    data = facts.load(folder, facts)
+    if name in DATASETS:
+        for part in (data.train, data.test):
+            _check_is_named(name, part, facts, folder)
+    return data
+
+
+def _check_is_named(name: str, part: ImageSource, facts: DatasetFacts, folder: Path) -> None:
+    """Refuse another data set in files of the same names, by its classes and its brightness.
+
+    Fewer than 1,000 images may miss a class, and their mean is no measure.
+    """
+    if not isinstance(part, ArrayImages) or len(part.labels) < CHECKED_FROM:
+        return
+    found = len(np.unique(part.labels))
+    remedy = "Give that data set's folder; a set of your own wants a folder of another name."
+    if found != facts.classes:
+        problem = f"is not {name}: {len(part.labels)} images have {found} of its {facts.classes}"
+        raise ImageDataError(str(folder), f"{problem} classes.", remedy)
+    counts = [np.bincount(channel.ravel(), minlength=256) for channel in part.images.swapaxes(0, 1)]
+    share, value = np.array(counts) / part.images[:, 0].size, np.arange(256) / 255.0
+    mean = share @ value
+    std = np.sqrt(share @ value**2 - mean**2)
+    off = np.abs([mean - np.array(facts.mean), std - np.array(facts.std)]).max()
+    if not off < BRIGHTNESS_TOLERANCE:
+        problem = f"is not {name}: mean and deviation of its images are {mean.round(3)} and "
+        problem += f"{std.round(3)}, where {facts.mean} and {facts.std} are known."
+        raise ImageDataError(str(folder), problem, remedy)
 
 
 def find_folder(name: str, data_root: Path) -> Path:
@@ -244,6 +271,8 @@ def _load_folders(folder: Path, facts: DatasetFacts) -> ImageData:
     return ImageData(train, test)
 
 
+CHECKED_FROM = 1000
+BRIGHTNESS_TOLERANCE = 0.02  # 5 deviations of 1,000 images' mean; other sets are 0.04 off
 CIFAR10 = "cifar-10-batches-bin"
 PICKLED = ("cifar-10-batches-py", "cifar-100-python")
 FACTS = ("input_shape", "mean", "std", "crop_padding", "flip_probability")

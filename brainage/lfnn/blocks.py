@@ -145,16 +145,28 @@ def build_stack(
         Names of the stages that begin a block; the first stage is always one.
     sample : torch.Tensor (1, ...)
         An input of the network.
+
+    Raises
+    ------
+    ConfigError
+        If a block gives no (B, ...) with an axis beside the batch.
     """
     groups = group_stages(stages, starts)
     blocks: list[LocalBlock] = []
     for block_index, group in enumerate(groups):
         body = nn.Sequential(*(stages[name] for name in group))
         given, sample = tuple(sample.shape[1:]), pass_sample(body, sample)
+        _check_features(sample, group[-1])
         later = tuple(stages[name] for behind in groups[block_index + 1 :] for name in behind)
         place = BlockPlace(tuple(sample.shape[1:]), given, block_index, len(groups), later)
         blocks.append(LocalBlock(body, *build_parts(place)))
     return BlockStack(blocks)
+
+
+def _check_features(features: Tensor, stage: str) -> None:
+    if features.ndim < 2 or len(features) != 1:
+        problem = f"gives {tuple(features.shape)} for one sample: expected (1, C) or (1, C, ...)."
+        raise ConfigError(f"stage {stage}", problem, "Keep the batch and one more axis.")
 
 
 def group_stages(stages: Mapping[str, nn.Module], starts: Sequence[str]) -> list[list[str]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
 from brainage.lfnn.losses import FollowerSpace, Selection, global_loss, local_loss
@@ -283,8 +284,23 @@ def train_block(
     else:
         settings = replace(settings, block_input=block_input)
         loss = loss_of_hidden(stack, block_index, outputs, target_values, settings, features)
-    loss.backward()
+    backpropagate(loss, f"block {block_index}")
     return TrainedBlock(features.detach(), outputs.detach(), loss.detach())
+
+
+def backpropagate(loss: Tensor, where: str) -> None:
+    """Leave the gradients of a loss in the weights.
+
+    Raises
+    ------
+    ConfigError
+        If no weight learns from it, as where all are frozen.
+    """
+    if not loss.requires_grad:
+        problem = "nothing can learn: its loss reaches no weight that takes a gradient."
+        remedy = "Unfreeze a weight (requires_grad_(True)), or cut so that the block has one."
+        raise ConfigError(where, problem, remedy)
+    loss.backward()
 
 
 def run_stages(body: nn.Sequential, features: Tensor, recomputes: bool) -> Tensor:

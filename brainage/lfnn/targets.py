@@ -3,14 +3,15 @@
 Pure functions of tensors.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from brainage.errors import ShapeError
+from brainage.errors import ConfigError, ShapeError
 
 _SHORT_AXIS = 16
 
@@ -66,7 +67,8 @@ class Classes:
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the cross-entropy of each worker: (B, W, C) and (B,) to (B, W)."""
-        check_pair(outputs, target)
+        check_pair(outputs, target, self.outputs)
+        _check_whole(target)
         log_probability = class_log_softmax(outputs)
         index = target.long()[:, None, None].expand(-1, outputs.shape[1], 1)
         loss = -log_probability.gather(-1, index).squeeze(-1)
@@ -76,10 +78,12 @@ class Classes:
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the index of the likeliest class: (..., C) to (...)."""
+        check_width(outputs, self.outputs)
         return outputs.argmax(dim=-1)
 
     def score(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return 1 where the class is right, else 0: (B, C) and (B,) to (B,)."""
+        check_pair(outputs[:, None], target, self.outputs)
         return (self.predict(outputs) == target).to(outputs.dtype)
 
 
@@ -112,6 +116,12 @@ class Ages:
     metric: ClassVar[str] = "mae_years"
     higher_is_better: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        _check_range(self.low_years, self.high_years)
+        if self.outputs < 2 or not 0 < self.sigma_bins < math.inf:
+            problem = f"expected 2 bins or more and a sigma above 0, got {self}."
+            raise ConfigError("Ages", problem)
+
     def centres(self, like: Tensor) -> Tensor:
         """Return the bin centres in years (C,), in the type and on the device of `like`."""
         return torch.linspace(
@@ -128,13 +138,14 @@ class Ages:
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the Kullback-Leibler divergence from the label: (B, W, C), (B,) to (B, W)."""
-        check_pair(outputs, target)
+        check_pair(outputs, target, self.outputs)
         label = self.soft_label(target.to(outputs.dtype))[:, None, :]
         log_probability = class_log_softmax(outputs)
         return (torch.xlogy(label, label) - label * log_probability).sum(dim=-1)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the expected age in years: (..., C) to (...)."""
+        check_width(outputs, self.outputs)
         return (functional.softmax(outputs, dim=-1) * self.centres(outputs)).sum(dim=-1)
 
     def median(self, outputs: Tensor) -> Tensor:
@@ -143,6 +154,7 @@ class Ages:
         Shape (..., C) to (...). Where the distribution is skewed, as for a brain that looks young
         but may be middle-aged, the median has the smaller absolute error.
         """
+        check_width(outputs, self.outputs)
         probability, centres = functional.softmax(outputs, dim=-1), self.centres(outputs)
         width = (self.high_years - self.low_years) / (self.outputs - 1)
         below = probability.cumsum(dim=-1)
@@ -153,10 +165,12 @@ class Ages:
 
     def score(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the absolute error in years: (B, C) and (B,) to (B,)."""
+        check_pair(outputs[:, None], target, self.outputs)
         return (self.predict(outputs) - target).abs()
 
     def spread(self, outputs: Tensor) -> Tensor:
         """Return the standard deviation of the distribution in years: (..., C) to (...)."""
+        check_width(outputs, self.outputs)
         probability, centres = functional.softmax(outputs, dim=-1), self.centres(outputs)
         deviation = centres - (probability * centres).sum(dim=-1, keepdim=True)
         return (probability * deviation.square()).sum(dim=-1).sqrt()
@@ -164,13 +178,19 @@ class Ages:
 
 @dataclass(frozen=True)
 class ScalarAge:
-    """Age as one number, standardised to [-1, 1] over the training range, with L1 loss."""
+    """Age as one number, standardised to [-1, 1] over the training range, with L1 loss.
+
+    The network ends in (B, 1), not in (B,).
+    """
 
     low_years: float
     high_years: float
-    outputs: int = 1
+    outputs: int = field(default=1, init=False)
     metric: ClassVar[str] = "mae_years"
     higher_is_better: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_range(self.low_years, self.high_years)
 
     @property
     def _centre(self) -> float:
@@ -182,16 +202,18 @@ class ScalarAge:
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the absolute error in half ranges: (B, W, 1) and (B,) to (B, W)."""
-        check_pair(outputs, target)
+        check_pair(outputs, target, self.outputs)
         standardised = (target.to(outputs.dtype) - self._centre) / self._half_range
         return (outputs.squeeze(-1) - standardised[:, None]).abs()
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the age in years: (..., 1) to (...)."""
+        check_width(outputs, self.outputs)
         return outputs.squeeze(-1) * self._half_range + self._centre
 
     def score(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the absolute error in years: (B, 1) and (B,) to (B,)."""
+        check_pair(outputs[:, None], target, self.outputs)
         return (self.predict(outputs) - target).abs()
 
 
@@ -213,7 +235,20 @@ def class_softmax(outputs: Tensor) -> Tensor:
     return functional.softmax(outputs.transpose(1, 2), dim=1).transpose(1, 2)
 
 
-def check_pair(outputs: Tensor, target: Tensor) -> None:
+def check_width(outputs: Tensor, width: int) -> None:
+    """Refuse outputs (..., C) of another width than the target's, which would broadcast.
+
+    Raises
+    ------
+    ShapeError
+        If the last axis is not C long.
+    """
+    if outputs.ndim == 0 or outputs.shape[-1] != width:
+        problem = f"expected shape (..., {width}), got {tuple(outputs.shape)}."
+        raise ShapeError("outputs", problem, "The target says how wide the network's output is.")
+
+
+def check_pair(outputs: Tensor, target: Tensor, width: int) -> None:
     """Refuse outputs and targets whose shapes would broadcast by accident.
 
     Raises
@@ -223,9 +258,22 @@ def check_pair(outputs: Tensor, target: Tensor) -> None:
     """
     if outputs.ndim != 3:
         raise ShapeError("outputs", f"expected shape (B, W, C), got {tuple(outputs.shape)}.")
+    check_width(outputs, width)
     if target.shape != outputs.shape[:1]:
         raise ShapeError(
             "target",
             f"expected shape ({outputs.shape[0]},), got {tuple(target.shape)}.",
             "Squeeze the target: (B, 1) against (B,) would broadcast to (B, B).",
         )
+
+
+def _check_whole(labels: Tensor) -> None:
+    """Refuse labels with a fraction, which would be cut off: ages, say, given as classes."""
+    if labels.is_floating_point() and bool((labels != labels.trunc()).any()):
+        raise ShapeError("target", "expected class indices, got numbers with a fraction.")
+
+
+def _check_range(low_years: float, high_years: float) -> None:
+    if not -math.inf < low_years < high_years < math.inf:
+        problem = f"expected a low age below the high one, got {low_years} and {high_years}."
+        raise ConfigError("low_years", problem)

@@ -33,9 +33,10 @@ _LIMITS = """## Limits
 
 _CONTAMINATION = """## Contamination list
 
-`bundle.json` keeps SHA-256 hashes of the ids of all scans used (`split_id_hashes`), never the
-ids. `brainage evaluate` leaves out scans whose ids are in the train or validation list. A test on
-scans that were trained on under other names is not caught: keep your ids.
+`bundle.json` keeps SHA-256 hashes of the ids of all scans and people used (`split_id_hashes`,
+`split_subject_hashes`), never the ids. `brainage evaluate` leaves out all scans of people in the
+train or validation list. A test on scans that were trained on under other names is not caught:
+keep your ids.
 """
 
 

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from brainage.errors import CohortError
 from brainage.evaluation.comparison import REFERENCE
-from brainage.evaluation.metrics import AGE_BANDS, Number, age_bands, age_metrics, check_columns
+from brainage.evaluation.measures import check_columns
+from brainage.evaluation.metrics import AGE_BANDS, Number, age_bands, age_metrics
 from brainage.plotting.canvas import (
     BLUE,
     GREY,

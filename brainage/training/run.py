@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainage.cohorts.cohort import Cohort
-from brainage.cohorts.splits import Split, check_disjoint, hash_ids
+from brainage.cohorts.splits import SPLIT_HASHES, Split, check_disjoint, hash_ids
 from brainage.config import Config, LearningConfig, dump_config
 from brainage.evaluation.normative import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
@@ -195,7 +195,7 @@ def describe_cohort(prepared: PreparedCohort, split: Split) -> Json:
 
     The range is widened to steps of `AGE_CELL_YEARS`: its ends would be the ages of two people.
     """
-    ages, ids = prepared.ages, prepared.scan_ids
+    ages, table = prepared.ages, prepared.cohort.table
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     sexes = prepared.cohort.table["sex"].iloc[split.train]
     return {
@@ -211,8 +211,10 @@ def describe_cohort(prepared: PreparedCohort, split: Split) -> Json:
             "n_train_male": int((sexes == "M").sum()),
             "sites": sorted({name for name in prepared.cohort.table["site"] if name}),
         },
-        "split_id_hashes": {
-            name: hash_ids([ids[i] for i in indices]) for name, indices in parts.items()
+        # Of scans and, since another scan of a person who trained is no test either, of people.
+        **{
+            key: {name: hash_ids(table[column].iloc[rows]) for name, rows in parts.items()}
+            for key, column in SPLIT_HASHES.items()
         },
     }
 

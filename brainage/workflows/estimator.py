@@ -130,7 +130,8 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         CohortError
-            If a scan cannot be used, an age is none, or there are fewer than 2 subjects.
+            If a scan cannot be used, an age or a subject is none, or there are fewer than 2
+            subjects.
         ValueError
             If arrays are not finite numbers, or of other lengths.
         """
@@ -164,7 +165,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         CohortError
-            If a scan cannot be used.
+            If a scan cannot be used, or paths are given to a regressor fitted on arrays.
         """
         return self._predict(X)[0]
 
@@ -199,18 +200,28 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         self, values: Any, ages: ArrayLike | None = None
     ) -> tuple[NDArray[Any], DoubleArray]:
         """Volumes (N, I, J, K) and ages (N,); without ages, of the kind that was fitted."""
-        options = {"allow_nd": np.asarray(values).ndim == 4, "dtype": [np.float16, np.float32]}
+        if np.ma.is_masked(values):  # scikit-learn would take what lies under the mask
+            raise ShapeError("X", "voxels are masked.", "Fill them: X.filled(0).")
+        are_scans = np.asarray(values).ndim == 4
+        # What is neither becomes the first: half precision would round away a scan's detail.
+        options = {"allow_nd": are_scans, "dtype": [np.float32, np.float16], "order": "C"}
         if ages is None:
             checked = validate_data(self, values, reset=False, **options)
             return _as_volumes(checked), np.empty(0)
         checked, years = validate_data(
             self, values, ages, y_numeric=True, ensure_min_samples=2, **options
         )
-        return _as_volumes(checked), np.asarray(years, dtype=np.float64)
+        # scikit-learn's checks regress any number on tables
+        years = _check_ages(years) if are_scans else np.asarray(years, dtype=np.float64)
+        return _as_volumes(checked), years
 
     def _predict(self, values: Any) -> tuple[DoubleArray, DoubleArray]:
         check_is_fitted(self, "model_")
         if _is_paths(values):
+            if self.n_features_in_ != 1:
+                problem = "expected arrays, as it was fitted on, got paths."
+                remedy = "If brainage prepared those arrays, ask model_.predict."
+                raise CohortError("X", problem, remedy)
             cache = None if self.cache is None else Path(self.cache)
             table = self.model_.predict([str(path) for path in values], cache=cache)
             failed = table[table["verdict"] == "failed"]
@@ -249,7 +260,12 @@ def _build_cohort(
     ages: DoubleArray, groups: ArrayLike | None, paths: Sequence[str] | None = None
 ) -> Cohort:
     names = [str(number) for number in range(len(ages))] if paths is None else list(paths)
-    subjects = names if groups is None else [str(group) for group in np.asarray(groups)]
+    subjects = names if groups is None else [str(group).strip() for group in np.asarray(groups)]
+    if groups is not None and (
+        missing := int(pd.DataFrame(np.asarray(groups, dtype=object)).isna().any(axis=1).sum())
+    ):
+        problem = f"expected a subject for each scan, {missing} have none."
+        raise CohortError("groups", problem, "Several scans would count as one person's.")
     table = pd.DataFrame(
         {
             "scan_id": names,

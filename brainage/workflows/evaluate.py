@@ -12,7 +12,7 @@ from pandas.api.types import is_string_dtype
 from brainage.cohorts.cells import OLDEST_YEARS, parse_number
 from brainage.cohorts.columns import infer_types
 from brainage.cohorts.filters import select_rows
-from brainage.cohorts.splits import hash_ids
+from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
 from brainage.cohorts.table_files import read_table
 from brainage.errors import CohortError, ConfigError
 from brainage.evaluation.age_bias import (
@@ -23,7 +23,8 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.metrics import as_floats, describe_unbeaten
+from brainage.evaluation.measures import as_floats
+from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
 from brainage.files import hold_folder
@@ -54,7 +55,7 @@ class BiasCorrection:
 
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
-RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-1000.0, 1000.0)}
+RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-100.0, 300.0)}
 NUMBERS = (
     *("age_years", "predicted_age_years", "spread_years", "fold"),
     *INTERVAL_COLUMNS,
@@ -279,6 +280,12 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
             raise CohortError(where, f"column {name} holds what is not a number.")
         _check_range(numbers, name, where)
         table[name] = numbers
+    if set(INTERVAL_COLUMNS) <= set(table):
+        low, high = (table[name] for name in INTERVAL_COLUMNS)
+        if (low > high).any():
+            scan = table.loc[low > high, "scan_id"].iloc[0]
+            problem = f"the interval of {scan!r} ends below its start."
+            raise CohortError(where, problem, f"Give {' and '.join(INTERVAL_COLUMNS)}.")
     known = table["subject_id"] if "subject_id" in table else table["scan_id"]
     table["subject_id"] = known.fillna(table["scan_id"])
     for name in ("sex", "site"):
@@ -308,14 +315,18 @@ def _check_range(numbers: pd.Series, name: str, where: str) -> None:
 
 
 def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
-    """Find scans that the model was neither trained nor validated on; warn of the others."""
-    hashes = bundle.facts.get("split_id_hashes", {})
-    seen = {*hashes.get("train", []), *hashes.get("validation", [])}
-    unseen = np.array([identity not in seen for identity in hash_ids(table["scan_id"])], bool)
-    if not unseen.all():
-        count = int((~unseen).sum())
-        warn(f"{count} of {len(table)} scans were used in training and are left out.")
-    return unseen
+    """Find scans of people whom the model was neither trained nor validated on; warn of others."""
+    seen = np.zeros(len(table), dtype=bool)
+    for key, column in SPLIT_HASHES.items():
+        hashes = bundle.facts.get(key, {})
+        learned = {*hashes.get("train", []), *hashes.get("validation", [])}
+        seen |= [identity in learned for identity in hash_ids(table[column])]
+    scans = int(seen.sum())
+    # Another scan of the same person is no test; models from before know the ids of scans alone.
+    seen = table["subject_id"].isin(table.loc[seen, "subject_id"]).to_numpy()
+    if scans:
+        warn(f"{int(seen.sum())} of {len(table)} scans are of people in training: left out.")
+    return ~seen
 
 
 def _predict_unseen(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainage.cohorts.splits import hash_ids
+from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.metrics import paired_difference
 from brainage.model.bundle import Bundle
@@ -62,7 +62,7 @@ def finetune(
         bundle.config.inference.interval, bundle.config.inference.min_band_scans
     ).fit(tuned, ages, spread, source=f"{len(people)} own people, out of fold")
     tuned_bundle = networks.train(np.arange(len(people)), seed)
-    learned = _with_learned(tuned_bundle, list(people["scan_id"]))
+    learned = _with_learned(tuned_bundle, people)
     site.write(output, learned, calibration)
     write_table(result, output / "finetuned.csv")
     _tell(np.abs(untouched - ages), np.abs(tuned - ages))
@@ -70,11 +70,14 @@ def finetune(
     return result
 
 
-def _with_learned(bundle: Bundle, scan_ids: list[str]) -> Bundle:
-    """List scans among those that a model learned from, so that no one tests it on them."""
-    hashes = bundle.facts.get("split_id_hashes", {})
-    learned = hashes | {"train": [*hashes.get("train", []), *hash_ids(scan_ids)]}
-    return replace(bundle, facts=bundle.facts | {"split_id_hashes": learned})
+def _with_learned(bundle: Bundle, people: pd.DataFrame) -> Bundle:
+    """List people among those that a model learned from, so that no one tests it on them."""
+    facts = dict(bundle.facts)
+    for key, column in SPLIT_HASHES.items():
+        hashes = facts.get(key, {})
+        train = [*hashes.get("train", []), *hash_ids(people[column])]
+        facts[key] = hashes | {"train": train}
+    return replace(bundle, facts=facts)
 
 
 class _Networks:

@@ -16,7 +16,7 @@ from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.left_out import left_out_table
 from brainage.evaluation.longitudinal import GAP
-from brainage.evaluation.metrics import check_columns
+from brainage.evaluation.measures import check_columns
 from brainage.evaluation.reliability import measure_reliability, repeated_scans
 from brainage.evaluation.robustness import robustness_markdown
 from brainage.evaluation.volume_curves import fit_curves

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_string_dtype
 
 from brainage.cohorts.filters import select_rows
 from brainage.errors import CohortError
+from brainage.evaluation.measures import natural_order
 from brainage.types import BoolArray
 from brainage.workflows.cohorts import CohortOptions, read_options
-from brainage.workflows.console import warn
+from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 
 
@@ -51,7 +53,7 @@ def read_joined(
 
 def first_scans(table: pd.DataFrame) -> pd.DataFrame:
     """Return the first scan of each person: by age, then by id."""
-    ordered = table.sort_values(["age_years", "scan_id"])
+    ordered = table.sort_values(["age_years", "scan_id"], key=natural_order)
     first = ordered.drop_duplicates("subject_id").sort_index()
     if len(first) < len(table):
         warn(f"{len(table) - len(first)} repeated scans are left out: one scan a person.")
@@ -59,21 +61,27 @@ def first_scans(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def select_cases(table: pd.DataFrame, group: str) -> BoolArray:
-    """Who is a case: by a filter such as "CDR > 0", or by a column of two values.
+    """Who is a case: by a filter such as "CDR > 0", or by a column of two numbers.
 
-    Of a column the greater value makes a case; rows without a value are neither, so that a
-    filter is needed where blank means healthy.
+    Of a column the greater number makes a case, and that is said. Rows without a value are
+    neither, so that a filter is needed where blank means healthy. Of two words, AD and CN, none is
+    greater: a filter says which.
 
     Raises
     ------
     CohortError
-        If the expression is wrong, or the column has not two values.
+        If the expression is wrong, or the column has not two numbers.
     """
     if group not in table:
         return select_rows(table, group)
-    values = sorted(table[group].dropna().unique())
+    values = sorted(table[group].dropna().unique(), key=str)
     blank = int(table[group].isna().sum())
     if len(values) != 2 or blank:
         problem = f"column {group} has {len(values)} values and {blank} blank cells, not 2 and 0."
         raise CohortError("--group", problem, f'Give a filter, for example "{group} > 0".')
-    return np.asarray(table[group] == values[1], dtype=bool)
+    if is_string_dtype(table[group]):
+        problem = f"column {group} holds words, {values[0]!r} and {values[1]!r}."
+        raise CohortError("--group", problem, f"Say which are cases: \"{group} == '{values[0]}'\".")
+    control, case = sorted(values)
+    say(f"cases: {group} {case}; controls: {group} {control}")
+    return np.asarray(table[group] == case, dtype=bool)

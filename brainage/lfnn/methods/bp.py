@@ -3,7 +3,14 @@
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.step import Rule, StepResult, StepSettings, checkpointed, output_loss
+from brainage.lfnn.step import (
+    Rule,
+    StepResult,
+    StepSettings,
+    backpropagate,
+    checkpointed,
+    output_loss,
+)
 
 
 def bp_step(
@@ -13,7 +20,7 @@ def bp_step(
     with settings.autocast():
         output = _recomputed(stack, inputs) if settings.recomputes else stack(inputs)
     loss = output_loss(output, target_values, settings)
-    loss.backward()
+    backpropagate(loss, "network")
     return StepResult(output.detach(), (loss.detach(),))
 
 

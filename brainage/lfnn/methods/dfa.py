@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.step import AuxiliaryRequest, Rule, StepResult, StepSettings, output_loss
+from brainage.lfnn.step import (
+    AuxiliaryRequest,
+    Rule,
+    StepResult,
+    StepSettings,
+    backpropagate,
+    output_loss,
+)
 
 
 class Feedback(nn.Module):
@@ -47,9 +54,10 @@ def dfa_step(
             features = stack[block_index].body(features.detach())
             block_features.append(features)
         output = stack.read_out(len(stack) - 1, features).squeeze(1)
-    output.retain_grad()
+    if output.requires_grad:
+        output.retain_grad()
     loss = output_loss(output, target_values, settings)
-    loss.backward()
+    backpropagate(loss, f"block {len(stack) - 1}")
     error = output.grad
     assert error is not None
     for block_index, hidden in enumerate(block_features[:-1]):

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack
-from brainage.lfnn.step import Rule, StepResult, StepSettings, hidden_loss, output_loss
+from brainage.lfnn.step import (
+    Rule,
+    StepResult,
+    StepSettings,
+    backpropagate,
+    hidden_loss,
+    output_loss,
+)
 
 
 def greedy_step(
@@ -34,7 +41,7 @@ def greedy_step(
     else:
         all_lead = replace(settings, leader_fraction=1.0)
         loss = hidden_loss(stack, active, outputs, target_values, all_lead)
-    loss.backward()
+    backpropagate(loss, f"block {active}")
     return StepResult(output.detach(), (loss.detach(),))
 
 

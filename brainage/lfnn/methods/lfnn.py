@@ -10,6 +10,7 @@ from brainage.lfnn.step import (
     Rule,
     StepResult,
     StepSettings,
+    backpropagate,
     build_leadership,
     hidden_loss,
     output_loss,
@@ -31,7 +32,7 @@ def lfnn_step(
     total = losses[0]
     for loss in losses[1:]:
         total = total + loss
-    total.backward()
+    backpropagate(total, "network")
     return StepResult(output.detach(), tuple(loss.detach() for loss in losses))
 
 

@@ -59,7 +59,7 @@ def test_covariate_that_is_the_age_itself_is_not_adjusted_for_age():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"MMSE": "high"}, "MMSE holds what is not a number"),
+        ({"MMSE": "high"}, "MMSE holds 'high', which is no number"),
         ({"MMSE": 28.0}, "all 150 values are equal"),
         ({"MMSE": np.nan}, "0 people"),
         ({GAP: 1.0}, "all 150 values are equal"),

@@ -346,3 +346,21 @@ def test_double_precision_networks_get_heads_like_them():
     net = lfnn.localize(network, blocks=2, target=lfnn.Ages(20, 80), example=x)
     assert net(x).dtype == torch.float64
     net.step(x, torch.tensor([30.0, 40.0, 50.0, 60.0]))
+
+
+@pytest.mark.parametrize("method", ["lfnn_l", "lfnn", "bp", "dfa"])
+def test_frozen_networks_are_told_that_they_cannot_learn(method):
+    x = torch.randn(4, 6)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).requires_grad_(False)
+    net = lfnn.localize(network, blocks=1, target=lfnn.Classes(3), example=x, method=method)
+    with pytest.raises(ConfigError, match="nothing can learn"):
+        net.step(x, torch.tensor([0, 1, 2, 0]))
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_outputs_without_an_axis_beside_the_batch_are_refused(blocks):
+    layers = [nn.Linear(6, 8), nn.Linear(8, 1), nn.Flatten(0)]
+    with pytest.raises(ConfigError, match=r"expected \(1, C\)"):
+        lfnn.localize(
+            layers, blocks=blocks, target=lfnn.ScalarAge(20, 80), example=torch.randn(4, 6)
+        )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from brainage.errors import ShapeError
+from brainage.errors import ConfigError, ShapeError
 from brainage.lfnn.losses import (
     follower_loss,
     global_loss,
@@ -122,6 +122,41 @@ def test_column_of_targets_is_refused(target):
         target.loss(outputs, torch.zeros(4, 1))
     with pytest.raises(ShapeError):
         global_loss(outputs[:, 0], torch.zeros(4, 1), target)
+
+
+@pytest.mark.parametrize("target", [BINS, ScalarAge(20.0, 80.0), Classes(31)])
+@pytest.mark.parametrize("shape", [(4,), (4, 30)])
+def test_outputs_of_another_width_are_refused(target, shape):
+    outputs = torch.zeros(shape)
+    for call in (target.predict, lambda outputs: target.score(outputs, torch.zeros(4))):
+        with pytest.raises(ShapeError):
+            call(outputs)
+    with pytest.raises(ShapeError):
+        target.loss(torch.zeros(4, 2, 30), torch.zeros(4))
+
+
+@pytest.mark.parametrize("target", [BINS, ScalarAge(20.0, 80.0), Classes(31)])
+def test_score_of_a_column_of_targets_is_refused(target):
+    with pytest.raises(ShapeError):
+        target.score(torch.zeros(4, target.outputs), torch.zeros(4, 1))
+
+
+def test_ages_are_no_classes():
+    with pytest.raises(ShapeError, match="fraction"):
+        Classes(100).loss(torch.zeros(2, 1, 100), torch.tensor([40.0, 45.5]))
+
+
+@pytest.mark.parametrize("ages_years", [(80.0, 20.0), (50.0, 50.0), (math.nan, 80.0)])
+def test_ages_need_a_range(ages_years):
+    for make in (Ages, ScalarAge):
+        with pytest.raises(ConfigError):
+            make(*ages_years)
+
+
+@pytest.mark.parametrize(("bins", "sigma"), [(1, 1.0), (31, 0.0), (31, math.inf)])
+def test_ages_need_two_bins_and_a_width(bins, sigma):
+    with pytest.raises(ConfigError):
+        Ages(20.0, 80.0, bins, sigma)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -11,6 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from brainage.cohorts.cohort import Cohort, read_cohort
 from brainage.errors import CohortError, ConfigError, ShapeError
+from brainage.workflows import estimator
 from brainage.workflows.estimator import BrainAgeRegressor
 from brainage.workflows.train import train
 
@@ -73,8 +75,6 @@ def test_intervals_hold_the_prediction():
 
 
 def test_nobody_both_trains_and_validates(monkeypatch):
-    from brainage.workflows import estimator
-
     seen = {}
 
     def spy(prepared, split, config, options):
@@ -153,3 +153,53 @@ def test_folds_of_40_real_scans_give_what_train_gives(tmp_path, data_root):
     healthy = read_cohort(data_root / "oasis1" / "cohort.csv", where="CDR != CDR or CDR == 0")
     cohort = healthy.cohort.select(range(40))
     compare_with_command(cohort, {"training.epochs": 2}, tmp_path, folds=5)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> BrainAgeRegressor:
+    return tiny(random_state=0).fit(*volumes())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scans: scans.astype(np.float64),
+        lambda scans: torch.from_numpy(scans),
+        lambda scans: list(scans),
+        lambda scans: np.asfortranarray(scans),
+        lambda scans: scans[::-1][::-1],
+    ],
+    ids=["float64", "tensor", "list", "fortran", "reversed"],
+)
+def test_scans_keep_their_precision_in_any_container(fitted, change):
+    scans, ages = volumes()
+    predicted = fitted.predict(scans)
+    assert np.array_equal(fitted.predict(change(scans)), predicted)
+    assert np.array_equal(tiny(random_state=0).fit(change(scans), ages).predict(scans), predicted)
+
+
+def test_scans_in_reversed_order_are_predicted(fitted):
+    scans, _ = volumes()
+    assert np.array_equal(fitted.predict(scans[::-1])[::-1], fitted.predict(scans))
+
+
+def test_arrays_that_say_less_than_a_scan_are_refused(fitted):
+    scans, ages = volumes()
+    with pytest.raises(ShapeError, match="masked"):
+        fitted.predict(np.ma.masked_greater(scans, 2))
+    with pytest.raises(CohortError, match="ages"):
+        tiny().fit(scans, ages * 12)  # months
+    with pytest.raises(CohortError, match="fitted on"):
+        fitted.predict(["a.nii"])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_scans_without_a_subject_are_refused(missing):
+    scans, ages = volumes()
+    with pytest.raises(CohortError, match="groups"):
+        tiny().fit(scans, ages, groups=[missing, missing, *"abcdefghij"])
+
+
+def test_blanks_make_no_other_subject():
+    cohort = estimator._build_cohort(np.array([30.0, 31.0]), ["s1", "s1 "])
+    assert cohort.table["subject_id"].nunique() == 1

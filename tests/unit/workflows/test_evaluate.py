@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainage.cohorts.splits import hash_ids
 from brainage.errors import CohortError, ConfigError
-from brainage.workflows.evaluate import evaluate, read_predictions
+from brainage.workflows.evaluate import evaluate, read_predictions, unseen_rows
 from brainage.workflows.inputs import check_evaluated
 
 HEADER = "scan_id,age_years,predicted_age_years\n"
@@ -18,7 +19,8 @@ HEADER = "scan_id,age_years,predicted_age_years\n"
     [
         ("a,-5,40\n", "age_years holds -5, expected 0 to 120 years"),
         ("a,50,51\nb,121,80\n", "age_years holds 121"),
-        ("a,50,1e308\n", r"predicted_age_years holds 1e\+308, expected -1000 to 1000"),
+        ("a,50,1e308\n", r"predicted_age_years holds 1e\+308, expected -100 to 300"),
+        ("a,50,-999\n", "predicted_age_years holds -999"),
         ("a,50,inf\n", "predicted_age_years holds what is not a number"),
         (",50,51\n", "scan_id has blank cells"),
         ("a,50,51\nb,40,41\na,50,52\n", "1 scan ids come more than once, the first is 'a'"),
@@ -81,3 +83,25 @@ def test_a_missing_prediction_is_named_as_such(tmp_path: Path, monkeypatch) -> N
     table.loc[3, "predicted_age_years"] = np.nan
     assert evaluate(table, tmp_path)["n"] == 11
     assert "1 scans without a prediction" in said[0] and "'s3'" in said[0]
+
+
+def test_intervals_that_end_before_they_start_are_refused(tmp_path: Path) -> None:
+    table = predicted(interval_low_years=90.0, interval_high_years=60.0)
+    with pytest.raises(CohortError, match="ends below its start"):
+        evaluate(table, tmp_path)
+
+
+class Learned:
+    """A bundle's facts, with the hashes of one scan or one person in training."""
+
+    def __init__(self, key: str, identity: str) -> None:
+        self.facts = {key: {"train": hash_ids([identity]), "validation": []}}
+
+
+@pytest.mark.parametrize(
+    "bundle", [Learned("split_id_hashes", "a_1"), Learned("split_subject_hashes", "a")]
+)
+def test_no_scan_of_a_person_in_training_is_a_test(bundle: Learned) -> None:
+    table = pd.DataFrame({"scan_id": ["a_1", "a_2", "b_1"], "subject_id": ["a", "a", "b"]})
+    with pytest.warns(UserWarning, match="2 of 3 scans"):
+        assert unseen_rows(bundle, table).tolist() == [False, False, True]

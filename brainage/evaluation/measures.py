@@ -1,0 +1,73 @@
+"""Columns of tables that are measured: what they are called, their numbers, their order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainage.errors import CohortError
+from brainage.types import DoubleArray
+
+MISSING_CODES = (-99, -999, -9999, -99999, 999, 9999, 99999)
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
+    """Raise unless the table has all of the columns.
+
+    Raises
+    ------
+    CohortError
+        Naming the columns that are missing.
+    """
+    missing = [column for column in columns if column not in table]
+    if missing:
+        came = ", ".join(map(str, table.columns)) or "none"
+        raise CohortError(where, f"lacks column {', '.join(missing)}; has {came}.")
+
+
+def as_floats(column: pd.Series) -> pd.Series:
+    """Return a column's numbers as float64, NaN where a cell is none.
+
+    By way of text: whole numbers of hundreds of digits are objects, which have no floats.
+    """
+    return pd.to_numeric(column.astype(str), errors="coerce").astype(np.float64)
+
+
+def read_numbers(column: pd.Series, where: str) -> DoubleArray:
+    """Return a measure's numbers as float64 (N,), NaN where a cell is blank.
+
+    Raises
+    ------
+    CohortError
+        If a cell holds text, or what stands for a missing value: -99, 999 and the like, far from
+        all others.
+    """
+    numbers = as_floats(column)
+    text = numbers.isna() & column.notna() & (column.astype(str).str.strip() != "")
+    if text.any():
+        problem = f"column {column.name} holds {str(column[text].iloc[0])!r}, which is no number."
+        raise CohortError(where, problem, "Leave the cell blank, or compare by `brainage groups`.")
+    others = numbers[~numbers.isin(MISSING_CODES)]
+    low, high = others.min(), others.max()
+    for code in MISSING_CODES:
+        if (numbers == code).any() and (low >= 0 > code or 0 <= high < code / 2):
+            problem = f"column {column.name} holds {code}; all else is {low:g} to {high:g}."
+            raise CohortError(where, problem, "Leave cells of missing values blank.")
+    known: DoubleArray = numbers.to_numpy()
+    return known
+
+
+def natural_order(column: pd.Series) -> pd.Series:
+    """Give each text a key that sorts numbers in it by size: ses-9 before ses-10.
+
+    For `pandas.DataFrame.sort_values`; columns of numbers stay as they are.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> pd.Series(["ses-10", "ses-9"]).sort_values(key=natural_order).tolist()
+    ['ses-9', 'ses-10']
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.astype(str).str.replace(r"\d+", lambda found: found[0].zfill(20), regex=True)
