@@ -33,10 +33,10 @@ _LIMITS = """## Limits
 
 _CONTAMINATION = """## Contamination list
 
-`bundle.json` keeps SHA-256 hashes of the ids of all scans and people used (`split_id_hashes`,
-`split_subject_hashes`), never the ids. `brainage evaluate` leaves out all scans of people in the
-train or validation list. A test on scans that were trained on under other names is not caught:
-keep your ids.
+`bundle.json` keeps SHA-256 hashes of the ids of all scans used (`split_id_hashes`) and, from models
+trained since 0.3, of all people (`split_subject_hashes`), never the ids. `brainage evaluate` leaves
+out scans and people in the train or validation list. A test on scans that were trained on under
+other names is not caught: keep your ids.
 """
 
 

@@ -176,13 +176,13 @@ def test_the_effect_size_is_in_residual_deviations_with_hedges_interval() -> Non
     assert groups.effect_table([effect])["measure"].tolist() == ["gap"]
 
 
-def test_unknown_values_and_ages_are_left_out_of_the_groups() -> None:
+def test_missing_values_and_ages_are_left_out_of_the_groups() -> None:
     random = np.random.default_rng(0)
     table = pd.DataFrame({"age_years": random.uniform(50, 80, 30), "gap": random.normal(size=30)})
     cases = np.arange(30) < 10
     table.loc[0, "gap"], table.loc[29, "age_years"] = np.nan, np.nan
     table["gap"] = table["gap"].astype(object)
-    table.loc[1, "gap"] = "unknown"
+    table.loc[1, "gap"] = " "
     effect = groups.group_effect(table, "gap", cases)
     assert (effect.n_cases, effect.n_controls) == (8, 19)
 
