@@ -65,10 +65,9 @@ def longitudinal(
     noise = _noise(table, options)
     people = yearly_change(table, noise, options.time)
     row = pd.DataFrame([asdict(change)])
-    row["within_sd_years"] = np.nan if noise is None else noise
-    row["smallest_detectable_change_years"] = smallest_detectable_change(
-        row["within_sd_years"].iloc[0]
-    )
+    within = np.nan if noise is None else noise
+    detectable = smallest_detectable_change(within)
+    row["within_sd_years"], row["smallest_detectable_change_years"] = within, detectable
     write_table(row, output / "change.csv")
     write_table(people, output / "longitudinal.csv")
     plot_change(
@@ -83,8 +82,7 @@ def longitudinal(
         warn("no retests: give --retests or --within-sd to tell a person's change from noise.")
     else:
         say(
-            "smallest detectable change between two scans "
-            f"{smallest_detectable_change(noise):.1f} years; "
+            f"smallest detectable change between two scans {detectable:.1f} years; "
             f"{int(people['exceeds'].sum())} of {len(people)} people exceed their own"
         )
     say(f"written to {output}")
