@@ -83,7 +83,6 @@ def offer_series(series: Sequence[Series], where: str) -> list[SeriesChoice]:
 def describe_series(series: Series) -> str:
     """Return number, weighting, contrast agent, slices and direction of a series."""
     first = series.images[0]
-    number = first.series_number if first.series_number.isdigit() else "without number"
     rows, columns = first.matrix
     kind = _WEIGHTING_WORDS[series.weighting] if first.modality == "MR" else "no MRI"
     parts = [f"{kind}, with contrast agent" if series.has_contrast else kind]
@@ -92,8 +91,12 @@ def describe_series(series: Series) -> str:
     direction = _direction(first)
     parts.append(f"{series.slices} {direction} slices".replace("  ", " "))
     parts.append(f"{rows} × {columns} pixels")
-    which = f" ({series.which})" if series.which else ""
-    return f"Series {number}{which}: {', '.join(parts)}"
+    return f"{_call_series(first.series_number, series.which)}: {', '.join(parts)}"
+
+
+def _call_series(number: str, which: str | None) -> str:
+    place = f" ({which})" if which else ""
+    return f"Series {number if number.isdigit() else 'without number'}{place}"
 
 
 def split_choice(reason: str) -> tuple[str, str]:
@@ -114,9 +117,9 @@ def split_choice(reason: str) -> tuple[str, str]:
     if found is None:
         return "", reason
     number, slices, rows, columns, which, count, why, contrast = found.groups()
-    name = f"{number if number.isdigit() else 'without number'}{f' ({which})' if which else ''}"
     agent = "with contrast agent, " if contrast else ""
-    words = f"Series {name}: {agent}{slices} slices, {rows} × {columns} pixels; {why}"
+    name = _call_series(number, which)
+    words = f"{name}: {agent}{slices} slices, {rows} × {columns} pixels; {why}"
     rest = (part.strip("; ") for part in (reason[: found.start()], reason[found.end() :]))
     return f"{words}, of {count} series", "; ".join(filter(None, rest))
 
