@@ -81,9 +81,8 @@ def read_head(path: Path, segmentations: Path) -> Head:
     working = to_straight_grid(scaled, settings.working_spacing_mm)
     scan = path.name.removesuffix("_T1w.nii.gz")
     labels = load_volume(segmentations / f"{scan}_dlmuse.nii.gz")
-    spacing_mm = float(abs(np.linalg.det(labels.affine[:3, :3])) ** (1 / 3))
     affine = np.linalg.inv(straight.to_scan) @ labels.affine
-    outline = Volume(signed_distance(labels.data > 0, spacing_mm), affine)
+    outline = Volume(signed_distance(labels.data > 0, labels.spacing_mm[0]), affine)
     return Head(correct_inside(working, straight.start, settings)[0], straight.start, outline)
 
 
