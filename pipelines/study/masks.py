@@ -1,7 +1,8 @@
 """Hold brain masks of whole heads against an independent segmentation of them.
 
 ``python -m pipelines.study.masks --data ../shared/data --output masks`` writes masks.csv, one row
-for each IXI head, and says what they come to; heads that made the skull's model stand apart.
+for each IXI head, and says what they come to; heads that made the skull's model stand apart. With
+``--command`` another program's masks are held against it instead.
 """
 
 import argparse
@@ -28,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=1, help="take every n-th head")
+    parser.add_argument("--command", default="", help="as --brain-extraction-command of prepare")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     table = arguments.output / "masks.csv"
@@ -36,12 +39,12 @@ def main() -> None:
     done = {row["scan"] for row in rows}
     store = PreparedStore(arguments.output / "cache")
     heads = sorted(arguments.data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))
-    for number, path in enumerate(heads):
+    for number, path in list(enumerate(heads))[:: arguments.every]:
         scan = path.name.removesuffix("_T1w.nii.gz")
         if scan not in done:
             reference = arguments.data / "ixi_dlmuse" / f"{scan}_dlmuse.nii.gz"
             # `pipelines.release.skull` takes every second.
-            found = compare(path, reference, store)
+            found = compare(ScanSource(str(path), command=arguments.command), reference, store)
             rows.append({"scan": scan, "unseen": number % 2 == 1, **found})
             pd.DataFrame(rows).to_csv(table, index=False)
     people = pd.read_csv(arguments.data / "ixi_hh" / "participants.tsv", sep="\t", na_values="n/a")
@@ -51,9 +54,9 @@ def main() -> None:
         say(f"{name}: {summarise(part, ages)}")
 
 
-def compare(path: Path, reference: Path, store: PreparedStore) -> Json:
+def compare(source: ScanSource, reference: Path, store: PreparedStore) -> Json:
     """Dice, and litres that are missed or too many."""
-    found = process_source(ScanSource(str(path)), PreprocessingConfig(), store).processed
+    found = process_source(source, PreprocessingConfig(), store).processed
     labels = load_volume(reference)
     expected = labels.data > 0
     mask = resample_volume(found.placement.mask, labels.affine, labels.data.shape) >= 0.5
