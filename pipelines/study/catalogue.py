@@ -121,5 +121,5 @@ STUDIES = {
         jobs.find_leaders, ("accuracy_percent", "leaders_percent"), dots("accuracy_percent")
     ),
     "brain_age": replace(BRAIN_AGE, refine=paired_with(method="lfnn_l", leader_fraction=1.0)),
-    "brain_age_methods": replace(BRAIN_AGE, refine=paired_with(method="bp")),
+    "brain_age_methods": replace(BRAIN_AGE, refine=paired_with(how="bp")),
 }
