@@ -34,6 +34,8 @@ _HEAD_SHARE = 0.25
 _SINUS_HALF_WIDTH_MM, _SINUS_DEPTH_MM, _SINUS_HEIGHT_MM = 4.0, 4.0, 8.0
 # A voxel of the brain is bright from so many times the step from fluid to white matter.
 _BRIGHT = 1.4
+# Depth of voxel centres of 2 mm: the outermost ones, and the third ones from outside.
+_RIM_MM, _DEEPER_MM = 2.5, (4.5, 6.5)
 _FINE = ("detail", "sharpness", "sharpness_balance", "rim_brightness")
 
 
@@ -113,20 +115,24 @@ def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
         "white_over_grey": (means[0] - means[1]) / spread,
         "grey_over_fluid": (means[1] - means[2]) / spread,
         "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / spread),
-        "rim_brightness": _rim_brightness(data, mask, means[0]),
+        "rim_brightness": _rim_brightness(data, mask),
         "detail": float(slopes.max() / spread),
         "sharpness": float(slopes.min() / spread),
         "sharpness_balance": float(slopes.min() / slopes.max()),
     }
 
 
-def _rim_brightness(data: FloatArray, mask: BoolArray, white: float) -> float:
-    """Compute the brightness of the outermost 2 mm of a brain, as a share of white matter's.
+def _rim_brightness(data: FloatArray, mask: BoolArray) -> float:
+    """Compute the brightness of the darker part of a brain's rim, as a share of what lies deeper.
 
-    Around an uncut brain lies fluid, which is dark; a strip that took cortex ends in tissue.
+    That is the lower quartile of the outermost 2 mm over the median from 4 to 6 mm of depth. Around
+    an uncut brain lies fluid, which is dark; a strip that took cortex ends in tissue.
     """
-    rim = mask & ~ndimage.binary_erosion(mask)
-    return float(np.median(data[rim]) / white) if white > 0 else 0.0
+    depth_mm = TISSUE_SPACING_MM * ndimage.distance_transform_edt(mask)
+    rim = data[mask & (depth_mm <= _RIM_MM)]
+    deeper = data[(depth_mm > _DEEPER_MM[0]) & (depth_mm <= _DEEPER_MM[1])]
+    level = float(np.median(deeper)) if deeper.size else 0.0
+    return float(np.percentile(rim, 25)) / level if level > 0 else 0.0
 
 
 def _overlap_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:

@@ -10,6 +10,8 @@ from brainage.cohorts.phantom import build_phantom
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.preprocessing.locate import Located, Placement
+from brainage.preprocessing.mni import resample_volume
+from brainage.preprocessing.perturbations import Original, strip
 from brainage.preprocessing.pipeline import process_volume
 from brainage.scans.volume import load_volume
 from brainage.types import FloatArray, Volume
@@ -101,4 +103,21 @@ def test_a_brain_that_was_stripped_too_tightly_is_flagged() -> None:
     brain = phantom(0)
     mask = ndimage.binary_erosion(brain.data > 0, iterations=3)
     verdict, reasons = judge_volume(Volume(np.where(mask, brain.data, 0), brain.affine))
+    assert verdict == "flagged" and "rim_brightness" in reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["sub-IXI014", "sub-IXI168"])
+def test_a_head_that_was_stripped_by_its_mask_passes_and_by_2_mm_less_is_flagged(
+    head: str, data_root: Path
+) -> None:
+    path = data_root / f"ixi_hh/{head}/anat/{head}_T1w.nii.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there")
+    volume = load_volume(path)
+    mask = process_volume(volume, SETTINGS, "scan").placement.mask
+    brain = resample_volume(mask, volume.affine, volume.data.shape) >= 0.5
+    scan = Original(volume, np.random.default_rng(0), lambda: brain)
+    assert judge_volume(strip(scan, 0.0))[0] == judge_volume(strip(scan, 2.0))[0] == "ok"
+    verdict, reasons = judge_volume(strip(scan, -2.0))
     assert verdict == "flagged" and "rim_brightness" in reasons
