@@ -1,0 +1,72 @@
+"""Pool `brainage compare` of several seeds: the paired difference, over people.
+
+``python -m pipelines.study.pool FOLDER… --output pooled.csv``
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from brainage.evaluation.metrics import paired_difference, subject_interval
+from brainage.workflows.console import say, show_output
+from brainage.workflows.results import write_table
+
+REFERENCE = "bp"
+PREDICTED = "predicted_age_years"
+
+
+def pool(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare each method with backpropagation, by cohort and in all.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `method`, `seed`, `scan_id`, `subject_id`, `site`, `age_years`, `predicted_age_years`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a cohort, method and way: "each", the mean over seeds of a scan's absolute error,
+        or "ensemble", the absolute error of the mean prediction. `mae_years` with its bounds, and
+        `difference` from backpropagation with its bounds, resampling people.
+    """
+    table = table.assign(error=(table[PREDICTED] - table["age_years"]).abs())
+    keys = ["site", "scan_id", "subject_id", "age_years", "method"]
+    scans = table.groupby(keys).agg(each=("error", "mean"), mean=(PREDICTED, "mean")).reset_index()
+    scans["ensemble"] = (scans["mean"] - scans["age_years"]).abs()
+    rows = []
+    for site, part in [("all", scans), *scans.groupby("site")]:
+        for way in ("each", "ensemble"):
+            wide = part.pivot(index=["scan_id", "subject_id"], columns="method", values=way)
+            people = list(wide.index.get_level_values("subject_id"))
+            for method in wide:
+                low, high = subject_interval(wide[method], people, seed=0, bootstrap=2000)
+                rows.append(
+                    {"cohort": site, "method": method, "way": way, "scans": len(wide)}
+                    | {"mae_years": wide[method].mean(), "ci_low": low, "ci_high": high}
+                    | {
+                        f"difference_{name}": value
+                        for name, value in paired_difference(
+                            wide[method], wide[REFERENCE], people
+                        ).items()
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Read, pool, say, write."""
+    show_output()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+", help="outputs of `brainage compare`")
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    tables = [pd.read_csv(folder / "predictions.csv") for folder in arguments.folders]
+    result = pool(pd.concat(tables))
+    write_table(result, arguments.output)
+    say(result.round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
