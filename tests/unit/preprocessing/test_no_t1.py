@@ -11,7 +11,7 @@ from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.preprocessing.locate import Located, Placement
 from brainage.preprocessing.mni import resample_volume
-from brainage.preprocessing.perturbations import Original, strip
+from brainage.preprocessing.perturbations import BY_NAME, Original, strip
 from brainage.preprocessing.pipeline import process_volume
 from brainage.scans.volume import load_volume
 from brainage.types import FloatArray, Volume
@@ -121,3 +121,21 @@ def test_a_head_that_was_stripped_by_its_mask_passes_and_by_2_mm_less_is_flagged
     assert judge_volume(strip(scan, 0.0))[0] == judge_volume(strip(scan, 2.0))[0] == "ok"
     verdict, reasons = judge_volume(strip(scan, -2.0))
     assert verdict == "flagged" and "rim_brightness" in reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["deface", "crop_neck"])
+def test_a_small_head_without_neck_or_face_is_no_extracted_brain(
+    change: str, data_root: Path
+) -> None:
+    path = data_root / "ixi_hh/sub-IXI079/anat/sub-IXI079_T1w.nii.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there")
+    volume = load_volume(path)
+    whole = process_volume(volume, SETTINGS, "scan")
+    brain = resample_volume(whole.placement.mask, volume.affine, volume.data.shape) >= 0.5
+    changed = BY_NAME[change].apply(Original(volume, np.random.default_rng(0), lambda: brain))
+    found = process_volume(changed, SETTINGS, "scan")
+    assert (found.recognised, found.verdict) == ("raw head", "ok")
+    moved_mm = np.abs(found.transform - whole.transform)[:3].max()
+    assert moved_mm < 0.2
