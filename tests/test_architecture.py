@@ -99,7 +99,7 @@ def test_help_needs_no_heavy_import():
 
 def test_what_places_scans_and_what_predicts_import_no_more_than_they_need():
     # Before its model a command has a child place scans; each import keeps somebody waiting.
-    unused = ("torch", "matplotlib", "nilearn", "mlflow", "monai")
+    unused = ("torch", "matplotlib", "nilearn", "mlflow", "monai", "SimpleITK")
     code = "import sys, brainage.prepared.arrays;"
     code += f"print([m for m in {(*unused, 'sklearn', 'pandas')} if m in sys.modules]);"
     code += "import brainage.workflows.predict;"

@@ -7,7 +7,6 @@ doi:10.1109/TSMC.1979.4310076) are SimpleITK's, on one thread (`threads.one_thre
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
@@ -71,6 +70,8 @@ def estimate_bias(head: Volume, mask: Volume, settings: PreprocessingConfig) -> 
     Volume
         Field (I, J, K) on that grid, 1 on average over the mask; divide by it.
     """
+    import SimpleITK as sitk  # 95 MB, which a process that finds all scans in the store spares
+
     small = coarsen_volume(head, settings.bias_spacing_mm)
     used = resample_volume(mask, small.affine, small.data.shape) >= 0.5
     used &= small.data > 0
@@ -132,6 +133,8 @@ def _box_around(mask: BoolArray, reach: float) -> tuple[slice, ...]:
 
 def tissue_threshold(data: FloatArray) -> float:
     """Compute the second of three Otsu thresholds: between fluid and grey matter in a T1 head."""
+    import SimpleITK as sitk
+
     otsu = sitk.OtsuMultipleThresholdsImageFilter()
     otsu.SetNumberOfThresholds(3)
     otsu.SetNumberOfHistogramBins(_OTSU_BINS)

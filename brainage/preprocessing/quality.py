@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from brainage.preprocessing.locate import Kind, Located, mask_on
@@ -137,6 +136,8 @@ def _rim_brightness(data: FloatArray, mask: BoolArray) -> float:
 
 def _overlap_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
     """Compute the Dice overlap of the scan's tissues (Otsu thresholds) with the template's."""
+    import SimpleITK as sitk
+
     values = data[mask]
     values = values.clip(*np.percentile(values, (0.5, 99.5)))
     otsu = sitk.OtsuMultipleThresholdsImageFilter()
@@ -176,9 +177,9 @@ def _measure_vessels(data: FloatArray, mask: BoolArray, kind: Kind) -> dict[str,
 def load_sinus_course() -> BoolArray:
     """Load the voxels of the tissue grid where the superior sagittal sinus may run."""
     template = load_template(TISSUE_SPACING_MM)
-    index = np.indices(template.mask.shape).reshape(3, -1)
-    places = template.affine[:3, :3] @ index + template.affine[:3, 3:]
-    x, y, z = places.reshape(3, *template.mask.shape)
+    rows = np.ogrid[tuple(map(slice, template.mask.shape))]
+    # The template's axes are those of MNI space, so that each coordinate follows one of them.
+    x, y, z = (template.affine[a, a] * row + template.affine[a, 3] for a, row in enumerate(rows))
     outwards_mm = template.distance_mm
     near = (-outwards_mm <= _SINUS_DEPTH_MM) & (outwards_mm <= _SINUS_HEIGHT_MM)
     course: BoolArray = (np.abs(x) <= _SINUS_HALF_WIDTH_MM) & near & (y < 30) & (z > 20)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import SimpleITK as sitk
 from threadpoolctl import threadpool_limits
 
 
@@ -14,6 +13,8 @@ def one_thread() -> Iterator[None]:
     SimpleITK's number is global and stays: N4's inner filters follow it, whatever the filter
     itself was told. BLAS has its own number back afterwards.
     """
+    import SimpleITK as sitk
+
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with threadpool_limits(limits=1, user_api="blas"):
         yield

@@ -13,7 +13,9 @@ import torch
 
 from brainage.errors import ConfigError, DeviceMemoryError, TrainingError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
+# Of malloc.h of glibc.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
+_LARGE_BYTES, _MANY_BLOCKS = 2**20, 2**16
 
 
 Item = TypeVar("Item")
@@ -84,11 +86,25 @@ def keep_freed_memory(device: torch.device) -> None:
     By default glibc maps each large tensor anew and gives it back, and the kernel clears every
     page of it again: a fifth of a step on a CPU. Other C libraries are left alone.
     """
+    _set_malloc(device, {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def release_freed_memory(device: torch.device) -> None:
+    """Have each large tensor mapped on its own and given back when freed; one heap for the rest.
+
+    What `keep_freed_memory` keeps lies in pieces that the next tensors do not fit: twice the
+    memory of the tensors themselves.
+    """
+    mapped = {_M_MMAP_MAX: _MANY_BLOCKS, _M_MMAP_THRESHOLD: _LARGE_BYTES}
+    _set_malloc(device, {**mapped, _M_ARENA_MAX: 1})
+
+
+def _set_malloc(device: torch.device, options: dict[int, int]) -> None:
     if device.type == "cpu":
         with contextlib.suppress(OSError, AttributeError, TypeError):
             library = ctypes.CDLL(None)
-            library.mallopt(_M_MMAP_MAX, 0)
-            library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+            for option, value in options.items():
+                library.mallopt(option, value)
 
 
 def reset_peak_memory(device: torch.device) -> None:

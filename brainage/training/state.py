@@ -27,7 +27,12 @@ from brainage.training.checkpoint import (
     restore_optimizers,
     save_checkpoint,
 )
-from brainage.training.resources import build_autocast, choose_memory_format, keep_freed_memory
+from brainage.training.resources import (
+    build_autocast,
+    choose_memory_format,
+    keep_freed_memory,
+    release_freed_memory,
+)
 
 Batch = dict[str, Tensor]
 
@@ -113,7 +118,8 @@ class TrainingState:
         run_hash: str = "",
     ) -> None:
         self.device = device or torch.device("cpu")
-        keep_freed_memory(self.device)
+        releases = config.training.release_memory
+        (release_freed_memory if releases else keep_freed_memory)(self.device)
         self._format = choose_memory_format(config.training.memory_format, config.input_shape)
         # The stub of `to` knows no memory format.
         self.model = model.to(self.device, memory_format=self._format)  # type: ignore[call-overload]

@@ -1,14 +1,12 @@
 """Largest batch that trains in a given memory, tried for real, for each candidate of a plan.
 
-``python -m pipelines.speed.largest --plan memory --megabytes 2048 --output DIR``. Every try has a
-process of its own, which may hold so much more data than before its network was built (on Linux).
-The batch doubles until a step fails for want of memory; then halving finds the largest that fits.
+``python -m pipelines.speed.largest --megabytes 2048 --output DIR``. Every try has a process of its
+own, whose largest resident memory by the kernel (VmHWM, on Linux), libraries included, may be so
+large. The batch doubles until a step takes more; then halving finds the largest that fits.
 """
 
 import argparse
 import multiprocessing
-import os
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from brainage.config import with_changes
 from brainage.errors import DeviceMemoryError
 from brainage.model.build import build_model
+from brainage.training.resources import peak_memory_mb
 from brainage.training.trainer import Trainer
 from brainage.workflows.console import say
 from brainage.workflows.results import write_table
@@ -32,7 +31,7 @@ _TOO_LARGE = 3
 def main() -> None:
     """Try, and write largest.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plan", default="memory")
+    parser.add_argument("--plan", default="largest")
     parser.add_argument("--megabytes", type=int, default=2048)
     parser.add_argument("--quick", action="store_true", help="check that it runs")
     parser.add_argument("--output", type=Path, required=True)
@@ -91,17 +90,13 @@ def fits(candidate: Candidate, settings: RunSettings, count: int, megabytes: int
 
 def _try(candidate: Candidate, settings: RunSettings, count: int, megabytes: int) -> None:
     torch.set_num_threads(settings.threads)
-    limit = data_bytes() + megabytes * 2**20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
         run_step(candidate, settings, count)
-    except (DeviceMemoryError, MemoryError):
+    except (DeviceMemoryError, MemoryError):  # the machine has no more
         sys.exit(_TOO_LARGE)
-    except RuntimeError as error:
-        if not any(word in str(error) for word in ("alloc", "memory", "primitive")):
-            raise
-        sys.exit(_TOO_LARGE)
-    os._exit(0)  # without tidying up, for which there may be no memory
+    peak = peak_memory_mb(torch.device("cpu"))
+    say(f"{candidate.name}, {count} samples: {peak:.0f} MB")
+    sys.exit(_TOO_LARGE if peak > megabytes else 0)
 
 
 def run_step(candidate: Candidate, settings: RunSettings, count: int) -> None:
@@ -113,14 +108,6 @@ def run_step(candidate: Candidate, settings: RunSettings, count: int) -> None:
     batch = random_batch(config, 0)
     for _ in range(2):
         trainer.train_step(batch)
-
-
-def data_bytes() -> int:
-    """Read what the kernel counts against the limit."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 2**10
-    raise OSError("/proc/self/status lacks VmData")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from brainage.inference.attribution import (
     to_density,
 )
 from brainage.model.build import build_model
-from brainage.model.bundle import load_bundle, save_bundle
+from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
 from brainage.model.released import RELEASED_FOLDER
 from brainage.prepared.arrays import normalise, prepare_cohort
 from brainage.preprocessing.locate import Placement
 from brainage.preprocessing.pipeline import process_again
 from brainage.types import MAP_METHODS, Volume
+from pipelines.speed.memory import count_saved_bytes
 from tests.small import make_config
 
 OLDER, YOUNGER = (4, 4, 4), (8, 8, 8)
@@ -176,6 +177,24 @@ def test_age_with_gradients_is_the_one_that_is_predicted(tmp_path, average_heads
     ages = PredictedAge(bundle)(torch.from_numpy(arrays.astype(np.float32))[:, None])
     expected = bundle.predict(arrays).predicted_age_years
     assert ages.detach().numpy() == pytest.approx(expected, abs=1e-4)
+
+
+def test_gradient_of_an_ensemble_is_the_mean_of_its_networks_in_less_memory(tmp_path):
+    configs = [make_config("cnn3d_light").model_copy(update={"seed": seed}) for seed in range(3)]
+    for config in configs:
+        save_bundle(tmp_path / f"fold-{config.seed}", build_model(config), config, {})
+    save_ensemble(tmp_path, [f"fold-{config.seed}" for config in configs], {})
+    bundle = load_bundle(tmp_path)
+    volumes = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    volumes.requires_grad_()
+    weights = torch.tensor([1.0, -2.0])
+    with count_saved_bytes() as all_at_once:
+        read = [item.target.predict(item.model(volumes)) for item in bundle.members]
+        (expected,) = torch.autograd.grad(torch.stack(read).mean(0), volumes, weights)
+    with count_saved_bytes() as one_by_one:
+        (found,) = torch.autograd.grad(PredictedAge(bundle)(volumes), volumes, weights)
+    torch.testing.assert_close(found, expected)
+    assert one_by_one.peak < 0.5 * all_at_once.peak
 
 
 def test_share_outside_the_brain(scan):

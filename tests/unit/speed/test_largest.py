@@ -23,12 +23,12 @@ def test_the_search_finds_the_largest_that_fits(largest):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_step_is_refused_memory_that_it_may_not_have():
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is Linux's")
+def test_a_step_that_takes_more_memory_does_not_fit():
     settings = RunSettings(make_config("cnn3d_light", method="bp"))
     candidate = Candidate(name="bp", method="bp", schedule="end_to_end")
-    assert fits(candidate, settings, 4, 512)
-    assert not fits(candidate, settings, 4, 1)
+    assert fits(candidate, settings, 4, 2048)
+    assert not fits(candidate, settings, 4, 100)
     wrong = candidate.model_copy(update={"changes": {"network.name": "no"}})
     with pytest.raises(RuntimeError, match="a step of 4 samples failed"):
-        fits(wrong, settings, 4, 512)
+        fits(wrong, settings, 4, 2048)
