@@ -16,7 +16,7 @@ CHECKS = {
     "spread of brightness. Near or below 0 the scan is hardly T1-weighted.",
     "Noise": "speckle that a voxel does not share with its neighbours; more is worse.",
     "Sharpness": "how steep edges are; less may mean motion or thick slices.",
-    "More usual training scans": "how many percent of the training scans look more usual to the "
+    "Training scans that are more usual": "how many percent of the training scans look more usual to the "
     "network. Near 100: do not trust the age.",
 }
 GAPS = {
