@@ -259,7 +259,7 @@ def test_two_tabs_do_not_mix_people(browser, server, data_root):
         give(tab, str(head), age=age)
     for tab, head, other, age in zip(tabs, heads, heads[::-1], (33, 77), strict=True):
         wait_for_answer(tab)
-        assert tab.get_by_text(f"the age given, {age}:").count()
+        assert tab.get_by_text(f"the age given, {age}.").count()
         assert tab.get_by_text(head.name).count() and not tab.get_by_text(other.name).count()
         tab.close()
 
