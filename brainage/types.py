@@ -77,6 +77,8 @@ class LedgerEntry:
 
     Attributes
     ----------
+    verdict : {"ok", "flagged", "failed", "surplus"}
+        ``surplus``: passed over for a better file of the same session, and not bad.
     path_hash : str
         Hash of where the source lies: tells sources apart in a ledger that names no folder.
     versions : str
@@ -85,8 +87,13 @@ class LedgerEntry:
 
     scan_id: str
     stage: str
-    verdict: Verdict
+    verdict: Verdict | Literal["surplus"]
     reason: str = ""
     seconds: float = 0.0
     path_hash: str = ""
     versions: str = ""
+
+    @property
+    def gate(self) -> Verdict:
+        """Verdict of the quality gate: a surplus file never comes to it."""
+        return "failed" if self.verdict == "surplus" else self.verdict

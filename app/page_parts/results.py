@@ -37,7 +37,7 @@ _HEADINGS: "dict[str, ColumnConfig | str | None]" = {
     "interval_high_years": st.column_config.NumberColumn("to", format="%.1f"),
     "brain_age_gap_years": st.column_config.NumberColumn("Gap, raw", format="%+.1f"),
     "gap_percentile": st.column_config.NumberColumn("Percentile of the gap", format="%.0f"),
-    "ood_percentile": st.column_config.NumberColumn("More usual training scans, %", format="%.1f"),
+    "ood_percentile": st.column_config.NumberColumn("More usual scans, %", format="%.1f"),
     "warnings": "Read this first",
 }
 

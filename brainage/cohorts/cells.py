@@ -163,7 +163,7 @@ def parse_sexes(
     words = legend or dict(_LEGEND.findall(name))
     told = {code: parse_sex(word) for code, word in words.items()}
     codes = [re.sub(r"\.0+$", "", cell.strip()) for cell in cells]
-    numbers = {code for code in codes if code.isdigit()}
+    numbers = {code for code in codes if code.isdecimal()}
     letters = {code.lower() for code in codes if code.isalpha()}
     if not told and "m" in letters and letters & {"h", "v"} and not letters & set(_WORDS["F"]):
         told = {"m": "", "M": ""}  # of Spanish hombres or varones and mujeres, M are the women

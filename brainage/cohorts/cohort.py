@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -141,8 +142,8 @@ def read_cohort(
     Returns
     -------
     CohortReading
-        `rejected` has stage "cohort" and verdict "failed". Further T1w files of a BIDS session
-        are in it too, though they are not bad.
+        `rejected` has stage "cohort" and verdict "failed"; further T1w files of a BIDS session
+        are in it too, with verdict "surplus": they are not bad.
 
     Raises
     ------
@@ -316,10 +317,11 @@ def _list_rejected(
     """Ledger entries of rows left out; an id that comes twice gets its row number."""
     counts = standard.loc[kept, "scan_id"].value_counts()
     scan_ids, numbers = standard["scan_id"].tolist(), raw.notes["number"].tolist()
-    entries = []
+    surplus, entries = raw.notes["surplus"].tolist(), []
     for row in np.flatnonzero(kept & (problems != "")).tolist():
         scan_id = scan_ids[row]
         if not scan_id or counts[scan_id] > 1:
             scan_id = f"{scan_id}#row{numbers[row]}"
-        entries.append(LedgerEntry(scan_id, "cohort", "failed", str(problems[row])))
+        verdict: Literal["surplus", "failed"] = "surplus" if surplus[row] else "failed"
+        entries.append(LedgerEntry(scan_id, "cohort", verdict, str(problems[row])))
     return entries

@@ -132,8 +132,10 @@ def estimate_change(table: pd.DataFrame, time: str = "age_years") -> GapChange:
     people = repeated_people(table, time)
     groups = people.groupby("subject_id")
     if groups.ngroups < MIN_PEOPLE:
-        problem = f"{groups.ngroups} people have scans at two times or more."
-        raise CohortError("longitudinal", problem, f"At least {MIN_PEOPLE} are needed.")
+        problem = f"{groups.ngroups} people have scans at two times or more, by column {time!r}."
+        rounded = " If ages are rounded, name the column of the times by --time."
+        remedy = f"At least {MIN_PEOPLE} are needed.{rounded if time == 'age_years' else ''}"
+        raise CohortError("longitudinal", problem, remedy)
     if np.allclose(groups[GAP].transform("std"), 0):
         raise CohortError("longitudinal", "the gap of no person changes at all.")
     within = (people[time] - groups[time].transform("mean")).to_numpy(np.float64)

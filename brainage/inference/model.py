@@ -171,7 +171,7 @@ class Model:
         return Prediction(
             age_years=float(row["predicted_age_years"]),
             interval_years=None if pd.isna(low) else (float(low), float(high)),
-            verdict=entry.verdict,
+            verdict=entry.gate,
             reasons=tuple(part for part in entry.reason.split("; ") if part),
             ood=None if pd.isna(ood) else float(ood),
             spread_years=float(row["spread_years"]),

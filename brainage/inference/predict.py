@@ -1,9 +1,9 @@
 """Predict the ages of scans: one row or one ledger entry for every input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from brainage.config import Config
 from brainage.errors import BundleError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.columns import NUMBER_COLUMNS, number_columns
+from brainage.inference.header import remark_contradicted
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
@@ -138,6 +139,8 @@ def predict_when_loaded(
         )
         bundle = load()
         used = chunk.iloc[prepared.kept].copy()
+        for position in prepared.kept:
+            _add_remarks(prepared.entries, position, chunk.iloc[position].to_dict())
         judged = [prepared.entries[position] for position in prepared.kept]
         used["verdict"] = [entry.verdict for entry in judged]
         used["reasons"] = [entry.reason for entry in judged]
@@ -147,6 +150,14 @@ def predict_when_loaded(
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     first = [*PREDICTION_COLUMNS, *ADDED_COLUMNS]
     return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
+
+
+def _add_remarks(entries: list[LedgerEntry], position: int, row: Mapping[Hashable, Any]) -> None:
+    """Add to a scan's entry what its header contradicts."""
+    entry = entries[position]
+    if remarks := remark_contradicted(row):
+        reason = "; ".join(filter(None, (entry.reason, *remarks)))
+        entries[position] = replace(entry, reason=reason)
 
 
 def check_ages(config: Config) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from brainage.errors import StoreError
 from brainage.files import atomic_write_text
@@ -13,7 +14,7 @@ from brainage.types import LedgerEntry, Verdict
 
 COLUMNS = ("scan_id", "stage", "verdict", "reason", "seconds")
 PROVENANCE_COLUMNS = (*COLUMNS, "path_hash", "versions")
-_VERDICTS: dict[str, Verdict] = {"ok": "ok", "flagged": "flagged", "failed": "failed"}
+_VERDICTS: tuple[Verdict | Literal["surplus"], ...] = ("ok", "flagged", "failed", "surplus")
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,23 @@ class LedgerSummary:
     ----------
     ok, flagged, failed : int
         `ok` and `flagged` scans are used, `failed` ones are not.
+    surplus : int
+        Passed over for a better file of the same session.
     """
 
     ok: int
     flagged: int
     failed: int
+    surplus: int = 0
 
     @property
     def rows_in(self) -> int:
-        """All scans: ok + flagged + failed."""
-        return self.ok + self.flagged + self.failed
+        """All scans: ok + flagged + failed + surplus."""
+        return self.ok + self.flagged + self.failed + self.surplus
 
     def __str__(self) -> str:
         parts = f"{self.ok} ok + {self.flagged} flagged + {self.failed} failed"
+        parts += f" + {self.surplus} surplus" if self.surplus else ""
         return f"{self.rows_in} in = {parts}"
 
 
@@ -92,11 +97,11 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
 def summarise_ledger(entries: Iterable[LedgerEntry]) -> LedgerSummary:
     """Count the verdicts of a ledger that lists every scan."""
     counts = Counter(entry.verdict for entry in entries)
-    return LedgerSummary(counts["ok"], counts["flagged"], counts["failed"])
+    return LedgerSummary(*(counts[name] for name in _VERDICTS))
 
 
 def check_complete(entries: Iterable[LedgerEntry], rows_in: int, rows_used: int) -> None:
-    """Check that no scan was lost or counted twice: rows in = rows used + rows failed.
+    """Check that no scan was lost or counted twice: rows in = rows used + failed + surplus.
 
     Entries of used scans (ok, flagged) may be listed or left out.
 
@@ -110,8 +115,9 @@ def check_complete(entries: Iterable[LedgerEntry], rows_in: int, rows_used: int)
     if count > 1:
         raise StoreError("ledger", f"scan {scan_id!r} is listed {count} times, expected once.")
     summary = summarise_ledger(entries)
-    if rows_used + summary.failed != rows_in:
-        total = f"{rows_used} used + {summary.failed} failed = {rows_used + summary.failed}"
+    left_out = summary.failed + summary.surplus
+    if rows_used + left_out != rows_in:
+        total = f"{rows_used} used + {left_out} left out = {rows_used + left_out}"
         raise StoreError("ledger", f"rows are lost: {total}, but {rows_in} came in.")
     if summary.ok + summary.flagged > rows_used:
         listed = f"{summary.ok} ok + {summary.flagged} flagged"
@@ -119,12 +125,13 @@ def check_complete(entries: Iterable[LedgerEntry], rows_in: int, rows_used: int)
 
 
 def _build_entry(row: dict[str, str]) -> LedgerEntry:
-    if row["verdict"] not in _VERDICTS:
+    verdict = next((name for name in _VERDICTS if name == row["verdict"]), None)
+    if verdict is None:
         raise ValueError(f"the verdict {row['verdict']!r} is none of {', '.join(_VERDICTS)}")
     return LedgerEntry(
         row["scan_id"],
         row["stage"],
-        _VERDICTS[row["verdict"]],
+        verdict,
         row["reason"],
         float(row["seconds"]),
         row.get("path_hash", ""),

@@ -97,7 +97,7 @@ def list_checks(findings: Findings) -> tuple[Row, ...]:
         share = findings.ood_percentile / 100
         gauge = Gauge(0.0, FLAG_PERCENTILE / 100, share)
         note = f"normal: below {FLAG_PERCENTILE:.0f} %"
-        rows.append(Row("More usual training scans", nearer_share(findings), note, gauge))
+        rows.append(Row("Training scans that are more usual", nearer_share(findings), note, gauge))
     return tuple(rows)
 
 

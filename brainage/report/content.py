@@ -230,9 +230,10 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
         why = "too few people of this age" if known else "the model keeps no held-out people"
         rows.append(Row("Percentile of the gap", "not known", why))
     else:
-        people = f"{percentile.n} held-out people within {percentile.window_years:g} years"
+        window = f"within {percentile.window_years:g} years of this age"
+        people = f"{percentile.n} people kept out of training, {window}"
         rank = _rank_words(percentile.percentile)
-        share = f"{rank} % of {people} have a smaller gap" if rank.isdigit() else f"among {people}"
+        share = f"{rank} % of {people}, have a smaller gap" if rank.isdigit() else f"among {people}"
         rows.append(Row("Percentile of the gap", rank, share))
     return tuple(rows)
 
@@ -302,9 +303,15 @@ def _contributions(findings: Findings) -> tuple[Row, ...]:
     attribution = findings.attribution
     if attribution is None or not attribution.regions:
         return ()
-    start = Row("The template alone", f"{attribution.reference_age_years:.1f} years")
-    rows = [Row(name.capitalize(), f"{years:+.1f} years") for name, years in attribution.regions]
-    return (start, *rows, Row("Predicted age", f"{attribution.predicted_age_years:.1f} years"))
+    reference = round(attribution.reference_age_years, 1)
+    predicted = round(attribution.predicted_age_years, 1)
+    added = [(name.capitalize(), round(years, 1)) for name, years in attribution.regions]
+    left_over = round(predicted - reference - sum(years for _, years in added), 1)
+    if left_over:
+        added.append(("Rounding", left_over))
+    rows = [Row(name, f"{years:+.1f} years") for name, years in added]
+    start = Row("The template alone", f"{reference:.1f} years")
+    return (start, *rows, Row("Predicted age", f"{predicted:.1f} years"))
 
 
 def _planes(findings: Findings, orientation: Orientation) -> Picture | None:
@@ -341,13 +348,12 @@ def _cohort(findings: Findings) -> Picture | None:
     reference = findings.model.reference
     if reference is None or not reference.age_years.size:
         return None
-    source = {"held_out": "held-out", "out_of_fold": "out-of-fold"}.get(reference.source, "")
     return Picture(
         draw_cohort(findings, reference),
         f"Scatter of age and predicted age of {reference.age_years.size} people of the model's "
         "cohort, with this person in orange",
-        f"This person (orange) among {reference.age_years.size} {source} people of the model's "
-        "cohort; dashed: predicted = age.",
+        f"This person (orange) among {reference.age_years.size} people of the model's cohort, each "
+        "predicted by networks trained without them; dashed: predicted = age.",
     )
 
 

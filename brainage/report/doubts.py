@@ -5,6 +5,7 @@ from math import floor
 
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.ood import FLAG_PERCENTILE
+from brainage.inference.header import describe_contradicted
 from brainage.report.findings import Findings
 
 _SHOWN_REASONS = 4
@@ -41,16 +42,8 @@ def list_doubts(findings: Findings) -> tuple[str, ...]:
             f"the scan is unlike the training scans, {nearer_share(findings)} of held-out ones are "
             "more usual: the age may be far off and its interval too narrow"
         )
-    if "age" in findings.contradicted:
-        doubts.append(
-            f"the age given, {findings.age_years:g}, is not that of the DICOM header: is this the "
-            "person's scan, and the age that at its date?"
-        )
-    if "sex" in findings.contradicted:
-        doubts.append(
-            f"the sex given, {findings.sex}, is not that of the DICOM header: is this the person's "
-            "scan?"
-        )
+    given = {"age": f"{findings.age_years or 0.0:g}", "sex": findings.sex}
+    doubts += [describe_contradicted(name, given[name]) for name in findings.contradicted]
     ages = cohort.get("train_age_range_years")
     if ages and findings.age_years is not None and not ages[0] <= findings.age_years <= ages[1]:
         doubts.append(

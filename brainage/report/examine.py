@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from brainage.cohorts.cells import parse_sex
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
@@ -18,6 +17,7 @@ from brainage.inference.attribution import (
     region_table,
     to_density,
 )
+from brainage.inference.header import find_contradicted, split_contradicted
 from brainage.inference.model import Model
 from brainage.inference.predict import check_ages, predict_columns
 from brainage.model.bundle import Bundle
@@ -32,12 +32,10 @@ from brainage.preprocessing.skull import load_skull
 from brainage.report.findings import AttributionMap, Findings, ModelIdentity, identify_model
 from brainage.report.volumes import load_soft_tissues, own_volumes_ml, picture_scan
 from brainage.scans.dicom.choice import split_choice
-from brainage.scans.open import Scan
 from brainage.types import DEFAULT_MAP, FloatArray, HalfArray, Verdict, Volume
 
 CODE_LENGTH = 6
 _SHOWN_REGIONS = 5
-_OLDEST_TOLD_YEARS = 89.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,9 @@ def examine_scan(
         sex=options.sex,
         voxel_mm=read.scan.volume.spacing_mm,
         series=read.scan.series,
-        contradicted=find_contradicted(options, read.scan),
+        contradicted=find_contradicted(
+            options.age_years, options.sex, read.scan.age_years, read.scan.sex
+        ),
         code=code,
         image=pictured.image,
         mask=pictured.mask,
@@ -137,24 +137,6 @@ def examine_scan(
         on_stage("map")
         findings = replace(findings, attribution=_explain(bundle, array[0], options.map_method))
     return findings
-
-
-def find_contradicted(options: ExamineOptions, scan: Scan) -> tuple[str, ...]:
-    """Find which of ``age`` and ``sex``, as typed in, the DICOM header says otherwise.
-
-    PatientAge counts whole years, and one may have been typed in rounded: a year more or less is no
-    contradiction. Nor is any age beside another of 89 or more, which is where programs that take
-    the identity away stop counting.
-    """
-    typed, told = options.age_years, scan.age_years
-    sexes = {parse_sex(options.sex), scan.sex} - {""}
-    ages_differ = (
-        typed is not None
-        and told is not None
-        and not told - 1.0 <= typed < told + 2.0
-        and min(typed, told) < _OLDEST_TOLD_YEARS
-    )
-    return ("age",) * ages_differ + ("sex",) * (len(sexes) > 1)
 
 
 def get_ready(bundle: Bundle) -> None:
@@ -185,7 +167,8 @@ def predicted_findings(
     """
     # Of a scan that is ok the ledger tells how it was read, which is no reason for doubt.
     series, reason = split_choice(reason)
-    reasons = tuple(part for part in reason.split("; ") if part and verdict != "ok")
+    parts, contradicted = split_contradicted([*filter(None, reason.split("; "))])
+    reasons = parts if verdict != "ok" else ()
     # Tables of two time points may call their scans alike.
     named = f"{row.get('scan_id', '')} {row.get('predicted_age_years')}"
     code = hashlib.sha256(named.encode()).hexdigest()[:CODE_LENGTH]
@@ -201,6 +184,7 @@ def predicted_findings(
         age_years=None if pd.isna(age) else float(age),
         sex="" if pd.isna(sex) else str(sex),
         series=series,
+        contradicted=contradicted,
         code=code,
         **_numbers(row),
     )

@@ -64,16 +64,16 @@ def gap_sentence(findings: Findings) -> str:
         return ""
     years = round(abs(gap))
     side = "above" if gap > 0 else "below"
-    words = f"{years} year{'s' * (years != 1)} {side}" if years else "No different from"
-    words += f" the age given, {age:g}: "
+    words = f"{years} year{'s' * (years != 1)} {side}" if years else "no different from"
+    words = f"That is {words} the age given, {age:g}."
     if is_unlike(findings):
-        return f"{words}whether that is usual cannot be told of a scan unlike the cohort's."
+        return f"{words} Whether that is usual cannot be told of a scan unlike the cohort's."
     if findings.interval_years is None:
-        return f"{words}without an interval nothing tells whether that is usual."
+        return f"{words} Without an interval nothing tells whether that is usual."
     low, high = findings.interval_years
     if low <= age <= high:
-        return f"{words}usual, the age lies in the range."
-    return f"{words}unusual, the age lies outside the range."
+        return f"{words} This is usual: {age:g} lies within the range."
+    return f"{words} This is unusual: {age:g} lies outside the range."
 
 
 def map_caption(attribution: AttributionMap) -> str:
@@ -84,15 +84,27 @@ def map_caption(attribution: AttributionMap) -> str:
             "gradient (SmoothGrad), no contribution: the dark fluid of large ventricles is blue "
             "although it makes a brain look older."
         )
-    start = f"Red adds years, blue takes years away, compared with {REFERENCE_WORDS}"
-    predicted, reference = attribution.predicted_age_years, attribution.reference_age_years
+    start = (
+        f"Where this brain differs from {REFERENCE_WORDS}, red adds years to the predicted age and "
+        "blue takes years away"
+    )
+    predicted = round(attribution.predicted_age_years)
+    reference = round(attribution.reference_age_years)
     if attribution.method == "occlusion":
         return (
-            f"{start}: how the age changes where a cube of that brain takes the place of this "
-            f"one. Cubes overlap and do not add up. The template alone would get {reference:.0f} "
+            f"{start}: how the age changes where a cube of the template takes the place of this "
+            f"brain's. Cubes overlap and do not add up. The template alone would get {reference} "
             "years."
         )
     return (
-        f"{start}, to which this model gives {reference:.0f} years. All of the map adds up to "
-        f"{predicted - reference:+.0f} years, the way to {predicted:.0f}."
+        f"{start}. The template alone would get {reference} years; the whole map "
+        f"{_change_words(predicted - reference)}, which gives the predicted {predicted}."
     )
+
+
+def _change_words(years: int) -> str:
+    """Say what whole years do to an age."""
+    if not years:
+        return "changes nothing"
+    count = f"{abs(years)} year{'s' * (abs(years) != 1)}"
+    return f"adds {count}" if years > 0 else f"takes {count} away"

@@ -17,11 +17,18 @@ __all__ = [
     "comparison_markdown",
     "list_comparisons",
     "load_comparison",
+    "may_have_comparisons",
     "mlflow_page",
 ]
 
 # Where browsers find MLflow, if not at the address that the server uses.
 PAGE_VARIABLE = "BRAINAGE_MLFLOW_PAGE"
+TRACKER_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+def may_have_comparisons() -> bool:
+    """Whether a tracker was named, or one was begun in this folder."""
+    return bool(os.environ.get(TRACKER_VARIABLE)) or Path("mlflow.db").exists()
 
 
 def mlflow_page() -> str:

@@ -23,7 +23,7 @@ from brainage.prepared.store import PreparedStore
 from brainage.report import ExamineOptions, build_report, examine_scan, write_report
 from brainage.types import Json
 from brainage.workflows.cohorts import CohortOptions, read_options
-from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.console import say, scan_progress, tell_entries, warn
 from brainage.workflows.models import load_model
 from brainage.workflows.prepare import FIELD_MM, place_volumes
 from brainage.workflows.prepare_layout import (
@@ -133,8 +133,7 @@ def _read(bids_dir: Path, cache: Path | None) -> pd.DataFrame:
         raise CohortError(str(bids_dir), "is not a folder.", "Give a BIDS data set.")
     options = CohortOptions(str(bids_dir), skip_bad=True, cache=cache)
     reading = read_options(options, require_age=False)
-    for entry in reading.rejected:
-        warn(f"{entry.scan_id}: {entry.reason}")
+    tell_entries(reading.rejected)
     table = reading.cohort.table
     return table.assign(stem=name_scans(table), cache=str(options.cache_dir.absolute()))
 

@@ -180,7 +180,7 @@ def warn(text: str) -> None:
 def tell_entries(entries: Iterable[LedgerEntry]) -> None:
     """Print a line for each scan that is not simply ok: its id, verdict and reasons."""
     for entry in entries:
-        if entry.verdict != "ok":
+        if entry.verdict not in ("ok", "surplus"):
             warn(f"{entry.scan_id}: {entry.verdict}: {entry.reason}")
         elif entry.reason:
             say(f"{entry.scan_id}: {entry.reason}")

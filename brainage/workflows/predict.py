@@ -11,6 +11,7 @@ from brainage.cohorts.people import add_people, read_people
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import default_cache, remove_old, remove_unfinished
+from brainage.inference.header import split_contradicted
 from brainage.inference.model import Model, check_level, with_series
 from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS, predict_when_loaded
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
@@ -114,6 +115,9 @@ def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
         warn(f"{missing} intervals are empty: {n} calibration scans are too few for {level:g}.")
     if bundle.ood is None:
         warn("the model does not know its training scans: ood_percentile is empty.")
+    doubted = sum(bool(split_contradicted(told.split("; "))[1]) for told in table["reasons"])
+    if doubted:
+        warn(f"{doubted} scans were given an age or a sex that their DICOM header contradicts.")
     unlike = int((table["ood_percentile"] >= FLAG_PERCENTILE).sum())
     if unlike:
         warn(f"{unlike} scans are unlike those that the model was trained on (ood_percentile).")

@@ -265,7 +265,7 @@ def write_outputs(
         # A table in this folder means that all its volumes are there, and of one run.
         remove_old(output / COHORT)
     remove_stale(output, [row.stem for row in rows if row.is_used])
-    tiles = [SheetTile(entry) for entry in reading.rejected]
+    tiles = [SheetTile(entry) for entry in reading.rejected if entry.verdict != "surplus"]
     for row, path in zip(rows, reading.cohort.table["path"], strict=True):
         picture = b""
         if row.record is not None and PICTURE in row.record.files:

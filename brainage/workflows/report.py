@@ -234,4 +234,4 @@ def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:
         entry = next(entry for entry in read_ledger(path) if entry.scan_id == scan_id)
     except (StoreError, StopIteration):
         return "flagged", f"no ledger entry for this scan in {path.name}: its checks are not known"
-    return entry.verdict, entry.reason
+    return entry.gate, entry.reason

@@ -34,7 +34,7 @@ from brainage.sandbox.engines import Engine, run_tasks
 from brainage.sandbox.parent import Limits, Outcome
 from brainage.types import Json
 from brainage.workflows.cohorts import CohortInput, as_options, read_options
-from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.console import say, scan_progress, tell_entries, warn
 from brainage.workflows.models import load_model
 from brainage.workflows.results import write_json, write_table
 
@@ -110,8 +110,7 @@ def robustness(
     bundle = load_model(model).bundle
     check_ages(bundle.config)
     reading = read_options(replace(options, skip_bad=True), require_age=False)
-    for entry in reading.rejected:
-        warn(f"{entry.scan_id}: {entry.reason}")
+    tell_entries(reading.rejected)
     table = reading.cohort.table
     drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample])
     scans = [_Scan(row["path"], row["scan_id"]) for row in table.iloc[drawn].to_dict("records")]

@@ -86,7 +86,7 @@ def parse_folds(text: str) -> int | str:
     ConfigError
         If the number is below 1.
     """
-    if not text.lstrip("-").isdigit():
+    if not text.lstrip("-").isdecimal():
         return text
     if int(text) < 1:
         raise ConfigError("--folds", f"expected 1 or more, got {text}.")

@@ -12,7 +12,7 @@ from brainage.report.volumes import TASK
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.types import Json
 from brainage.workflows.cohorts import CohortOptions, read_options
-from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.console import say, scan_progress, tell_entries, warn
 from brainage.workflows.results import write_table
 
 
@@ -34,8 +34,7 @@ def volumes(options: CohortOptions, output: Path, jobs: int = 1) -> pd.DataFrame
         If the cache cannot be written.
     """
     reading = read_options(options, require_age=False)
-    for entry in reading.rejected:
-        warn(f"{entry.scan_id}: {entry.reason}")
+    tell_entries(reading.rejected)
     table = reading.cohort.table
     common = {
         "settings": PreprocessingConfig().model_dump(mode="json"),

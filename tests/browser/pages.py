@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urljoin
 from urllib.request import urlopen
 
 import psutil
@@ -65,6 +66,16 @@ def open_page(
     made.goto(server.address)
     made.get_by_text(TITLE).wait_for()
     return made
+
+
+def go_to(page: "Page", title: str) -> None:
+    """Choose a page; that for comparisons is not offered without a tracker."""
+    link = page.get_by_role("link", name=title)
+    if title == "Compare methods" and not link.count():
+        page.goto(urljoin(page.url, "/compare"))
+    else:
+        link.click()
+    page.get_by_role("heading", name=title).first.wait_for()
 
 
 def answers(address: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.pages import CANVAS, run_app, wait_for_answer, wait_until_drawn
+from tests.browser.pages import CANVAS, go_to, run_app, wait_for_answer, wait_until_drawn
 
 pytestmark = pytest.mark.slow
 FOCUSED = """() => {
@@ -54,8 +54,7 @@ def test_pages_keep_the_rules_for_accessibility(page, browser):
     check(report)
     report.close()
     for title in ("Models", "Compare methods", "Privacy and limits"):
-        page.get_by_role("link", name=title).click()
-        page.get_by_role("heading", name=title).first.wait_for()
+        go_to(page, title)
         page.wait_for_timeout(3000)
         check(page)
 

@@ -20,6 +20,7 @@ from tests.browser.pages import (
     AGE,
     ANSWER_MS,
     CANVAS,
+    go_to,
     keep,
     open_list,
     run_app,
@@ -70,11 +71,6 @@ def server(tracked, tmp_path_factory):
     places = {"MLFLOW_TRACKING_URI": tracked[0], "BRAINAGE_CACHE": str(folder / "cache")}
     with run_app(folder / "models", folder, **places) as running:
         yield running
-
-
-def go_to(page, title):
-    page.get_by_role("link", name=title).click()
-    page.get_by_role("heading", name=title).first.wait_for()
 
 
 def test_sample_from_upload_to_report(page):

@@ -96,7 +96,7 @@ def describe_series(series: Series) -> str:
 
 def _call_series(number: str, which: str | None) -> str:
     place = f" ({which})" if which else ""
-    return f"Series {number if number.isdigit() else 'without number'}{place}"
+    return f"Series {number if number.isdecimal() else 'without number'}{place}"
 
 
 def split_choice(reason: str) -> tuple[str, str]:

@@ -106,7 +106,7 @@ def list_series(images: Sequence[DicomImage]) -> list[Series]:
     def order(group: list[DicomImage]) -> tuple[tuple[str, ...], str, int, str, str, str]:
         first = group[0]
         number = first.series_number
-        digits = int(number) if number.isdigit() else 0
+        digits = int(number) if number.isdecimal() else 0
         time = first.taken[-1] if first.taken else ""
         return first.taken[:-1], first.study_uid, digits, number, time, first.series_uid
 

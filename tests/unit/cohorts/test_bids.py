@@ -80,6 +80,7 @@ def test_the_first_run_is_used_and_the_others_are_listed(tmp_path: Path) -> None
         "sub-01_run-10_T1w",
     ]
     assert "further T1w file of the session; sub-01_run-2_T1w" in reading.rejected[0].reason
+    assert {entry.verdict for entry in reading.rejected} == {"surplus"}
     assert reading.rows_in == 3
 
 

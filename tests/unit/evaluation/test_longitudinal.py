@@ -129,6 +129,13 @@ def test_too_few_people_and_gaps_that_never_change_are_refused():
         estimate_change(followed(5, 0.7).assign(brain_age_gap_years=1.0))
 
 
+def test_ages_that_do_not_move_make_the_option_for_the_times_known():
+    people = followed(5, 0.7)
+    people["age_years"] = people.groupby("subject_id")["age_years"].transform("first")
+    with pytest.raises(CohortError, match="--time"):
+        estimate_change(people)
+
+
 def test_change_of_two_scans_is_difference_over_years_and_judged_by_the_noise():
     table = pd.DataFrame(
         {

@@ -65,6 +65,15 @@ def test_summary_counts_what_came_in() -> None:
     assert str(summary) == "3 in = 1 ok + 1 flagged + 1 failed"
 
 
+def test_a_file_passed_over_for_a_better_one_is_neither_lost_nor_failed(tmp_path: Path) -> None:
+    entries = [*ENTRIES, LedgerEntry("d", "cohort", "surplus", "c is used")]
+    summary = summarise_ledger(entries)
+    assert str(summary) == "4 in = 1 ok + 1 flagged + 1 failed + 1 surplus"
+    check_complete(entries, rows_in=4, rows_used=2)
+    write_ledger(entries, tmp_path / "ledger.csv")
+    assert read_ledger(tmp_path / "ledger.csv") == entries
+
+
 @pytest.mark.parametrize("entries", [ENTRIES, ENTRIES[:1]], ids=["all listed", "failures only"])
 def test_a_complete_ledger_passes(entries: list[LedgerEntry]) -> None:
     check_complete(entries, rows_in=3, rows_used=2)
@@ -73,7 +82,7 @@ def test_a_complete_ledger_passes(entries: list[LedgerEntry]) -> None:
 @pytest.mark.parametrize(
     ("entries", "rows_in", "rows_used", "message"),
     [
-        (ENTRIES, 4, 2, "2 used [+] 1 failed = 3, but 4 came in"),
+        (ENTRIES, 4, 2, "2 used [+] 1 left out = 3, but 4 came in"),
         (ENTRIES, 2, 1, "lists 1 ok [+] 1 flagged scans, but only 1 were used"),
         ([ENTRIES[0], ENTRIES[0]], 3, 1, "'a' is listed 2 times"),
     ],

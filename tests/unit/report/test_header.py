@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
+from brainage.inference.header import describe_contradicted, find_contradicted
 from brainage.prepared.placement import ProcessedSource
-from brainage.report import ExamineOptions, examine, predicted_findings
-from brainage.report.examine import find_contradicted
-from brainage.scans.open import Scan, read_scan
-from brainage.types import Volume
+from brainage.report import examine, predicted_findings
+from brainage.report.content import build_report
+from brainage.scans.open import read_scan
 from brainage.workflows.report import write_report
 from tests.dicom_helpers import SECRETS, make_head, write_series
 from tests.unit.report.test_report import MODEL
@@ -36,9 +35,7 @@ TOLD = "DICOM series 3 '{}' (MR, 26 slices of 28x24{}), of 2 series: asked for"
     ],
 )
 def test_header_contradicts_what_cannot_be_its_age_or_sex(typed, told, found):
-    volume = Volume(np.zeros((2, 2, 2), np.float32), np.eye(4))
-    options = ExamineOptions(age_years=typed[0], sex=typed[1])
-    assert find_contradicted(options, Scan(volume, age_years=told[0], sex=told[1])) == found
+    assert find_contradicted(*typed, *told) == found
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +93,14 @@ def test_report_on_a_row_of_predictions_says_the_series_and_none_of_its_text(des
     name = "Series 3 (second examination)" if which else "Series 3"
     shown = "with contrast agent, 26 slices, 28 × 24 pixels; asked for, of 2 series"
     assert found.series == f"{name}: {shown}"
+
+
+@pytest.mark.parametrize("verdict", ["ok", "flagged"])
+def test_report_on_a_row_of_predictions_keeps_what_the_header_contradicts(verdict):
+    row = {"predicted_age_years": 60.0, "age_years": 45.0}
+    asked = describe_contradicted("age", "45")
+    report = build_report(predicted_findings(row, verdict, f"blur; {asked}", MODEL, 0.9))
+    assert report.warnings[:1] == (asked,)
+    assert report.warnings.count(asked) == 1 and ("blur" in report.warnings) == (
+        verdict == "flagged"
+    )

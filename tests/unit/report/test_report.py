@@ -108,7 +108,9 @@ def test_answer_is_an_age_in_whole_years_and_sentences():
     report = build_report(findings(predicted_age_years=57.4))
     assert report.headline == "57 years"
     assert report.interval == "Nine of ten such people are between 46 and 68 years old."
-    assert report.gap == "7 years above the age given, 50: usual, the age lies in the range."
+    assert report.gap == (
+        "That is 7 years above the age given, 50. This is usual: 50 lies within the range."
+    )
     page = render_html(report)
     assert page.index("57 years") < page.index(report.interval) < page.index("Scan checks")
 
@@ -151,9 +153,9 @@ def test_reasons_are_in_words_on_the_page_and_name_their_measure_in_the_json_fil
 @pytest.mark.parametrize(
     ("age", "words"),
     [
-        (50.0, "7 years above the age given, 50: usual"),
-        (80.0, "23 years below the age given, 80: unusual"),
-        (57.2, "No different from the age given, 57.2: usual"),
+        (50.0, "7 years above the age given, 50. This is usual"),
+        (80.0, "23 years below the age given, 80. This is unusual"),
+        (57.2, "That is no different from the age given, 57.2. This is usual"),
     ],
 )
 def test_gap_is_said_to_be_usual_or_not(age, words):
@@ -178,7 +180,9 @@ def test_comparisons_with_a_cohort_that_is_another_are_pale_and_say_what_to_do(c
 
 def test_percentile_says_of_whom():
     note = build_report(findings()).results[2].note
-    assert note == "68 % of 20 held-out people within 2.5 years have a smaller gap"
+    assert note == (
+        "68 % of 20 people kept out of training, within 2.5 years of this age, have a smaller gap"
+    )
 
 
 def test_warnings_come_before_the_result():
@@ -232,8 +236,8 @@ def test_same_report_gives_the_same_bytes():
 
 def test_map_that_adds_up_says_to_what_against_which_reference():
     report = build_report(mapped())
-    assert "template" in report.map.caption and "adds up to +25 years" in report.map.caption
-    assert "32 years" in report.map.caption
+    assert "template alone would get 32 years" in report.map.caption
+    assert "whole map adds 25 years, which gives the predicted 57." in report.map.caption
     assert [row.value for row in report.contributions] == [
         "32.0 years", "+20.0 years", "+5.0 years", "57.0 years"
     ]  # fmt: skip
@@ -362,7 +366,7 @@ def test_scan_unlike_the_training_scans_is_warned_of_first_in_every_file():
 def test_share_of_more_usual_scans_is_not_rounded_up_to_what_would_be_warned_of():
     report = build_report(findings(ood_percentile=98.9))
     assert report.warnings == ()
-    assert [row.value for row in report.checks if "More usual" in row.name] == ["98 %"]
+    assert [row.value for row in report.checks if "more usual" in row.name] == ["98 %"]
 
 
 def test_row_of_a_prediction_table_makes_a_report_without_pictures(tmp_path):

@@ -77,6 +77,20 @@ def test_flagged_alone_ends_with_0(scans: dict[str, Path], tmp_path: Path) -> No
     assert run("predict", scans["agent"], *output) == 0
 
 
+def test_further_runs_of_a_session_get_a_line_and_are_no_failure(
+    scans: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bids" / "sub-1" / "anat"
+    folder.mkdir(parents=True)
+    for name in ("sub-1_run-1_T1w.nii.gz", "sub-1_run-2_T1w.nii.gz"):
+        shutil.copy(scans["good"], folder / name)
+    words = ["--cohort", tmp_path / "bids", "--output", tmp_path / "p.csv"]
+    assert run("predict", *words) == 0
+    out, err = capfd.readouterr()
+    assert "sub-1_run-2_T1w: further T1w file" in out and "sub-1_run-2_T1w: " not in err
+    assert "2 in = 1 ok + 0 flagged + 0 failed + 1 surplus" in out
+
+
 @pytest.mark.parametrize("skip", [[], ["--skip-bad"]])
 def test_with_nothing_usable_prepare_ends_with_2(
     skip: list[str], scans: dict[str, Path], tmp_path: Path
