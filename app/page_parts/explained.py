@@ -23,7 +23,7 @@ GAPS = {
     "Brain-age gap": "predicted age minus age. It is the error of the prediction, and holds "
     "biology, scanner, motion and chance.",
     "Percentile": "how many percent of people of about the same age, whom the network had not "
-    "seen, have a smaller gap. 50 is the middle; 5 and 95 are seen in every tenth person. "
+    "seen, have a lower gap. 50 is the middle; 5 and 95 are seen in every tenth person. "
     "Predictions lean to the middle of the training ages: in the young a gap above 0 can have a "
     "low percentile, in the old one below 0 a high one.",
     "Gap corrected for age bias": "has that lean taken out, by use of the age. For comparing "

@@ -129,7 +129,7 @@ def _show_pictures(job: Job) -> None:
         for name in ("planes", "map"):
             if text := report[name]:
                 picture(job.files[f"{name}.png"], text["alternative"], text["caption"])
-        rows("What adds to the age, by the map", report["contributions"])
+        rows("How the prediction adds up, by the map", report["contributions"])
 
 
 def _show_tables(job: Job) -> None:

@@ -233,7 +233,7 @@ def _results(findings: Findings, percentile: MatchedPercentile | None) -> tuple[
         window = f"within {percentile.window_years:g} years of this age"
         people = f"{percentile.n} people kept out of training, {window}"
         rank = _rank_words(percentile.percentile)
-        share = f"{rank} % of {people}, have a smaller gap" if rank.isdigit() else f"among {people}"
+        share = f"{rank} % of {people}, have a lower gap" if rank.isdigit() else f"among {people}"
         rows.append(Row("Percentile of the gap", rank, share))
     return tuple(rows)
 
@@ -308,7 +308,7 @@ def _contributions(findings: Findings) -> tuple[Row, ...]:
     added = [(name.capitalize(), round(years, 1)) for name, years in attribution.regions]
     left_over = round(predicted - reference - sum(years for _, years in added), 1)
     if left_over:
-        added.append(("Rounding", left_over))
+        added.append(("Rounding and approximation", left_over))
     rows = [Row(name, f"{years:+.1f} years") for name, years in added]
     start = Row("The template alone", f"{reference:.1f} years")
     return (start, *rows, Row("Predicted age", f"{predicted:.1f} years"))

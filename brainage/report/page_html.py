@@ -140,7 +140,7 @@ def _tables(report: Report) -> str:
         cohort = f'<div class="cohort{muted}">{_figure(report.cohort)}</div>'
     columns = (
         _section("Scan checks", report.checks),
-        _section("What adds to the age", report.contributions)
+        _section("How the prediction adds up", report.contributions)
         + _section("Volumes", report.volumes),
         _section("Model", report.model) + cohort,
     )

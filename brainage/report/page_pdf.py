@@ -257,7 +257,7 @@ class _Tables:
             (
                 0.95,
                 (
-                    ("What adds to the age", report.contributions, 0.55),
+                    ("How the prediction adds up", report.contributions, 0.55),
                     ("Volumes", report.volumes, 0.5),
                 ),
             ),

@@ -6,7 +6,7 @@ from brainage.report.findings import AttributionMap, Findings
 RESEARCH_ONLY = "Research use only. Not a diagnosis."
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 VERDICT_WORDS = {
-    "ok": "Scan passed the checks",
+    "ok": "Scan quality passed the checks",
     "flagged": "Look at the scan before using the result",
     "failed": "Scan failed the checks: no age is given",
 }
@@ -44,7 +44,7 @@ def interval_sentence(findings: Findings) -> str:
         return "There is no interval: the model is not calibrated for this level."
     low, high = findings.interval_years
     share = share_words(findings.level).capitalize()
-    return f"{share} such people are between {low:.0f} and {high:.0f} years old."
+    return f"{share} healthy people with this prediction are {low:.0f} to {high:.0f} years old."
 
 
 def interval_note(findings: Findings) -> str:
@@ -52,8 +52,8 @@ def interval_note(findings: Findings) -> str:
     if findings.interval_years is None:
         return ""
     return (
-        "Such people: healthy people like those of the model's cohort whose brains look as old as "
-        "this one. Where in the range this person lies, the scan does not tell."
+        "A range of true ages, of healthy people like those of the model's cohort whose scans look "
+        "as old as this one. It is no range for the age of this person's brain."
     )
 
 
@@ -72,8 +72,8 @@ def gap_sentence(findings: Findings) -> str:
         return f"{words} Without an interval nothing tells whether that is usual."
     low, high = findings.interval_years
     if low <= age <= high:
-        return f"{words} This is usual: {age:g} lies within the range."
-    return f"{words} This is unusual: {age:g} lies outside the range."
+        return f"{words} This is usual for the model: {age:g} lies within the range."
+    return f"{words} This is unusual for the model: {age:g} lies outside the range."
 
 
 def map_caption(attribution: AttributionMap) -> str:
@@ -85,20 +85,20 @@ def map_caption(attribution: AttributionMap) -> str:
             "although it makes a brain look older."
         )
     start = (
-        f"Where this brain differs from {REFERENCE_WORDS}, red adds years to the predicted age and "
-        "blue takes years away"
+        f"Where this brain differs from {REFERENCE_WORDS}: red adds years to the prediction and "
+        "blue takes years away, which says nothing of what is normal"
     )
     predicted = round(attribution.predicted_age_years)
     reference = round(attribution.reference_age_years)
     if attribution.method == "occlusion":
         return (
-            f"{start}: how the age changes where a cube of the template takes the place of this "
+            f"{start}. How the age changes where a cube of the template takes the place of this "
             f"brain's. Cubes overlap and do not add up. The template alone would get {reference} "
             "years."
         )
     return (
-        f"{start}. The template alone would get {reference} years; the whole map "
-        f"{_change_words(predicted - reference)}, which gives the predicted {predicted}."
+        f"{start}. The template alone would get {reference} years, a mere start; the "
+        f"whole map {_change_words(predicted - reference)}, which gives the predicted {predicted}."
     )
 
 

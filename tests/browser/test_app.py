@@ -145,7 +145,7 @@ def test_age_is_seen_without_scrolling(browser, server, width, height):
     page = open_page(browser, server, width, height)
     page.get_by_role("button", name="Try the built-in sample").click()
     wait_for_answer(page)
-    for part in (page.locator(AGE), page.get_by_text("such people are between")):
+    for part in (page.locator(AGE), page.get_by_text("healthy people with this prediction")):
         box = part.bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= height
     page.close()

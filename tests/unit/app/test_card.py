@@ -10,8 +10,8 @@ REPORT = {
     "warnings": ["noise <b>"],
     "verdict_words": "Look at the scan before using the result",
     "headline": "57 years",
-    "interval": "Nine of ten such people are between 46 and 68 years old.",
-    "interval_note": "Such people: healthy ones.",
+    "interval": "Nine of ten healthy people with this prediction are 46 to 68 years old.",
+    "interval_note": "A range of true ages.",
     "gap": "7 years above the age given, 50: usual.",
 }
 

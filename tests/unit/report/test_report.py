@@ -107,9 +107,12 @@ def pages_of(pdf: bytes) -> int:
 def test_answer_is_an_age_in_whole_years_and_sentences():
     report = build_report(findings(predicted_age_years=57.4))
     assert report.headline == "57 years"
-    assert report.interval == "Nine of ten such people are between 46 and 68 years old."
+    assert (
+        report.interval == "Nine of ten healthy people with this prediction are 46 to 68 years old."
+    )
     assert report.gap == (
-        "That is 7 years above the age given, 50. This is usual: 50 lies within the range."
+        "That is 7 years above the age given, 50. "
+        "This is usual for the model: 50 lies within the range."
     )
     page = render_html(report)
     assert page.index("57 years") < page.index(report.interval) < page.index("Scan checks")
@@ -181,7 +184,7 @@ def test_comparisons_with_a_cohort_that_is_another_are_pale_and_say_what_to_do(c
 def test_percentile_says_of_whom():
     note = build_report(findings()).results[2].note
     assert note == (
-        "68 % of 20 people kept out of training, within 2.5 years of this age, have a smaller gap"
+        "68 % of 20 people kept out of training, within 2.5 years of this age, have a lower gap"
     )
 
 
