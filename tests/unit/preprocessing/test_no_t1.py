@@ -124,11 +124,14 @@ def test_a_head_that_was_stripped_by_its_mask_passes_and_by_2_mm_less_is_flagged
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["deface", "crop_neck"])
+@pytest.mark.parametrize(
+    ("head", "change"),
+    [("sub-IXI079", "deface"), ("sub-IXI079", "crop_neck"), ("sub-IXI386", "deface")],
+)
 def test_a_small_head_without_neck_or_face_is_no_extracted_brain(
-    change: str, data_root: Path
+    head: str, change: str, data_root: Path
 ) -> None:
-    path = data_root / "ixi_hh/sub-IXI079/anat/sub-IXI079_T1w.nii.gz"
+    path = data_root / f"ixi_hh/{head}/anat/{head}_T1w.nii.gz"
     if not path.exists():
         pytest.skip(f"{path.name} is not there")
     volume = load_volume(path)
