@@ -343,7 +343,7 @@ def test_pages_are_chosen_in_a_narrow_window_and_nothing_covers_the_chosen_one(b
 
 
 def test_page_for_comparisons_is_offered_only_beside_a_tracker(page, server):
-    assert page.get_by_role("link", name="Models").count() == 1
+    page.get_by_role("link", name="Models").wait_for()
     assert page.get_by_role("link", name="Compare methods").count() == 0
     page.goto(f"{server.address}/compare")
     page.get_by_role("heading", name="Compare methods").first.wait_for()
