@@ -40,9 +40,9 @@ def find_contradicted(
     return ("age",) * ages_differ + ("sex",) * (len(sexes) > 1)
 
 
-def describe_contradicted(name: str, given: object) -> str:
-    """Ask about an ``age`` or a ``sex`` that the header contradicts; what that says stays there."""
-    return f"the {name} given, {given}, is not that of the DICOM header: {_QUESTIONS[name]}"
+def describe_contradicted(name: str) -> str:
+    """Ask about an ``age`` or a ``sex`` that the header contradicts; neither of both is told."""
+    return f"the {name} given is not that of the DICOM header: {_QUESTIONS[name]}"
 
 
 def split_contradicted(reasons: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -50,10 +50,10 @@ def split_contradicted(reasons: Sequence[str]) -> tuple[tuple[str, ...], tuple[s
 
     Examples
     --------
-    >>> split_contradicted(("noise", describe_contradicted("age", 45)))
+    >>> split_contradicted(("noise", describe_contradicted("age")))
     (('noise',), ('age',))
     """
-    starts = {name: f"the {name} given, " for name in _QUESTIONS}
+    starts = {name: f"the {name} given is " for name in _QUESTIONS}
     others = tuple(reason for reason in reasons if not reason.startswith(tuple(starts.values())))
     named = tuple(
         name
@@ -82,7 +82,7 @@ def remark_contradicted(row: Mapping[Hashable, Any]) -> tuple[str, ...]:
         return ()  # preparing it says what is wrong
     found = [find_contradicted(age, sex, told.age_years, told.sex) for told in series]
     return tuple(
-        describe_contradicted(name, sex if name == "sex" else f"{age:g}")
+        describe_contradicted(name)
         for name in _QUESTIONS
         if found and all(name in names for names in found)
     )

@@ -42,8 +42,7 @@ def list_doubts(findings: Findings) -> tuple[str, ...]:
             f"the scan is unlike the training scans, {nearer_share(findings)} of held-out ones are "
             "more usual: the age may be far off and its interval too narrow"
         )
-    given = {"age": f"{findings.age_years or 0.0:g}", "sex": findings.sex}
-    doubts += [describe_contradicted(name, given[name]) for name in findings.contradicted]
+    doubts += [describe_contradicted(name) for name in findings.contradicted]
     ages = cohort.get("train_age_range_years")
     if ages and findings.age_years is not None and not ages[0] <= findings.age_years <= ages[1]:
         doubts.append(

@@ -25,11 +25,11 @@ def scan(tmp_path: Path) -> Path:
     [
         (
             {"age_years": 45.0, "sex": "M"},
-            ["the age given, 45, is not", "the sex given, M, is not"],
+            ["the age given is not", "the sex given is not"],
         ),
         ({"age_years": 71.5, "sex": "female"}, []),
         ({"age_years": float("nan")}, []),
-        ({"age_years": 45.0}, ["the age given, 45, is not"]),
+        ({"age_years": 45.0}, ["the age given is not"]),
     ],
 )
 def test_what_the_header_contradicts_is_asked_about(scan, given, starts):
@@ -62,4 +62,4 @@ def test_age_of_a_table_that_the_header_contradicts_stands_in_table_and_ledger(
         assert predict([scan], None, output, PredictOptions(ages=ages)) == 0
     for name, column in (("predictions.csv", "reasons"), ("ledger.csv", "reason")):
         reasons = pd.read_csv(tmp_path / name)[column]
-        assert reasons.str.contains("the age given, 45, is not that of the DICOM header").all()
+        assert reasons.str.contains("the age given is not that of the DICOM header").all()
