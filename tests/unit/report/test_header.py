@@ -73,8 +73,8 @@ def test_report_says_which_series_and_what_the_header_contradicts(scan, tmp_path
     assert numbers["dicom_series"] == found.series
     page = (tmp_path / "page.html").read_text()
     assert "DICOM series 3" in page
-    for name, value in (("age", "45"), ("sex", "M")):
-        words = f"the {name} given, {value}, is not that of the DICOM header"
+    for name in ("age", "sex"):
+        words = f"the {name} given is not that of the DICOM header"
         assert told.count(words) == page.count(words) == 1
         assert sum(words in text for text in numbers["warnings"]) == 1
     everything = page + json.dumps(numbers)
