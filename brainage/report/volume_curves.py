@@ -75,7 +75,7 @@ def caption_volumes(findings: Findings, curves: VolumeCurves) -> str:
     """Say what the picture shows."""
     sex = {"F": "women", "M": "men"}.get(parse_sex(findings.sex), "women and men")
     return (
-        f"Share of each volume against age: this person (orange) on the curves of healthy {sex}, from "
+        f"Share of each volume against age: this person (orange) on the curves of healthy {sex} of "
         f"the model's cohorts ({curves.n} people of both sexes; line: median, bands: the middle 50 "
         "and 90 %). Of each volume, one in ten healthy people on their scanners lies outside, in "
         "the highest or lowest 5 %, and more than one in ten on other scanners."

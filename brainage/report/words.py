@@ -97,8 +97,8 @@ def map_caption(attribution: AttributionMap) -> str:
             "years."
         )
     return (
-        f"{start}. The template alone would get {reference} years, which is no norm; "
-        f"the whole map {_change_words(predicted - reference)}, which gives the predicted {predicted}."
+        f"{start}. The template alone would get {reference} years, which is no norm; the whole "
+        f"map {_change_words(predicted - reference)}, which gives the predicted {predicted}."
     )
 
 
