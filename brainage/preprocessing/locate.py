@@ -164,11 +164,11 @@ def locate_brain(
     with clock.step("pose"):
         known = None if in_mni is None else foreground.mask
         straight = lay_straight(volume, known, where)
-        if mask is None and straight.start.correlation < _BRAIN_CORRELATION and known is not None:
+        doubtful = known is not None and straight.start.correlation < _BRAIN_CORRELATION
+        if mask is None and doubtful:
             straight = _prefer_head(straight, volume, where)
-            known = known if straight.mask is not None else None
     stripped: Kind = "masked head" if mask is not None else "extracted brain"
-    kind = "raw head" if known is None else stripped
+    kind = "raw head" if straight.mask is None else stripped
     placed, alignment, head = _register(straight, kind, settings, where, clock)
     # Taken up as a known placement is, so that both give the same bits.
     placement = _move(placed, straight.to_scan)
