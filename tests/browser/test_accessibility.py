@@ -33,6 +33,7 @@ def tab_to(page, name):
     for _ in range(80):
         page.keyboard.press("Tab")
         if page.evaluate(FOCUSED).strip().endswith(name):
+            page.wait_for_timeout(500)  # no hand is quicker; the tooltip passed on the way goes
             return
     pytest.fail(f"Tab does not come to {name!r}")
 
