@@ -51,6 +51,9 @@ _CHECK_STRIDE = 50
 # template by 0.85 to 0.95 after coarse registration, as a head by 0.95 to 0.98. Extracted brains
 # have 0.89 to 0.97 as what they are, and as heads no more.
 _BRAIN_CORRELATION, _HEAD_GAIN = 0.96, 0.02
+# How far an extracted brain reaches beyond the template's outline: what lies farther out is neck or
+# face that the strip left.
+_REACH_MM = 10.0
 # Depth under the template's outline from which the bias field is estimated.
 _BIAS_DEPTH_MM = 4.0
 
@@ -258,10 +261,26 @@ def _register(
         brain = given or find_brain_in_skull(head, start.to_mni)
     with clock.step("registration"):
         alignment = register_finely(head, mask_on(brain, head), start)
+        if kind == "extracted brain":
+            # What was left beside the brain has pulled at it.
+            brain = _keep_near(brain, alignment.to_mni)
+            alignment = register_finely(head, mask_on(brain, head), alignment)
+            brain = _keep_near(brain, alignment.to_mni)
     if given is None:
         with clock.step("brain mask"):
             brain = find_brain_in_skull(head, alignment.to_mni)
     return Placement(kind, brain, alignment.to_mni, bias), alignment, head
+
+
+def _keep_near(brain: Volume, to_mni: DoubleArray) -> Volume:
+    """Leave out of a mask what lies far outside the template's brain."""
+    template = load_template(CHECK_SPACING_MM)
+    near = Volume(
+        (template.distance_mm <= _REACH_MM).astype(np.float32),
+        np.linalg.inv(to_mni) @ template.affine,
+    )
+    share = resample_volume(near, brain.affine, brain.data.shape)
+    return Volume(np.where(share >= 0.5, brain.data, np.float32(0)), brain.affine)
 
 
 def correct_inside(

@@ -31,6 +31,8 @@ from brainage.types import BoolArray, DoubleArray, Volume
 # likeliest first: the pose needs no fine mask.
 _POSE_MM = 4.0
 _EROSIONS_MM = (8.5, 7.0, 10.0, 12.0, 5.0)
+# An extracted brain's brightest that counts for its pose, over its median: white matter has 1.4.
+_BRIGHTEST = 1.5
 # Voxel sizes are rounded to such parts of a mm: that hides a header's float32 and keeps usual ones.
 _PARTS_OF_MM = 2**16
 
@@ -124,7 +126,10 @@ def _look(volume: Volume, mask: BoolArray | None, where: str) -> tuple[Volume, I
     if mask is not None:
         head = to_working_grid(find_foreground(volume, where).volume, _POSE_MM)
         share = Volume(mask.astype(np.float32), volume.affine)
-        return head, [resample_volume(share, head.affine, head.data.shape) >= 0.5]
+        given = resample_volume(share, head.affine, head.data.shape) >= 0.5
+        # Fat that a strip has left is brighter than white matter and must not decide the turn.
+        bright = np.float32(_BRIGHTEST * np.median(head.data[given])) if given.any() else None
+        return Volume(head.data.clip(None, bright), head.affine), [given]
     head = to_working_grid(scale_brightness(volume, where), _POSE_MM)
     found = find_brains(head, _EROSIONS_MM)
     first = next(found, None)

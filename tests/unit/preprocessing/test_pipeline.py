@@ -91,6 +91,21 @@ def test_an_extracted_brain_elsewhere_is_registered() -> None:
     assert displacement_mm(processed, np.linalg.inv(POSE)) < 4
 
 
+def test_neck_and_fat_that_a_strip_has_left_move_nothing() -> None:
+    brain = build_phantom(50, np.random.default_rng(0), np.random.default_rng(1), spacing_mm=4)
+    bare = process_volume(Volume(brain.data, POSE @ brain.affine), FAST, "sub-7")
+    data, white = brain.data.copy(), np.percentile(brain.data[brain.data > 0], 90)
+    middle, low = data.shape[0] // 2, int(np.argmax(data.any(axis=(0, 1))))
+    beside = np.zeros_like(data, dtype=bool)
+    beside[middle - 7 : middle + 7, 8:20, : low + 4] = True  # down to the image's edge
+    data[beside & (data == 0)] = 2.5 * white
+    left = process_volume(Volume(data, POSE @ brain.affine), FAST, "sub-7")
+    assert left.recognised == "extracted brain"
+    assert displacement_mm(left, bare.transform) < 1.5  # 2.0 if left in
+    assert left.measures["mask_at_border"] == 0
+    assert left.measures["mask_litres"] < bare.measures["mask_litres"] + 0.1
+
+
 def test_a_given_mask_takes_the_place_of_ours(head: Volume) -> None:
     template = load_template(4)
     mask = Volume(template.mask.astype(np.float32), POSE @ template.affine)
