@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pypdf import PdfReader
+
 _BASE64 = re.compile(rb"base64,\s*([A-Za-z0-9+/=]{16,})")
 _PDF_STREAM = re.compile(rb"stream\r?\n(.*?)(?:\r?\n)?endstream", re.DOTALL)
 
@@ -30,6 +32,9 @@ def _unpack(content: bytes) -> Iterator[bytes]:
                 yield entry.filename.encode()
                 yield archive.read(entry)
     elif content[:5] == b"%PDF-":
+        # Streams of a page number the glyphs of a font: its text has to be read.
+        for page in PdfReader(io.BytesIO(content)).pages:
+            yield page.extract_text().encode()
         for stream in _PDF_STREAM.findall(content):
             yield _inflate(stream)
     else:
@@ -38,9 +43,7 @@ def _unpack(content: bytes) -> Iterator[bytes]:
 
 
 def _inflate(stream: bytes) -> bytes:
-    """What a stream of a PDF holds, where its filters are ASCII85 and Flate, or either."""
-    if stream.rstrip().endswith(b"~>"):
-        stream = base64.a85decode(b"<~" + stream.strip().removeprefix(b"<~"), adobe=True)
+    """What a stream of a PDF holds, packed by Flate or not at all."""
     try:
         return zlib.decompress(stream)
     except zlib.error:

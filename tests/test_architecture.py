@@ -109,7 +109,7 @@ def test_what_places_scans_and_what_predicts_import_no_more_than_they_need():
 
 
 def test_pages_server_leaves_networks_to_its_children():
-    heavy = ("torch", "monai", "nilearn", "sklearn", "SimpleITK", "mlflow", "reportlab")
+    heavy = ("torch", "monai", "nilearn", "sklearn", "SimpleITK", "mlflow", "typst")
     code = "import page_parts.server, page_parts.results, page_parts.sessions, sys;"
     code += "import brainage.serving.model_list;"
     code += f"print([m for m in {heavy} if m in sys.modules])"

@@ -145,7 +145,7 @@ def bids(
         return
     check_cohort(str(bids_dir))
     check_model(model)
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     from brainage.workflows import bids as job
 
     chosen = [*(participant_label or []), *(labels or [])]

@@ -218,7 +218,7 @@ def demo(output: OutputOption = Path("demo")) -> None:
     """Make phantoms, compare bp and lfnn_l on them, and predict: everything, in minutes."""
     from brainage.extras import check_extra
 
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     from brainage.workflows import demo as job
 
     job.demo(output)

@@ -108,7 +108,7 @@ def report(
         raise ConfigError("--dicom-output", "needs a scan: results belong to its DICOM series.")
     check_model(model)
     check_scans([scan] if scan else [])
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     if predictions is not None:
         check_table(predictions)
 

@@ -34,9 +34,9 @@ def check_dicom_extra() -> None:
     Raises
     ------
     MissingExtraError
-        If highdicom, pydicom or ReportLab is not installed.
+        If highdicom, pydicom or Typst is not installed.
     """
-    for module, extra in (("pydicom", "dicom"), ("highdicom", "dicom"), ("reportlab", "report")):
+    for module, extra in (("pydicom", "dicom"), ("highdicom", "dicom"), ("typst", "report")):
         check_extra(module, extra)
 
 

@@ -21,7 +21,7 @@ def write_html(report: Report, path: Path) -> None:
 
 def write_pdf(report: Report, path: Path) -> None:
     """Write the report as a PDF of one A4 page."""
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     from brainage.report.page_pdf import render_pdf
 
     atomic_write_bytes(path, render_pdf(report))
@@ -40,7 +40,7 @@ def write_report(report: Report, stem: Path) -> tuple[Path, ...]:
     BrainageError
         If a file cannot be written.
     """
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     paths = tuple(stem.parent / f"{stem.name}.{kind}" for kind in ("html", "pdf", "json"))
     remove_unfinished(stem.parent)
     # Killed in between, one file of a scan is better than three of two scans.

@@ -66,7 +66,7 @@ def serve_node(options: NodeOptions, model: str | Path | None = None) -> None:
     Raises
     ------
     MissingExtraError
-        If pynetdicom, highdicom, dcm2niix or ReportLab is not installed.
+        If pynetdicom, highdicom, dcm2niix or Typst is not installed.
     ConfigError
         If a title, an address or a certificate is none.
     BundleError
@@ -76,7 +76,7 @@ def serve_node(options: NodeOptions, model: str | Path | None = None) -> None:
     """
     for module, extra in (("pynetdicom", "dicom"), ("highdicom", "dicom"), ("dcm2niix", "dicom")):
         check_extra(module, extra)
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     from brainage.node.peers import parse_destination, parse_peer, parse_title
     from brainage.node.receive import Listening
     from brainage.node.service import NodeSettings, run_node

@@ -38,7 +38,7 @@ def serve_app(host: str, port: int, hosts: list[str], orientation: str = "") -> 
         If Streamlit is not installed.
     """
     check_extra("streamlit", "app")
-    check_extra("reportlab", "report")
+    check_extra("typst", "report")
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     say(f"Open http://{shown}:{port} in a browser; Ctrl-C ends the page")
     command = [sys.executable, str(shipped_folder("app") / "serve.py"), "--host", host]

@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import typst
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
@@ -162,14 +163,12 @@ def test_marks_are_found_where_they_are_packed_away(tmp_path):
     image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
     image.header["descrip"] = b"qzxdescrip"
     nib.save(image, tmp_path / "a.nii.gz")
-    from reportlab.pdfgen.canvas import Canvas
-
-    page = Canvas(str(tmp_path / "b.pdf"), pageCompression=1)
-    page.drawString(72, 72, "Qzxdescrip")
-    page.save()
+    typst.compile(b"Qzxdescrip", output=tmp_path / "b.pdf")
+    typst.compile(b'#set document(title: "Qzxdescrip")', output=tmp_path / "d.pdf")
     (tmp_path / "c.bin").write_bytes(np.array([1.0, 47.3719]).tobytes())
     assert search(tmp_path, ["Qzxdescrip", 47.3719]) == {
         "a.nii.gz": {"Qzxdescrip"}, "b.pdf": {"Qzxdescrip"}, "c.bin": {"47.3719"},
+        "d.pdf": {"Qzxdescrip"},
     }  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 import io
 import json
-import re
 from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
@@ -8,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from pypdf import PdfReader
 
 from brainage.inference.attribution import LEGENDS
 from brainage.report import (
@@ -101,7 +101,7 @@ def quick_pictures(request, monkeypatch, dot):
 
 
 def pages_of(pdf: bytes) -> int:
-    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+    return len(PdfReader(io.BytesIO(pdf)).pages)
 
 
 def test_answer_is_an_age_in_whole_years_and_sentences():
@@ -230,11 +230,6 @@ def test_pdf_is_one_page_that_says_what_it_is_for(changes):
 @pytest.mark.slow
 def test_page_with_all_its_pictures_is_one(drawn):
     assert pages_of(render_pdf(build_report(mapped()))) == 1
-
-
-def test_same_report_gives_the_same_bytes():
-    report = build_report(findings(), made_on=DAY)
-    assert render_pdf(report) == render_pdf(report)
 
 
 def test_map_that_adds_up_says_to_what_against_which_reference():
