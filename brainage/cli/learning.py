@@ -133,7 +133,7 @@ def compare(
     methods: Annotated[
         str, typer.Option("--methods", help="Methods, separated by commas.")
     ] = "bp,lfnn_l",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds, from `seed` on.")] = 1,
     preset: PresetOption = "cnn3d_light",
     network: OwnNetworkOption = None,
     folds: FoldsOption = "1",

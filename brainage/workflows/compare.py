@@ -75,7 +75,7 @@ def compare(
     methods : sequence of str
         Learning methods, of `brainage.types.METHODS`.
     seeds : int
-        Number of seeds.
+        Number of seeds, from the setting `seed` on.
     config, settings, cache
         As in `brainage.train`.
     **options
@@ -143,7 +143,7 @@ def _compare(
     ) as parent:
         for fold, split in enumerate(splits):
             baselines = fit_baselines(prepared, split, config)
-            for seed in range(seeds):
+            for seed in range(config.seed, config.seed + seeds):
                 job.run_methods(parent, seed, fold, split, baselines, rows, tables)
         runs, predictions = comparison_table(rows), pd.concat(tables, ignore_index=True)
         summary = summarise_comparison(runs, predictions)

@@ -149,7 +149,7 @@ def test_comparison_has_a_row_for_each_method_seed_and_fold(phantom_cohort, work
     output = workspace / "comparison"
     result = brainage(
         "compare", "--cohort", phantom_cohort, "--methods", "bp,lfnn_l", "--seeds", 1,
-        "--folds", 2, "--epochs", 1, "--preset", "phantom", "--output", output,
+        "--set", "seed=3", "--folds", 2, "--epochs", 1, "--preset", "phantom", "--output", output,
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     table = rows(output / "comparison.csv")
@@ -158,7 +158,7 @@ def test_comparison_has_a_row_for_each_method_seed_and_fold(phantom_cohort, work
         "seconds_to_target", "peak_memory_mb",
     ]  # fmt: skip
     keys = {(row["method"], row["seed"], row["fold"]) for row in table}
-    assert keys == {(m, "0", f) for m in ("bp", "lfnn_l") for f in ("0", "1")}
+    assert keys == {(m, "3", f) for m in ("bp", "lfnn_l") for f in ("0", "1")}
     assert (output / "comparison.png").stat().st_size > 1000
     assert "lfnn_l" in result.stdout
 
