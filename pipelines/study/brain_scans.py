@@ -48,4 +48,4 @@ def cross_validate(case: Case, options: StudyOptions) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _prepare(source: str, settings: PreprocessingConfig) -> PreparedCohort:
-    return prepare_options(CohortOptions(source, HEALTHY), settings)[0]
+    return prepare_options(CohortOptions(source, HEALTHY, skip_bad=True), settings)[0]
