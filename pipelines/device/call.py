@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +19,12 @@ from brainage.workflows.console import clear_errors, say
 from pipelines.device import machine
 from pipelines.device.batches import DeviceImages
 from pipelines.device.budget import Budget
-from pipelines.device.images import ImagesPart, load_on_device
-from pipelines.device.plan import build_plan
 from pipelines.device.report import Tables, write
-from pipelines.device.rows import Rows
+from pipelines.device.rows import Rows, describe_failure
 from pipelines.device.speed import SpeedPart, build_cells
+from pipelines.device.trainings import build_plan
 from pipelines.device.vit import VitPart, build_profiles
+from pipelines.device.yardsticks import ImagesPart, load_on_device
 
 PARTS = ("images", "speed", "vit")
 DATASET = "cifar10"
@@ -59,7 +60,7 @@ class Part(Protocol):
     def left_s(self) -> float:
         """Seconds that the rest takes; NaN where nothing was timed yet."""
 
-    def todo(self) -> list[object]:
+    def todo(self) -> Sequence[object]:
         """List what is left."""
 
 
@@ -120,10 +121,10 @@ def run_part(name: str, part: Part, budget: Budget) -> list[str]:
     """Run one part; what breaks it is told and does not keep the next part from running."""
     try:
         part.run(budget)
-    except RuntimeError as error:
-        failure = f"{name} stopped: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        say(failure)
-        return [failure]
+    except Exception as error:  # of whatever kind: the minutes are dear
+        say(traceback.format_exc())
+        say(f"{name} stopped: {describe_failure(error)}")
+        return [name]
     return []
 
 
@@ -160,10 +161,9 @@ def _report(call: Call, parts: Mapping[str, Part], facts: Mapping[str, object]) 
     facts = {**facts, "rest": describe_rest(parts)}
     atomic_write_text(call.output / "machine.json", json.dumps(facts, indent=2) + "\n")
     images = parts.get("images")
-    tables = Tables(
-        *(Rows(call.output / "rows" / f"{name}.jsonl").table() for name in PARTS),
-        together=dict(images.together.gains) if isinstance(images, ImagesPart) else {},
-    )
+    gains = images.together.gains if isinstance(images, ImagesPart) else {}
+    kept = [Rows(call.output / "rows" / f"{name}.jsonl").table() for name in PARTS]
+    tables = Tables(kept[0], kept[1], kept[2], dict(gains))
     reduced = (
         ["Reduced: tiny networks; it shows that all of it runs, no more."] if call.quick else []
     )

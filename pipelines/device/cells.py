@@ -119,7 +119,7 @@ def measure(cell: Cell, device: torch.device) -> Row:
 def _cudnn(enabled: bool) -> AbstractContextManager[object]:
     if enabled:
         return nullcontext()
-    return torch.backends.cudnn.flags(enabled=False)  # type: ignore[no-untyped-call,no-any-return]
+    return torch.backends.cudnn.flags(enabled=False)
 
 
 @lru_cache(maxsize=2)

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from brainage.files import atomic_write_text
 from brainage.plotting.canvas import BLUE, GREY, INK, ORANGE, build_figure, save_figure
-from pipelines.device.plan import published
 from pipelines.device.rows import OK
+from pipelines.device.trainings import published
 
 COLOURS = (BLUE, ORANGE, GREY, INK, "#009E73", "#CC79A7")
 IMAGES_NOTE = """\

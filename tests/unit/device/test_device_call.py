@@ -11,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.device import images
+from pipelines.device import yardsticks
 from pipelines.device.__main__ import main
 from pipelines.device.budget import Budget
 from pipelines.device.call import describe_rest
 from pipelines.device.cells import Cell
-from pipelines.device.images import ImagesPart, Together, load_on_device
-from pipelines.device.plan import build_plan, published
 from pipelines.device.report import images_table
 from pipelines.device.rows import MEMORY, OK, Rows, describe_failure
 from pipelines.device.speed import SpeedPart, build_cells
 from pipelines.device.training import DeviceTraining
+from pipelines.device.trainings import build_plan, published
+from pipelines.device.yardsticks import ImagesPart, Together, load_on_device
 
 CPU = torch.device("cpu")
 
@@ -83,7 +83,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             names.append(key)
             super().__init__(config, data, device, path, key)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(images, "DeviceTraining", Watched)
+    monkeypatch.setattr(yardsticks, "DeviceTraining", Watched)
     return iter([names])
 
 
@@ -120,7 +120,7 @@ def test_time_that_is_over_leaves_a_checkpoint_and_the_next_call_goes_on(
     part = make_part(data_root, tmp_path / "part")
     part.run(Budget.of(4.0, Clock()))
     assert part.rows.table()["epochs_done"].tolist() == [1]
-    assert part.rows.table()["status"].tolist() == [images.UNFINISHED]
+    assert part.rows.table()["status"].tolist() == [yardsticks.UNFINISHED]
     assert len(list((tmp_path / "part" / "checkpoints").iterdir())) == 1
     again = make_part(data_root, tmp_path / "part")
     assert len(again.todo()) == 3 and again.left_s() > 0

@@ -1,6 +1,8 @@
 """Data, draws and steps that lie on the device: the same code on a CPU."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,10 @@ from brainage.images.sources import ArrayImages
 from brainage.training.schedules import stretch_rate
 from pipelines.device.batches import DeviceImages, cut_windows, draw_epoch, put_images
 from pipelines.device.cells import Cell, learn
-from pipelines.device.images import run_epoch
-from pipelines.device.plan import METHODS
-from pipelines.device.replay import restore
+from pipelines.device.replay import capture, restore
 from pipelines.device.training import DeviceTraining
+from pipelines.device.trainings import METHODS
+from pipelines.device.yardsticks import run_epoch
 from tests.small import make_image_config
 
 CPU = torch.device("cpu")
@@ -51,6 +53,7 @@ def make_training_config(method: str = "lfnn_l", epochs: int = 3) -> Config:
             "images.flip_probability": 0.5,
             "images.validation_fraction": 0.0,
             "training.optimizer": "sgd",
+            "training.learning_rate": 0.05,
             "training.batch_size": 8,
             "training.keep": "last",
             "training.max_gradient_norm": None,
@@ -146,7 +149,7 @@ def test_rate_of_each_step_is_the_trainers(tmp_path: Path):
     training.queue_step()
     factor = stretch_rate(config.training, (1, 2), 2, 0, training.steps)
     rates = {float(group["lr"]) for o in training.state.optimizers for group in o.param_groups}
-    assert rates == {pytest.approx(config.training.learning_rate * factor)}
+    assert rates == {float(torch.tensor(config.training.learning_rate * factor))}
 
 
 def test_training_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path: Path):
@@ -182,6 +185,48 @@ def test_warm_up_leaves_nothing_behind():
     weight += 5
     restore([weight, momentum], before)
     assert (weight.item(), momentum.item()) == (1.0, 0.0)
+
+
+class Graph:
+    """Stands for a CUDA graph: replays by running the step, or cannot be captured."""
+
+    refuses = False
+
+    def __init__(self, *args: object, **more: object) -> None:
+        self.step: Any = None
+
+    def replay(self) -> None:
+        self.step()
+
+    def __enter__(self) -> None:
+        if self.refuses:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_capture_begins_where_single_steps_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
+):
+    config = make_training_config()
+    plain = make_training(config, tmp_path / "plain")
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *device: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Graph)
+    monkeypatch.setattr(Graph, "refuses", refuses)
+    for goes_on in (False, True):
+        other = make_training(config, tmp_path / "other", graphs=False)
+        assert other.epochs_done == int(goes_on)
+        replay = capture(other._learn, other._changed, stream, "other")  # type: ignore[arg-type]
+        assert replay.is_graph is not refuses
+        run_epoch([plain, other], CPU)
+        for a, b in zip(weights(plain), weights(other), strict=True):
+            assert a.equal(b)
+        other.save()
 
 
 @pytest.mark.gpu

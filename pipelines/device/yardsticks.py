@@ -19,10 +19,10 @@ from brainage.lfnn.rules import METHOD_RULES
 from brainage.workflows.console import say
 from pipelines.device.batches import DeviceImages, put_images
 from pipelines.device.budget import Budget
-from pipelines.device.plan import QUICK_IMAGES, Training
 from pipelines.device.replay import synchronise
 from pipelines.device.rows import DIVERGED, OK, Row, Rows, describe_failure
 from pipelines.device.training import DeviceTraining
+from pipelines.device.trainings import QUICK_IMAGES, Training
 
 SAVE_EVERY_S = 20.0
 WIDTHS = (1, 2, 4, 8)
