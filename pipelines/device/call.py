@@ -163,7 +163,8 @@ def _report(call: Call, parts: Mapping[str, Part], facts: Mapping[str, object]) 
     images = parts.get("images")
     gains = images.together.gains if isinstance(images, ImagesPart) else {}
     kept = [Rows(call.output / "rows" / f"{name}.jsonl").table() for name in PARTS]
-    tables = Tables(kept[0], kept[1], kept[2], dict(gains))
+    caption = "; reduced: tiny networks" if call.quick else ""
+    tables = Tables(kept[0], kept[1], kept[2], dict(gains), caption)
     reduced = (
         ["Reduced: tiny networks; it shows that all of it runs, no more."] if call.quick else []
     )

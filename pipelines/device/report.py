@@ -14,12 +14,12 @@ from pipelines.device.trainings import published
 
 COLOURS = (BLUE, ORANGE, GREY, INK, "#009E73", "#CC79A7")
 IMAGES_NOTE = """\
-CIFAR-10, 50,000 training images, re-encoded as JPEG; errors are those of the last epoch on 10,000
-test images, also re-encoded. Published: Wang et al. 2021 (arXiv 2101.10832), equal cuts, all
-blocks at once. greedy is LFNN-ℓ with one linear worker and δ = 1, dgl the same with the mlp-sr
-head, lfnn_l that of `configs/images`: eight workers that read convolutions. The decoder of infopro
-rebuilds a block's input, theirs the image. bfloat16 on CUDA; of each epoch the images that fill no
-batch are left out."""
+CIFAR-10, re-encoded as JPEG, {train} training images; errors are those of the last epoch on {test}
+test images, also re-encoded. Published: Wang et al. 2021 (arXiv 2101.10832), 160 epochs, equal
+cuts, all blocks at once. greedy is LFNN-ℓ with one linear worker and δ = 1, dgl the same with the
+mlp-sr head, lfnn_l that of `configs/images`: eight workers that read convolutions. The decoder of
+infopro rebuilds a block's input, theirs the image. bfloat16 on CUDA; of each epoch the images that
+fill no batch are left out."""
 SPEED_NOTE = """\
 Medians and quartiles over groups of steps, by CUDA events on a GPU; a step is forward, backward,
 clipping and AdamW on a batch of noise on the device. Memory: largest sum of allocated tensors.
@@ -37,18 +37,15 @@ class Tables:
     speed: pd.DataFrame
     vit: pd.DataFrame
     together: dict[int, float]
+    caption: str = ""
 
 
 def write(tables: Tables, folder: Path, notes: Sequence[str]) -> None:
     """Write device.md and what it shows: tables beside it as CSV, pictures as PNG."""
     sections = ["# On a device", *notes]
-    for done, make in (
-        (tables.images, lambda: _images(tables.images, tables.together, folder)),
-        (tables.speed, lambda: _speed(tables.speed, folder)),
-        (tables.vit, lambda: _vit(tables.vit, folder)),
-    ):
-        if len(done):
-            sections += make()
+    for rows, make in ((tables.images, _images), (tables.speed, _speed), (tables.vit, _vit)):
+        if len(rows):
+            sections += make(tables, folder)
     atomic_write_text(folder / "device.md", "\n\n".join(sections) + "\n")
 
 
@@ -59,8 +56,12 @@ def images_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(error_percent_published=pd.Series(reported, table.index, dtype=float))
 
 
-def _images(rows: pd.DataFrame, together: dict[int, float], folder: Path) -> list[str]:
-    table = images_table(rows)
+def _images(tables: Tables, folder: Path) -> list[str]:
+    table, together = images_table(tables.images), tables.together
+    counts = [
+        table.get(f"{part}_images", pd.Series(dtype=float)).max() for part in ("train", "test")
+    ]
+    train, test = ("unknown" if pd.isna(count) else f"{count:,.0f}" for count in counts)
     _write_csv(table, folder / "images.csv")
     columns = {
         "network": "network",
@@ -74,18 +75,22 @@ def _images(rows: pd.DataFrame, together: dict[int, float], folder: Path) -> lis
         "seconds_per_epoch_alone": "s an epoch, alone",
         "status": "status",
     }
-    parts = ["## Trainings", IMAGES_NOTE, to_markdown(table, columns)]
+    parts = [
+        "## Trainings",
+        IMAGES_NOTE.format(train=train, test=test),
+        to_markdown(table, columns),
+    ]
     if together:
         gains = ", ".join(f"{width}: {gain:.2f}" for width, gain in sorted(together.items()))
         parts.append(f"Trainings at once, and how much faster than one after another: {gains}.")
     done = table[table["status"] == OK]
     if len(done):
-        draw_errors(done, folder / "images.png")
+        draw_errors(done, folder / "images.png", tables.caption)
         parts.append("![errors beside published ones](images.png)")
     return parts
 
 
-def draw_errors(done: pd.DataFrame, path: Path) -> None:
+def draw_errors(done: pd.DataFrame, path: Path, caption: str) -> None:
     """Draw test errors as dots, published ones as squares, one panel a network."""
     networks = list(dict.fromkeys(done["network"]))
     rows = max(int((done["network"] == network).sum()) for network in networks)
@@ -93,7 +98,7 @@ def draw_errors(done: pd.DataFrame, path: Path) -> None:
         (1, len(networks)),
         (5.5 * len(networks), 1.6 + 0.3 * rows),
         "CIFAR-10, isolated blocks",
-        "re-encoded as JPEG; squares: published (Wang et al. 2021)",
+        f"re-encoded as JPEG; squares: published (Wang et al. 2021){caption}",
         synthetic=False,
     )
     for panel, network in zip(axes, networks, strict=True):
@@ -112,8 +117,8 @@ def draw_errors(done: pd.DataFrame, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _speed(rows: pd.DataFrame, folder: Path) -> list[str]:
-    table = rows.drop(columns=["key", "steps"], errors="ignore")
+def _speed(tables: Tables, folder: Path) -> list[str]:
+    table = tables.speed.drop(columns=["key", "steps"], errors="ignore")
     for column in ("step_ms", "step_ms_q1", "step_ms_q3", "peak_memory_mb"):
         table[column] = table.get(column, pd.Series(dtype=float))
     _write_csv(table, folder / "speed.csv")
@@ -134,25 +139,32 @@ def _speed(rows: pd.DataFrame, folder: Path) -> list[str]:
     parts = ["## Steps of the brain-age networks", SPEED_NOTE, to_markdown(table, columns)]
     done = table[(table["status"] == OK) & (table["layout"] == "contiguous")]
     if len(done):
-        draw_bars(done, "step_ms", "ms a step", folder / "speed.png")
-        draw_bars(done, "peak_memory_mb", "peak memory (MB)", folder / "memory.png")
+        for column, label, name in (
+            ("step_ms", "ms a step", "speed.png"),
+            ("peak_memory_mb", "peak memory (MB)", "memory.png"),
+        ):
+            draw_bars(done, column, label, folder / name, tables.caption)
         parts.append("![milliseconds a step](speed.png) ![peak memory](memory.png)")
     return parts
 
 
-def draw_bars(done: pd.DataFrame, column: str, label: str, path: Path) -> None:
+def draw_bars(done: pd.DataFrame, column: str, label: str, path: Path, caption: str) -> None:
     """Draw one panel for each grid and precision, networks side by side, a bar for each way."""
     groups = list(done.groupby(["shape", "precision"], sort=False))
     ways, networks = (list(dict.fromkeys(done[name])) for name in ("how", "network"))
     figure, axes = build_figure(
-        (len(groups), 1), (9.0, 2.6 * len(groups) + 0.8), label, "K = 4", synthetic=False
+        (len(groups), 1),
+        (9.0, 2.6 * len(groups) + 0.8),
+        label,
+        f"batch 2, K = 4{caption}",
+        synthetic=False,
     )
     for panel, ((shape, precision), rows) in zip(axes, groups, strict=True):
         values = rows.pivot_table(index="network", columns="how", values=column, sort=False)
         _draw_groups(panel, values.reindex(index=networks, columns=ways))
         panel.set_title(f"{shape}, {precision}", fontsize=10)
         panel.set_ylabel(label)
-    axes[0].legend(fontsize=7, ncols=3)
+    axes[0].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save_figure(figure, path)
 
 
@@ -166,16 +178,16 @@ def _draw_groups(panel: Axes, values: pd.DataFrame) -> None:
     panel.set_xticks(range(len(values)), list(values.index), fontsize=8)
 
 
-def _vit(rows: pd.DataFrame, folder: Path) -> list[str]:
-    done = rows[rows["status"] == OK]
+def _vit(tables: Tables, folder: Path) -> list[str]:
+    done = tables.vit[tables.vit["status"] == OK]
     if not len(done):
-        return ["## ViT-B/16", *rows["status"].astype(str)]
+        return ["## ViT-B/16", *tables.vit["status"].astype(str)]
     stages, projected = _unfold(done, "stages"), _unfold(done, "projection")
     _write_csv(stages, folder / "vit_stages.csv")
     _write_csv(projected, folder / "vit_projection.csv")
     for column in ("forward_s", "backward_s", "input_gradient_s", "head_s"):
         stages[column.replace("_s", "_ms")] = 1000 * stages[column]
-    draw_stages(stages, folder / "vit_stages.png")
+    draw_stages(stages, folder / "vit_stages.png", tables.caption)
     columns = {
         "precision": "precision",
         "blocks": "K",
@@ -215,11 +227,15 @@ def _unfold(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return table[[*front, *[name for name in table if name not in front]]]
 
 
-def draw_stages(stages: pd.DataFrame, path: Path) -> None:
+def draw_stages(stages: pd.DataFrame, path: Path, caption: str) -> None:
     """Draw forward and backward of every stage, one panel a precision."""
     groups = list(stages.groupby("precision", sort=False))
     figure, axes = build_figure(
-        (len(groups), 1), (9.0, 3.0 * len(groups) + 0.6), "ViT-B/16 by stage", "", synthetic=False
+        (len(groups), 1),
+        (9.0, 3.0 * len(groups) + 0.6),
+        "ViT-B/16 by stage",
+        caption,
+        synthetic=False,
     )
     for panel, (precision, rows) in zip(axes, groups, strict=True):
         _draw_groups(
