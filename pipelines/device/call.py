@@ -161,10 +161,13 @@ def _report(call: Call, parts: Mapping[str, Part], facts: Mapping[str, object]) 
     facts = {**facts, "rest": describe_rest(parts)}
     atomic_write_text(call.output / "machine.json", json.dumps(facts, indent=2) + "\n")
     images = parts.get("images")
-    gains = images.together.gains if isinstance(images, ImagesPart) else {}
+    together = Rows(call.output / "rows" / "together.jsonl")
+    for width, gain in images.together.gains.items() if isinstance(images, ImagesPart) else ():
+        together.add(str(width), {"width": width, "gain": gain})
+    gains = {row["width"]: row["gain"] for row in together.table().to_dict("records")}
     kept = [Rows(call.output / "rows" / f"{name}.jsonl").table() for name in PARTS]
     caption = "; reduced: tiny networks" if call.quick else ""
-    tables = Tables(kept[0], kept[1], kept[2], dict(gains), caption)
+    tables = Tables(kept[0], kept[1], kept[2], gains, caption)
     reduced = (
         ["Reduced: tiny networks; it shows that all of it runs, no more."] if call.quick else []
     )

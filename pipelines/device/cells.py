@@ -122,7 +122,7 @@ def _cudnn(enabled: bool) -> AbstractContextManager[object]:
     return torch.backends.cudnn.flags(enabled=False)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _network(network: str, shape: tuple[int, int, int], method: str, config: str) -> BlockStack:
     """Build a network on the CPU once: its cut is found by running it."""
     return build_model(Config.model_validate_json(config))

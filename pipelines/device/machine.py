@@ -12,10 +12,14 @@ from brainage.types import Json
 
 
 def describe(device: torch.device, command: str) -> Json:
-    """Name device, driver, versions, commit and command."""
+    """Name device, driver, versions, commit and command.
+
+    Where the folder is a copy without git, the variable COMMIT names the commit.
+    """
+    commit = _ask("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
     facts: Json = {
         "command": command,
-        "commit": _ask("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"),
+        "commit": os.environ.get("COMMIT") or commit,
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": sys.version.split()[0],

@@ -15,10 +15,10 @@ from pipelines.device import yardsticks
 from pipelines.device.__main__ import main
 from pipelines.device.budget import Budget
 from pipelines.device.call import describe_rest
-from pipelines.device.cells import Cell
+from pipelines.device.cells import Cell, measure
 from pipelines.device.report import images_table
 from pipelines.device.rows import MEMORY, OK, Rows, describe_failure
-from pipelines.device.speed import SpeedPart, build_cells
+from pipelines.device.speed import NETWORKS, WAYS, SpeedPart, build_cells
 from pipelines.device.training import DeviceTraining
 from pipelines.device.trainings import build_plan, published
 from pipelines.device.yardsticks import ImagesPart, Together, load_on_device
@@ -99,6 +99,7 @@ def test_rehearsal_writes_everything_and_a_second_call_runs_nothing_anew(
     assert {"torch", "cuda", "commit", "command", "device"} <= set(facts)
     assert "JPEG" in (tmp_path / "device.md").read_text()
     assert set(pd.read_csv(tmp_path / "images.csv")["status"]) == {OK}
+    assert "Trainings at once" in (tmp_path / "device.md").read_text()
     assert set(pd.read_csv(tmp_path / "speed.csv")["status"]) == {OK}
     assert len(pd.read_csv(tmp_path / "vit_stages.csv")) == 17
     before = [(tmp_path / "rows" / f"{n}.jsonl").read_bytes() for n in ("images", "speed", "vit")]
@@ -108,6 +109,7 @@ def test_rehearsal_writes_everything_and_a_second_call_runs_nothing_anew(
     assert quick(data_root, tmp_path) == 0
     after = [(tmp_path / "rows" / f"{n}.jsonl").read_bytes() for n in ("images", "speed", "vit")]
     assert before == after and len(started) == 6
+    assert "Trainings at once" in (tmp_path / "device.md").read_text()
     assert capfd.readouterr().out.count("left: images done, speed done, vit done") == 2
 
 
@@ -235,3 +237,25 @@ def test_bad_input_is_one_line(
     assert quick(data_root, tmp_path, *options) == 2
     error = capfd.readouterr().err
     assert expected in error and error.count("\n") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "no cuDNN"])
+@pytest.mark.parametrize("how", [*WAYS, "BP compiled"])
+def test_every_way_runs_on_a_gpu(how: str, layout: str):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for network in NETWORKS:
+        cell = Cell(network, (16, 16, 16), "bfloat16", how, layout, narrow=True)
+        row = measure(cell, torch.device("cuda"))
+        assert row["step_ms"] > 0 and row["peak_memory_mb"] > 0
+        assert row["cuda_graph"] is ("graph" in how)
+
+
+@pytest.mark.gpu
+def test_the_rehearsal_runs_on_a_gpu(data_root: Path, tmp_path: Path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    assert quick(data_root, tmp_path, "--device", "cuda") == 0
+    assert set(pd.read_csv(tmp_path / "images.csv")["status"]) == {OK}
+    assert pd.read_csv(tmp_path / "images.csv")["cuda_graph"].all()
