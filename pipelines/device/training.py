@@ -84,7 +84,7 @@ class DeviceTraining:
 
     def _place_inputs(self) -> None:
         """Make the tensors that a captured step reads and writes."""
-        training, epochs = self.config.training, self.config.training.epochs
+        training, epochs = self.config.training, self.epochs
         factors = [
             stretch_rate(training, (1, epochs), epoch, step, self.steps)
             for epoch in range(1, epochs + 1)
@@ -132,9 +132,14 @@ class DeviceTraining:
         return len(self.state.history)
 
     @property
+    def epochs(self) -> int:
+        """Epochs in all."""
+        return self.config.training.epochs
+
+    @property
     def is_over(self) -> bool:
         """Tell whether all epochs are done, or the loss has left all bounds."""
-        return self.epochs_done >= self.config.training.epochs or not math.isfinite(self.loss)
+        return self.epochs_done >= self.epochs or not math.isfinite(self.loss)
 
     @property
     def loss(self) -> float:

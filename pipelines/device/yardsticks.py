@@ -120,7 +120,8 @@ class ImagesPart:
         saved, longest_s = budget.clock(), 0.0
         try:
             while (waiting or going) and budget.allows(longest_s):
-                if waiting and len(going) < self.together.width:
+                places = [place for _, place in going]
+                if waiting and len(going) < self.together.width and self._has_room(places, budget):
                     going += self._begin(waiting.pop(0))
                 else:
                     start = budget.clock()
@@ -134,6 +135,18 @@ class ImagesPart:
                     saved = budget.clock()
         finally:
             self._save(going)
+
+    def _has_room(self, places: Sequence[DeviceTraining], budget: Budget) -> bool:
+        """Tell whether one more training ends in time; one alone always begins.
+
+        Trainings at once all end late: too many would leave no row of this call.
+        """
+        if not places:
+            return True
+        rest = [place.alone_s * (place.epochs - place.epochs_done) for place in places]
+        another = mean(place.alone_s for place in places) * places[0].epochs
+        gain = max(1.0, self.together.gains.get(self.together.best, 1.0))
+        return budget.allows((sum(rest) + another) / gain)
 
     def _key(self, training: Training) -> str:
         return f"{training.key}-{self.device.type}"

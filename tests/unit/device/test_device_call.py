@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -203,6 +204,18 @@ def test_more_trainings_at_once_only_where_it_pays():
     sliced.tell([1.0], 1.0)
     sliced.tell([1.0, 1.0], 2.1)
     assert sliced.width == 1
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(250.0, False), (350.0, True)])
+def test_one_more_training_begins_only_if_all_end_in_time(
+    tmp_path: Path, seconds: float, expected: bool
+):
+    part = make_part(tmp_path, tmp_path)
+    part.together.gains |= {1: 1.0, 2: 1.5}
+    going = [SimpleNamespace(alone_s=2.0, epochs=100, epochs_done=done) for done in (0, 50)]
+    # 200 and 100 seconds are left of them, and another takes 200: 333 at a gain of 1.5.
+    assert part._has_room(going, Budget.of(seconds, Clock(0.0))) is expected  # type: ignore[arg-type]
+    assert part._has_room([], Budget.of(0.0, Clock(0.0)))
 
 
 def test_published_errors_stand_beside_ours():
