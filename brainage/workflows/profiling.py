@@ -27,10 +27,7 @@ from brainage.lfnn.parallel.profile import (
 from brainage.lfnn.parallel.simulate import (
     BYTES,
     Link,
-    data_parallel_epoch_s,
-    microbatched_epoch_s,
-    one_device_epoch_s,
-    pipelined_epoch_s,
+    project,
 )
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.model.build import (
@@ -203,9 +200,9 @@ def simulate(
         halved = count > len(stages)
         parts = cut_by_time(halve(stages) if halved else stages, count)
         for device_count in devices:
-            rows.append(_project(parts, device_count, steps, link) | {"halved_layers": halved})
+            rows.append(project(parts, device_count, steps, link) | {"halved_layers": halved})
         if count not in devices:
-            rows.append(_project(parts, count, steps, link) | {"halved_layers": halved})
+            rows.append(project(parts, count, steps, link) | {"halved_layers": halved})
     table = pd.DataFrame(rows)
     network = config.network.name
     table.insert(0, "network", network)
@@ -218,28 +215,6 @@ def simulate(
     say(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     say(f"projected from measured blocks, not measured; written to {output}")
     return table
-
-
-def _project(parts: list[BlockTimes], devices: int, steps: int, link: Link) -> dict[str, Any]:
-    alone = one_device_epoch_s(parts, steps)
-    local = pipelined_epoch_s(parts, devices, steps, link)
-    baselines = {
-        f"one_f_one_b_m{m}": microbatched_epoch_s(parts, devices, steps, m, link)
-        for m in (4, 8, 32)
-    }
-    baselines["data_parallel"] = data_parallel_epoch_s(parts, devices, steps, link)
-    bound = bound_of(parts)
-    return {
-        "blocks": len(parts),
-        "devices": devices,
-        "bp_one_device_s": alone,
-        "lfnn_l_pipelined_s": local,
-        **{f"{name}_s": seconds for name, seconds in baselines.items()},
-        "lfnn_l_speedup": alone / local,
-        **{f"{name}_speedup": alone / seconds for name, seconds in baselines.items()},
-        "bound_speedup": bound.speedup,
-        "imbalance": bound.imbalance,
-    }
 
 
 def halve(stages: list[StageTimes]) -> list[StageTimes]:

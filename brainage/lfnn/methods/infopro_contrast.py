@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainage.lfnn.blocks import BlockStack
+from brainage.lfnn.losses import masked_mean
 from brainage.lfnn.methods.infopro import Decoder, as_vectors, rebuild_loss
 from brainage.lfnn.step import (
     AuxiliaryRequest,
@@ -66,9 +67,22 @@ def contrastive_loss(projected: Tensor, weights: Tensor) -> Tensor:
     similarity = (unit @ unit.T / TEMPERATURE).masked_fill(itself, -torch.inf)
     log_share = functional.log_softmax(similarity, dim=1).masked_fill(itself, 0.0)
     total = weights.sum(dim=1)
-    losses = -(weights.to(unit.dtype) * log_share).sum(dim=1)[total > 0] / total[total > 0]
+    losses = -(weights.to(unit.dtype) * log_share).sum(dim=1)
+    if losses.is_cuda:
+        return mean_of_paired(losses, total)
+    losses = losses[total > 0] / total[total > 0]
     # A sum and not a mean: of no sample at all it is zero, and still has a gradient.
     return losses.sum() / max(1, len(losses))
+
+
+def mean_of_paired(losses: Tensor, total: Tensor) -> Tensor:
+    """Average losses (B,) over their positives (B,), samples without any left out: a scalar.
+
+    How many are left out is not asked of the device, so that a step can be captured as a CUDA
+    graph; another order of sums may move the last digit.
+    """
+    has_positives = total > 0
+    return masked_mean(losses / total.where(has_positives, 1.0), has_positives)
 
 
 def _hidden_loss(

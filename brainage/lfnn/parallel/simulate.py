@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brainage.lfnn.blocks import cut_evenly
-from brainage.lfnn.parallel.profile import BlockTimes, backpropagation_s
+from brainage.lfnn.parallel.profile import BlockTimes, backpropagation_s, bound_of
 from brainage.lfnn.parallel.transport import BUFFERS
 
 BYTES = 4
@@ -185,3 +185,28 @@ def data_parallel_epoch_s(
 def one_device_epoch_s(blocks: Sequence[BlockTimes], steps: int) -> float:
     """Backpropagation on one device."""
     return steps * backpropagation_s(blocks)
+
+
+def project(
+    parts: Sequence[BlockTimes], devices: int, steps: int, link: Link
+) -> dict[str, int | float]:
+    """Project an epoch of every schedule, with speed-ups over backpropagation on one device."""
+    alone = one_device_epoch_s(parts, steps)
+    local = pipelined_epoch_s(parts, devices, steps, link)
+    baselines = {
+        f"one_f_one_b_m{m}": microbatched_epoch_s(parts, devices, steps, m, link)
+        for m in (4, 8, 32)
+    }
+    baselines["data_parallel"] = data_parallel_epoch_s(parts, devices, steps, link)
+    bound = bound_of(parts)
+    return {
+        "blocks": len(parts),
+        "devices": devices,
+        "bp_one_device_s": alone,
+        "lfnn_l_pipelined_s": local,
+        **{f"{name}_s": seconds for name, seconds in baselines.items()},
+        "lfnn_l_speedup": alone / local,
+        **{f"{name}_speedup": alone / seconds for name, seconds in baselines.items()},
+        "bound_speedup": bound.speedup,
+        "imbalance": bound.imbalance,
+    }

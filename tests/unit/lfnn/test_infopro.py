@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from brainage.lfnn.methods.infopro import Decoder
-from brainage.lfnn.methods.infopro_contrast import contrastive_loss, pair_weights
+from brainage.lfnn.methods.infopro_contrast import (
+    contrastive_loss,
+    mean_of_paired,
+    pair_weights,
+)
 from brainage.lfnn.methods.movement import movement
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.targets import Ages, Classes
@@ -38,6 +42,15 @@ def test_positives_are_samples_of_a_class_or_people_of_an_age():
     ages = pair_weights(torch.tensor([40.0, 45.0, 90.0]), Ages(20.0, 90.0))
     assert ages[0, 1].item() == pytest.approx(0.6065, abs=1e-4)  # exp(-1/2), five years apart
     assert ages[0, 2] < 1e-6 and ages.diagonal().sum() == 0
+
+
+def test_mean_that_asks_nothing_of_the_device_is_that_of_the_samples_with_positives():
+    losses, total = torch.tensor([3.0, 0.0, 8.0], requires_grad=True), torch.tensor([1.0, 0.0, 2.0])
+    mean = mean_of_paired(losses, total)
+    mean.backward()
+    assert mean.item() == pytest.approx(3.5)
+    assert losses.grad.tolist() == pytest.approx([0.5, 0.0, 0.25])
+    assert mean_of_paired(torch.zeros(2), torch.zeros(2)).item() == 0.0
 
 
 def test_a_batch_without_positives_has_a_loss_of_zero_and_a_gradient():
