@@ -1,4 +1,4 @@
-"""Pool `brainage compare` of several seeds: the paired difference, over people.
+"""Pool trainings of several seeds, of `compare` or `train --folds`: the paired difference.
 
 ``python -m pipelines.study.pool FOLDER… --output pooled.csv``
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainage.config import load_config
 from brainage.evaluation.metrics import paired_difference, subject_interval
 from brainage.workflows.console import say, show_output
 from brainage.workflows.results import write_table
@@ -55,15 +56,23 @@ def pool(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Read what `compare` wrote, or of `train --repeats` each network's own predictions."""
+    repeats = folder / "predictions_by_repeat.csv"
+    if not repeats.exists():
+        return pd.read_csv(folder / "predictions.csv")
+    method = load_config(folder / "config.yaml").learning.method
+    return pd.read_csv(repeats).assign(method=method)
+
+
 def main() -> None:
     """Read, pool, say, write."""
     show_output()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", type=Path, nargs="+", help="outputs of `brainage compare`")
+    parser.add_argument("folders", type=Path, nargs="+", help="outputs of `compare`, `train`")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    tables = [pd.read_csv(folder / "predictions.csv") for folder in arguments.folders]
-    result = pool(pd.concat(tables))
+    result = pool(pd.concat(read_predictions(folder) for folder in arguments.folders))
     write_table(result, arguments.output)
     say(result.round(2).to_string(index=False))
 

@@ -1,9 +1,12 @@
 """The paired difference of methods over seeds."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from pipelines.study.pool import pool
+from brainage.config import dump_config, load_preset, with_changes
+from pipelines.study.pool import pool, read_predictions
 
 
 def test_errors_are_averaged_over_seeds_and_predictions_for_the_ensemble() -> None:
@@ -19,3 +22,15 @@ def test_errors_are_averaged_over_seeds_and_predictions_for_the_ensemble() -> No
     assert found.loc[("all", "lfnn_l", "ensemble"), "mae_years"] == pytest.approx(1.0)
     assert found.loc[("a", "lfnn_l", "ensemble"), "difference_mean"] == pytest.approx(-1.0)
     assert found.loc[("b", "bp", "each"), "scans"] == 1
+
+
+def test_repeats_of_a_training_count_one_by_one(tmp_path: Path) -> None:
+    config = with_changes(load_preset("phantom"), {"learning.method": "bp"})
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    (tmp_path / "predictions.csv").write_text("scan_id,predicted_age_years\n1,51\n")
+    (tmp_path / "predictions_by_repeat.csv").write_text(
+        "scan_id,predicted_age_years,repeat\n1,50,0\n1,52,1\n"
+    )
+    found = read_predictions(tmp_path)
+    assert list(found["predicted_age_years"]) == [50, 52]
+    assert set(found["method"]) == {"bp"}
