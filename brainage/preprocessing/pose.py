@@ -128,8 +128,8 @@ def _look(volume: Volume, mask: BoolArray | None, where: str) -> tuple[Volume, I
         share = Volume(mask.astype(np.float32), volume.affine)
         given = resample_volume(share, head.affine, head.data.shape) >= 0.5
         # Fat that a strip has left is brighter than white matter and must not decide the turn.
-        bright = np.float32(_BRIGHTEST * np.median(head.data[given])) if given.any() else None
-        return Volume(head.data.clip(None, bright), head.affine), [given]
+        bright = _BRIGHTEST * np.median(head.data[given]) if given.any() else np.inf
+        return Volume(np.minimum(head.data, np.float32(bright)), head.affine), [given]
     head = to_working_grid(scale_brightness(volume, where), _POSE_MM)
     found = find_brains(head, _EROSIONS_MM)
     first = next(found, None)
