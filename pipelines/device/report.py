@@ -266,4 +266,5 @@ def _shown(value: object) -> str:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    # That of `brainage.workflows.results` imports nibabel, which a lent machine may lack.
     atomic_write_text(path, table.to_csv(index=False))

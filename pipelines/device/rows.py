@@ -72,10 +72,6 @@ class Rows:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(self.path, "\n".join(lines) + "\n")
 
-    def drop(self, key: str) -> None:
-        """Forget a row; the file follows with the next one that is added."""
-        self._rows.pop(key, None)
-
     def table(self) -> pd.DataFrame:
         """All rows, in the order in which their settings first came."""
         return pd.DataFrame(list(self._rows.values()))
