@@ -1,6 +1,5 @@
 """Prepare a changed scan from a file of its own, as any scan is read."""
 
-import base64
 import tempfile
 from pathlib import Path
 
@@ -9,35 +8,77 @@ import numpy as np
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import ConfigError, PreparationError, StoreError, VolumeError
-from brainage.prepared.arrays import prepare_scan
+from brainage.prepared.arrays import PreparedScan, load_scan, pack_scan, prepare_scan
 from brainage.prepared.placement import process_source
-from brainage.prepared.source import ScanSource
-from brainage.prepared.store import PreparedStore
+from brainage.prepared.source import ScanSource, hash_source
+from brainage.prepared.store import PreparedStore, entry_key
 from brainage.preprocessing.mni import resample_volume
-from brainage.preprocessing.perturbations import BRAIN, BY_NAME, HEAD, UNCHANGED, Original
+from brainage.preprocessing.perturbations import BY_NAME, UNCHANGED, Original
 from brainage.scans.open import read_scan
-from brainage.types import BoolArray, HalfArray, Json, Volume
+from brainage.types import BoolArray, Json, Volume
 
 TASK = f"{__name__}:perturb_task"
 
 
-def perturb_task(argument: Json) -> Json:
-    """Change a scan, write it as NIfTI of its own, and prepare that, as child processes do.
+def describe_change(
+    path: str,
+    scan_id: str,
+    name: str,
+    seed: int | list[int],
+    settings: PreprocessingConfig,
+    cache: Path,
+) -> Json:
+    """Argument of `perturb_task`: scan, perturbation, and the seed of what is random in it."""
+    return {
+        "path": str(Path(path).absolute()),
+        "scan_id": scan_id,
+        "name": name,
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+        "cache": str(cache.absolute()),
+    }
 
-    Parameters
-    ----------
-    argument : dict
-        `path` and `scan_id`, `name` of the perturbation, `seed` of what is random, `settings` of
-        preprocessing, and `cache`, which keeps where the brain of the unchanged scan lies.
+
+def perturbed_key(argument: Json) -> str:
+    """Key of the changed scan's array in the store.
+
+    Raises
+    ------
+    VolumeError
+        If the scan cannot be read.
+    """
+    scan_hash = hash_source(ScanSource(argument["path"], argument["scan_id"]))
+    settings = PreprocessingConfig.model_validate(argument["settings"])
+    change = [argument["name"], argument["seed"]]
+    return entry_key("array", scan_hash, settings, perturbation=change)
+
+
+def perturb_task(argument: Json) -> Json:
+    """Change a scan, write it as NIfTI of its own, prepare that and keep it, as children do.
 
     Returns
     -------
     dict
-        `verdict`, `reason`, and of a scan that did not fail `input` and `array`.
+        `key` in the store; of a scan that cannot be used `reason`.
     """
-    where, change = argument["scan_id"], BY_NAME[argument["name"]]
-    settings = PreprocessingConfig.model_validate(argument["settings"])
     store = PreparedStore(Path(argument["cache"]))
+    settings = PreprocessingConfig.model_validate(argument["settings"])
+    try:
+        key = perturbed_key(argument)
+        if load_scan(store, key, settings) is None:
+            scan = _prepare_changed(argument, settings, store)
+            store.save("array", key, *pack_scan(scan))
+    except (VolumeError, PreparationError) as error:
+        return {"reason": error.reason}
+    except (StoreError, ConfigError) as error:  # not the scan's fault
+        return {"fault": [error.where, error.problem, error.remedy]}
+    return {"key": key}
+
+
+def _prepare_changed(
+    argument: Json, settings: PreprocessingConfig, store: PreparedStore
+) -> PreparedScan:
+    where, change = argument["scan_id"], BY_NAME[argument["name"]]
     with tempfile.TemporaryDirectory(prefix="brainage-perturbed-") as folder:
 
         def write(volume: Volume, name: str) -> ScanSource:
@@ -50,25 +91,9 @@ def perturb_task(argument: Json) -> Json:
             mask = process_source(source, settings, store).processed.placement.mask
             return resample_volume(mask, volume.affine, volume.data.shape) >= 0.5
 
-        try:
-            volume = read_scan(argument["path"], where, series=settings.series).volume
-            rng = np.random.default_rng(argument["seed"])
-            changed = change.apply(Original(volume, rng, find_brain))
-            # The places of changed scans are of no further use.
-            kept = store if change.name == UNCHANGED else None
-            scan = prepare_scan(write(changed, "scan.nii"), settings, kept)
-        except (VolumeError, PreparationError) as error:
-            return {"verdict": "failed", "reason": error.reason}
-        except (StoreError, ConfigError) as error:  # not the scan's fault
-            return {"fault": [error.where, error.problem, error.remedy]}
-    return {
-        "verdict": scan.verdict,
-        "reason": "; ".join(filter(None, [*scan.reasons, scan.note])),
-        "input": HEAD if scan.recognised == "raw head" else BRAIN,
-        "array": base64.b64encode(scan.array.tobytes()).decode(),
-    }
-
-
-def unpack_array(text: str, settings: PreprocessingConfig) -> HalfArray:
-    """Return the array (I, J, K) that `perturb_task` gave."""
-    return np.frombuffer(base64.b64decode(text), np.float16).reshape(settings.shape)
+        volume = read_scan(argument["path"], where, series=settings.series).volume
+        rng = np.random.default_rng(argument["seed"])
+        changed = change.apply(Original(volume, rng, find_brain))
+        # The places of changed scans are of no further use.
+        kept = store if change.name == UNCHANGED else None
+        return prepare_scan(write(changed, "scan.nii"), settings, kept)

@@ -20,11 +20,14 @@ from brainage.inference.model import Model
 from brainage.inference.predict import check_ages
 from brainage.model.bundle import Bundle
 from brainage.plotting.science import plot_robustness
-from brainage.prepared.perturbed import TASK, unpack_array
+from brainage.prepared.arrays import PreparedScan, load_scan
+from brainage.prepared.perturbed import TASK, describe_change
 from brainage.prepared.source import ScanSource, hash_source
-from brainage.prepared.store import entry_key
+from brainage.prepared.store import PreparedStore, entry_key
 from brainage.preprocessing.perturbations import (
+    BRAIN,
     BY_NAME,
+    HEAD,
     PERTURBATIONS,
     UNCHANGED,
     Perturbation,
@@ -231,36 +234,45 @@ class _Job:
                     progress(done, len(tasks))
 
     def _describe(self, scan: _Scan, change: Perturbation) -> Json:
-        return {
-            "path": str(Path(scan.path).absolute()),
-            "scan_id": scan.scan_id,
-            "name": change.name,
-            "seed": [self.seed, zlib.crc32(f"{scan.scan_id}/{change.name}".encode())],
-            "settings": self.bundle.config.preprocessing.model_dump(mode="json"),
-            "cache": str(self.cache.absolute()),
-        }
+        seed = [self.seed, zlib.crc32(f"{scan.scan_id}/{change.name}".encode())]
+        settings = self.bundle.config.preprocessing
+        return describe_change(scan.path, scan.scan_id, change.name, seed, settings, self.cache)
 
     def _build_row(self, scan: _Scan, change: Perturbation, outcome: Outcome) -> Json:
-        found = outcome.result or {"verdict": "failed", "reason": f"{outcome.problem}."}
-        if "fault" in found:
-            raise StoreError(*found["fault"])
-        known, age = self._unchanged(scan), np.nan
-        if "array" in found:
-            array = unpack_array(found["array"], self.bundle.config.preprocessing)
-            age = float(self.bundle.predict(array[None]).predicted_age_years[0])
+        answer = outcome.result or {"reason": f"{outcome.problem}."}
+        if "fault" in answer:
+            raise StoreError(*answer["fault"])
+        found, known, age = None, self._unchanged(scan), np.nan
+        if "key" in answer:
+            settings = self.bundle.config.preprocessing
+            found = load_scan(PreparedStore(self.cache), answer["key"], settings)
+        if found is not None:
+            age = float(self.bundle.predict(found.array[None]).predicted_age_years[0])
         return {
             "scan_id": scan.scan_id,
             "scan_hash": scan.hash,
             "perturbation": change.name,
             "group": change.group,
-            "input": known.get("input", found.get("input", "")),
+            "input": known.get("input", _input(found)),
             "predicted_age_years": age,
             "change_years": age - known.get("predicted_age_years", age),
-            "verdict": found["verdict"],
-            "reason": found["reason"],
+            "verdict": "failed" if found is None else found.verdict,
+            "reason": _reason(found, answer),
             "seconds": round(outcome.seconds, 2),
             "settings_hash": self.settings_hash,
         }
+
+
+def _input(found: PreparedScan | None) -> str:
+    if found is None:
+        return ""
+    return HEAD if found.recognised == "raw head" else BRAIN
+
+
+def _reason(found: PreparedScan | None, answer: Json) -> str:
+    if found is None:
+        return str(answer.get("reason", "vanished from the cache."))
+    return "; ".join(filter(None, [*found.reasons, found.note]))
 
 
 def _write(job: _Job, *, synthetic: bool) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Robustness: what is computed once, taken up again, and refused."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,9 @@ from brainage.errors import BrainageError, BundleError, CohortError, ConfigError
 from brainage.inference.model import Model
 from brainage.model.build import build_model
 from brainage.model.bundle import Bundle, load_bundle, save_bundle
+from brainage.prepared.arrays import PreparedScan, pack_scan
+from brainage.prepared.perturbed import perturbed_key
+from brainage.prepared.store import PreparedStore
 from brainage.sandbox.engines import Engine
 from brainage.sandbox.parent import Outcome
 from brainage.types import Json
@@ -37,11 +39,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(f"{argument['scan_id']} {argument['name']}")
             rng = np.random.default_rng(argument["seed"])
             array = rng.normal(size=SHAPE).astype(np.float16)
-            found = {"verdict": "ok", "reason": "", "input": "whole head"}
-            found["array"] = base64.b64encode(array.tobytes()).decode()
-            if argument["scan_id"] == "sub-0003":
-                found = {"verdict": "failed", "reason": "no brain"}
-            yield position, Outcome(found, "", 2.0)
+            scan, key = PreparedScan(array, "raw head", "ok", (), {}), perturbed_key(argument)
+            PreparedStore(Path(argument["cache"])).save("array", key, *pack_scan(scan))
+            is_bad = argument["scan_id"] == "sub-0003"
+            yield position, Outcome({"reason": "no brain"} if is_bad else {"key": key}, "", 2.0)
 
     monkeypatch.setattr(job, "run_tasks", run)
     return names
