@@ -133,6 +133,10 @@ class AugmentationConfig(Settings):
         prepared scan's intensities are in; it varies slowly in space.
     max_edge_mm : float
         How much is taken off the edge of what the network sees.
+    stranger_copies : int
+        Copies of each training scan that are prepared beforehand as strangers might send it:
+        stripped, resampled, …, several at once (`meet_stranger`). In half of all draws one of them
+        takes the scan's place.
     extra : tuple of TransformConfig
         The user's own changes, in this order after the others.
     """
@@ -156,6 +160,7 @@ class AugmentationConfig(Settings):
     max_tissue: Annotated[float, Field(ge=0.0, le=5.0), LATER] = 0.0
     edge_probability: Annotated[Probability, LATER] = 0.0
     max_edge_mm: Annotated[float, Field(ge=0.0, le=30.0), LATER] = 0.0
+    stranger_copies: Annotated[int, Field(ge=0, le=20), LATER] = 0
     extra: Annotated[tuple[TransformConfig, ...], LATER] = ()
 
 

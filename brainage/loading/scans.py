@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator
 
 from brainage.config import Config
@@ -11,14 +12,18 @@ from brainage.errors import ShapeError
 from brainage.loading.dataset import Batch, BatchLoader
 from brainage.types import DoubleArray, FloatArray, HalfArray
 
+COPY_PROBABILITY = 0.5
+"""How often a copy as a stranger might send it takes a training scan's place."""
+
 
 class PreparedScans:
     """Prepared scans with ages, read by the batch.
 
     Parameters
     ----------
-    arrays : numpy.ndarray of float16 (N, I, J, K)
-        In memory or memory-mapped; not copied.
+    arrays : numpy.ndarray of float16 (N, I, J, K) or (N, copies, I, J, K)
+        In memory or memory-mapped; not copied. Of copies, one is drawn where samples have seeds:
+        the first, the scan as it is, as often as all others together; else it is the first.
     ages : sequence of float (N,)
         Ages at scan in years; NaN where unknown.
 
@@ -29,7 +34,7 @@ class PreparedScans:
     """
 
     def __init__(self, arrays: HalfArray, ages: DoubleArray | FloatArray | Sequence[float]) -> None:
-        if arrays.ndim != 4 or len(arrays) != len(ages):
+        if arrays.ndim not in (4, 5) or len(arrays) != len(ages):
             problem = f"expected arrays (N, I, J, K), N ages, got {arrays.shape}, {len(ages)}."
             raise ShapeError("dataset", problem)
         self._arrays, self._years = arrays, torch.as_tensor(np.asarray(ages, dtype=np.float32))
@@ -39,8 +44,20 @@ class PreparedScans:
 
     def __getitem__(self, draw: Batch) -> Batch:
         index = draw["index"]
-        volumes = torch.from_numpy(self._arrays[index.numpy()])[:, None]
+        rows = index.numpy()
+        has_copies = self._arrays.ndim == 5
+        scans = self._arrays[rows, self._choose_copies(draw)] if has_copies else self._arrays[rows]
+        volumes = torch.from_numpy(scans)[:, None]
         return {**draw, "inputs": volumes, "target": self._years[index]}
+
+    def _choose_copies(self, draw: Batch) -> NDArray[np.intp]:
+        """Which copy of each sample (B,), by its seed."""
+        chosen = np.zeros(len(draw["index"]), np.intp)
+        for row, seed in enumerate(draw["seeds"].tolist() if "seeds" in draw else ()):
+            generator = np.random.default_rng(seed)
+            if generator.random() < COPY_PROBABILITY:
+                chosen[row] = generator.integers(1, self._arrays.shape[1])
+        return chosen
 
 
 def build_scan_loader(

@@ -224,7 +224,7 @@ def prepare_cohort(
     entries = [found[position][1] for position in range(len(paths))]
     used = [index for index, entry in enumerate(entries) if entry.verdict != "failed"]
     keys = [found[position][0] for position in used]
-    arrays = _gather(store, keys, settings, how.memory_bound_bytes)
+    arrays = gather(store, keys, settings, how.memory_bound_bytes)
     return PreparedScans(arrays, np.array(used, dtype=np.int64), entries)
 
 
@@ -313,10 +313,19 @@ def _read_answer(answer: Json) -> tuple[str, LedgerEntry]:
     return answer["key"], LedgerEntry(*answer["entry"])
 
 
-def _gather(
-    store: PreparedStore, keys: list[str], settings: PreprocessingConfig, memory_bound_bytes: int
+def gather(
+    store: PreparedStore,
+    keys: Sequence[str],
+    settings: PreprocessingConfig,
+    memory_bound_bytes: int = MEMORY_BOUND_BYTES,
 ) -> HalfArray:
-    """Stack stored arrays into one (N, I, J, K), in memory or, if too large, in a mapped file."""
+    """Stack stored arrays into one (N, I, J, K), in memory or, if too large, in a mapped file.
+
+    Raises
+    ------
+    StoreError
+        If one has vanished, or the cache cannot be written.
+    """
     shape = (len(keys), *settings.shape)
     fits = 2 * int(np.prod(shape)) <= memory_bound_bytes
     arrays = np.empty(shape, np.float16) if fits else _map_array(store.folder, shape)

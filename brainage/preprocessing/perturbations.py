@@ -5,7 +5,7 @@ the header leave every voxel as it is.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -22,12 +22,14 @@ Input = Literal["whole head", "stripped brain"]
 HEAD: Input = "whole head"
 BRAIN: Input = "stripped brain"
 UNCHANGED = "unchanged"
+STRANGER = "stranger"
 
 # Full width at half maximum of a Gaussian, in standard deviations.
 _FWHM = float(np.sqrt(8 * np.log(2)))
 _FREE = (np.inf, np.inf)
 # Air that a scanner or a strip set to one value fills more of an image; noise has no such air.
 _MIN_EMPTY_SHARE = 0.25
+_SPACINGS_MM = ((1, 1, 1), (2, 2, 2), (1, 1, 3), (3, 1, 1), (1, 3, 1))
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,29 @@ def standardise(scan: Original, outside: float | None = None) -> Volume:
     return scan.with_data(scaled if outside is None else np.where(scan.outside, outside, scaled))
 
 
+def meet_stranger(scan: Original) -> Volume:
+    """Change a scan as a stranger might send it: by several of these at once, drawn at random.
+
+    Stripped (3 mm too tightly to 2 mm too loosely), a gamma curve, a bias field, smoothed, noise,
+    other voxels; each with a probability of 0.3 to 0.6.
+    """
+    rng = scan.rng
+    brain, around = scan.brain, ~scan.outside & ~scan.brain
+    loosest_mm = 0 if around.sum() < brain.sum() / 2 else 2  # there is nothing to strip from
+    changes: tuple[tuple[float, Callable[[], Change]], ...] = (
+        (0.6, lambda: partial(strip, grown_mm=rng.uniform(-3, loosest_mm))),
+        (0.5, lambda: partial(change_gamma, exponent=float(np.exp(rng.uniform(-0.3, 0.3))))),
+        (0.5, lambda: partial(add_bias, strength=rng.uniform(0.1, 0.4))),
+        (0.3, lambda: partial(smooth, fwhm_mm=rng.uniform(1, 3))),
+        (0.3, lambda: partial(add_noise, share=rng.uniform(0.01, 0.06))),
+        (0.5, lambda: partial(resample, spacing_mm=_SPACINGS_MM[rng.integers(5)])),
+    )
+    for probability, draw in changes:
+        if rng.random() < probability:
+            scan = replace(scan, volume=draw()(scan), find_brain=lambda: brain)
+    return scan.volume
+
+
 @dataclass(frozen=True)
 class Perturbation:
     """A change to a scan.
@@ -250,7 +275,6 @@ _FLIPS = {
         f"axes_{name}": np.eye(3)[order] for name, order in (("yzx", [1, 2, 0]), ("zxy", [2, 0, 1]))
     },
 }
-_SPACINGS_MM = ((1, 1, 1), (2, 2, 2), (1, 1, 3), (3, 1, 1))
 _EVERY: dict[str, dict[str, Change]] = {
     UNCHANGED: {UNCHANGED: keep},
     "turn": {name: partial(turn_header, rotation=turn) for name, turn in _TURNS.items()},
@@ -266,7 +290,7 @@ _EVERY: dict[str, dict[str, Change]] = {
     },
     "resample": {
         f"resample_{'x'.join(map(str, mm))}": partial(resample, spacing_mm=mm)
-        for mm in _SPACINGS_MM
+        for mm in _SPACINGS_MM[:4]
     },
     "crop": {"crop_to_brain": partial(crop, i=(5, 5), j=(5, 5), k=(5, 5))},
     "cut": {
@@ -280,6 +304,7 @@ _EVERY: dict[str, dict[str, Change]] = {
     "smooth": {"smooth_2mm": partial(smooth, fwhm_mm=2)},
     "strip": {"strip_-2mm": partial(strip, grown_mm=-2)},
     "quantise": {f"quantise_{n}bit": partial(quantise, levels=2**n) for n in (8, 15)},
+    "stranger": {STRANGER: meet_stranger},
 }
 _OF_HEADS: dict[str, dict[str, Change]] = {
     "crop": {"crop_neck": partial(crop, k=(10, np.inf))},

@@ -39,11 +39,14 @@ class PreparedCohort:
         Their prepared arrays.
     synthetic : bool
         True where phantoms are among them.
+    copies : numpy.ndarray of float16 (N, copies, I, J, K), optional
+        The same scans as strangers might send them, for training alone.
     """
 
     cohort: Cohort
     arrays: HalfArray
     synthetic: bool = False
+    copies: HalfArray | None = None
 
     @property
     def ages(self) -> NDArray[np.float64]:
@@ -105,7 +108,7 @@ def train_run(
         names,
         partial(
             build_loaders,
-            torch.from_numpy(_take(prepared.arrays, split.train)),
+            torch.from_numpy(_take_with_copies(prepared, split.train)),
             prepared.ages[split.train],
             torch.from_numpy(_take(prepared.arrays, split.validation)),
             prepared.ages[split.validation],
@@ -153,7 +156,7 @@ def build_loaders(
 
     Parameters
     ----------
-    train_scans, validation_scans : torch.Tensor of float16 (N, I, J, K)
+    train_scans, validation_scans : torch.Tensor of float16 (N, I, J, K) or (N, copies, I, J, K)
     train_ages, validation_ages : numpy.ndarray (N,)
         Years.
     shuffle : torch.Generator, optional
@@ -165,8 +168,8 @@ def build_loaders(
     from brainage.loading.scans import build_scan_loader
 
     corner = slice(None) if reads_inputs else slice(1)
-    train_arrays = train_scans[:, corner, corner, corner].numpy()
-    validation_arrays = validation_scans[:, corner, corner, corner].numpy()
+    train_arrays = train_scans[..., corner, corner, corner].numpy()
+    validation_arrays = validation_scans[..., corner, corner, corner].numpy()
     return (
         build_scan_loader(train_arrays, train_ages, config, shuffle, augments=reads_inputs),
         build_scan_loader(validation_arrays, validation_ages, config),
@@ -221,12 +224,14 @@ def describe_cohort(prepared: PreparedCohort, split: Split) -> Json:
 
 def run_hash(prepared: PreparedCohort, split: Split, config: Config) -> str:
     """Identity of a run: its settings, scans, ages and split."""
+    copies = prepared.copies
     parts = [
         dump_config(config),
         json.dumps(prepared.scan_ids),
         prepared.ages.tobytes().hex(),
         *(indices.tobytes().hex() for indices in (split.train, split.validation, split.test)),
         *(sha256_bytes(array.tobytes()) for array in prepared.arrays),
+        *(sha256_bytes(array.tobytes()) for array in (() if copies is None else copies)),
     ]
     return sha256_bytes("\n".join(parts).encode("utf-8", "surrogateescape"))
 
@@ -238,3 +243,10 @@ def schedule_of(learning: LearningConfig) -> str:
 
 def _take(arrays: HalfArray, indices: NDArray[np.int64]) -> HalfArray:
     return arrays[indices]
+
+
+def _take_with_copies(prepared: PreparedCohort, indices: NDArray[np.int64]) -> HalfArray:
+    scans = prepared.arrays[indices]
+    if prepared.copies is None:
+        return scans
+    return np.concatenate([scans[:, None], prepared.copies[indices]], axis=1)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from brainage.config import PreprocessingConfig
-from brainage.errors import CohortError
-from brainage.types import LedgerEntry
+from brainage.errors import CohortError, ConfigError
+from brainage.types import HalfArray, LedgerEntry
 from brainage.workflows.console import default_cache, scan_progress, warn
 from brainage.workflows.masks import ScanOptions
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from brainage.cohorts.cohort import Cohort, CohortReading
+    from brainage.prepared.arrays import Preparation
     from brainage.training.run import PreparedCohort
 
 DEMO = "demo"
@@ -154,9 +155,14 @@ def make_phantoms(folder: Path, subjects: int = DEMO_SUBJECTS, seed: int = 0) ->
 
 
 def prepare_options(
-    options: CohortOptions, settings: PreprocessingConfig
+    options: CohortOptions, settings: PreprocessingConfig, stranger_copies: int = 0
 ) -> tuple["PreparedCohort", list[LedgerEntry]]:
     """Read and prepare a cohort with ages.
+
+    Parameters
+    ----------
+    stranger_copies : int
+        As in `AugmentationConfig`.
 
     Returns
     -------
@@ -169,6 +175,8 @@ def prepare_options(
     ------
     CohortError
         If a scan cannot be prepared or is a duplicate and `skip_bad` is off, or none is left.
+    ConfigError
+        If copies are wanted of scans with masks of their own.
     """
     from brainage.cohorts.duplicates import find_duplicates, refuse_duplicates
     from brainage.prepared.arrays import prepare_cohort
@@ -199,7 +207,38 @@ def prepare_options(
     entries = [dropped.get(entry.scan_id, entry) for entry in entries]
     arrays = prepared.arrays if unique.all() else prepared.arrays[unique]
     cohort = cohort.select(unique)
-    return PreparedCohort(cohort, arrays, cohort.synthetic), entries
+    copies = _prepare_copies(cohort, arrays, settings, options, how, stranger_copies)
+    return PreparedCohort(cohort, arrays, cohort.synthetic, copies), entries
+
+
+def _prepare_copies(
+    cohort: "Cohort",
+    arrays: HalfArray,
+    settings: PreprocessingConfig,
+    options: CohortOptions,
+    how: "Preparation",
+    count: int,
+) -> HalfArray | None:
+    from brainage.prepared.strangers import prepare_strangers
+    from brainage.sandbox.engines import Engine
+
+    if not count:
+        return None
+    if any(how.masks) or how.command:
+        problem = f"is {count}, which strips scans by masks of its own."
+        remedy = "Set it to 0, or leave out --mask and --brain-extraction-command."
+        raise ConfigError("augmentation.stranger_copies", problem, remedy)
+    with scan_progress("preparing copies") as progress:
+        return prepare_strangers(
+            list(cohort.table["path"]),
+            list(cohort.table["scan_id"]),
+            arrays,
+            settings,
+            options.cache_dir,
+            count,
+            how.engine or Engine(),
+            progress,
+        )
 
 
 def _unusable(source: str, failed: list[LedgerEntry], total: int) -> CohortError:

@@ -129,7 +129,8 @@ def _compare(
 ) -> pd.DataFrame:
     check_output(options)
     choose_device(options.device)  # refused before any scan is prepared
-    prepared, entries = prepare_options(cohort_options, config.preprocessing)
+    copies = config.augmentation.stranger_copies
+    prepared, entries = prepare_options(cohort_options, config.preprocessing, copies)
     splits = [run.split for run in plan_runs(prepared, config, options)]
     write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, splits, len(entries)))

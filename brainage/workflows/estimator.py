@@ -146,7 +146,8 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
             self.n_features_in_ = 1
             cache = None if self.cache is None else Path(self.cache)
             options = CohortOptions(cohort.source, cache=cache, given=cohort)
-            prepared, _ = prepare_options(options, config.preprocessing)
+            copies = config.augmentation.stranger_copies
+            prepared, _ = prepare_options(options, config.preprocessing, copies)
         else:
             arrays, ages = self._check_arrays(X, y)
             check_consistent_length(arrays, groups)
@@ -292,7 +293,10 @@ def _as_volumes(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _on_grid_of(arrays: NDArray[Any], ages: DoubleArray, config: Config) -> Config:
-    changes: Json = {"preprocessing.shape": list(arrays.shape[1:])}
+    changes: Json = {
+        "preprocessing.shape": list(arrays.shape[1:]),
+        "augmentation.stranger_copies": 0,  # they are made of files
+    }
     if ages.min() < 0:  # no age; but scikit-learn's checks regress any number
         changes["target.low_years"] = float(ages.min() - config.target.margin_years)
     return with_changes(config, changes, "X")

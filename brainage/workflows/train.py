@@ -184,7 +184,8 @@ def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions)
     check_output(options)
     check_names(options.baselines)
     choose_device(options.device)  # refused before any scan is prepared
-    prepared, entries = prepare_options(cohort_options, config.preprocessing)
+    copies = config.augmentation.stranger_copies
+    prepared, entries = prepare_options(cohort_options, config.preprocessing, copies)
     planned = plan_runs(prepared, config, options)
     write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))

@@ -153,3 +153,24 @@ def test_errors_arrive_whole_from_any_process(processes) -> None:
 def test_mismatched_ages_are_refused() -> None:
     with pytest.raises(ShapeError):
         PreparedScans(np.zeros((3, 4, 5, 6), "f2"), [1.0, 2.0])
+
+
+def test_a_copy_takes_a_scan_s_place_in_half_of_the_draws():
+    copies = np.arange(4, dtype=np.float16)[:, None, None, None] + np.zeros((2, 4, 4, 5, 6), "f2")
+    scans = PreparedScans(copies, [50.0, 60.0])
+    index = torch.arange(2).repeat(500)
+    assert (scans[{"index": index}]["inputs"] == 0).all(), "validation sees the scans themselves"
+    draw = {"index": index, "seeds": torch.arange(1000)}
+    chosen = scans[draw]["inputs"][:, 0, 0, 0, 0].numpy()
+    counts = np.bincount(chosen.astype(int), minlength=4)
+    assert 450 < counts[0] < 550 and (counts[1:] > 120).all()
+    assert np.array_equal(scans[draw]["inputs"][:, 0, 0, 0, 0].numpy(), chosen)
+
+
+def test_whether_a_copy_is_drawn_tells_nothing_of_the_change_that_follows():
+    copies = np.zeros((1, 2, 4, 5, 6), np.float16)
+    copies[:, 1] = 1
+    draw = {"index": torch.zeros(2000, dtype=torch.int64), "seeds": torch.arange(2000)}
+    is_copy = PreparedScans(copies, [50.0])[draw]["inputs"][:, 0, 0, 0, 0] == 1
+    first = torch.tensor([torch.rand((), generator=torch.manual_seed(n)) for n in range(2000)])
+    assert abs(np.corrcoef(is_copy, first)[0, 1]) < 0.1
