@@ -51,5 +51,15 @@ def robustness_markdown(summary: pd.DataFrame, name: str) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def describe_training_share(in_training: int, scans: int) -> str:
+    """Say how many of the scans trained the model: what they show is better than for others."""
+    if not in_training:
+        return f"None of the {scans} scans is of a person in training."
+    return (
+        f"{in_training} of the {scans} scans are of people in training: the ages of others move "
+        "more."
+    )
+
+
 def _format(value: float | None, form: str) -> str:
     return "" if value is None or pd.isna(value) else format(value, form)

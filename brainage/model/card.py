@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainage.evaluation.left_out import left_out_markdown
 from brainage.evaluation.metrics import describe_unbeaten
-from brainage.evaluation.robustness import robustness_markdown
+from brainage.evaluation.robustness import describe_training_share, robustness_markdown
 from brainage.types import Json
 
 _INTENDED_USE = """## Intended use
@@ -179,6 +179,8 @@ def _robustness(facts: Json) -> list[str]:
         return []
     said = "Change of the predicted age when a scan is changed, and what the quality gate said"
     lines = ["## Robustness", "", said, "of the changed scans (`brainage robustness`).", ""]
+    if "robustness_scans" in facts:
+        lines += [describe_training_share(*facts["robustness_scans"]), ""]
     return [*lines, robustness_markdown(pd.DataFrame(groups), "group"), ""]
 
 

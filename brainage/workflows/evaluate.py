@@ -314,17 +314,22 @@ def _check_range(numbers: pd.Series, name: str, where: str) -> None:
         raise CohortError(where, problem, "Mend the table.")
 
 
-def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
-    """Find scans of people whom the model was neither trained nor validated on; warn of others."""
+def rows_in_training(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
+    """Find scans of people whom the model was trained or validated on."""
     seen = np.zeros(len(table), dtype=bool)
     for key, column in SPLIT_HASHES.items():
         hashes = bundle.facts.get(key, {})
         learned = {*hashes.get("train", []), *hashes.get("validation", [])}
         seen |= [identity in learned for identity in hash_ids(table[column])]
-    scans = int(seen.sum())
     # Another scan of the same person is no test; models from before know the ids of scans alone.
-    seen = table["subject_id"].isin(table.loc[seen, "subject_id"]).to_numpy()
-    if scans:
+    same: BoolArray = table["subject_id"].isin(table.loc[seen, "subject_id"]).to_numpy()
+    return same
+
+
+def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
+    """Find scans of people whom the model was neither trained nor validated on; warn of others."""
+    seen = rows_in_training(bundle, table)
+    if seen.any():
         warn(f"{int(seen.sum())} of {len(table)} scans are of people in training: left out.")
     return ~seen
 

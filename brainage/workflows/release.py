@@ -77,7 +77,7 @@ def release(
     bundle = load_bundle(model)
     changes: Json = {"release_note": note} if note else {}
     if robustness is not None:
-        changes["robustness"] = _read_robustness(robustness, bundle)
+        changes |= _read_robustness(robustness, bundle)
     if left_out is not None:
         changes |= _read_left_out(left_out, bundle)
     if volumes:
@@ -136,19 +136,20 @@ def _measure_retests(path: Path) -> Json:
     return {"n_subjects": measured.n_subjects, "within_sd_years": round(measured.within_sd, 3)}
 
 
-def _read_robustness(path: Path, bundle: Bundle) -> list[Json]:
+def _read_robustness(path: Path, bundle: Bundle) -> Json:
     try:
         summary = parse_json(path.read_bytes())
         groups: list[Json] = summary["groups"]
         robustness_markdown(pd.DataFrame(groups), "group")
         measured = summary["weights_sha256"]
+        scans = [int(summary[key]) for key in ("n_in_training", "n_scans")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"holds no figures of robustness ({type(error).__name__})."
         raise BundleError(str(path), problem, "Give the summary.json of the run.") from error
     if measured != bundle.weights_sha256:
         remedy = "Run `brainage robustness` on this one."
         raise BundleError(str(path), "is of another model.", remedy)
-    return groups
+    return {"robustness": groups, "robustness_scans": scans}
 
 
 def selftest(model: str | None) -> float:

@@ -14,7 +14,11 @@ import pandas as pd
 from brainage import __version__
 from brainage.errors import BrainageError, ConfigError, StoreError, VolumeError
 from brainage.evaluation.out_of_fold import records
-from brainage.evaluation.robustness import robustness_markdown, summarise_robustness
+from brainage.evaluation.robustness import (
+    describe_training_share,
+    robustness_markdown,
+    summarise_robustness,
+)
 from brainage.files import hold_folder, sha256_bytes
 from brainage.inference.model import Model
 from brainage.inference.predict import check_ages
@@ -38,6 +42,7 @@ from brainage.sandbox.parent import Limits, Outcome
 from brainage.types import Json
 from brainage.workflows.cohorts import CohortInput, as_options, read_options
 from brainage.workflows.console import say, scan_progress, tell_entries, warn
+from brainage.workflows.evaluate import rows_in_training
 from brainage.workflows.models import load_model
 from brainage.workflows.results import write_json, write_table
 
@@ -60,9 +65,10 @@ def robustness(
 ) -> pd.DataFrame:
     """Measure how far predicted ages move when scans are turned, resampled, stripped and the like.
 
-    Writes ``robustness.csv`` (a row for every scan and perturbation), ``summary.csv``,
-    ``summary.json`` and a picture. Rows that an interrupted run left are not computed again; other
-    scans and perturbations may be added to them. Masks beside scans are not used.
+    Writes ``robustness.csv`` (a row for every scan and perturbation, and whether the scan's person
+    trained the model: others' ages move more), ``summary.csv``, ``summary.json`` and a picture.
+    Rows that an interrupted run left are not computed again; other scans and perturbations may be
+    added to them. Masks beside scans are not used.
 
     Parameters
     ----------
@@ -116,7 +122,11 @@ def robustness(
     tell_entries(reading.rejected)
     table = reading.cohort.table
     drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample])
-    scans = [_Scan(row["path"], row["scan_id"]) for row in table.iloc[drawn].to_dict("records")]
+    table = table.iloc[drawn].assign(in_training=rows_in_training(bundle, table)[drawn])
+    scans = [
+        _Scan(row["path"], row["scan_id"], bool(row["in_training"]))
+        for row in table.to_dict("records")
+    ]
     with hold_folder(folder):
         job = _Job(bundle, folder, options.cache_dir, seed, jobs)
         job.take_up()
@@ -128,6 +138,7 @@ def robustness(
 class _Scan:
     path: str
     scan_id: str
+    in_training: bool
 
     @cached_property
     def hash(self) -> str:
@@ -252,6 +263,7 @@ class _Job:
             "scan_id": scan.scan_id,
             "scan_hash": scan.hash,
             "perturbation": change.name,
+            "in_training": scan.in_training,
             "group": change.group,
             "input": known.get("input", _input(found)),
             "predicted_age_years": age,
@@ -284,9 +296,17 @@ def _write(job: _Job, *, synthetic: bool) -> pd.DataFrame:
     summary = summarise_robustness(changed, ("group", "perturbation", "input"))
     groups = summarise_robustness(changed, ("group", "input"))
     write_table(summary, job.folder / "summary.csv")
-    facts = {"weights_sha256": job.bundle.weights_sha256, "groups": records(groups)}
+    scans = table.drop_duplicates(["scan_id", "scan_hash"])["in_training"].astype(bool)
+    n_scans, n_in_training = len(scans), int(scans.sum())
+    facts = {
+        "weights_sha256": job.bundle.weights_sha256,
+        "n_scans": n_scans,
+        "n_in_training": n_in_training,
+        "groups": records(groups),
+    }
     write_json(facts, job.folder / "summary.json")
     plot_robustness(changed, job.folder / "robustness.png", synthetic=synthetic)
     say(robustness_markdown(summary, "perturbation"))
+    say(describe_training_share(n_in_training, n_scans))
     say(f"written to {job.folder}")
     return summary

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import brainage
 from brainage.cli.main import app
 from brainage.cohorts.cohort import Cohort
+from brainage.cohorts.splits import hash_ids
 from brainage.errors import BrainageError, BundleError, CohortError, ConfigError
 from brainage.inference.model import Model
 from brainage.model.build import build_model
@@ -140,11 +141,19 @@ def test_the_card_of_a_released_model_holds_its_own_figures(cohort, tmp_path, mo
     monkeypatch.setattr(release_job, "_predict_phantom", lambda model: 50.0)
     for name, seed in (("model", 0), ("other", 1)):
         config = CONFIG.model_copy(update={"seed": seed})
-        save_bundle(tmp_path / name, build_model(config).eval(), config, {})
+        facts = {"split_subject_hashes": {"train": hash_ids(["sub-0001"]), "validation": []}}
+        save_bundle(tmp_path / name, build_model(config).eval(), config, facts)
     brainage.robustness(cohort, tmp_path / "out", tmp_path / "model", only=["noise", "flip"])
+    rows = pd.read_csv(tmp_path / "out" / "robustness.csv")
+    assert rows.groupby("scan_id")["in_training"].unique().map(list).tolist() == [
+        [True],
+        [False],
+        [False],
+    ]
     summary = tmp_path / "out" / "summary.json"
     release_job.release(tmp_path / "model", tmp_path / "small", robustness=summary)
     card = (tmp_path / "small" / "card.md").read_text()
+    assert "1 of the 3 scans are of people in training" in card
     assert "| noise | whole head | 4 |" in card and "| flip | whole head | 10 |" in card
     with pytest.raises(BundleError, match="another model"):
         release_job.release(tmp_path / "other", tmp_path / "wrong", robustness=summary)
