@@ -14,6 +14,7 @@ from torch import Tensor
 from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.splits import SPLIT_HASHES, Split, check_disjoint, hash_ids
 from brainage.config import Config, LearningConfig, dump_config
+from brainage.errors import ConfigError
 from brainage.evaluation.normative import AGE_CELL_YEARS
 from brainage.files import sha256_bytes
 from brainage.lfnn.blocks import BlockStack
@@ -99,8 +100,18 @@ def train_run(
 
     Nothing is learned from test scans; the age range comes from training scans alone. On several
     processes (`layout`) the pipelined schedule gives the same bits on a CPU.
+
+    Raises
+    ------
+    ConfigError
+        If the settings want copies as strangers might send them and the scans have none.
+    TrainingError
+        As `Trainer.fit` does.
     """
     check_disjoint(prepared.cohort, split)
+    if (wanted := config.augmentation.stranger_copies) and prepared.copies is None:
+        problem = f"is {wanted}, and no copies were prepared."
+        raise ConfigError("augmentation.stranger_copies", problem, "Set it to 0 here.")
     config = resolve_target(config, list(prepared.ages[split.train]))
     names = tuple(prepared.scan_ids[i] for i in split.train)
     task = FitTask(
