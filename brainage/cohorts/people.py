@@ -113,8 +113,9 @@ def read_people(path: Path, columns: Mapping[str, str] | None = None) -> pd.Data
     CohortError
         If a column is missing or an age cannot be read.
     """
-    units, legends = read_dictionary(path.with_suffix(".json"))
-    raw = replace(read_table(path), units=units, legends=legends)
+    table = read_table(path)
+    units, legends = read_dictionary(path.with_suffix(".json"), [*map(str, table.frame)])
+    raw = replace(table, units=units, legends=legends)
     available = list(raw.frame.columns)
     given = resolve_names(columns or {}, available)
     roles = find_columns(available, given, raw.source, needed=("subject_id", "age_years"))
