@@ -66,6 +66,12 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
     return np.isin(np.arange(len(table)), kept)
 
 
+def named_columns(table: pd.DataFrame, expression: str) -> list[str]:
+    """Return the columns that a filter which `select_rows` took names."""
+    named = {node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)}
+    return [name for name in table.columns if re.sub(r"\W", "_", str(name)) in named]
+
+
 def _refuse_ambiguous(tree: ast.expr, names: list[str], written: list[str]) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and written.count(node.id) > 1:

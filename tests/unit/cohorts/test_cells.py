@@ -129,6 +129,12 @@ def test_a_zero_among_adults_is_missing_until_told_otherwise(read) -> None:
     assert read(text.replace("31", "2")).cohort.table["age_years"].tolist() == [0, 2]
 
 
+def test_several_ages_of_99_alone_are_asked_about(read) -> None:
+    rows = "id,age,path\n1,99,a.nii\n2,{},b.nii\n3,99,c.nii\n"
+    assert "2 ages are 99" in read(rows.format(31)).notes[0]
+    assert read(rows.format(97)).notes == ()
+
+
 @pytest.mark.parametrize("name", ["age_months", "AgeMonths", "age (months)", "age in months"])
 def test_a_column_of_months_is_read_as_months(read, name: str) -> None:
     reading = read(f"id,{name},path\n1,60,a.nii\n", columns={"age": name})
