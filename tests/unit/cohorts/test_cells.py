@@ -169,6 +169,11 @@ def test_paths_of_other_machines_are_understood_or_named(read, tmp_path: Path, m
         read("id,age,path\n1,30,C:\\scans\\a.nii\n")
 
 
+def test_text_in_an_excel_formula_is_the_text(read) -> None:
+    table = read('id,age,path\n"=""007""","=""45""",a.nii\n=x,46,b.nii\n').cohort.table
+    assert table["scan_id"].tolist() == ["007", "=x"] and table["age_years"].tolist() == [45, 46]
+
+
 def test_comment_lines_are_left_out_and_counted(read) -> None:
     reading = read("# by me, 2020\nid,age,path\n1,30,a.nii\n#2,31,b.nii\n3,32,c.nii\n")
     assert reading.cohort.table["scan_id"].tolist() == ["1", "3"]
