@@ -182,10 +182,10 @@ def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> t
     Parameters
     ----------
     wanted : str, optional
-        Number or UID of the series, or text that only its description holds; ``second`` or
-        ``second:3`` where there are several examinations, or several series of one number. Absent:
-        the only usable series that looks T1-weighted, else the only usable one of unknown
-        weighting.
+        Number or UID of the series, or text, no number, that only its description holds;
+        ``second`` or ``second:3`` where there are several examinations, or several series of one
+        number. Absent: the only usable series that looks T1-weighted, else the only usable one of
+        unknown weighting.
 
     Raises
     ------
@@ -265,7 +265,8 @@ def _choose_wanted(series: Sequence[Series], wanted: str, given: str, where: str
     names = [(one.images[0].series_number, one.images[0].series_uid) for one in series]
     numbered = [one for one, known in zip(series, names, strict=True) if wanted in known]
     text = wanted.lower()
-    fitting = numbered or [one for one in series if text in one.images[0].description.lower()]
+    described = [one for one in series if text in one.images[0].description.lower()]
+    fitting = numbered if wanted.isdecimal() else numbered or described  # 2 is not that of "T2"
     if len(fitting) != 1:
         count = "no series fits" if not fitting else f"{len(fitting)} series fit"
         problem = f"{count} --series {given}; there are: {_list(series)}."

@@ -170,6 +170,15 @@ def test_series_of_one_number_are_told_apart_by_their_time(tmp_path: Path) -> No
     assert np.array_equal(read_scan(tmp_path, series="second:3").volume.data, louder.data)
 
 
+@pytest.mark.parametrize("wanted", ["2", "1"])
+def test_a_number_is_no_part_of_a_description(wanted: str, tmp_path: Path) -> None:
+    write_series(tmp_path / "a", HEAD, number=3, description="t1_mprage")
+    write_series(tmp_path / "b", HEAD, number=12, description="T2")
+    with pytest.raises(VolumeError, match=f"no series fits --series {wanted}"):
+        read_scan(tmp_path, "scan", series=wanted)
+    assert "DICOM series 12" in read_scan(tmp_path, "scan", series="T2").note
+
+
 @pytest.mark.parametrize(
     ("description", "fields", "told"),
     [
