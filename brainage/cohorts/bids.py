@@ -18,7 +18,13 @@ from brainage.cohorts.bids_choice import (
     preference,
     refuse_image,
 )
-from brainage.cohorts.cells import add_unit, is_missing, is_other_unit, parse_sex
+from brainage.cohorts.cells import (
+    add_unit,
+    is_missing,
+    is_other_unit,
+    parse_sex,
+    read_legend,
+)
 from brainage.cohorts.columns import is_usual
 from brainage.cohorts.table_files import RawTable, read_table
 from brainage.errors import CohortError
@@ -26,6 +32,9 @@ from brainage.errors import CohortError
 _T1W = re.compile(r"(?P<stem>sub-[^_]+(?:_[^_]+)*_T1w)\.nii(?:\.gz)?")
 _SESSION_NAMES = ("session_id", "session", "ses_id")
 PARTICIPANTS = "participants.tsv"
+_UNIT_IN_TEXT = re.compile(
+    r"\bin\s(?:\w+\s)?(months|weeks|days)\b|[(\[](months|weeks|days)[)\]]", re.IGNORECASE
+)
 _OWN = ("scan_id", "subject_id", "session_id", "path", "derivative_mask")
 
 _Row = dict[str, str]
@@ -99,8 +108,8 @@ def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
     for images in sessions.values():
         first, *others = sorted(images, key=lambda image: preference(image.entities, image.stem))
         chosen.append([first.stem, *(image.stem for image in others)])
-        about, problem, has_own_age = _describe(first, people)
-        if not (has_own_age or shared_age) and visits[first.subject] > 1:
+        about, problem, is_shared = _describe(first, people, visits[first.subject] > 1)
+        if is_shared and not shared_age:
             ageless += _drop_age(about)
         for image in (first, *others):
             own = _own_columns(image, first, folder)
@@ -162,12 +171,16 @@ def _find_images(folder: Path) -> Iterable[_Image]:
             continue
         subject, *rest = path.relative_to(folder).parts[:-2]
         entities = parse_entities(match["stem"])
-        yield _Image(path, match["stem"], subject, rest[0] if rest else "", entities)
+        named = f"ses-{entities['ses']}" if "ses" in entities else ""
+        yield _Image(path, match["stem"], subject, rest[0] if rest else named, entities)
 
 
 def _check_name(image: _Image) -> str:
-    named = f"sub-{image.entities['sub']}"
-    return "" if named == image.subject else f"lies in {image.subject}, but is named {named}"
+    for entity, folder in (("sub", image.subject), ("ses", image.session)):
+        named = f"{entity}-{image.entities.get(entity, '')}"
+        if entity in image.entities and named != folder:
+            return f"lies in {folder}, but is named {named}"
+    return ""
 
 
 def _own_columns(image: _Image, first: _Image, folder: Path) -> _Row:
@@ -197,7 +210,7 @@ def _read_participants(tables: Path | None) -> _People:
     raw = read_table(tables / PARTICIPANTS)
     if "participant_id" not in raw.frame:
         raise CohortError(raw.source, "has no column participant_id.", "BIDS asks for it.")
-    units, legends = read_dictionary(tables / "participants.json")
+    units, legends = read_dictionary(tables / "participants.json", [*map(str, raw.frame)])
     for row in _as_rows(raw.frame):
         row = _add_units(row, units)
         key = _with_prefix("sub", row["participant_id"]), _session_of(row)
@@ -215,8 +228,12 @@ def _read_participants(tables: Path | None) -> _People:
     return _People(tables, rows, blank, others, legends, (*raw.remarks, *remarks))
 
 
-def read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return units and codes of columns, as a BIDS data dictionary tells them.
+def read_dictionary(
+    path: Path, columns: Iterable[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return units and codes of a table's columns, as a BIDS data dictionary tells them.
+
+    It may write their names in another case, and tell unit and codes in the description.
 
     Raises
     ------
@@ -230,16 +247,30 @@ def read_dictionary(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str
     except (OSError, ValueError, TypeError) as error:
         problem = "is not a JSON object, so the units of its columns are unknown."
         raise CohortError(str(path), problem, "Mend or remove it.") from error
+    plain = {name.lower(): about for name, about in told.items() if isinstance(about, dict)}
     units, legends = {}, {}
-    for name, about in told.items():
-        if not isinstance(about, dict):
+    for column in columns:
+        entry = told.get(column, plain.get(column.lower()))
+        if not isinstance(entry, dict):
             continue
-        words = re.findall(r"[^\W\d_]+", str(about.get("Units") or ""))
-        if words and words[0].lower() not in ("n", "na", "none"):
-            units[name] = words[0].lower()
-        if isinstance(levels := about.get("Levels"), dict):
-            legends[name] = {code: _first_sex_word(text) for code, text in levels.items()}
+        about = {key.lower(): value for key, value in entry.items()}
+        text = json.dumps([about.get(name) for name in ("levels", "longname", "description")])
+        if unit := _find_unit(about, text):
+            units[column] = unit
+        if isinstance(levels := about.get("levels"), dict):
+            legends[column] = {code: _first_sex_word(told) for code, told in levels.items()}
+        elif legend := read_legend(text):
+            legends[column] = legend
     return units, legends
+
+
+def _find_unit(about: Mapping[str, object], text: str) -> str:
+    """Return the unit that an entry of a dictionary tells, else its description; or empty."""
+    words = re.findall(r"[^\W\d_]+", str(about.get("units") or about.get("unit") or ""))
+    if words and words[0].lower() not in ("n", "na", "none"):
+        return words[0].lower()
+    found = {unit.lower() for pair in _UNIT_IN_TEXT.findall(text) for unit in pair if unit}
+    return found.pop() if len(found) == 1 and "year" not in text.lower() else ""
 
 
 def _first_sex_word(told: object) -> str:
@@ -265,31 +296,36 @@ def _drop_age(about: _Row) -> bool:
     return had_age
 
 
-def _describe(image: _Image, people: _People) -> tuple[_Row, str, bool]:
-    """Return what the tables tell about a session, what is wrong, and whether its age is its own.
+def _describe(image: _Image, people: _People, several: bool) -> tuple[_Row, str, bool]:
+    """Return what the tables tell about a session, what is wrong, and whether its age is shared.
 
-    An age of the session takes the place of the participant's, whatever its column is called.
+    An age of the session takes the place of the participant's, whatever its column is called. The
+    participant's is shared by several sessions where ages of sessions are told, but not this one's.
     """
     if people.folder is None:
-        return {}, "", True
+        return {}, "", False
     keys = (image.subject, image.session), (image.subject, "")
     key = next((key for key in keys if key in people.rows), None)
     if key is None:
-        return dict(people.blank), "is not in participants.tsv", True
+        return dict(people.blank), "is not in participants.tsv", False
     found = people.rows[key]
     if len(found) > 1:
         problem = f"stands in participants.tsv {len(found)} times, with other values"
-        return dict(people.blank), problem, True
-    own = _drop_own(_read_session(image, people.folder))
+        return dict(people.blank), problem, False
+    session, problem, is_told = _read_session(image, people.folder)
+    if problem:
+        return dict(people.blank), problem, False
+    own = _drop_own(session)
     ages = [name for name in own if is_usual(name, "age_years")]
     if len({own[name] for name in ages}) > 1:
-        return dict(found[0]), f"has several ages: {', '.join(ages)}", True
+        return dict(found[0]), f"has several ages: {', '.join(ages)}", False
     about = dict(found[0])
     if ages:
         target = next((name for name in about if is_usual(name, "age_years")), ages[0])
         age = own[ages[0]]
         own = {name: cell for name, cell in own.items() if name not in ages} | {target: age}
-    return {**about, **own}, "", bool(ages) or key[1] != ""
+    is_shared = not ages and key[1] == "" and (several or is_told)
+    return {**about, **own}, "", is_shared
 
 
 def _drop_own(row: _Row) -> _Row:
@@ -297,19 +333,28 @@ def _drop_own(row: _Row) -> _Row:
     return {name: cell for name, cell in row.items() if name not in ("participant_id", *_OWN)}
 
 
-def _read_session(image: _Image, tables: Path) -> _Row:
-    """Known values of the session's row in the subject's sessions.tsv."""
+def _read_session(image: _Image, tables: Path) -> tuple[_Row, str, bool]:
+    """Known values of the session in its subject's sessions.tsv, what is wrong, has it ages."""
     path = tables / image.subject / f"{image.subject}_sessions.tsv"
     if not image.session or not path.is_file():
-        return {}
-    inherited = tables / "sessions.json"
-    beside = path.with_suffix(".json")
-    units, _ = read_dictionary(beside if beside.is_file() else inherited)
-    for row in _as_rows(read_table(path).frame):
-        row = _add_units(row, units)
-        if _session_of(row) == image.session:
-            return {name: cell for name, cell in row.items() if not is_missing(cell)}
-    return {}
+        return {}, "", False
+    frame = read_table(path).frame
+    columns = [*map(str, frame)]
+    units = {
+        **read_dictionary(tables / "sessions.json", columns)[0],
+        **read_dictionary(path.with_suffix(".json"), columns)[0],
+    }
+    found: list[_Row] = []
+    for row in _as_rows(frame):
+        known = {
+            name: cell for name, cell in _add_units(row, units).items() if not is_missing(cell)
+        }
+        if _session_of(row) == image.session and known not in found:
+            found.append(known)
+    if len(found) > 1:
+        return {}, f"stands in {path.name} {len(found)} times, with other values", False
+    has_ages = any(is_usual(name, "age_years") for name in columns)
+    return (found[0] if found else {}), "", has_ages
 
 
 def _session_of(row: _Row) -> str:

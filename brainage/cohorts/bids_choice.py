@@ -3,7 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 
-_POST_CONTRAST = re.compile(r"post|gad|gd|contrast|\+c", re.IGNORECASE)
+_POST_CONTRAST = re.compile(
+    r"post(?!op)|(?<!no)(?<!non)(?<!pre)(?<!wo)(?<!out)(?:gad|gd|contrast)|\+c", re.IGNORECASE
+)
+_NO_AGENT = re.compile(r"no|pre|wo|without|native|0", re.IGNORECASE)
 _PARTIAL = re.compile(r"inplane|slab|partial|hippo|cropped", re.IGNORECASE)
 _WHOLE_HEAD_3D = re.compile(r"mpr|tfl|bravo|spgr|3d|iso", re.IGNORECASE)
 _CORRECTED = re.compile(r"moco|mocorr|pmc", re.IGNORECASE)
@@ -51,7 +54,7 @@ def has_contrast(entities: Mapping[str, str]) -> bool:
     """Tell whether a name says that a contrast agent was given."""
     agent = entities.get("ce", "")
     if agent:
-        return agent.lower() not in ("none", "no", "pre")
+        return not _NO_AGENT.match(agent)
     return bool(_POST_CONTRAST.search(entities.get("acq", "")))
 
 

@@ -32,7 +32,13 @@ _WORDS = {
     "F": ("f", "female", "w", "woman", "girl"),
 }
 _SEX = {word: sex for sex, words in _WORDS.items() for word in words}
-_LEGEND = re.compile(r"([0-9])\s*[=:]\s*([A-Za-z]+)")
+_LEGEND = re.compile(r"([0-9])\s*[-=:]\s*([A-Za-z]+)")
+_WORDS_FIRST = re.compile(r"([A-Za-z]+)\s*[-=:]\s*([0-9])")
+# age_at_12_months and age_month12 name a visit, and so does t1; AgeMonths_v2 has a unit.
+_VISIT = re.compile(
+    r"(?<![A-Za-z])\d+[\W_]*[A-Za-z]+|(?i:month|mo|week|wk|day)[\W_]*\d+|[A-Za-z]*[^\W\d_sS]\d+"
+)
+_GLUED_UNIT = re.compile(r"age.*?(months|weeks|days)")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -111,11 +117,9 @@ def add_unit(cell: str, unit: str) -> str:
 
 def unit_of_name(name: str) -> str:
     """Return the unit that a column's name tells, such as months of ``AgeMonths``; or ''."""
-    if re.search(r"\d", name):
-        return ""  # age_at_12_months names a visit
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    found = [word.lower() for word in words if _PER_YEAR.get(word.lower(), 1.0) != 1.0]
-    return found[0] if found else ""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", _VISIT.sub(" ", name))
+    plain = [_GLUED_UNIT.sub(r"\1", word.lower()) for word in words]
+    return next((word for word in plain if _PER_YEAR.get(word, 1.0) != 1.0), "")
 
 
 def find_missing_codes(ages_years: Sequence[float]) -> bool:
@@ -131,9 +135,13 @@ def parse_sex(cell: str) -> str:
 
 
 def read_legend(name: str) -> dict[str, str]:
-    """Return the codes that a column's name explains, such as ``SEX_ID (1=m, 2=f)``."""
-    found = {code: parse_sex(word) for code, word in _LEGEND.findall(name)}
-    return found if set(found.values()) == {"F", "M"} else {}
+    """Return the codes that a text explains: ``SEX_ID (1=m, 2=f)`` or ``sex (M=1, F=2)``."""
+    turned = [(code, word) for word, code in _WORDS_FIRST.findall(name)]
+    for pairs in (_LEGEND.findall(name), turned):
+        found = {code: parse_sex(word) for code, word in pairs}
+        if {"F", "M"} <= set(found.values()):
+            return found
+    return {}
 
 
 def parse_sexes(
@@ -142,8 +150,8 @@ def parse_sexes(
     """Read a column of sexes as F, M or empty.
 
     Numbers are read where the column's name or the data set's dictionary explains them, or by
-    ISO/IEC 5218 (1 male, 2 female, 0 and 9 unknown) where a 2 is among them. Anything else, such
-    as 0 and 1, stays unknown: either number could be the women.
+    ISO/IEC 5218 (1 male, 2 female, 0 and 9 unknown) where a 2 is among them and the name says
+    nothing of both. Anything else, such as 0 and 1, stays unknown: either could be the women.
 
     Parameters
     ----------
@@ -160,7 +168,7 @@ def parse_sexes(
     str
         What could not be read, or empty.
     """
-    words = legend or dict(_LEGEND.findall(name))
+    words = legend or read_legend(name) or dict(_LEGEND.findall(name))
     told = {code: parse_sex(word) for code, word in words.items()}
     codes = [re.sub(r"\.0+$", "", cell.strip()) for cell in cells]
     numbers = {code for code in codes if code.isdecimal()}
@@ -168,7 +176,8 @@ def parse_sexes(
     if not told and "m" in letters and letters & {"h", "v"} and not letters & set(_WORDS["F"]):
         told = {"m": "", "M": ""}  # of Spanish hombres or varones and mujeres, M are the women
     if not told:
-        is_iso = "2" in numbers and numbers <= {"0", "1", "2", "9"}
+        is_explained = {"1", "2"} <= set(name)  # in a way that is not understood
+        is_iso = "2" in numbers and numbers <= {"0", "1", "2", "9"} and not is_explained
         told = {"1": "M", "2": "F", "0": "", "9": ""} if is_iso else {}
     sexes = [told.get(code, parse_sex(code)) for code in codes]
     unread = {code for code, sex in zip(codes, sexes, strict=True) if code and not sex}

@@ -6,8 +6,10 @@ checked tree written out again for `pandas.DataFrame.query`.
 
 import ast
 import io
+import keyword
 import re
 import tokenize
+import unicodedata
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,7 +38,8 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
     ----------
     table : pandas.DataFrame (N, columns)
         Columns of numbers or text; missing cells are NaN. A column whose name is no identifier
-        is written with ``_`` for each odd character: ``Age at scan`` is ``Age_at_scan``.
+        is written with ``_`` for each odd character: ``Age at scan`` is ``Age_at_scan``, and with
+        one in front where that is still none: ``31-0.0`` is ``_31_0_0``, ``class`` is ``_class``.
     expression : str
         Comparisons of columns with numbers, text or each other. A missing cell makes every
         comparison false but ``!=`` and ``not in``; so ``CDR != CDR`` finds the rows without CDR.
@@ -51,7 +54,7 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
         If the expression holds anything else, names an unknown column, or compares text with
         numbers.
     """
-    written = [re.sub(r"\W", "_", str(name)) for name in table.columns]
+    written = [_write_name(name) for name in table.columns]
     columns = {name: table.iloc[:, place] for place, name in enumerate(written)}
     try:
         tree = _parse(expression)
@@ -64,6 +67,18 @@ def select_rows(table: pd.DataFrame, expression: str) -> BoolArray:
     except (RecursionError, ArithmeticError) as error:
         raise _refuse("is too long, nested too deeply, or divides by zero.") from error
     return np.isin(np.arange(len(table)), kept)
+
+
+def named_columns(table: pd.DataFrame, expression: str) -> list[str]:
+    """Return the columns that a filter which `select_rows` took names."""
+    named = {node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)}
+    return [name for name in table.columns if _write_name(name) in named]
+
+
+def _write_name(name: object) -> str:
+    """Return the identifier by which a filter names a column; Python's letters are NFKC."""
+    written = re.sub(r"\W", "_", unicodedata.normalize("NFKC", str(name)))
+    return written if written.isidentifier() and not keyword.iskeyword(written) else f"_{written}"
 
 
 def _refuse_ambiguous(tree: ast.expr, names: list[str], written: list[str]) -> None:

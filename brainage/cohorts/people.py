@@ -113,8 +113,9 @@ def read_people(path: Path, columns: Mapping[str, str] | None = None) -> pd.Data
     CohortError
         If a column is missing or an age cannot be read.
     """
-    units, legends = read_dictionary(path.with_suffix(".json"))
-    raw = replace(read_table(path), units=units, legends=legends)
+    table = read_table(path)
+    units, legends = read_dictionary(path.with_suffix(".json"), [*map(str, table.frame)])
+    raw = replace(table, units=units, legends=legends)
     available = list(raw.frame.columns)
     given = resolve_names(columns or {}, available)
     roles = find_columns(available, given, raw.source, needed=("subject_id", "age_years"))
@@ -152,7 +153,7 @@ def add_people(scans: pd.DataFrame, people: pd.DataFrame, where: str) -> tuple[p
     pandas.DataFrame
         The scans with `age_years`, `sex` and `site`.
     str
-        Which scans no row fits, or empty.
+        Which scans no row fits, and which of one name one row fits; or empty.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def add_people(scans: pd.DataFrame, people: pd.DataFrame, where: str) -> tuple[p
         }
     )
     visits = scans.groupby("subject_id")["session_id"].nunique()
-    found = []
+    found, shared = [], []
     for scan in scans.to_dict("records"):
         fits = _find_rows(scan, keys, visits[scan["subject_id"]] == 1)
         rows = people[fits].drop_duplicates(_TAKEN)
@@ -176,6 +177,11 @@ def add_people(scans: pd.DataFrame, people: pd.DataFrame, where: str) -> tuple[p
             problem = f"has {len(rows)} rows for scan {scan['scan_id']!r}."
             raise CohortError(where, problem, "Name the session or the path in the table.")
         found.append(rows[_TAKEN].iloc[0].to_dict() if len(rows) else None)
+        told = keys[fits][["file", "scan"]].isin(
+            [str(Path(scan["path"]).resolve()), scan["scan_id"]]
+        )
+        if "/" in scan["scan_id"] and len(rows) and not told.any(axis=None):
+            shared.append(scan["scan_id"])
     lacking = [name for name, row in zip(scans["scan_id"], found, strict=True) if row is None]
     if len(lacking) == len(scans):
         ids = [*people["scan_id"].where(people["scan_id"] != "", people["subject_id"])]
@@ -183,8 +189,12 @@ def add_people(scans: pd.DataFrame, people: pd.DataFrame, where: str) -> tuple[p
         raise CohortError(where, problem, "Use these ids, or give paths in a column `path`.")
     blank = {"age_years": np.nan, "sex": "", "site": ""}
     taken = pd.DataFrame([blank if row is None else row for row in found])
-    note = f"scans that are not in {where} get no age: {_list(lacking)}."
-    return scans.assign(**{name: taken[name] for name in _TAKEN}), note if lacking else ""
+    notes = [f"scans that are not in {where} get no age: {_list(lacking)}."] if lacking else []
+    if shared:  # of two data sets, sub-01 is not one person
+        notes.append(
+            f"scans of one name get the age of one row: {_list(shared)}: is it one person?"
+        )
+    return scans.assign(**{name: taken[name] for name in _TAKEN}), " ".join(notes)
 
 
 def _find_rows(

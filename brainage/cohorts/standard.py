@@ -71,6 +71,8 @@ def standardise(
             f"--column age={age_column} takes them as they stand."
         )
         ages = [math.nan if age == 0 else age for age in ages]
+    if ages.count(99.0) > 1 and not any(90.0 <= age < 99.0 for age in ages):
+        notes.append(f"{ages.count(99.0)} ages are 99, none is 90 to 98: are they missing ones?")
     sex_column = roles.get("sex", "")
     sexes, sex_note = parse_sexes(cells("sex"), sex_column, raw.legends.get(sex_column))
     folder = raw.folder.absolute()

@@ -20,6 +20,8 @@ _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _EXCEL_DELIMITER = re.compile(rf'"?sep=([{DELIMITERS}])"?(?=[\r\n])', re.IGNORECASE)
 """First line by which Excel is told the delimiter."""
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))")
+_EXCEL_TEXT = re.compile(r'="(.*)"')
+"""By which a spreadsheet is made to leave 007 as it is."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -90,7 +92,7 @@ def read_table(path: Path) -> RawTable:
     delimiter = told[1] if told else max(DELIMITERS, key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        rows = [(reader.line_num, [_read_cell(cell) for cell in row]) for row in reader]
     except csv.Error as error:
         raise CohortError(str(path), f"line {reader.line_num}: {error}.") from error
     comments = sum(_is_comment(row[0]) for _, row in rows if row)
@@ -119,6 +121,11 @@ def read_table(path: Path) -> RawTable:
         remarks=remarks,
         people=str(path),
     )
+
+
+def _read_cell(cell: str) -> str:
+    told = _EXCEL_TEXT.fullmatch(cell.strip())
+    return told[1].strip() if told else cell.strip()
 
 
 def _has_decimal_commas(rows: list[list[str]]) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 from brainage.errors import CohortError
 from brainage.types import DoubleArray
 
-MISSING_CODES = (-99, -999, -9999, -99999, 999, 9999, 99999)
+MISSING_CODES = (-4, -9, -88, -99, -888, -999, -9999, -99999, 99, 888, 999, 9999, 99999)
 
 
 def check_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:
@@ -39,7 +39,7 @@ def read_numbers(column: pd.Series, where: str) -> DoubleArray:
     Raises
     ------
     CohortError
-        If a cell holds text, or what stands for a missing value: -99, 999 and the like, far from
+        If a cell holds text, or what stands for a missing value: -9, 999 and the like, far from
         all others.
     """
     numbers = as_floats(column)
@@ -47,14 +47,37 @@ def read_numbers(column: pd.Series, where: str) -> DoubleArray:
     if text.any():
         problem = f"column {column.name} holds {str(column[text].iloc[0])!r}, which is no number."
         raise CohortError(where, problem, "Leave the cell blank, or compare by `brainage groups`.")
-    others = numbers[~numbers.isin(MISSING_CODES)]
-    low, high = others.min(), others.max()
-    for code in MISSING_CODES:
-        if (numbers == code).any() and (low >= 0 > code or 0 <= high < code / 2):
-            problem = f"column {column.name} holds {code}; all else is {low:g} to {high:g}."
-            raise CohortError(where, problem, "Leave cells of missing values blank.")
+    refuse_codes(numbers, where)
     known: DoubleArray = numbers.to_numpy()
     return known
+
+
+def refuse_codes(
+    numbers: pd.Series, where: str, codes: Sequence[float] = MISSING_CODES, least: float = 0.0
+) -> None:
+    """Refuse numbers among which some stand for a missing value.
+
+    Parameters
+    ----------
+    numbers : pandas.Series of float64 (N,)
+    where : str
+        Named in errors.
+    codes : sequence of float
+        Codes; those below `least` count where all other numbers are `least` or more, others where
+        none is half as great.
+    least : float
+
+    Raises
+    ------
+    CohortError
+        Naming the column and the code.
+    """
+    others = numbers[~numbers.isin(codes)]
+    low, high = others.min(), others.max()
+    for code in codes:
+        if (numbers == code).any() and (low >= least > code or 0 <= high < code / 2):
+            problem = f"column {numbers.name} holds {code:g}; all else is {low:g} to {high:g}."
+            raise CohortError(where, problem, "Leave cells of missing values blank.")
 
 
 def natural_order(column: pd.Series) -> pd.Series:

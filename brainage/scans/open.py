@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 # https://bids-specification.readthedocs.io/en/stable/appendices/entities.html#ce
-_CONTRAST_ENTITY = re.compile(r"_ce-[A-Za-z0-9]+_")
+_CONTRAST_ENTITY = re.compile(r"_ce-(?!no|pre|wo|without|native|0)[a-z0-9]+_", re.IGNORECASE)
 _PEEK_BYTES = 2**16
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_string_dtype
 
-from brainage.cohorts.cells import OLDEST_YEARS, parse_number
+from brainage.cohorts.cells import ADULT_YEARS, OLDEST_YEARS, parse_number
 from brainage.cohorts.columns import infer_types
 from brainage.cohorts.filters import select_rows
 from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
@@ -23,7 +23,7 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.measures import as_floats
+from brainage.evaluation.measures import as_floats, refuse_codes
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
@@ -55,6 +55,7 @@ class BiasCorrection:
 
 
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
+PREDICTION_CODES = (0, -1, -9, -99)
 RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-100.0, 300.0)}
 NUMBERS = (
     *("age_years", "predicted_age_years", "spread_years", "fold"),
@@ -260,7 +261,8 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
     Raises
     ------
     CohortError
-        If a column is missing or holds what is no age, or a scan comes twice.
+        If a column is missing or holds what is no age or a code of a missing one, or a scan comes
+        twice.
     """
     table = table.copy()
     missing = [name for name in NEEDED if name not in table]
@@ -312,6 +314,8 @@ def _check_range(numbers: pd.Series, name: str, where: str) -> None:
     if len(wrong):
         problem = f"column {name} holds {wrong.iloc[0]:g}, expected {low:g} to {high:g} years."
         raise CohortError(where, problem, "Mend the table.")
+    if name == "predicted_age_years":
+        refuse_codes(numbers, where, PREDICTION_CODES, ADULT_YEARS)
 
 
 def rows_in_training(bundle: Bundle, table: pd.DataFrame) -> BoolArray:

@@ -37,6 +37,7 @@ the age of each scan. Of `brainage prepare`, {LEDGER} lists all scans with their
 group_brainage.tsv the table of all.
 """
 _RAW = "raw"
+_LONGEST_LABEL = 60  # of several labels and their ends no file name may exceed 255 bytes
 _SESSIONS, _PARTS_OF_SESSION = "_sessions.tsv", 4
 
 
@@ -92,7 +93,9 @@ def _label_all(names: Sequence[str], entity: str, within: Sequence[str] | None =
     for name, scope in zip(names, scopes, strict=True):
         short = name.split("\n")[-1].removeprefix(f"{entity}-")
         label = re.sub(r"[^A-Za-z0-9]", "", short)
-        if name and (not label or owners.setdefault((scope, label.lower()), name) != name):
+        is_new = label and owners.setdefault((scope, label.lower()), name) == name
+        if name and (not is_new or len(label) > _LONGEST_LABEL):
+            label = label[:_LONGEST_LABEL]
             label += hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         labels.append(f"{entity}-{label}" if label else "")
     return labels

@@ -7,13 +7,18 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_string_dtype
 
-from brainage.cohorts.filters import select_rows
+from brainage.cohorts.filters import named_columns, select_rows
 from brainage.errors import CohortError
-from brainage.evaluation.measures import natural_order
+from brainage.evaluation.measures import natural_order, read_numbers
 from brainage.types import BoolArray
 from brainage.workflows.cohorts import CohortOptions, read_options
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
+
+# Ages that are rounded to a year in one table are still the same person's.
+SAME_AGE_YEARS = 1.0
+# From here on, programs that take the identity away stop counting.
+OLDEST_TOLD_YEARS = 89.0
 
 
 def read_joined(
@@ -26,8 +31,8 @@ def read_joined(
     Raises
     ------
     CohortError
-        If a table cannot be read, two have a scan in common, or none of the scans is in the
-        cohort.
+        If a table cannot be read, two have a scan in common, none of the scans is in the cohort,
+        or one has another age there.
     """
     paths = [predictions] if isinstance(predictions, Path) else list(predictions)
     table = pd.concat([read_predictions(path) for path in paths], ignore_index=True)
@@ -43,12 +48,24 @@ def read_joined(
         raise CohortError(where, f"shares no scan id with {cohort_options.source}.")
     if not known.all():
         warn(f"{int((~known).sum())} predictions are not in the cohort and are left out.")
+    _refuse_other_ages(table[known], cohort, where)
     # What the cohort says of a person is nearer the source than what a prediction table repeats.
     repeated = ["subject_id", "session_id", "sex", "site", "path"]
     kept = table[known].drop(columns=[name for name in repeated if name in table])
     added = cohort.drop(columns=["age_years"])
     overlap = [name for name in added if name in kept and name != "scan_id"]
     return kept.merge(added.drop(columns=overlap), on="scan_id", how="left")
+
+
+def _refuse_other_ages(table: pd.DataFrame, cohort: pd.DataFrame, where: str) -> None:
+    """Refuse predictions of scans that have another age in the cohort: they are other people's."""
+    ages = table.set_index("scan_id")["age_years"]
+    told = cohort.set_index("scan_id")["age_years"].reindex(ages.index)
+    is_open = np.minimum(ages, told) < OLDEST_TOLD_YEARS
+    off = ((ages - told).abs() > SAME_AGE_YEARS) & is_open
+    if off.any():
+        problem = f"{int(off.sum())} scans have another age in the cohort, first {off.idxmax()!r}."
+        raise CohortError(where, problem, "Give the cohort of these scans.")
 
 
 def first_scans(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,10 +87,15 @@ def select_cases(table: pd.DataFrame, group: str) -> BoolArray:
     Raises
     ------
     CohortError
-        If the expression is wrong, or the column has not two numbers.
+        If the expression is wrong or a column in it holds codes of missing values, which would be
+        cases or controls; or the column has not two numbers.
     """
     if group not in table:
-        return select_rows(table, group)
+        cases = select_rows(table, group)
+        for name in named_columns(table, group):
+            if not is_string_dtype(table[name]):
+                read_numbers(table[name], "--group")
+        return cases
     values = sorted(table[group].dropna().unique(), key=str)
     blank = int(table[group].isna().sum())
     if len(values) != 2 or blank:

@@ -20,9 +20,7 @@ from brainage.plotting.science import plot_versus
 from brainage.workflows.console import say, warn
 from brainage.workflows.evaluate import read_predictions
 from brainage.workflows.results import write_table
-
-# Ages that are rounded to a year in one table are still the same person's.
-SAME_AGE_YEARS = 1.0
+from brainage.workflows.tables import SAME_AGE_YEARS
 
 
 def versus(own: Path, others: Sequence[Path], output: Path) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import numpy as np
 from brainage.errors import VolumeError
 from brainage.extras import require
 from brainage.scans.dicom.choice import describe_series
+from brainage.scans.dicom.frames import find_order, write_in_order
 from brainage.scans.dicom.read import read_images
 from brainage.scans.dicom.series import Series, choose_series, list_series
 from brainage.scans.volume import load_volume
@@ -89,13 +90,17 @@ def read_dicom(files: Iterable[Path], where: str, *, series: str | None = None) 
 
 def _convert(series: Series, where: str) -> Volume:
     with tempfile.TemporaryDirectory(prefix="brainage-dicom-") as private:
-        source, target = Path(private) / "in", Path(private) / "out"
+        source, made_in = Path(private) / "in", Path(private) / "out"
         source.mkdir()
-        target.mkdir()
+        made_in.mkdir()
         for number, image in enumerate(series.images):
-            _place(image.path, source / f"{number:06d}.dcm", where)
-        _run([*_ARGUMENTS, "-o", str(target), str(source)], Path(private), where)
-        made = sorted(target.glob("*.nii"))
+            target = source / f"{number:06d}.dcm"
+            if order := find_order(image):
+                write_in_order(image.path, order, target, where)
+            else:
+                _place(image.path, target, where)
+        _run([*_ARGUMENTS, "-o", str(made_in), str(source)], Path(private), where)
+        made = sorted(made_in.glob("*.nii"))
         if len(made) != 1:
             problem = f"dcm2niix made {len(made)} volumes of series {series}, expected one."
             raise VolumeError(where, problem, "Convert it by hand and give the NIfTI file.")

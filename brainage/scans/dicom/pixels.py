@@ -6,7 +6,7 @@ Attributes follow DICOM PS3.3, section C.7.6.3. Pixels are never decoded here.
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -19,6 +19,13 @@ PACKED_SYNTAXES = (
     *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),
     *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),
     "1.2.840.10008.1.2.5",
+)
+
+# What all frames of a volume have in common.
+_OF_FRAMES = (
+    ("a scale", "PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
+    ("an echo time", "MREchoSequence", ("EffectiveEchoTime",)),
+    ("a type", "MRImageFrameTypeSequence", ("FrameType", "ComplexImageComponent")),
 )
 
 _ITEM_TAG, _DELIMITER_TAG = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -49,17 +56,21 @@ def find_encoding_problem(header: "Dataset") -> str:
     """
     if header.get("PhotometricInterpretation") == "MONOCHROME1":
         return "its pixels are a negative (MONOCHROME1)"
+    if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return "its pixels are numbers of colours (PALETTE COLOR)"
     stored, highest = header.get("BitsStored"), header.get("HighBit")
     if stored and highest is not None and int(highest) != int(stored) - 1:
         return f"its pixels are not in the lowest bits (high bit {highest}, {stored} bits stored)"
-    scales = {_scale(frame) for frame in header.get("PerFrameFunctionalGroupsSequence") or ()}
-    return "each of its frames has a scale of its own (RescaleSlope)" if len(scales) > 1 else ""
+    frames = header.get("PerFrameFunctionalGroupsSequence") or ()
+    for told, sequence, names in _OF_FRAMES:
+        if len({_values(frame, sequence, names) for frame in frames}) > 1:
+            return f"each of its frames has {told} of its own ({names[0]})"
+    return ""
 
 
-def _scale(frame: "Dataset") -> tuple[Any, ...]:
-    """Slope and intercept of a frame."""
-    groups = frame.get("PixelValueTransformationSequence") or [{}]
-    return tuple(groups[0].get(name) for name in ("RescaleSlope", "RescaleIntercept"))
+def _values(frame: "Dataset", sequence: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    groups = frame.get(sequence) or [{}]
+    return tuple(str(groups[0].get(name)) for name in names)
 
 
 def _is_cut(header: "Dataset", syntax: str, behind: int) -> bool:

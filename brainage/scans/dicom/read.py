@@ -23,7 +23,8 @@ MAX_FILES = 20_000
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _TAGS = [
-    "BitsAllocated", "BitsStored", "Columns", "ContrastBolusAgent", "EchoTime", "EffectiveEchoTime",
+    "BitsAllocated", "BitsStored", "Columns", "ComplexImageComponent", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "EchoTime", "EffectiveEchoTime",
     "HighBit", "ImageOrientationPatient", "ImagePositionPatient", "ImageType", "InversionTime",
     "InversionTimes", "MREchoSequence", "MRModifierSequence",
     "MRTimingAndRelatedParametersSequence",
@@ -40,6 +41,7 @@ _TAGS = [
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
 _OLDEST_YEARS = 120.0
 _AGE_UNIT_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+_NO_AGENT = ("", "none", "no", "n", "n/a", "na", "nil", "0", "-", "no contrast", "without")
 # A shorter part of a name or id says nothing, and hiding it would spoil ordinary words.
 _SHORTEST_SECRET = 3
 
@@ -59,7 +61,7 @@ class DicomImage:
     modality : str
         MR, CT, …
     image_type : tuple of str
-        ImageType, such as ORIGINAL, PRIMARY, M, NORM.
+        ImageType, such as ORIGINAL, PRIMARY, M, NORM, and ComplexImageComponent.
     transfer_syntax : str
         UID of the encoding.
     matrix : tuple of int (2,)
@@ -247,7 +249,11 @@ def _read_image(path: Path) -> DicomImage | None:
         series_number=str(header.get("SeriesNumber", "") or ""),
         description=_describe(header),
         modality=str(header.get("Modality", "") or "unknown"),
-        image_type=tuple(str(part).upper() for part in _as_list(header.get("ImageType"))),
+        image_type=tuple(
+            str(part).upper()
+            for name in ("ImageType", "ComplexImageComponent")
+            for part in _as_list(header.get(name))
+        ),
         transfer_syntax=syntax,
         matrix=(int(header.Rows), int(header.Columns)),
         pixel_mm=_numbers(pixel),
@@ -259,7 +265,7 @@ def _read_image(path: Path) -> DicomImage | None:
         age_years=parse_age_string(str(header.get("PatientAge", "") or "")),
         sex=found if (found := str(header.get("PatientSex", ""))) in ("F", "M") else "",
         patient=identify_patient(header),
-        contrast_agent=bool(str(header.get("ContrastBolusAgent", "") or "").strip()),
+        contrast_agent=_was_agent_given(header, groups),
         echo_planar="EP" in _as_list(header.get("ScanningSequence")),
         damage=find_damage(header, path, syntax, behind),
         encoding_problem=find_encoding_problem(header),
@@ -274,6 +280,15 @@ def identify_patient(header: "Dataset") -> tuple[str, str]:
     """Id and name; empty components at the end of a name mean nothing (PS3.5, section 6.2.1)."""
     name = re.sub(r"[\s^=]+$", "", str(header.get("PatientName", "") or ""))
     return str(header.get("PatientID", "") or "").strip(), name.casefold()
+
+
+def _was_agent_given(header: "Dataset", groups: "_FunctionalGroups") -> bool:
+    """Whether the header names a contrast agent, and does not say that it came later."""
+    agent = str(header.get("ContrastBolusAgent", "") or "").strip().lower()
+    usage = groups.first("ContrastBolusUsageSequence", "ContrastBolusAgentAdministered")
+    return agent not in _NO_AGENT or (
+        bool(header.get("ContrastBolusAgentSequence")) and usage != "NO"
+    )
 
 
 def _blank(path: Path, syntax: str) -> DicomImage:

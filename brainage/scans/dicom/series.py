@@ -32,18 +32,31 @@ MIN_T2_ECHO_MS = 60.0
 Weighting = Literal["T1", "other", "unknown"]
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
-_CONTRAST_WORDS = re.compile(r"\bgd\b|gado|contrast|\bkm\b|\bce\b|\+c\b|\bpost\b")
+_CONTRAST_WORDS = re.compile(
+    r"gd\b|gad|[ck]ontrast|\bkm\b|\bce\b|\+c\b|\bc\+|\bpost\b(?! ?op)|dotarem|prohance|omniscan"
+)
+# "T1 without contrast", but not "w/wo contrast" nor "with and without".
+_NO_CONTRAST_WORDS = re.compile(
+    r"(?<!and )(?<![/+&])\b(?:no|non|pre|without|w/?o|ohne|vor|sans|sin|senza)[ /]*(?:iv )?"
+    r"(?:gd|gad\w*|[ck]ontrast\w*|km|ce)\b"
+)
 _CHOSEN_AS: dict[Weighting, str] = {
     "T1": "looks T1-weighted",
     "unknown": "may be T1-weighted: none says that it is",
 }
-_NEVER_WORDS = re.compile(r"t1 ?map|t1 images|molli|\bepi\b|ep2d|\bp?c?asl\b|pcasl|\brs ?fmri")
+_NEVER_WORDS = re.compile(
+    r"t1 ?map|t1 images|t1 ?rho|molli|\bepi\b|ep2d|\bp?c?asl\b|pcasl|\brs ?fmri|\bb1\b|b1 ?map|"
+    r"\bmip\b|subtract"
+)
 _NEVER_TYPES = {"T1 MAP", "T2 MAP", "ADC", "DIFFUSION", "FMRI", "ASL", "PERFUSION"}
-_T1_WORDS = re.compile(r"t1|mp ?2?rage|spgr|bravo|\btfl|\btfe\b")
+_NEVER_TYPES |= {"P", "PHASE", "PHASE MAP", "IMAGINARY", "SUBTRACTION", "PROJECTION IMAGE", "MIP"}
+# The t1 of "part1" and "rest1" is none.
+_T1_WORDS = re.compile(r"(?<![a-z])t1(?!\d)|(?:ax|sag|cor|tra|2d|3d)t1(?!\d)|mp ?2?rage")
+_T1_SEQUENCES = re.compile(r"spgr|bravo|\btfl|\btfe\b")
 _LOCALISER_WORDS = re.compile(r"locali[sz]er|\bloc\b|scout|survey|plan scan")
 _OTHER_WORDS = re.compile(
     r"t2|flair|\bpd|dwi|dti|diff|\badc\b|\bswi|bold|fmri|\bep2d|\btof|angio|\basl\b|perf|"
-    r"field ?map|phase|\brest(ing)?\b"
+    r"field ?map|phase|\brest(ing)?(?![a-z])"
 )
 
 
@@ -81,7 +94,7 @@ class Series:
     def has_contrast(self) -> bool:
         """Whether a contrast agent was given, by the header or the words of the description."""
         first = self.images[0]
-        words = first.description.lower().replace("_", " ").replace("-", " ")
+        words = _NO_CONTRAST_WORDS.sub(" ", _words(first))
         return first.contrast_agent or _CONTRAST_WORDS.search(words) is not None
 
     @property
@@ -169,10 +182,10 @@ def choose_series(series: Sequence[Series], wanted: str | None, where: str) -> t
     Parameters
     ----------
     wanted : str, optional
-        Number or UID of the series, or text that only its description holds; ``second`` or
-        ``second:3`` where there are several examinations, or several series of one number. Absent:
-        the only usable series that looks T1-weighted, else the only usable one of unknown
-        weighting.
+        Number or UID of the series, or text, no number, that only its description holds;
+        ``second`` or ``second:3`` where there are several examinations, or several series of one
+        number. Absent: the only usable series that looks T1-weighted, else the only usable one of
+        unknown weighting.
 
     Raises
     ------
@@ -252,7 +265,8 @@ def _choose_wanted(series: Sequence[Series], wanted: str, given: str, where: str
     names = [(one.images[0].series_number, one.images[0].series_uid) for one in series]
     numbered = [one for one, known in zip(series, names, strict=True) if wanted in known]
     text = wanted.lower()
-    fitting = numbered or [one for one in series if text in one.images[0].description.lower()]
+    described = [one for one in series if text in one.images[0].description.lower()]
+    fitting = numbered if wanted.isdecimal() else numbered or described  # 2 is not that of "T2"
     if len(fitting) != 1:
         count = "no series fits" if not fitting else f"{len(fitting)} series fit"
         problem = f"{count} --series {given}; there are: {_list(series)}."
@@ -268,7 +282,7 @@ def _list(series: Sequence[Series]) -> str:
 
 def find_weighting(image: DicomImage) -> Weighting:
     """Contrast by the words of the description, else by echo, repetition and inversion time."""
-    words = image.description.lower().replace("_", " ").replace("-", " ")
+    words = _words(image)
     types = {part.replace("_", " ") for part in image.image_type}
     if _NEVER_WORDS.search(words) or types & _NEVER_TYPES or image.echo_planar:
         return "other"
@@ -276,6 +290,8 @@ def find_weighting(image: DicomImage) -> Weighting:
         return "T1"
     if _OTHER_WORDS.search(words):
         return "other"
+    if _T1_SEQUENCES.search(words):
+        return "T1"
     echo, repetition, inversion = image.echo_ms, image.repetition_ms, image.inversion_ms
     if echo is None:
         return "unknown"
@@ -285,6 +301,10 @@ def find_weighting(image: DicomImage) -> Weighting:
     if echo <= MAX_T1_ECHO_MS and (inverts or repeats):
         return "T1"
     return "other" if echo >= MIN_T2_ECHO_MS else "unknown"
+
+
+def _words(image: DicomImage) -> str:
+    return image.description.lower().replace("_", " ").replace("-", " ")
 
 
 def find_problem(images: Sequence[DicomImage]) -> str:

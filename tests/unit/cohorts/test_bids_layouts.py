@@ -177,6 +177,48 @@ LAYOUTS = [
             "sub-B_ses-1": ("sub-B_ses-1_T1w", 3),
         },
     ),
+    Layout(
+        "months in the inherited dictionary of sessions, another of one's own",
+        ("sub-A_ses-1_T1w", "sub-A_ses-2_T1w"),
+        {
+            "participants.tsv": "participant_id sex\nA F",
+            "sub-A/sub-A_sessions.tsv": "session_id age\nses-1 60\nses-2 66",
+            "sub-A/sub-A_sessions.json": {"acq_time": {"Description": "Date of the scan."}},
+            "sessions.json": units(age="months"),
+        },
+        {"sub-A_ses-1": ("ses-1_T1w", 5), "sub-A_ses-2": ("ses-2_T1w", 5.5)},
+    ),
+    Layout(
+        "a session that stands twice in its table, one of another session's age alone",
+        ("sub-A_ses-1_T1w", "sub-A_ses-2_T1w", "sub-B_ses-2_T1w", "sub-C_ses-1_T1w"),
+        {
+            "participants.tsv": "participant_id age\nA 30\nB 40\nC 50",
+            "sub-A/sub-A_sessions.tsv": "session_id age\nses-1 30\nses-1 55\nses-2 33",
+            "sub-B/sub-B_sessions.tsv": "session_id age\nses-1 40\nses-2 n/a",
+            "sub-C/sub-C_sessions.tsv": "session_id weight\nses-1 70\nses-2 72",
+        },
+        {
+            "sub-A_ses-2": ("sub-A_ses-2_T1w", 33),
+            "sub-B_ses-2": ("sub-B_ses-2_T1w", None),
+            "sub-C_ses-1": ("sub-C_ses-1_T1w", 50),
+        },
+        {"sub-A_ses-1": "stands in sub-A_sessions.tsv 2 times"},
+        said="1 sessions have no age of their own",
+    ),
+    Layout(
+        "pre and post contrast, told in one word",
+        (
+            "sub-1_acq-contrast_T1w", "sub-1_acq-nocontrast_T1w", "sub-2_ce-gad_T1w",
+            "sub-2_ce-nogad_T1w", "sub-3_acq-postgad_T1w", "sub-3_acq-pregad_T1w",
+            "sub-4_ce-Gd_T1w", "sub-4_ce-without_T1w", "sub-5_acq-mpragegd_T1w",
+            "sub-5_acq-mpragewogd_T1w",
+        ),
+        {"participants.tsv": "participant_id age\n1 40\n2 41\n3 42\n4 43\n5 44"},
+        {
+            "sub-1": ("nocontrast_T1w", 40), "sub-2": ("nogad_T1w", 41),
+            "sub-3": ("pregad_T1w", 42), "sub-4": ("without_T1w", 43), "sub-5": ("wogd_T1w", 44),
+        },
+    ),
 ]  # fmt: skip
 
 
@@ -208,6 +250,45 @@ def test_each_session_has_the_right_file_and_age(layout: Layout, tmp_path: Path)
     assert set(bad) == set(layout.bad)
     assert all(reason in bad[name] for name, reason in layout.bad.items())
     assert layout.said in " ".join(reading.notes)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"AGE": {"units": "months"}},
+        {"age": {"Unit": "Months"}},
+        {"Age": {"LongName": "Age (months)", "Description": "When scanned."}},
+        {"Age": {"Units": "n/a", "Description": "Age in full months."}},
+    ],
+)
+def test_units_are_heeded_however_a_dictionary_tells_them(about: object, tmp_path: Path) -> None:
+    tables = {"participants.tsv": "participant_id Age\n01 60", "participants.json": about}
+    layout = Layout("", ("sub-01_T1w",), tables, {"sub-01": ("sub-01_T1w", 5)}, said="months")
+    test_each_session_has_the_right_file_and_age(layout, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"sex": {"Levels": {"1": "female", "2": "male"}}},
+        {"Sex": {"levels": ["1: female", "2: male"]}},
+        {"Sex": {"Description": "Sex, 1 = female and 2 = male."}},
+    ],
+)
+def test_sexes_are_read_however_a_dictionary_tells_them(about: object, tmp_path: Path) -> None:
+    tables = {"participants.tsv": "participant_id age Sex\n01 60 1\n02 61 2"}
+    layout = Layout("", ("sub-01_T1w", "sub-02_T1w"), {**tables, "participants.json": about}, {})
+    assert load_cohort(make(tmp_path, layout)).cohort.table["sex"].tolist() == ["F", "M"]
+
+
+def test_the_session_is_that_of_folder_and_name(tmp_path: Path) -> None:
+    make(tmp_path, Layout("", (), {"participants.tsv": "participant_id age\n1 30\n2 40"}, {}))
+    for name in ("sub-1/ses-a/anat/sub-1_ses-b_T1w.nii", "sub-2/anat/sub-2_ses-b_T1w.nii"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    reading = load_cohort(tmp_path, skip_bad=True)
+    assert reading.cohort.table["scan_id"].tolist() == ["sub-2_ses-b"]
+    assert reading.rejected[0].reason == "lies in ses-a, but is named ses-b"
 
 
 @pytest.mark.parametrize("name", ["participants.tsv", "sub-01/sub-01_sessions.tsv"])

@@ -78,6 +78,9 @@ SEXES = [
     (["0", "1"], "sex (0=m, 1=f)", ["M", "F"]),
     (["1", "0"], "SEX (1=F; 0=M)", ["F", "M"]),
     (["1", "2"], "SEX_ID (1=f, 2=m)", ["F", "M"]),
+    (["1", "2"], "sex (F=1, M=2)", ["F", "M"]),
+    (["1", "0"], "sex (M=1:F=0)", ["M", "F"]),
+    (["1", "2", "9"], "sex (1=f, 2=m, 9=unknown)", ["F", "M", ""]),
 ]
 
 
@@ -96,6 +99,12 @@ def test_a_dictionary_that_is_not_understood_leaves_the_sex_unknown() -> None:
     sexes, note = parse_sexes(["1", "2"], "sex", {"1": "femme", "2": "homme"})
     assert sexes == ["", ""] and "'sex'" in note
     assert parse_sexes(["1", "2"], "sex", {"1": "Female", "2": "male"})[0] == ["F", "M"]
+
+
+@pytest.mark.parametrize("name", ["sex_1f_2m", "sex (F1/M2)", "sex: 1 woman, 2 man"])
+def test_a_header_that_is_not_understood_leaves_the_sex_unknown(name: str) -> None:
+    sexes, note = parse_sexes(["1", "2"], name)
+    assert sexes == ["", ""] and name in note
 
 
 def test_an_unknown_sex_is_said_to_a_python_caller(read, tmp_path: Path) -> None:
@@ -120,11 +129,31 @@ def test_a_zero_among_adults_is_missing_until_told_otherwise(read) -> None:
     assert read(text.replace("31", "2")).cohort.table["age_years"].tolist() == [0, 2]
 
 
+def test_several_ages_of_99_alone_are_asked_about(read) -> None:
+    rows = "id,age,path\n1,99,a.nii\n2,{},b.nii\n3,99,c.nii\n"
+    assert "2 ages are 99" in read(rows.format(31)).notes[0]
+    assert read(rows.format(97)).notes == ()
+
+
 @pytest.mark.parametrize("name", ["age_months", "AgeMonths", "age (months)", "age in months"])
 def test_a_column_of_months_is_read_as_months(read, name: str) -> None:
     reading = read(f"id,{name},path\n1,60,a.nii\n", columns={"age": name})
     assert reading.cohort.table["age_years"].tolist() == [5] and "months" in reading.notes[0]
-    assert unit_of_name("age_at_12_months") == unit_of_name("age_years") == ""
+
+
+@given(
+    st.sampled_from(["months", "Months", "MONTHS", "days", "weeks", "mo"]),
+    st.sampled_from(["age_{}", "age in {}", "Age {}_v2", "t1_age_{}", "age_t1_{}", "{}_of_age_2"]),
+)
+def test_a_unit_is_found_in_a_name_with_numbers(unit: str, form: str) -> None:
+    assert unit_of_name(form.format(unit)) == unit.lower()
+
+
+def test_a_unit_is_found_in_names_without_gaps_and_visits_are_none() -> None:
+    for name in ("ageMonths", "agemonths", "AGEINMONTHS", "AgeMonths2"):
+        assert unit_of_name(name) == "months"
+    for name in ("age_at_12_months", "age_month12", "age_12mo", "age_years", "age_holidays"):
+        assert unit_of_name(name) == ""
 
 
 def test_paths_of_other_machines_are_understood_or_named(read, tmp_path: Path, monkeypatch) -> None:
@@ -138,6 +167,11 @@ def test_paths_of_other_machines_are_understood_or_named(read, tmp_path: Path, m
     assert find_path("odd\\name.nii", tmp_path) == str(tmp_path / "odd\\name.nii")
     with pytest.raises(CohortError, match="Windows machine"):
         read("id,age,path\n1,30,C:\\scans\\a.nii\n")
+
+
+def test_text_in_an_excel_formula_is_the_text(read) -> None:
+    table = read('id,age,path\n"=""007""","=""45""",a.nii\n=x,46,b.nii\n').cohort.table
+    assert table["scan_id"].tolist() == ["007", "=x"] and table["age_years"].tolist() == [45, 46]
 
 
 def test_comment_lines_are_left_out_and_counted(read) -> None:

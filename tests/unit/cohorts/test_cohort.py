@@ -250,6 +250,14 @@ def test_filters_keep_the_right_rows(read, where: str, ids: str) -> None:
     assert reading.cohort.table["scan_id"].tolist() == list(ids)
 
 
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("31-0.0", "_31_0_0 > 1"), ("class", "_class > 1"), ("\u00b5 (x)", "\u00b5__x_ > 1")],
+)
+def test_every_column_can_be_named_in_a_filter(name: str, where: str) -> None:
+    assert select_rows(pd.DataFrame({name: [1.0, 2.0]}), where).tolist() == [False, True]
+
+
 def test_rows_that_a_filter_removes_are_neither_bad_nor_counted(read) -> None:
     reading = read(FILTERED, where="visit == 'v1'")
     assert (reading.rows_in, len(reading.cohort), reading.rejected) == (3, 3, [])

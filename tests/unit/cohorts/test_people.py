@@ -115,3 +115,12 @@ def test_scans_that_the_table_lacks_are_said(tmp_path: Path) -> None:
     _, note = add_people(files, read_people(tmp_path / "ages.csv"), "ages.csv")
     assert note == "scans that are not in ages.csv get no age: b, c."
     assert isinstance(files, pd.DataFrame) and files["age_years"].isna().all()
+
+
+def test_one_row_for_scans_of_one_name_is_asked_about(tmp_path: Path) -> None:
+    """The sub-01 of two data sets are two people."""
+    scans = list_files([str(tmp_path / name) for name in ("a/sub-01_T1w.nii", "b/sub-01_T1w.nii")])
+    for text, is_asked in [("sub-01,20\n", True), ("a/sub-01,20\nb/sub-01,60\n", False)]:
+        (tmp_path / "ages.csv").write_text(f"id,age\n{text}")
+        _, note = add_people(scans, read_people(tmp_path / "ages.csv"), "ages.csv")
+        assert ("one row: a/sub-01, b/sub-01" in note) == is_asked

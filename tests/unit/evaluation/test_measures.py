@@ -15,13 +15,21 @@ def test_text_among_numbers_is_no_missing_value(cell: str) -> None:
         read_numbers(pd.Series([cell, "4", "5"], name="volume"), "groups")
 
 
-@pytest.mark.parametrize("code", [-99, -999, -9999, 999, 9999])
+@pytest.mark.parametrize("code", [-4, -9, -99, -999, -9999, 888, 999, 9999])
 def test_codes_of_missing_values_are_refused(code: int) -> None:
     with pytest.raises(CohortError, match=f"holds {code}"):
         read_numbers(pd.Series([code, 40.0, 52.0, None]), "groups")
 
 
-@pytest.mark.parametrize("values", [[-99.0, -20.0, 50.0], [999.0, 800.0], [None, 1.0, -0.5]])
+def test_a_code_of_two_digits_is_refused_beside_small_scores() -> None:
+    with pytest.raises(CohortError, match="holds 99; all else is 20 to 30"):
+        read_numbers(pd.Series([99, 20.0, 30.0]), "groups")
+    assert read_numbers(pd.Series([99, 20.0, 60.0]), "groups")[0] == 99
+
+
+@pytest.mark.parametrize(
+    "values", [[-9.0, -8.0, 3.0], [-99.0, -20.0, 50.0], [999.0, 800.0], [None, 1.0, -0.5]]
+)
 def test_numbers_among_their_like_are_taken(values: list[float]) -> None:
     column = pd.Series(values)
     pd.testing.assert_series_equal(pd.Series(read_numbers(column, "groups")), column)

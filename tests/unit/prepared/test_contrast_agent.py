@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pydicom.dataset import Dataset
 
 from brainage.config import PreprocessingConfig
 from brainage.prepared.arrays import prepare_cohort
@@ -17,8 +18,24 @@ from brainage.scans.open import read_scan
 from tests.dicom_helpers import write_series
 from tests.heads import build_head
 
+GIVEN = (
+    *("MPRAGE_KM", "AX T1 GAD", "T1 C+", "t1Gd", "T1 POSTGAD", "t1 w/wo contrast", "T1_nach_KM"),
+    *("T1 with and without contrast", "T1 +C", "t1 post", "T1 Kontrastmittel"),
+)
+NOT_GIVEN = (
+    *(
+        "T1 MPRAGE without contrast",
+        "T1 W/O CONTRAST",
+        "T1_no_contrast",
+        "T1 PRE GAD",
+        "t1 post op",
+    ),
+    *("T1 NON-CONTRAST", "MPRAGE ohne KM", "T1 vor KM", "T1 sans gado", "posterior fossa T1"),
+)
 SETTINGS = PreprocessingConfig(spacing_mm=8.0, shape=(20, 24, 20))
-NAMES = {"sub-1_ce-gadolinium_T1w.nii.gz": True, "sub-1_acq-ce_T1w.nii.gz": False}
+NAMES = {"sub-1_ce-gadolinium_T1w.nii.gz": True, "sub-1_acq-ce_T1w.nii.gz": False,
+    "sub-1_ce-none_T1w.nii.gz": False, "sub-1_ce-precontrast_T1w.nii.gz": False,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +54,14 @@ def test_the_name_of_a_bids_file_tells(name: str, phantom: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("attributes", "given"),
-    [({"ContrastBolusAgent": "Gadovist"}, True), ({"description": "MPRAGE_KM"}, True), ({}, False)],
+    [
+        ({"ContrastBolusAgent": "Gadovist"}, True),
+        ({"ContrastBolusAgent": "NONE"}, False),
+        ({"ContrastBolusAgentSequence": [Dataset()]}, True),
+        ({}, False),
+        *(({"description": words}, True) for words in GIVEN),
+        *(({"description": words}, False) for words in NOT_GIVEN),
+    ],
 )
 def test_the_dicom_header_tells(attributes: dict[str, str], given: bool, tmp_path: Path) -> None:
     head = build_head()
@@ -68,4 +92,4 @@ def test_the_same_bytes_under_another_name_are_another_entry(phantom: Path, tmp_
     assert len({hash_source(ScanSource(str(path))) for path in paths}) == 2
     store = PreparedStore(tmp_path / "cache")
     found = [process_source(ScanSource(str(path)), SETTINGS, store).processed for path in paths]
-    assert [one.verdict for one in found] == ["flagged", "ok"]
+    assert [one.verdict for one in found] == ["flagged", "ok", "ok", "ok"]

@@ -170,6 +170,15 @@ def test_series_of_one_number_are_told_apart_by_their_time(tmp_path: Path) -> No
     assert np.array_equal(read_scan(tmp_path, series="second:3").volume.data, louder.data)
 
 
+@pytest.mark.parametrize("wanted", ["2", "1"])
+def test_a_number_is_no_part_of_a_description(wanted: str, tmp_path: Path) -> None:
+    write_series(tmp_path / "a", HEAD, number=3, description="t1_mprage")
+    write_series(tmp_path / "b", HEAD, number=12, description="T2")
+    with pytest.raises(VolumeError, match=f"no series fits --series {wanted}"):
+        read_scan(tmp_path, "scan", series=wanted)
+    assert "DICOM series 12" in read_scan(tmp_path, "scan", series="T2").note
+
+
 @pytest.mark.parametrize(
     ("description", "fields", "told"),
     [
@@ -230,6 +239,20 @@ def test_patients_are_told_apart_by_what_is_there(
         ("t1_mprage", {}, "T1"),
         ("MP2RAGE_UNI", {}, "T1"),
         ("interesting", {}, "T1"),
+        ("T2_part1", {}, "other"),
+        ("FLAIR_set1", {}, "other"),
+        ("rest1", {}, "other"),
+        ("CAT12", {"InversionTime": 3000.0}, "unknown"),
+        ("tfl_b1map", {}, "other"),
+        ("T2 TFE", {}, "other"),
+        ("t1rho", {}, "other"),
+        ("t1_mip", {}, "other"),
+        ("AXT1", {"EchoTime": 30.0}, "T1"),
+        ("3DT1_TFE", {"EchoTime": 30.0}, "T1"),
+        ("mprage", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "other"),
+        ("mprage", {"ImageType": ["DERIVED", "SECONDARY", "SUBTRACTION"]}, "other"),
+        ("mprage", {"ComplexImageComponent": "PHASE"}, "other"),
+        ("mprage", {"ComplexImageComponent": "MAGNITUDE"}, "T1"),
     ],
 )
 def test_what_is_no_t1_is_never_chosen(

@@ -24,6 +24,8 @@ HEADER = "scan_id,age_years,predicted_age_years\n"
         ("a,50,inf\n", "predicted_age_years holds what is not a number"),
         (",50,51\n", "scan_id has blank cells"),
         ("a,50,51\nb,40,41\na,50,52\n", "1 scan ids come more than once, the first is 'a'"),
+        ("a,50,51\nb,40,-99\n", "predicted_age_years holds -99; all else is 51 to 51"),
+        ("a,50,51\nb,40,0\n", "predicted_age_years holds 0; all else"),
         ("a,50,old\n", "predicted_age_years holds what is not a number"),
     ],
 )

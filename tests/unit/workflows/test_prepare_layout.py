@@ -24,6 +24,13 @@ def test_names_of_different_scans_never_meet():
     assert len({stem.lower() for stem in stems}) == 7 and all(stem.isascii() for stem in stems)
 
 
+def test_names_too_long_for_a_file_are_cut_and_stay_apart():
+    people = [letter + 300 * "x" for letter in "ab"]
+    table = pd.DataFrame({"subject_id": [*people, people[0] + "y"], "session_id": 200 * "2"})
+    stems = name_scans(table)
+    assert len(set(stems)) == 3 and max(len(Path(stem).name) for stem in stems) < 180
+
+
 def test_names_keep_what_tells_scans_of_a_session_apart():
     names = ["acq-pre_ce-gad_run-2", "run-1", "run-1", "run-2", "desc-preproc", "rec-n_echo-1"]
     paths = [f"/x/sub-9/anat/sub-9_{name}_T1w.nii.gz" for name in [*names, names[-1]]]

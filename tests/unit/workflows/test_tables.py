@@ -1,11 +1,14 @@
 """Who is a case, and which scan of a person counts."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from brainage.errors import CohortError
-from brainage.workflows.tables import first_scans, select_cases
+from brainage.workflows.cohorts import CohortOptions
+from brainage.workflows.tables import first_scans, read_joined, select_cases
 
 
 def test_of_two_words_none_is_the_greater() -> None:
@@ -32,3 +35,28 @@ def test_the_first_scan_of_one_age_is_that_of_the_lower_number() -> None:
     )
     with pytest.warns(UserWarning, match="1 repeated"):
         assert first_scans(table)["scan_id"].tolist() == ["a_9"]
+
+
+@pytest.mark.parametrize("code", [-9, 999])
+def test_codes_of_missing_values_are_neither_cases_nor_controls(code: int) -> None:
+    table = pd.DataFrame({"CDR": [0, 0.5, 0, code], "my dx": ["AD", "CN", "CN", "CN"]})
+    with pytest.raises(CohortError, match=f"CDR holds {code}"):
+        select_cases(table, "my_dx == 'AD' or CDR > 0")
+    assert select_cases(table, "my_dx == 'AD'").tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("told", "joined"), [(51, True), (80, False)])
+def test_a_cohort_of_other_ages_is_not_joined(told: int, joined: bool, tmp_path: Path) -> None:
+    """Scan ids such as sub-01 are those of many data sets."""
+    for name in ("sub-01", "sub-02"):
+        (tmp_path / f"{name}.nii").touch()
+    header = "scan_id,age_years,predicted_age_years\n"
+    (tmp_path / "p.csv").write_text(f"{header}sub-01,50.4,52\nsub-02,89,85\n")
+    rows = f"id,age,MMSE,path\nsub-01,{told},29,sub-01.nii\nsub-02,95,30,sub-02.nii\n"
+    (tmp_path / "c.csv").write_text(rows)
+    options = CohortOptions(str(tmp_path / "c.csv"))
+    if joined:
+        assert read_joined(tmp_path / "p.csv", options)["MMSE"].tolist() == [29, 30]
+    else:
+        with pytest.raises(CohortError, match="another age in the cohort, first 'sub-01'"):
+            read_joined(tmp_path / "p.csv", options)
