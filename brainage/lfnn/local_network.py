@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from brainage.errors import ConfigError
@@ -14,13 +15,11 @@ from brainage.lfnn.blocks import (
     build_stack,
     check_starts,
     evaluating,
-    group_stages,
+    pass_sample,
     split,
 )
 from brainage.lfnn.chain import (
-    Call,
     Network,
-    Stage,
     Step,
     check_chain,
     check_untied,
@@ -28,6 +27,7 @@ from brainage.lfnn.chain import (
     is_same,
     join_steps,
     list_steps,
+    place_channels,
     tensors_of,
 )
 from brainage.lfnn.heads import build_head
@@ -97,7 +97,7 @@ class LocalNetwork(nn.Module):
         self.plain().train(mode)
         return super().train(mode)
 
-    def step(self, inputs: Tensor, target_values: Tensor, progress: float = 0.0) -> Tensor:
+    def step(self, inputs: Tensor, target_values: Tensor, progress: float | None = None) -> Tensor:
         """Leave the gradients of one training step in the weights; return the sum of the losses.
 
         Parameters
@@ -106,8 +106,9 @@ class LocalNetwork(nn.Module):
             A batch.
         target_values : torch.Tensor (B,)
             Its classes or ages in years.
-        progress : float
-            Share of the training that is done, in [0, 1): `greedy` trains one block after another.
+        progress : float, optional
+            Share of the training that is done, in [0, 1): `greedy`, which trains one block after
+            another, wants it.
 
         Returns
         -------
@@ -125,7 +126,10 @@ class LocalNetwork(nn.Module):
         >>> len(net.losses)
         2
         """
-        settings = replace(self.settings, progress=progress)
+        if progress is None and self.rule.trains_in_turn:
+            problem = "the method trains one block after another and must know whose turn it is."
+            raise ConfigError("progress", problem, "Give step the share of the training done.")
+        settings = replace(self.settings, progress=progress or 0.0)
         self.losses = self.rule.step(self.stack, inputs, target_values, settings).losses
         return torch.stack([loss.float() for loss in self.losses]).sum()
 
@@ -264,6 +268,7 @@ def localize(
         check_chain(owner, steps, example)
         _check_complete(owner, steps, example[:1])
     joined, sample = join_steps(steps), example[:1]
+    _make_lazy_weights(nn.Sequential(*joined.values()), sample)
     starts = list(joined) if rule.cuts_every_stage else _cut(joined, sample, blocks)
     check_untied(joined, starts)
 
@@ -283,16 +288,21 @@ def localize(
             auxiliary = rule.build_auxiliary(request)
         return reader, auxiliary
 
-    if read.channels_last:
-        joined = _with_channels_first(joined, starts)
+    joined = place_channels(joined, starts, sample, read.channels_last)
     stack = build_stack(joined, starts, sample, build_parts)
     _settle_blocks(owner, stack, sample)
     weight = next(stack.parameters())
-    for block in stack.blocks:
-        block.to(weight.device)
-        if block.head is not None:
-            block.head.to(weight.dtype)
+    for block_index in range(len(stack)):
+        block = stack[block_index].to(weight.device)
+        for part in (block.head, block.auxiliary):
+            if part is not None and next(part.parameters(), None) is not None:
+                part.to(weight.dtype)
     return LocalNetwork(stack, rule, StepSettings(target, leader_fraction), owner)
+
+
+def _make_lazy_weights(network: nn.Module, sample: Tensor) -> None:
+    if any(is_lazy(weight) for weight in network.parameters()):
+        pass_sample(network, sample)
 
 
 def _cut(stages: Mapping[str, nn.Module], sample: Tensor, blocks: int | Sequence[str]) -> list[str]:
@@ -308,24 +318,6 @@ def _as_sequential(steps: Mapping[str, nn.Module]) -> nn.Sequential:
     for name, step in steps.items():
         sequential.add_module(name, step)
     return sequential
-
-
-def _with_channels_first(stages: Mapping[str, Stage], starts: Sequence[str]) -> dict[str, Stage]:
-    """Move the channels of feature maps to the front where a block ends, and back behind it."""
-    changed = dict(stages)
-    for block_index, group in enumerate(group_stages(stages, starts)):
-        if block_index:
-            changed[group[0]] = Stage(Call(_channels_last), *changed[group[0]])
-        changed[group[-1]] = Stage(*changed[group[-1]], Call(_channels_first))
-    return changed
-
-
-def _channels_first(features: Tensor) -> Tensor:
-    return features.movedim(-1, 1) if features.ndim > 3 else features
-
-
-def _channels_last(features: Tensor) -> Tensor:
-    return features.movedim(1, -1) if features.ndim > 3 else features
 
 
 def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
@@ -344,9 +336,8 @@ def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> Non
         for block_index in range(len(stack)):
             given, body = features.detach(), stack[block_index].body
             version, features = given._version, body(given)
-            if (
-                given._version != version
-            ):  # the block below, and losses that read it, need it as it came
+            # The block below, and losses that read its input, need that as it came.
+            if given._version != version or _drops_in_place(body[0]):
                 body[0].register_forward_pre_hook(_copy_input)
             for weight in reached_parameters(features):
                 owner = owners.get(id(weight))
@@ -359,6 +350,12 @@ def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> Non
                     raise ConfigError("stages", problem, remedy)
                 problem = f"blocks {owner} and {block_index} share {what}."
                 raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
+
+
+def _drops_in_place(stage: nn.Module) -> bool:
+    """Whether a stage may change its input in training alone."""
+    dropouts = [part for part in stage.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    return any(part.inplace for part in dropouts)
 
 
 def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:

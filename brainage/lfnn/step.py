@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -188,16 +189,24 @@ def local_rule(
     ... )
     >>> lfnn.assert_isolated(net, x, y)
     """
-
-    def step(
-        stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
-    ) -> StepResult:
-        blocks = range(len(stack))
-        return step_blocks(stack, blocks, inputs, target_values, settings, hidden_loss)
-
     return Rule(
-        step, is_local=True, build_auxiliary=build_auxiliary, hidden_loss=hidden_loss, **more
+        partial(_step_all, hidden_loss),
+        is_local=True,
+        build_auxiliary=build_auxiliary,
+        hidden_loss=hidden_loss,
+        **more,
     )
+
+
+def _step_all(
+    hidden_loss: HiddenLoss,
+    stack: BlockStack,
+    inputs: Tensor,
+    target_values: Tensor,
+    settings: StepSettings,
+) -> StepResult:
+    blocks = range(len(stack))
+    return step_blocks(stack, blocks, inputs, target_values, settings, hidden_loss)
 
 
 def step_blocks(
