@@ -1,11 +1,13 @@
 """Networks with layers that serve twice, sequences, lazy layers, other precisions, random parts."""
 
 import io
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from brainage import lfnn
 from brainage.errors import ConfigError
@@ -188,3 +190,28 @@ def test_greedy_wants_to_know_whose_turn_it_is():
 def test_classes_without_a_choice_are_refused(wrong):
     with pytest.raises(ConfigError, match="2 classes"):
         lfnn.Classes(*wrong)
+
+
+STATEFUL = [
+    nn.BatchNorm2d(4),
+    nn.BatchNorm2d(4, momentum=None),
+    nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+    spectral_norm(nn.Conv2d(4, 4, 1)),
+]
+
+
+@pytest.mark.parametrize("layer", STATEFUL, ids=range(4))
+@pytest.mark.parametrize("method", ["bp", "lfnn_l"])
+def test_activations_computed_once_more_change_no_state_and_no_gradient(method, layer):
+    x = torch.randn(4, 1, 6, 6)
+    layers = [nn.Conv2d(1, 4, 3), deepcopy(layer), nn.Flatten(), nn.Linear(64, 3)]
+    net = lfnn.localize(layers, blocks=2, target=CLASSES, example=x, method=method)
+    again = deepcopy(net)
+    again.settings = replace(again.settings, recomputes=True)
+    for each in (net, again):
+        each.step(x, LABELS)
+        each.step(x, LABELS)
+    for one, other in zip(net.parameters(), again.parameters(), strict=True):
+        assert (one.grad is None and other.grad is None) or torch.equal(one.grad, other.grad)
+    for one, other in zip(net.buffers(), again.buffers(), strict=True):
+        assert torch.equal(one, other)
