@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from brainage.errors import ConfigError
@@ -264,6 +265,13 @@ def is_same(one: Tensor, other: Tensor) -> bool:
         return False
     size = one.detach().abs().nan_to_num(0, 0, 0).amax() if one.numel() else 0.0
     return torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(size), equal_nan=True)
+
+
+def make_lazy_weights(stages: Mapping[str, nn.Module], sample: Tensor) -> None:
+    """Let lazy layers make their weights, which are drawn now."""
+    network = nn.Sequential(*stages.values())
+    if any(is_lazy(weight) for weight in network.parameters()):
+        pass_sample(network, sample)
 
 
 def place_channels(

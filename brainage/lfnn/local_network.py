@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from brainage.errors import ConfigError
@@ -15,7 +14,6 @@ from brainage.lfnn.blocks import (
     build_stack,
     check_starts,
     evaluating,
-    pass_sample,
     split,
 )
 from brainage.lfnn.chain import (
@@ -27,11 +25,12 @@ from brainage.lfnn.chain import (
     is_same,
     join_steps,
     list_steps,
+    make_lazy_weights,
     place_channels,
     tensors_of,
 )
 from brainage.lfnn.heads import build_head
-from brainage.lfnn.isolation import reached_parameters
+from brainage.lfnn.isolation import reached_parameters, settle_blocks
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.step import AuxiliaryRequest, LeaderFraction, Rule, StepSettings
 from brainage.lfnn.targets import Target
@@ -268,7 +267,7 @@ def localize(
         check_chain(owner, steps, example)
         _check_complete(owner, steps, example[:1])
     joined, sample = join_steps(steps), example[:1]
-    _make_lazy_weights(nn.Sequential(*joined.values()), sample)
+    make_lazy_weights(joined, sample)
     starts = list(joined) if rule.cuts_every_stage else _cut(joined, sample, blocks)
     check_untied(joined, starts)
 
@@ -290,7 +289,7 @@ def localize(
 
     joined = place_channels(joined, starts, sample, read.channels_last)
     stack = build_stack(joined, starts, sample, build_parts)
-    _settle_blocks(owner, stack, sample)
+    settle_blocks(stack, sample, owner)
     weight = next(stack.parameters())
     for block_index in range(len(stack)):
         block = stack[block_index].to(weight.device)
@@ -298,11 +297,6 @@ def localize(
             if part is not None and next(part.parameters(), None) is not None:
                 part.to(weight.dtype)
     return LocalNetwork(stack, rule, StepSettings(target, leader_fraction), owner)
-
-
-def _make_lazy_weights(network: nn.Module, sample: Tensor) -> None:
-    if any(is_lazy(weight) for weight in network.parameters()):
-        pass_sample(network, sample)
 
 
 def _cut(stages: Mapping[str, nn.Module], sample: Tensor, blocks: int | Sequence[str]) -> list[str]:
@@ -320,48 +314,6 @@ def _as_sequential(steps: Mapping[str, nn.Module]) -> nn.Sequential:
     return sequential
 
 
-def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
-    """Refuse weights that functions between the stages hide: of another block, or of none.
-
-    A block that changes its input in place gets a copy of it.
-    """
-    owners = {
-        id(weight): block_index
-        for block_index in range(len(stack))
-        for weight in stack[block_index].parameters()
-    }
-    names = {id(weight): name for name, weight in network.named_parameters()}
-    with evaluating(stack), torch.enable_grad():
-        features = sample.clone()
-        for block_index in range(len(stack)):
-            given, body = features.detach(), stack[block_index].body
-            version, features = given._version, body(given)
-            # The block below, and losses that read its input, need that as it came.
-            if given._version != version or _drops_in_place(body[0]):
-                body[0].register_forward_pre_hook(_copy_input)
-            for weight in reached_parameters(features):
-                owner = owners.get(id(weight))
-                if owner == block_index:
-                    continue
-                what = f"{names.get(id(weight), 'a weight')} {tuple(weight.shape)}"
-                if owner is None:
-                    problem = f"{what} is used between stages and belongs to none."
-                    remedy = "Give a module that holds it instead of a function."
-                    raise ConfigError("stages", problem, remedy)
-                problem = f"blocks {owner} and {block_index} share {what}."
-                raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
-
-
-def _drops_in_place(stage: nn.Module) -> bool:
-    """Whether a stage may change its input in training alone."""
-    dropouts = [part for part in stage.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
-    return any(part.inplace for part in dropouts)
-
-
-def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    return inputs[0].clone()
-
-
 def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: Tensor) -> None:
     """Refuse a weight of the forward that no stage has.
 
@@ -375,7 +327,7 @@ def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: 
         for step in steps.values():
             features = first_tensor(step(features))
         outputs = [out for out in tensors_of(network(sample.clone())) if is_same(out, features)]
-    own |= {id(weight) for weight in reached_parameters(features)}  # `_settle_blocks` judges those
+    own |= {id(weight) for weight in reached_parameters(features)}  # `settle_blocks` judges those
     for weight in [weight for output in outputs for weight in reached_parameters(output)]:
         if id(weight) not in own:
             name = names.get(id(weight), "a weight")
