@@ -212,13 +212,14 @@ def localize(
     stages : sequence, optional
         The parts of a module in the order of its forward: names of submodules, modules of your
         own, and functions for what the forward does between them. A Sequential or ModuleList
-        stands for its members; of a part that gives a tuple, the first tensor goes on.
+        stands for its members; of a part that gives a tuple, the first tensor goes on. Features
+        (B, C, L) of 1-D convolutions are read as L tokens.
 
     Raises
     ------
     ConfigError
         If the stages are no chain (a skip connection over one of them), two blocks share a
-        weight, a weight or a dropout belongs to no stage, or there are more blocks than stages.
+        weight, a weight or a random part belongs to no stage, or there are more blocks than stages.
 
     References
     ----------

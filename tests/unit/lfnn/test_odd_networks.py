@@ -4,6 +4,7 @@ import io
 from copy import deepcopy
 from dataclasses import replace
 
+import joblib
 import pytest
 import torch
 from torch import nn
@@ -170,9 +171,9 @@ def test_localized_networks_can_be_pickled(method):
         [nn.Linear(6, 6), nn.Linear(6, 3)], blocks=2, target=CLASSES, example=x, method=method
     )
     stream = io.BytesIO()
-    torch.save(net, stream)
+    joblib.dump(net, stream)
     stream.seek(0)
-    again = torch.load(stream, weights_only=False)
+    again = joblib.load(stream)
     assert torch.equal(net.step(x, LABELS, progress=0.0), again.step(x, LABELS, progress=0.0))
 
 
