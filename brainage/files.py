@@ -14,7 +14,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +297,34 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("is nested too deeply") from error
 
 
+@cache
+def _yaml_loader() -> Any:
+    """YAML whose numbers are decimal, and whose keys stand once: the last one would win.
+
+    PyYAML takes 012 for ten, 1:30 for ninety and 1e-3 for text, as YAML 1.1 has it.
+    """
+    import yaml  # not where a model runs without the other packages
+
+    whole, real = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{twice[0]} stands twice")
+            return super().construct_mapping(node, deep)
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, rule) for tag, rule in rules if tag not in (whole, real)]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(whole, re.compile(r"[-+]?\d+$"), list("-+0123456789"))
+    number = r"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    Loader.add_implicit_resolver(real, re.compile(number), list("-+.0123456789"))
+    Loader.add_constructor(whole, lambda loader, node: int(node.value))
+    return Loader
+
+
 def parse_yaml(text: str) -> Any:
     """Value of a YAML text, made of plain types alone.
 
@@ -309,7 +337,7 @@ def parse_yaml(text: str) -> Any:
     import yaml  # not where a model runs without the other packages
 
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _yaml_loader())
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     # PyYAML passes on what Python says of impossible dates and endless numbers.

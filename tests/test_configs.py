@@ -73,6 +73,12 @@ def test_wrong_setting_is_named(changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["seed", "training.epochs", "learning.leader_fraction"])
+def test_yes_is_no_number(key):
+    with pytest.raises(ConfigError, match=f"{key}: .*no yes or no"):
+        with_changes(load_preset("phantom"), {key: True})
+
+
 def test_unknown_preset_lists_the_known_ones():
     with pytest.raises(ConfigError, match="cnn3d_light"):
         load_preset("nothing")

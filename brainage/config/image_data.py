@@ -43,7 +43,7 @@ class ImagesConfig(Settings):
     dataset: str
     input_shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
     crop_padding: Annotated[int, Field(ge=0, le=64)] | None = None
     flip_probability: Probability | None = None
     crop_size: Annotated[Annotated[int, Field(ge=4, le=1024)] | None, LATER] = None

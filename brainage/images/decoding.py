@@ -150,6 +150,8 @@ class FolderImages:
         Classes.
     size : tuple of int (2,)
         Height and width that an image is brought to: shorter edge scaled, centre cut out.
+    names : tuple of str
+        Of the classes, in order.
     threads : int
         Decoders at work at once.
     """
@@ -157,6 +159,7 @@ class FolderImages:
     paths: tuple[Path, ...]
     labels: Labels
     size: tuple[int, int]
+    names: tuple[str, ...] = ()
     threads: int = 4
 
     def load(self, indices: NDArray[np.int64]) -> Pixels:
@@ -210,7 +213,7 @@ def list_class_folders(folder: Path, size: tuple[int, int], classes: int) -> Fol
             raise ImageDataError(str(folder / name), f"holds no images ({known}).")
         paths += found
         labels += [label] * len(found)
-    return FolderImages(tuple(paths), np.array(labels, np.int64), size)
+    return FolderImages(tuple(paths), np.array(labels, np.int64), size, tuple(names))
 
 
 def check_same_classes(train: Path, held_out: Path) -> None:
@@ -243,6 +246,26 @@ def read_edge(path: Path) -> int:
     return _attempt(path, read, "is not a readable image")
 
 
+def check_bits(paths: Sequence[Path]) -> None:
+    """Refuse images of 16 bits that use 14 or fewer: their upper 8 are almost black.
+
+    Raises
+    ------
+    ImageDataError
+        With the largest pixel.
+    """
+
+    def read_largest(path: Path) -> int:
+        with Image.open(path) as image:
+            return int(np.asarray(image).max()) if image.mode.startswith("I") else 0
+
+    largest = max(_attempt(p, partial(read_largest, p), "is not a readable image") for p in paths)
+    if 0 < largest < 2**14:
+        problem = f"pixels of 16 bits go up to {largest} alone: of their upper 8 bits, which are"
+        problem += f" taken, {largest // 256 + 1} values are left."
+        raise ImageDataError(str(paths[0].parent), problem, "Scale them to 65535, or save 8 bits.")
+
+
 def list_annotated(
     folder: Path, annotations: Path, names: Sequence[str], size: tuple[int, int]
 ) -> FolderImages:
@@ -268,7 +291,7 @@ def list_annotated(
         labels.append(label)
     if not paths:
         raise ImageDataError(str(annotations), "names no image.")
-    return FolderImages(tuple(paths), np.array(labels, np.int64), size)
+    return FolderImages(tuple(paths), np.array(labels, np.int64), size, tuple(names))
 
 
 def _decode(source: Path | io.BytesIO, size: tuple[int, int] | None = None) -> Pixels:

@@ -10,6 +10,7 @@ from brainage.config import Config
 from brainage.errors import ConfigError, ImageDataError
 from brainage.images.decoding import (
     FolderImages,
+    check_bits,
     check_labels,
     check_same_classes,
     class_names,
@@ -75,6 +76,10 @@ def load_images(
     if input_shape is not None:
         facts = replace(facts, input_shape=input_shape)
     data = facts.load(folder, facts)
+    shape = data.train.load(np.arange(len(data.train.labels))[:1]).shape[1:]
+    if shape != facts.input_shape:
+        problem = f"{facts.input_shape} is asked for, and images of {name} are {tuple(shape)}."
+        raise ConfigError("images.input_shape", problem)
     if name in DATASETS:
         for part in (data.train, data.test):
             _check_is_named(name, part, facts, folder)
@@ -188,13 +193,12 @@ def _own_facts(folder: Path) -> DatasetFacts:
         raise ImageDataError(str(folder / "train"), problem)
     edge = _usual_edge(list_class_folders(folder / "train", (32, 32), classes))
     facts = DATASETS["imagenet"]
-    return DatasetFacts(
-        _load_folders, classes, (3, edge, edge), facts.mean, facts.std, edge // 8, 0.5
-    )
+    return DatasetFacts(_load_own, classes, (3, edge, edge), facts.mean, facts.std, edge // 8, 0.5)
 
 
 def _usual_edge(images: FolderImages) -> int:
     chosen = images.paths[:: max(1, len(images.paths) // 100)]
+    check_bits(chosen)
     edge = np.median([read_edge(path) for path in chosen])
     return int(np.clip(edge // 32 * 32, 32, 224))
 
@@ -251,10 +255,15 @@ def _refuse_pickles(folder: Path, wanted: Path) -> None:
         raise ImageDataError(str(folder), problem, "Put the binary version there.")
 
 
-def _load_folders(folder: Path, facts: DatasetFacts) -> ImageData:
+def _load_own(folder: Path, facts: DatasetFacts) -> ImageData:
+    """Test on `test` where it has classes, as its name says, and on `val` where there is none."""
+    test = folder / "test"
+    return _load_folders(folder, facts, "test" if test.is_dir() and class_names(test) else "val")
+
+
+def _load_folders(folder: Path, facts: DatasetFacts, held_out: str = "val") -> ImageData:
     inner = folder / "tiny-imagenet-200"
     folder = inner if inner.is_dir() else folder
-    held_out = "test" if not (folder / "val").is_dir() and (folder / "test").is_dir() else "val"
     for part in ("train", held_out):
         if not (folder / part).is_dir():
             raise ImageDataError(str(folder / part), "no such folder.")

@@ -1,5 +1,7 @@
 """Hold images in memory or on disk, and split them."""
 
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from brainage.config import ImagesConfig
 from brainage.errors import ImageDataError
 from brainage.files import sha256_bytes
-from brainage.images.decoding import Labels, Pixels
+from brainage.images.decoding import FolderImages, Labels, Pixels
 
 Indices = NDArray[np.int64]
 
@@ -54,6 +56,26 @@ class ImageData:
     test: ImageSource
 
 
+def count_shared(data: ImageData) -> int:
+    """Count test images that are training images too, to the byte; 0 for sets above `MOST`."""
+    if len(data.train.labels) > MOST:
+        return 0
+    known = set(_digests(data.train))
+    return sum(digest in known for digest in _digests(data.test))
+
+
+def _digests(source: ImageSource) -> Iterator[bytes]:
+    contents: Iterable[bytes] = ()
+    if isinstance(source, ArrayImages):
+        contents = (image.tobytes() for image in source.images)
+    elif isinstance(source, FolderImages):
+        contents = (path.read_bytes() for path in source.paths)
+    return (hashlib.sha256(content).digest() for content in contents)
+
+
+MOST = 100_000
+
+
 def split_training(labels: Labels, images: ImagesConfig, seed: int) -> tuple[Indices, Indices]:
     """Set a validation part of the training images aside, alike in classes.
 
@@ -79,7 +101,7 @@ def split_training(labels: Labels, images: ImagesConfig, seed: int) -> tuple[Ind
                 train, train_size=images.train_limit, stratify=labels[train], random_state=seed
             )
     except ValueError as error:
-        raise ImageDataError(
-            images.dataset, f"{len(labels)} images cannot be split: {error}"
-        ) from error
+        problem = f"{len(labels)} images cannot be split: {error}."
+        remedy = "Raise images.validation_fraction, or set it to 0 and training.keep to last."
+        raise ImageDataError(images.dataset, problem.replace("..", "."), remedy) from error
     return np.sort(train).astype(np.int64), np.sort(validation).astype(np.int64)

@@ -4,16 +4,16 @@ A stage is a module with weights and what follows it up to the next one: activat
 whatever else the network's forward does there.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
 from brainage.errors import ConfigError
-from brainage.lfnn.blocks import evaluating, group_stages
+from brainage.lfnn.blocks import evaluating, group_stages, pass_sample
 
 Step = nn.Module | Callable[[Tensor], Tensor]
 """Part of a forward pass: a module, or a function for what happens between modules."""
@@ -31,26 +31,6 @@ class Stage(nn.Sequential):
         return features
 
 
-class _Dropouts(TorchFunctionMode):
-    """Counts calls of dropout by their rate: in evaluation they change no number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rates: Counter[float] = Counter()
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = kwargs or {}
-        if "dropout" in getattr(function, "__name__", "") and given.get("p", 0) > 0:
-            self.rates[given["p"]] += 1
-        return function(*args, **given)
-
-
 class Call(nn.Module):
     """A function as a module."""
 
@@ -61,6 +41,9 @@ class Call(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Call the function."""
         return self.function(features)
+
+
+_ON_SEQUENCES = nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm
 
 
 def name_stages(network: Network, stages: Sequence[str | Step] | None = None) -> dict[str, Stage]:
@@ -90,7 +73,10 @@ def list_steps(
     if stages is not None:
         if not isinstance(network, nn.Module):
             raise ConfigError("stages", "name parts of a module, and `network` is none.")
-        return dict(_named_steps(network, stages))
+        steps: dict[str, nn.Module] = {}
+        for name, step in _named_steps(network, stages):  # one pooling layer may stand twice
+            steps[f"{name} at {len(steps)}" if name in steps else name] = step
+        return steps
     if isinstance(network, Mapping | nn.ModuleDict):
         return {name: _as_module(step) for name, step in network.items()}
     if isinstance(network, nn.Module) and not is_container(network):
@@ -125,7 +111,9 @@ def _named_steps(
                 "stages", f"the network has no part {step!r}.", f"It has: {names}."
             ) from error
         if is_container(module):
-            yield from ((f"{step}.{name}", member) for name, member in module.named_children())
+            # Not named_children, which leaves out a member that stands there twice.
+            members = {name: part for name, part in module._modules.items() if part is not None}
+            yield from ((f"{step}.{name}", member) for name, member in members.items())
         else:
             yield step, module
 
@@ -172,16 +160,14 @@ def check_chain(network: nn.Module, steps: Mapping[str, nn.Module], example: Ten
         connection over it), runs never or twice, or the last one gives none of the outputs; or
         the network has dropout that no step has.
     """
-    own, listed = _Dropouts(), _Dropouts()
+    example = _with_detail(example)
     with evaluating(nn.ModuleList([network, *steps.values()])):
-        with own:
-            inputs, outputs = _run_recorded(network, list(steps.values()), example.clone())
+        inputs, outputs = _run_recorded(network, list(steps.values()), example.clone())
         features, before = example.clone(), "the input"
         for name, step in steps.items():
-            _check_input(name, before, features, inputs.get(id(step)))
+            _check_input(name, step, before, features, inputs.get(id(step)))
             try:
-                with listed:
-                    features, before = first_tensor(step(features)), repr(name)
+                features, before = first_tensor(step(features)), repr(name)
             except (RuntimeError, TypeError) as error:
                 reason = str(error).splitlines()[0][:120]
                 raise _no_chain(
@@ -189,10 +175,42 @@ def check_chain(network: nn.Module, steps: Mapping[str, nn.Module], example: Ten
                 ) from error
     if not any(is_same(features, output) for output in outputs):
         raise _no_chain(name, "gives something else than the network's output")
-    if lacking := own.rates - listed.rates:
-        rates = ", ".join(f"{rate:g}" for rate in sorted(lacking.elements()))
-        problem = f"the forward has dropout ({rates}) that no stage has."
+    _check_training(network, steps, example)
+
+
+def _with_detail(example: Tensor) -> Tensor:
+    """Noise for zeros, other constants and what is not finite: they would prove any chain."""
+    if not example.is_floating_point():
+        return example
+    if example.isfinite().all() and (example != example.flatten()[:1]).any():
+        return example
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(example.shape, generator=generator).to(example)
+
+
+def _check_training(network: nn.Module, steps: Mapping[str, nn.Module], example: Tensor) -> None:
+    """Compare network and steps in training too, from the same random numbers."""
+    parts = nn.ModuleList([network, *steps.values()])
+    own, again = (_run_training(network, parts, example) for _ in range(2))
+    listed = _run_training(nn.Sequential(Stage(*steps.values())), parts, example)[0]
+    is_seeded = all(is_same(one, other) for one, other in zip(own, again, strict=True))
+    if is_seeded and not any(is_same(listed, output) for output in own):
+        problem = "in training the forward has dropout, or another random part, that no stage has."
         raise ConfigError("stages", problem, "Add it where it stands, or set its rate to 0.")
+
+
+def _run_training(network: nn.Module, parts: nn.ModuleList, example: Tensor) -> list[Tensor]:
+    """Compute outputs in training, but for batch statistics; state and random numbers stay."""
+    buffers = [(buffer, buffer.clone()) for buffer in parts.buffers()]
+    devices = [example.device] if example.is_cuda else []
+    with evaluating(parts), torch.random.fork_rng(devices):
+        for part in parts.modules():
+            part.training = not isinstance(part, nn.modules.batchnorm._BatchNorm)
+        torch.manual_seed(0)
+        outputs = tensors_of(network(example.clone()))
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    return outputs
 
 
 def _run_recorded(
@@ -219,12 +237,15 @@ def _run_recorded(
             handle.remove()
 
 
-def _check_input(name: str, before: str, features: Tensor, calls: list[Tensor] | None) -> None:
+def _check_input(
+    name: str, step: nn.Module, before: str, features: Tensor, calls: list[Tensor] | None
+) -> None:
     if calls is None:  # no part of the network: what it gives is checked behind it
         return
-    if len(calls) != 1:
+    # An activation or pooling may serve several places.
+    if not calls or (len(calls) > 1 and next(step.parameters(), None) is not None):
         raise _no_chain(name, f"runs {len(calls)} times in the network's forward")
-    if not is_same(calls[0], features):
+    if not any(is_same(call, features) for call in calls):
         shapes = f"{tuple(calls[0].shape)} and {tuple(features.shape)}"
         raise _no_chain(name, f"works on something else than what {before} gives ({shapes})")
 
@@ -242,7 +263,59 @@ def is_same(one: Tensor, other: Tensor) -> bool:
     """Tell whether two results agree but for rounding."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+    size = one.detach().abs().nan_to_num(0, 0, 0).amax() if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(size), equal_nan=True)
+
+
+def make_lazy_weights(stages: Mapping[str, nn.Module], sample: Tensor) -> None:
+    """Let lazy layers make their weights, which are drawn now."""
+    network = nn.Sequential(*stages.values())
+    if any(is_lazy(weight) for weight in network.parameters()):
+        pass_sample(network, sample)
+
+
+def place_channels(
+    stages: Mapping[str, Stage], starts: Sequence[str], sample: Tensor, channels_last: bool
+) -> dict[str, Stage]:
+    """Move channels where a block ends to where heads look for them, and back behind it.
+
+    In maps to the front, where `channels_last` says that they are not; in sequences (B, C, L) of
+    1-D convolutions to the end, so that they are L tokens.
+    """
+    changed, groups = dict(stages), group_stages(stages, starts)
+    for group, behind in zip(groups, [*groups[1:], []], strict=True):
+        sample = pass_sample(nn.Sequential(*(stages[name] for name in group)), sample)
+        last = group[-1]
+        if channels_last and sample.ndim > 3:
+            here, wanted = -1, 1
+        elif sample.ndim == 3 and sample.shape[1] == _sequence_channels(stages[last]):
+            here, wanted = 1, -1
+        else:
+            continue
+        changed[last] = Stage(*changed[last], Call(partial(_move, here, wanted)))
+        if behind:
+            first = behind[0]
+            changed[first] = Stage(Call(partial(_move, wanted, here)), *changed[first])
+    return changed
+
+
+def _sequence_channels(stage: nn.Module) -> int | None:
+    """Channels that a stage gives whose last layer works on sequences (B, C, L)."""
+    leaves = [part for part in stage.modules() if not isinstance(part, ParametrizationList)]
+    last = [part for part in leaves if isinstance(part, _ON_SEQUENCES) or _has_weights(part)][-1]
+    if isinstance(last, nn.Conv1d | nn.ConvTranspose1d):
+        return last.out_channels
+    if isinstance(last, nn.BatchNorm1d | nn.InstanceNorm1d):
+        return last.num_features
+    return last.num_channels if isinstance(last, nn.GroupNorm) else None
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    return any(weight is not None for weight in layer._parameters.values())
+
+
+def _move(here: int, wanted: int, features: Tensor) -> Tensor:
+    return features.movedim(here, wanted)
 
 
 def check_untied(stages: Mapping[str, nn.Module], starts: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from brainage.errors import IsolationError
-from brainage.lfnn.blocks import BlockStack
+from brainage.errors import ConfigError, IsolationError
+from brainage.lfnn.blocks import BlockStack, evaluating
 
 if TYPE_CHECKING:
     from brainage.lfnn.local_network import LocalNetwork
@@ -118,6 +118,55 @@ class _WatchBackward(TorchFunctionMode):
 def reached_parameters(tensor: Tensor) -> list[nn.Parameter]:
     """List the parameters that a gradient of a tensor would reach."""
     return [leaf for leaf in _reached(tensor.grad_fn) if isinstance(leaf, nn.Parameter)]
+
+
+def settle_blocks(stack: BlockStack, sample: Tensor, network: nn.Module) -> None:
+    """Refuse weights that functions between the stages hide: of another block, or of none.
+
+    A block that changes its input in place gets a copy of it.
+
+    Parameters
+    ----------
+    sample : torch.Tensor (1, ...)
+        An input.
+    network : torch.nn.Module
+        Tells the names of weights.
+    """
+    owners = {
+        id(weight): block_index
+        for block_index in range(len(stack))
+        for weight in stack[block_index].parameters()
+    }
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    with evaluating(stack), torch.enable_grad():
+        features = sample.clone()
+        for block_index in range(len(stack)):
+            given, body = features.detach(), stack[block_index].body
+            version, features = given._version, body(given)
+            # The block below, and losses that read its input, need that as it came.
+            if given._version != version or _drops_in_place(body[0]):
+                body[0].register_forward_pre_hook(_copy_input)
+            for weight in reached_parameters(features):
+                owner = owners.get(id(weight))
+                if owner == block_index:
+                    continue
+                what = f"{names.get(id(weight), 'a weight')} {tuple(weight.shape)}"
+                if owner is None:
+                    problem = f"{what} is used between stages and belongs to none."
+                    remedy = "Give a module that holds it instead of a function."
+                    raise ConfigError("stages", problem, remedy)
+                problem = f"blocks {owner} and {block_index} share {what}."
+                raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
+
+
+def _drops_in_place(stage: nn.Module) -> bool:
+    """Whether a stage may change its input in training alone."""
+    dropouts = [part for part in stage.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    return any(part.inplace for part in dropouts)
+
+
+def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0].clone()
 
 
 def _terms(loss: Tensor) -> Iterator[Any]:

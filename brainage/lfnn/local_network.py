@@ -14,13 +14,10 @@ from brainage.lfnn.blocks import (
     build_stack,
     check_starts,
     evaluating,
-    group_stages,
     split,
 )
 from brainage.lfnn.chain import (
-    Call,
     Network,
-    Stage,
     Step,
     check_chain,
     check_untied,
@@ -28,10 +25,12 @@ from brainage.lfnn.chain import (
     is_same,
     join_steps,
     list_steps,
+    make_lazy_weights,
+    place_channels,
     tensors_of,
 )
 from brainage.lfnn.heads import build_head
-from brainage.lfnn.isolation import reached_parameters
+from brainage.lfnn.isolation import reached_parameters, settle_blocks
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.step import AuxiliaryRequest, LeaderFraction, Rule, StepSettings
 from brainage.lfnn.targets import Target
@@ -97,7 +96,7 @@ class LocalNetwork(nn.Module):
         self.plain().train(mode)
         return super().train(mode)
 
-    def step(self, inputs: Tensor, target_values: Tensor, progress: float = 0.0) -> Tensor:
+    def step(self, inputs: Tensor, target_values: Tensor, progress: float | None = None) -> Tensor:
         """Leave the gradients of one training step in the weights; return the sum of the losses.
 
         Parameters
@@ -106,8 +105,9 @@ class LocalNetwork(nn.Module):
             A batch.
         target_values : torch.Tensor (B,)
             Its classes or ages in years.
-        progress : float
-            Share of the training that is done, in [0, 1): `greedy` trains one block after another.
+        progress : float, optional
+            Share of the training that is done, in [0, 1): `greedy`, which trains one block after
+            another, wants it.
 
         Returns
         -------
@@ -125,7 +125,10 @@ class LocalNetwork(nn.Module):
         >>> len(net.losses)
         2
         """
-        settings = replace(self.settings, progress=progress)
+        if progress is None and self.rule.trains_in_turn:
+            problem = "the method trains one block after another and must know whose turn it is."
+            raise ConfigError("progress", problem, "Give step the share of the training done.")
+        settings = replace(self.settings, progress=progress or 0.0)
         self.losses = self.rule.step(self.stack, inputs, target_values, settings).losses
         return torch.stack([loss.float() for loss in self.losses]).sum()
 
@@ -209,13 +212,14 @@ def localize(
     stages : sequence, optional
         The parts of a module in the order of its forward: names of submodules, modules of your
         own, and functions for what the forward does between them. A Sequential or ModuleList
-        stands for its members; of a part that gives a tuple, the first tensor goes on.
+        stands for its members; of a part that gives a tuple, the first tensor goes on. Features
+        (B, C, L) of 1-D convolutions are read as L tokens.
 
     Raises
     ------
     ConfigError
         If the stages are no chain (a skip connection over one of them), two blocks share a
-        weight, a weight or a dropout belongs to no stage, or there are more blocks than stages.
+        weight, a weight or a random part belongs to no stage, or there are more blocks than stages.
 
     References
     ----------
@@ -264,6 +268,7 @@ def localize(
         check_chain(owner, steps, example)
         _check_complete(owner, steps, example[:1])
     joined, sample = join_steps(steps), example[:1]
+    make_lazy_weights(joined, sample)
     starts = list(joined) if rule.cuts_every_stage else _cut(joined, sample, blocks)
     check_untied(joined, starts)
 
@@ -283,15 +288,15 @@ def localize(
             auxiliary = rule.build_auxiliary(request)
         return reader, auxiliary
 
-    if read.channels_last:
-        joined = _with_channels_first(joined, starts)
+    joined = place_channels(joined, starts, sample, read.channels_last)
     stack = build_stack(joined, starts, sample, build_parts)
-    _settle_blocks(owner, stack, sample)
+    settle_blocks(stack, sample, owner)
     weight = next(stack.parameters())
-    for block in stack.blocks:
-        block.to(weight.device)
-        if block.head is not None:
-            block.head.to(weight.dtype)
+    for block_index in range(len(stack)):
+        block = stack[block_index].to(weight.device)
+        for part in (block.head, block.auxiliary):
+            if part is not None and next(part.parameters(), None) is not None:
+                part.to(weight.dtype)
     return LocalNetwork(stack, rule, StepSettings(target, leader_fraction), owner)
 
 
@@ -310,61 +315,6 @@ def _as_sequential(steps: Mapping[str, nn.Module]) -> nn.Sequential:
     return sequential
 
 
-def _with_channels_first(stages: Mapping[str, Stage], starts: Sequence[str]) -> dict[str, Stage]:
-    """Move the channels of feature maps to the front where a block ends, and back behind it."""
-    changed = dict(stages)
-    for block_index, group in enumerate(group_stages(stages, starts)):
-        if block_index:
-            changed[group[0]] = Stage(Call(_channels_last), *changed[group[0]])
-        changed[group[-1]] = Stage(*changed[group[-1]], Call(_channels_first))
-    return changed
-
-
-def _channels_first(features: Tensor) -> Tensor:
-    return features.movedim(-1, 1) if features.ndim > 3 else features
-
-
-def _channels_last(features: Tensor) -> Tensor:
-    return features.movedim(1, -1) if features.ndim > 3 else features
-
-
-def _settle_blocks(network: nn.Module, stack: BlockStack, sample: Tensor) -> None:
-    """Refuse weights that functions between the stages hide: of another block, or of none.
-
-    A block that changes its input in place gets a copy of it.
-    """
-    owners = {
-        id(weight): block_index
-        for block_index in range(len(stack))
-        for weight in stack[block_index].parameters()
-    }
-    names = {id(weight): name for name, weight in network.named_parameters()}
-    with evaluating(stack), torch.enable_grad():
-        features = sample.clone()
-        for block_index in range(len(stack)):
-            given, body = features.detach(), stack[block_index].body
-            version, features = given._version, body(given)
-            if (
-                given._version != version
-            ):  # the block below, and losses that read it, need it as it came
-                body[0].register_forward_pre_hook(_copy_input)
-            for weight in reached_parameters(features):
-                owner = owners.get(id(weight))
-                if owner == block_index:
-                    continue
-                what = f"{names.get(id(weight), 'a weight')} {tuple(weight.shape)}"
-                if owner is None:
-                    problem = f"{what} is used between stages and belongs to none."
-                    remedy = "Give a module that holds it instead of a function."
-                    raise ConfigError("stages", problem, remedy)
-                problem = f"blocks {owner} and {block_index} share {what}."
-                raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
-
-
-def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    return inputs[0].clone()
-
-
 def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: Tensor) -> None:
     """Refuse a weight of the forward that no stage has.
 
@@ -378,7 +328,7 @@ def _check_complete(network: nn.Module, steps: Mapping[str, nn.Module], sample: 
         for step in steps.values():
             features = first_tensor(step(features))
         outputs = [out for out in tensors_of(network(sample.clone())) if is_same(out, features)]
-    own |= {id(weight) for weight in reached_parameters(features)}  # `_settle_blocks` judges those
+    own |= {id(weight) for weight in reached_parameters(features)}  # `settle_blocks` judges those
     for weight in [weight for output in outputs for weight in reached_parameters(output)]:
         if id(weight) not in own:
             name = names.get(id(weight), "a weight")

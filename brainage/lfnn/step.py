@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -188,16 +189,24 @@ def local_rule(
     ... )
     >>> lfnn.assert_isolated(net, x, y)
     """
-
-    def step(
-        stack: BlockStack, inputs: Tensor, target_values: Tensor, settings: StepSettings
-    ) -> StepResult:
-        blocks = range(len(stack))
-        return step_blocks(stack, blocks, inputs, target_values, settings, hidden_loss)
-
     return Rule(
-        step, is_local=True, build_auxiliary=build_auxiliary, hidden_loss=hidden_loss, **more
+        partial(_step_all, hidden_loss),
+        is_local=True,
+        build_auxiliary=build_auxiliary,
+        hidden_loss=hidden_loss,
+        **more,
     )
+
+
+def _step_all(
+    hidden_loss: HiddenLoss,
+    stack: BlockStack,
+    inputs: Tensor,
+    target_values: Tensor,
+    settings: StepSettings,
+) -> StepResult:
+    blocks = range(len(stack))
+    return step_blocks(stack, blocks, inputs, target_values, settings, hidden_loss)
 
 
 def step_blocks(
@@ -311,27 +320,32 @@ def run_stages(body: nn.Sequential, features: Tensor, recomputes: bool) -> Tenso
 
 
 def checkpointed(module: nn.Module, features: Tensor) -> Tensor:
-    """Run a module and keep only its input; batch statistics are counted once."""
+    """Run a module and keep only its input; its state (batch statistics) counts one run."""
+    start: list[Tensor] = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        start[:] = [buffer.clone() for buffer in module.buffers()]
+        yield
+
+    @contextmanager
+    def repeated() -> Iterator[None]:
+        end = [buffer.clone() for buffer in module.buffers()]
+        _set_buffers(module, start)
+        try:
+            yield
+        finally:
+            _set_buffers(module, end)
+
     result: Tensor = checkpoint(
-        module,
-        features,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _statistics_held(module)),
+        module, features, use_reentrant=False, context_fn=lambda: (noted(), repeated())
     )
     return result
 
 
-@contextmanager
-def _statistics_held(module: nn.Module) -> Iterator[None]:
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+def _set_buffers(module: nn.Module, values: list[Tensor]) -> None:
+    for buffer, value in zip(module.buffers(), values, strict=True):
+        buffer.data.copy_(value)  # .data: the graph may hold the buffer
 
 
 def hidden_loss(

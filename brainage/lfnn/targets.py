@@ -65,6 +65,11 @@ class Classes:
     metric: ClassVar[str] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.outputs < 2 or not 0 <= self.smoothing < 1:
+            problem = f"expected 2 classes or more and a smoothing from 0 to below 1, got {self}."
+            raise ConfigError("Classes", problem)
+
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the cross-entropy of each worker: (B, W, C) and (B,) to (B, W)."""
         check_pair(outputs, target, self.outputs)

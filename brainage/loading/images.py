@@ -66,10 +66,14 @@ def build_image_loader(
     Raises
     ------
     ConfigError
-        If the mean or deviation of the data set is open.
+        If the mean or deviation of the data set is open, or not one a channel.
     """
     if images.mean is None or images.std is None:
         raise ConfigError("images.mean", "is open.", "Resolve the settings first.")
+    for name, values in (("images.mean", images.mean), ("images.std", images.std)):
+        if images.input_shape is not None and len(values) not in (1, images.input_shape[0]):
+            problem = f"expected {images.input_shape[0]} numbers, one a channel, got {len(values)}."
+            raise ConfigError(name, problem)
     chosen = ChosenImages(source, indices, images)
     return BatchLoader(
         chosen, chosen.change, batch_size, shuffle, is_random=augments, processes=processes

@@ -20,8 +20,9 @@ from brainage.lfnn.blocks import (
     choose_starts,
     split,
 )
-from brainage.lfnn.chain import check_untied, name_stages
+from brainage.lfnn.chain import check_untied, make_lazy_weights, name_stages
 from brainage.lfnn.heads import build_head
+from brainage.lfnn.isolation import settle_blocks
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.lfnn.step import AuxiliaryRequest
 from brainage.lfnn.targets import Ages, Classes, ScalarAge, Target
@@ -101,7 +102,10 @@ def build_model(config: Config) -> BlockStack:
     stages = _build_stages(config)
     starts = cut(config, stages)
     check_untied(stages, starts)
-    return build_stack(stages, starts, _sample(config), build_parts)
+    stack = build_stack(stages, starts, _sample(config), build_parts)
+    if is_code_name(config.network.name):
+        settle_blocks(stack, _sample(config), stack)
+    return stack
 
 
 def _head_of(learning: LearningConfig) -> Head:
@@ -125,8 +129,9 @@ def _build_stages(config: Config) -> dict[str, nn.Module]:
     channels, *size = config.input_shape
     with seeded(config.seed, "body"):
         stages = build_stages(config.network.name, channels, tuple(size), config.network.arguments)
-    if is_code_name(config.network.name):
-        stages = dict(name_stages(stages))
+        if is_code_name(config.network.name):
+            stages = dict(name_stages(stages))
+            make_lazy_weights(stages, _sample(config))
     if config.network.unit_amplitude:
         first = next(iter(stages))
         stages[first] = nn.Sequential(UnitAmplitude(), stages[first])

@@ -4,13 +4,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
 from brainage.config import Config
 from brainage.files import hold_folder
+from brainage.images.decoding import FolderImages
 from brainage.images.fetch import fetch_dataset
 from brainage.images.sets import load_images, resolve_images
+from brainage.images.sources import count_shared
 from brainage.model.build import block_count, describe_cut, parameter_count
 from brainage.model.bundle import save_bundle
 from brainage.plotting.figures import plot_training_curves
@@ -24,7 +27,7 @@ from brainage.workflows.results import write_json, write_table
 from brainage.workflows.train import LogEpochs, check_output, options_of_rank, show_progress
 
 if TYPE_CHECKING:
-    from brainage.images.sources import ImageData
+    from brainage.images.sources import ImageData, ImageSource
 
 EXPERIMENT = "brainage-images"
 
@@ -48,6 +51,9 @@ def _benchmark(config: Config, options: TrainOptions, data_root: Path | None) ->
     config = resolve_images(config, root)
     assert config.images is not None
     data = load_images(config.images.dataset, root, config.images.input_shape)
+    if shared := count_shared(data):
+        total = len(data.test.labels)
+        warn(f"{shared} of {total} test images are training images too: the accuracy is too high.")
     say(describe_blocks(config))
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     metrics = run_benchmark(data, config, options, tracker)
@@ -66,7 +72,7 @@ def run_benchmark(
         trained = train_images(
             data, config, options=options, callbacks=[*show_progress(name), LogEpochs(run)]
         )
-        metrics = write_trained(folder, trained)
+        metrics = write_trained(folder, trained, data.test)
         run.log_metrics(
             {key: metrics[key] for key in ("test_accuracy", "seconds_per_epoch", "peak_memory_mb")}
         )
@@ -74,12 +80,17 @@ def run_benchmark(
     return metrics
 
 
-def write_trained(folder: Path, trained: TrainedImages) -> Json:
+def write_trained(folder: Path, trained: TrainedImages, test: "ImageSource") -> Json:
     """Write bundle, metrics.json, history.csv, predictions.csv and the training curves."""
     metrics = measure(trained)
     history = [record.row() for record in trained.history]
     write_table(pd.DataFrame(history), folder / "history.csv")
     table = pd.DataFrame({"class": trained.labels, "predicted_class": trained.predicted})
+    if isinstance(test, FolderImages):  # classes are numbered in the order of their names
+        names = np.array(test.names)
+        table["class_name"] = names[trained.labels]
+        table["predicted_class_name"] = names[trained.predicted]
+        table["path"] = [str(path) for path in test.paths]
     write_table(table, folder / "predictions.csv")
     plot_training_curves(history, folder / "training_curves.png")
     write_json(metrics, folder / "metrics.json")

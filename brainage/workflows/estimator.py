@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.extensions import ExtensionArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -243,7 +244,9 @@ def _is_paths(values: Any) -> bool:
     """Whether scans are named; one path alone is told by the checks of arrays."""
     if isinstance(values, str | bytes | Path) or getattr(values, "ndim", 1) != 1:
         return False
-    if not isinstance(values, Sequence | np.ndarray | pd.Series) or len(values) == 0:
+    if not isinstance(values, Sequence | np.ndarray | pd.Series | pd.Index | ExtensionArray):
+        return False
+    if len(values) == 0:
         return False
     return all(isinstance(item, str | Path) for item in values)
 
@@ -251,7 +254,9 @@ def _is_paths(values: Any) -> bool:
 def _check_ages(values: ArrayLike) -> DoubleArray:
     ages = np.asarray(values, dtype=np.float64)
     wrong = ~((ages >= 0) & (ages <= OLDEST_YEARS))
-    if ages.ndim != 1 or wrong.any():
+    if ages.ndim != 1:
+        raise CohortError("ages", f"expected shape (N,), got {ages.shape}.", "Give one column.")
+    if wrong.any():
         problem = f"expected ages (N,) of 0 to {OLDEST_YEARS:g} years, {int(wrong.sum())} are not."
         raise CohortError("ages", problem, "Leave out scans without a known age.")
     return ages

@@ -1,11 +1,14 @@
 """`brainage benchmark` and `brainage fetch` as a person runs them."""
 
 import json
+import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from brainage.cli.main import app
@@ -45,6 +48,35 @@ def test_a_benchmark_writes_metrics_history_and_a_bundle(root):
     history = pd.read_csv(root / "out" / "history.csv")
     assert list(history["epoch"]) == [1, 2] and "block_0_val_accuracy" in history
     assert load_bundle(root / "out").config.images.dataset == "mnist"
+
+
+def test_predictions_name_classes_and_images_and_say_what_was_trained_on(root):
+    rng = np.random.default_rng(0)
+    for part, name in product(("train", "test"), ("10", "9")):
+        (root / "mine" / part / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(0, 90, (32, 32)) + 120 * (name == "9")
+            path = root / "mine" / part / name / f"{number}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+    shutil.copy(root / "mine/train/9/0.png", root / "mine/test/9/0.png")
+    code, output = run(root, "--dataset", "mine", "--set", "images.validation_fraction=0.2")
+    assert code == 0, output
+    assert "1 of 16 test images are training images too" in " ".join(output.split())
+    table = pd.read_csv(root / "out" / "predictions.csv", dtype={"class_name": str})
+    assert all(
+        Path(path).parent.name == name
+        for path, name in zip(table.path, table.class_name, strict=True)
+    )
+    assert set(table.class_name[table["class"] == 0]) == {"10"}
+    right = (table.class_name == table.predicted_class_name.astype(str)).mean()
+    metrics = json.loads((root / "out" / "metrics.json").read_text())
+    assert metrics["test_accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("change", ["images.mean=[0.5,0.5]", "images.std=[0.0]"])
+def test_a_mean_for_other_channels_and_no_deviation_are_refused(root, change):
+    code, output = run(root, "--set", change)
+    assert code == 2 and ("images.mean" in output or "images.std" in output)
 
 
 def test_an_interrupted_benchmark_is_not_overwritten_by_accident(root):

@@ -141,12 +141,17 @@ def test_what_is_no_json_is_a_value_error(text: str | bytes) -> None:
         ("seed: " + "9" * 5000, "Exceeds the limit"),
         ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
         ("a: &a [*a]", "stands for more than 100000 values"),
+        ("training: {epochs: 1}\ntraining: {seed: 2}", "training stands twice"),
     ],
 )
 def test_what_is_no_yaml_is_a_value_error_of_one_line(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         parse_yaml(text)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_yaml_are_decimal() -> None:
+    assert parse_yaml("[012, 1e-3, -5, 2.50, .5, 1:30]") == [12, 0.001, -5, 2.5, 0.5, "1:30"]
 
 
 def test_a_few_lines_of_aliases_do_not_fill_the_memory() -> None:

@@ -1,15 +1,17 @@
 """Image data sets of one's own, and files that are refused."""
 
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from brainage.errors import ImageDataError
+from brainage.errors import ConfigError, ImageDataError
 from brainage.images.decoding import list_class_folders, read_idx
 from brainage.images.sets import load_images, resolve_images
+from brainage.images.sources import ArrayImages, ImageData, count_shared
 from tests.small import make_image_config, write_mnist
 
 
@@ -30,6 +32,40 @@ def test_ones_own_class_folders_are_a_data_set(tmp_path, held_out):
     config = resolve_images(make_image_config("mlp", images={"dataset": "pets"}), tmp_path)
     assert config.target.classes == 3 and config.images.input_shape == (3, 64, 64)
     assert resolve_images(config) == config
+
+
+def test_the_test_folder_is_the_test_where_there_is_a_val_too(tmp_path):
+    write_own_folders(tmp_path, "val")
+    shutil.copytree(tmp_path / "pets" / "val", tmp_path / "pets" / "test")
+    shutil.copy(tmp_path / "pets/test/cat/a.png", tmp_path / "pets/test/cat/b.png")
+    test = load_images("pets", tmp_path).test
+    assert test.labels.tolist() == [0, 0, 1, 2] and test.names == ("cat", "dog", "eel")
+    for name in test.names:
+        shutil.rmtree(tmp_path / "pets" / "test" / name)
+    assert load_images("pets", tmp_path).test.labels.tolist() == [0, 1, 2]  # val: no classes there
+
+
+def test_test_images_that_are_training_images_are_counted(tmp_path):
+    write_own_folders(tmp_path, "val")
+    Image.new("RGB", (70, 100)).save(tmp_path / "pets" / "val" / "cat" / "a.png")
+    assert count_shared(load_images("pets", tmp_path)) == 2
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
+    train = ArrayImages(images[:4], np.arange(4))
+    assert count_shared(ImageData(train, ArrayImages(images[3:], np.arange(3)))) == 1
+
+
+def test_an_input_shape_that_the_images_have_not_is_refused(tmp_path):
+    write_own_folders(tmp_path, "val")
+    with pytest.raises(ConfigError, match=r"\(1, 32, 32\) is asked for, .* are \(3, 32, 32\)"):
+        load_images("pets", tmp_path, (1, 32, 32))
+
+
+def test_pixels_of_12_bits_in_16_are_refused(tmp_path):
+    write_own_folders(tmp_path, "val")
+    for path in (tmp_path / "pets" / "train").rglob("*.png"):
+        Image.fromarray(np.full((70, 100), 4095, np.uint16)).save(path)
+    with pytest.raises(ImageDataError, match="up to 4095 alone"):
+        load_images("pets", tmp_path)
 
 
 def spoil_own_folders(folder: Path, damage: str) -> None:

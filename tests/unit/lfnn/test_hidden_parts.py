@@ -33,8 +33,8 @@ def localize(network, *between):
     ("between", "message"),
     [
         (lambda net, x: x + net.position, r"position \(6,\) is used in the forward"),
-        (lambda net, x: net.drop(x), r"dropout \(0.3\) that no stage has"),
-        (lambda net, x: functional.dropout(x, 0.2, net.training), r"dropout \(0.2\)"),
+        (lambda net, x: net.drop(x), r"dropout.* that no stage has"),
+        (lambda net, x: functional.dropout(x, 0.2, net.training), r"dropout.* that no stage has"),
     ],
 )
 def test_what_changes_no_number_at_first_is_refused_where_no_stage_has_it(between, message):

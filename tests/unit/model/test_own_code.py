@@ -31,7 +31,26 @@ def loss(stack, block_index, outputs, target_values, settings, features):
 
 RULE = lfnn.local_rule(loss)
 NUMBER = 3
+
+def lazy(in_channels, input_size):
+    return [nn.LazyConv3d(4, 3, 2), nn.ReLU(), nn.LazyConv3d(4, 3, 2), nn.ReLU()]
+
+def tied(in_channels, input_size):
+    first = nn.Conv3d(in_channels, 4, 3, 2)
+    return [first, nn.Conv3d(4, 4, 3, 2), lambda x: x * first.weight.mean()]
+
+class PreActivated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(4, 4, 3, 2)
+
+    def forward(self, x):
+        return self.conv(x.relu_())
+
+def in_place(in_channels, input_size):
+    return [nn.Conv3d(in_channels, 4, 3, 2), PreActivated()]
 """
+SHAPE = make_config("cnn3d_light").input_shape
 NETWORK, METHOD = "own_code_of_a_test:build", "own_code_of_a_test:RULE"
 
 
@@ -65,6 +84,35 @@ def test_its_stages_are_those_with_weights():
     assert build_model(config)[0].body[0][0].out_channels == 4
     with pytest.raises(ConfigError, match=r"knows no depth.*It takes: width"):
         build_model(with_changes(config, {"network.arguments": {"depth": 4}}))
+
+
+def own_network(name, **learning):
+    changes = {f"learning.{key}": value for key, value in learning.items()}
+    return with_changes(
+        make_config("cnn3d_light", blocks=2),
+        {"network.name": f"own_code_of_a_test:{name}", "network.arguments": {}, **changes},
+    )
+
+
+def test_lazy_weights_are_those_of_the_seed():
+    config = own_network("lazy", blocks=None)
+    first, again, other = (
+        next(build_model(with_changes(config, {"seed": seed})).parameters()) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_weight_that_a_function_takes_from_another_block_is_refused():
+    with pytest.raises(ConfigError, match="blocks 0 and 1 share"):
+        build_model(own_network("tied"))
+
+
+def test_a_block_leaves_the_features_of_the_one_below_alone():
+    model = build_model(own_network("in_place"))
+    features = torch.randn(2, *model[0].body(torch.zeros(1, *SHAPE)).shape[1:])
+    before = features.clone()
+    model[1].body(features)
+    assert torch.equal(features, before)
 
 
 @pytest.mark.parametrize(

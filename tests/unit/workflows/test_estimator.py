@@ -53,6 +53,12 @@ def test_fitted_attributes_tell_of_the_training():
     assert fitted.config_.preprocessing.shape == (8, 8, 8)
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series, pd.Index, pd.array])
+def test_paths_may_come_in_any_sequence(kind):
+    assert estimator._is_paths(kind(["a.nii", "b.nii"]))
+    assert not estimator._is_paths(kind([1.0, 2.0]))
+
+
 def test_the_same_seed_gives_the_same_ages_and_another_does_not():
     scans, ages = volumes()
     first, again, other = (tiny(random_state=n).fit(scans, ages).predict(scans) for n in (1, 1, 2))
