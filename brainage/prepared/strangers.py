@@ -6,9 +6,10 @@ from pathlib import Path
 
 from brainage.config import PreprocessingConfig
 from brainage.errors import StoreError
-from brainage.prepared.arrays import PreparedScan, gather, pack_scan
+from brainage.prepared.arrays import gather
 from brainage.prepared.perturbed import TASK, describe_change, perturbed_key
-from brainage.prepared.store import PreparedStore
+from brainage.prepared.source import ScanSource, hash_source
+from brainage.prepared.store import PreparedStore, entry_key
 from brainage.preprocessing.perturbations import STRANGER
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.types import HalfArray
@@ -17,21 +18,18 @@ from brainage.types import HalfArray
 def prepare_strangers(
     paths: Sequence[str],
     scan_ids: Sequence[str],
-    arrays: HalfArray,
     settings: PreprocessingConfig,
     cache_dir: Path,
     copies: int,
     engine: Engine,
     on_progress: Callable[[int, int], None],
-) -> HalfArray:
+) -> tuple[HalfArray, int]:
     """Prepare copies of scans, each changed by `meet_stranger`, or take them from the cache.
 
     Parameters
     ----------
     paths, scan_ids : sequence of str (N,)
-        Scans and their names, which the draws depend on.
-    arrays : numpy.ndarray of float16 (N, I, J, K)
-        The scans as they are: what stands for a copy that cannot be used.
+        Scans that the cache holds, and their names, which the draws depend on.
     copies : int
         How many of each scan.
     on_progress : callable
@@ -40,6 +38,9 @@ def prepare_strangers(
     Returns
     -------
     numpy.ndarray of float16 (N, copies, I, J, K)
+        For a copy that cannot be used stands its scan as it is.
+    int
+        How many cannot be used.
 
     Raises
     ------
@@ -54,16 +55,18 @@ def prepare_strangers(
     ]
     keys = [perturbed_key(task) for task in tasks]
     missing = [row for row, key in enumerate(keys) if not store.path("array", key).is_dir()]
-    answers = run_tasks(TASK, [tasks[row] for row in missing], engine)
+    answers, bad = run_tasks(TASK, [tasks[row] for row in missing], engine), 0
     for done, (position, outcome) in enumerate(answers, start=len(tasks) - len(missing) + 1):
         answer, row = outcome.result or {}, missing[position]
         if "fault" in answer:
             raise StoreError(*answer["fault"])
         if "key" not in answer:
-            own = PreparedScan(arrays[row // copies], "", "ok", (), {})
-            store.save("array", keys[row], *pack_scan(own))
+            own = ScanSource(paths[row // copies], scan_ids[row // copies])
+            keys[row] = entry_key("array", hash_source(own), settings)
+            bad += 1
         on_progress(done, len(tasks))
-    return gather(store, keys, settings).reshape(len(paths), copies, *settings.shape)
+    found = gather(store, keys, settings)
+    return found.reshape(len(paths), copies, *settings.shape), bad
 
 
 def _seed(scan_id: str, number: int) -> int:

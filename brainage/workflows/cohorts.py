@@ -207,13 +207,12 @@ def prepare_options(
     entries = [dropped.get(entry.scan_id, entry) for entry in entries]
     arrays = prepared.arrays if unique.all() else prepared.arrays[unique]
     cohort = cohort.select(unique)
-    copies = _prepare_copies(cohort, arrays, settings, options, how, stranger_copies)
+    copies = _prepare_copies(cohort, settings, options, how, stranger_copies)
     return PreparedCohort(cohort, arrays, cohort.synthetic, copies), entries
 
 
 def _prepare_copies(
     cohort: "Cohort",
-    arrays: HalfArray,
     settings: PreprocessingConfig,
     options: CohortOptions,
     how: "Preparation",
@@ -229,16 +228,18 @@ def _prepare_copies(
         remedy = "Set it to 0, or leave out --mask and --brain-extraction-command."
         raise ConfigError("augmentation.stranger_copies", problem, remedy)
     with scan_progress("preparing copies") as progress:
-        return prepare_strangers(
+        copies, bad = prepare_strangers(
             list(cohort.table["path"]),
             list(cohort.table["scan_id"]),
-            arrays,
             settings,
             options.cache_dir,
             count,
             how.engine or Engine(),
             progress,
         )
+    if bad:
+        warn(f"{bad} of {count * len(cohort)} copies cannot be used: their scans stand for them.")
+    return copies
 
 
 def _unusable(source: str, failed: list[LedgerEntry], total: int) -> CohortError:
