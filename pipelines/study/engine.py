@@ -70,7 +70,8 @@ def run_study(name: str, options: StudyOptions) -> Results:
             say(describe_rest(list(kept.values())))
         results = collect([record for record in kept.values() if record], study)
         picture = options.output / f"{name}.png"
-        study.draw(results, picture, title, textwrap.fill(budget, CAPTION_WIDTH))
+        lines = [textwrap.fill(text, CAPTION_WIDTH) for text in (title, budget)]
+        study.draw(results, picture, *lines)
         parent.log_figure(picture)
     notes = [f"`brainage study {name}{' --quick' if options.quick else ''}`. {budget}", config.note]
     markdown = to_markdown(
