@@ -10,7 +10,7 @@ from brainage.config import PreprocessingConfig
 from brainage.errors import ConfigError, PreparationError, StoreError, VolumeError
 from brainage.prepared.arrays import PreparedScan, load_scan, pack_scan, prepare_scan
 from brainage.prepared.placement import process_source
-from brainage.prepared.source import ScanSource, hash_source
+from brainage.prepared.source import ScanSource, check_unchanged, hash_source
 from brainage.prepared.store import PreparedStore, entry_key
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.perturbations import BY_NAME, UNCHANGED, Original
@@ -39,15 +39,8 @@ def describe_change(
     }
 
 
-def perturbed_key(argument: Json) -> str:
-    """Key of the changed scan's array in the store.
-
-    Raises
-    ------
-    VolumeError
-        If the scan cannot be read.
-    """
-    scan_hash = hash_source(ScanSource(argument["path"], argument["scan_id"]))
+def perturbed_key(argument: Json, scan_hash: str) -> str:
+    """Key of the changed scan's array in the store, from the `hash_source` of the scan."""
     settings = PreprocessingConfig.model_validate(argument["settings"])
     change = [argument["name"], argument["seed"]]
     return entry_key("array", scan_hash, settings, perturbation=change)
@@ -63,10 +56,13 @@ def perturb_task(argument: Json) -> Json:
     """
     store = PreparedStore(Path(argument["cache"]))
     settings = PreprocessingConfig.model_validate(argument["settings"])
+    source = ScanSource(argument["path"], argument["scan_id"])
     try:
-        key = perturbed_key(argument)
+        scan_hash = hash_source(source)
+        key = perturbed_key(argument, scan_hash)
         if load_scan(store, key, settings) is None:
             scan = _prepare_changed(argument, settings, store)
+            check_unchanged(source, scan_hash)
             store.save("array", key, *pack_scan(scan))
     except (VolumeError, PreparationError) as error:
         return {"reason": error.reason}

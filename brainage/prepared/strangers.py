@@ -48,12 +48,13 @@ def prepare_strangers(
         If the cache cannot be written.
     """
     store = PreparedStore(cache_dir)
+    hashes = [hash_source(ScanSource(*scan)) for scan in zip(paths, scan_ids, strict=True)]
     tasks = [
         describe_change(path, name, STRANGER, _seed(name, number), settings, cache_dir)
         for path, name in zip(paths, scan_ids, strict=True)
         for number in range(copies)
     ]
-    keys = [perturbed_key(task) for task in tasks]
+    keys = [perturbed_key(task, hashes[row // copies]) for row, task in enumerate(tasks)]
     missing = [row for row, key in enumerate(keys) if not store.path("array", key).is_dir()]
     answers, bad = run_tasks(TASK, [tasks[row] for row in missing], engine), 0
     for done, (position, outcome) in enumerate(answers, start=len(tasks) - len(missing) + 1):
@@ -61,8 +62,7 @@ def prepare_strangers(
         if "fault" in answer:
             raise StoreError(*answer["fault"])
         if "key" not in answer:
-            own = ScanSource(paths[row // copies], scan_ids[row // copies])
-            keys[row] = entry_key("array", hash_source(own), settings)
+            keys[row] = entry_key("array", hashes[row // copies], settings)
             bad += 1
         on_progress(done, len(tasks))
     found = gather(store, keys, settings)

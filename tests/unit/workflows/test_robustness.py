@@ -18,6 +18,7 @@ from brainage.model.build import build_model
 from brainage.model.bundle import Bundle, load_bundle, save_bundle
 from brainage.prepared.arrays import PreparedScan, pack_scan
 from brainage.prepared.perturbed import perturbed_key
+from brainage.prepared.source import ScanSource, hash_source
 from brainage.prepared.store import PreparedStore
 from brainage.sandbox.engines import Engine
 from brainage.sandbox.parent import Outcome
@@ -40,7 +41,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(f"{argument['scan_id']} {argument['name']}")
             rng = np.random.default_rng(argument["seed"])
             array = rng.normal(size=SHAPE).astype(np.float16)
-            scan, key = PreparedScan(array, "raw head", "ok", (), {}), perturbed_key(argument)
+            scan_hash = hash_source(ScanSource(argument["path"], argument["scan_id"]))
+            scan, key = (
+                PreparedScan(array, "raw head", "ok", (), {}),
+                perturbed_key(argument, scan_hash),
+            )
             PreparedStore(Path(argument["cache"])).save("array", key, *pack_scan(scan))
             is_bad = argument["scan_id"] == "sub-0003"
             yield position, Outcome({"reason": "no brain"} if is_bad else {"key": key}, "", 2.0)
