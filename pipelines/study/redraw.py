@@ -57,7 +57,7 @@ def redraw(name: str, folder: Path) -> Path:
     if page.exists():
         paragraphs = page.read_text(encoding="utf-8").split("\n\n")
         title = textwrap.fill(paragraphs[0].removeprefix("## "), CAPTION_WIDTH)
-        caption = textwrap.fill(paragraphs[1].rpartition("`. ")[2], CAPTION_WIDTH)
+        caption = textwrap.fill(" ".join(paragraphs[1].split()).rpartition("`. ")[2], CAPTION_WIDTH)
     try:
         return STUDIES[name].draw(results, folder / f"{name}.png", title, caption)
     except (KeyError, ValueError) as error:

@@ -1,8 +1,8 @@
 """Measure where a head lies in MNI space, whole and stripped, whatever its background.
 
 ``python -m pipelines.study.strips --data ../shared/data --every 3 --output strips`` writes
-strips.csv, one row for each IXI head and strip: how far the brain's voxels lie from where the
-whole head's placement puts them, in mm, and the gate's verdict.
+strips.csv, one row for each IXI head and strip: how far the template's brain lies from where the
+whole head's placement puts it, in mm, and the gate's verdict.
 """
 
 import argparse
@@ -21,8 +21,9 @@ from brainage.prepared.source import ScanSource
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.perturbations import Change, Original, fill_background, strip
 from brainage.scans.volume import load_volume
-from brainage.types import DoubleArray, Json
+from brainage.types import Json
 from brainage.workflows.console import say, show_output
+from pipelines.study.damage import displacement_mm
 
 STRIPS: dict[str, Change] = {
     "own mask": partial(strip, grown_mm=0),
@@ -65,22 +66,15 @@ def compare_strips(path: Path, folder: Path) -> list[Json]:
     loose = replace(scan, volume=changed["2 mm loose"])
     for value in BACKGROUNDS:
         changed[f"2 mm loose, {value:g} outside"] = fill_background(loose, value)
-    inside = np.argwhere(brain) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     rows = []
     for name, stripped in changed.items():
         file = folder / "stripped.nii"
         nib.save(nib.Nifti1Image(stripped.data, stripped.affine), file)
         found = process_source(ScanSource(str(file)), PreprocessingConfig()).processed
-        moved = _moved_mm(found.transform, whole.transform, inside)
+        moved = displacement_mm(found.transform, whole.transform)
         row = {"scan": path.name, "strip": name, "moved_mm": moved, "verdict": found.verdict}
         rows.append(row | {"reason": "; ".join(found.reasons)})
     return rows
-
-
-def _moved_mm(one: DoubleArray, other: DoubleArray, points: DoubleArray) -> float:
-    """Mean distance in MNI space of points (N, 3) by two transforms (4, 4)."""
-    step = one - other
-    return float(np.linalg.norm(points @ step[:3, :3].T + step[:3, 3], axis=1).mean())
 
 
 if __name__ == "__main__":
