@@ -54,6 +54,9 @@ _BRAIN_CORRELATION, _HEAD_GAIN = 0.96, 0.02
 # How far an extracted brain reaches beyond the template's outline: what lies farther out is neck or
 # face that the strip left.
 _REACH_MM = 10.0
+# Share of brain from which a head's voxel takes part in its registration: half a mm beyond the
+# outline, halfway between heads that were stripped at the outline and 2 mm beyond it.
+_RIM_SHARE = 0.375
 # Depth under the template's outline from which the bias field is estimated.
 _BIAS_DEPTH_MM = 4.0
 
@@ -246,7 +249,7 @@ def _as_volume(mask: BoolArray, like: Volume) -> Volume:
 def _register(
     straight: StraightScan, kind: Kind, settings: PreprocessingConfig, where: str, clock: Clock
 ) -> tuple[Placement, Alignment, Volume]:
-    """Place a straight scan: bias field, skull and registration, all from near where it ends."""
+    """Place a straight scan twice: without its bias field, all from near where it ends."""
     start, given = straight.start, straight.mask
     with clock.step("working grid"):
         scaled = (
@@ -255,21 +258,29 @@ def _register(
             else find_foreground(straight.volume, where).volume
         )
         working = to_straight_grid(scaled, settings.working_spacing_mm)
+    alignment, brain = _find_and_register(working, start, given, kind, clock)
     with clock.step("bias field"):
-        head, bias = correct_inside(working, start, settings)
-    with clock.step("brain mask"):
-        brain = given or find_brain_in_skull(head, start.to_mni)
-    with clock.step("registration"):
-        alignment = register_finely(head, mask_on(brain, head), start)
-        if kind == "extracted brain":
-            # What was left beside the brain has pulled at it.
-            brain = _keep_near(brain, alignment.to_mni)
-            alignment = register_finely(head, mask_on(brain, head), alignment)
-            brain = _keep_near(brain, alignment.to_mni)
+        head, bias = correct_inside(working, alignment, settings)
+    alignment, brain = _find_and_register(head, alignment, given and brain, kind, clock)
     if given is None:
         with clock.step("brain mask"):
             brain = find_brain_in_skull(head, alignment.to_mni)
     return Placement(kind, brain, alignment.to_mni, bias), alignment, head
+
+
+def _find_and_register(
+    head: Volume, start: Alignment, given: Volume | None, kind: Kind, clock: Clock
+) -> tuple[Alignment, Volume]:
+    """Register a head by its brain, looked for unless given, and return that too."""
+    with clock.step("brain mask"):
+        brain = given or find_brain_in_skull(head, start.to_mni)
+    with clock.step("registration"):
+        content = mask_on(brain, head, 0.5 if given else _RIM_SHARE)
+        alignment = register_finely(head, content, start)
+        if kind == "extracted brain":
+            # What was left beside the brain has pulled at it, and must not do so again.
+            brain = _keep_near(brain, alignment.to_mni)
+    return alignment, brain
 
 
 def _keep_near(brain: Volume, to_mni: DoubleArray) -> Volume:
@@ -297,9 +308,9 @@ def correct_inside(
     return correct_bias(head, bias), bias
 
 
-def mask_on(mask: Volume, like: Volume) -> BoolArray:
+def mask_on(mask: Volume, like: Volume, share: float = 0.5) -> BoolArray:
     """Bring a mask onto the grid of another volume in the same world."""
-    return resample_volume(mask, like.affine, like.data.shape) >= 0.5
+    return resample_volume(mask, like.affine, like.data.shape) >= share
 
 
 def _finest_mm(settings: PreprocessingConfig) -> float:
