@@ -65,8 +65,11 @@ def dots(*metrics: str, source: str = "the paper's") -> Draw:
         columns = [f"{metric}_paper" for metric in metrics if f"{metric}_paper" in results.table]
         reported = results.table[columns].notna().any(axis=None)
         square = f"; hollow square: {source}" if reported else ""
-        axes.set_xlabel(f"dot: ours, mean and 95 % interval over seeds{square}")
-        _legend(axes)
+        # A lone metric stands on the axis, where no legend can hide a dot.
+        lone = metrics[0].replace("_", " ") + "\n" if len(metrics) == 1 else ""
+        axes.set_xlabel(f"{lone}dot: ours, mean and 95 % interval over seeds{square}")
+        if len(metrics) > 1:
+            _legend(axes)
         return save_figure(figure, path)
 
     return draw
