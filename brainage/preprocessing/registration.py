@@ -89,6 +89,15 @@ def build_matrix(parameters: DoubleArray) -> DoubleArray:
     return matrix
 
 
+def displacement_mm(found: DoubleArray, expected: DoubleArray) -> float:
+    """Average over the template's brain how far apart two transforms (4, 4) put a voxel, in mm."""
+    template = load_template()
+    index = np.argwhere(template.mask)
+    places = np.c_[index, np.ones(len(index))] @ template.affine.T
+    moved = places @ (found @ np.linalg.inv(expected)).T
+    return float(np.linalg.norm((moved - places)[:, :3], axis=1).mean())
+
+
 def register_coarsely(volume: Volume, masks: Iterable[BoolArray]) -> Alignment:
     """Register candidates for the brain from where they lie, and return the best alignment.
 

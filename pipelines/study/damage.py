@@ -23,7 +23,7 @@ from brainage.config import PreprocessingConfig
 from brainage.errors import BrainageError
 from brainage.preprocessing.locate import Clock, Located, locate_brain
 from brainage.preprocessing.pipeline import process_volume
-from brainage.preprocessing.template import load_template
+from brainage.preprocessing.registration import displacement_mm
 from brainage.preprocessing.verdict import MEANING, judge
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.sandbox.parent import Limits
@@ -121,15 +121,6 @@ def examine(volume: Volume, expected: DoubleArray | None) -> dict[str, object]:
         "error_mm": error_mm,
         **found.measures,
     }
-
-
-def displacement_mm(found: DoubleArray, expected: DoubleArray) -> float:
-    """Mean distance over the template's brain between where two transforms put a voxel."""
-    template = load_template()
-    index = np.argwhere(template.mask)
-    places = np.c_[index, np.ones(len(index))] @ template.affine.T
-    moved = places @ (found @ np.linalg.inv(expected)).T
-    return float(np.linalg.norm((moved - places)[:, :3], axis=1).mean())
 
 
 def move(motion: DoubleArray) -> Damage:

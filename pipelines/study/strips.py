@@ -20,10 +20,10 @@ from brainage.prepared.placement import process_source
 from brainage.prepared.source import ScanSource
 from brainage.preprocessing.mni import resample_volume
 from brainage.preprocessing.perturbations import Change, Original, fill_background, strip
+from brainage.preprocessing.registration import displacement_mm
 from brainage.scans.volume import load_volume
 from brainage.types import Json
 from brainage.workflows.console import say, show_output
-from pipelines.study.damage import displacement_mm
 
 STRIPS: dict[str, Change] = {
     "own mask": partial(strip, grown_mm=0),
