@@ -100,6 +100,9 @@ class LocalNetwork(nn.Module):
     def step(self, inputs: Tensor, target_values: Tensor, progress: float | None = None) -> Tensor:
         """Leave the gradients of one training step in the weights; return the sum of the losses.
 
+        They add up until they are zeroed: over four quarters of a batch to four times those of the
+        whole, where all workers lead and nothing compares samples (as BatchNorm and predsim do).
+
         Parameters
         ----------
         inputs : torch.Tensor (B, ...)
