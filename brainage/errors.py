@@ -115,3 +115,8 @@ class BundleError(BrainageError):
 
 class TrackingError(BrainageError):
     """The experiment tracker cannot be reached or refuses."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the start of an error's text; of one without a text its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120].rstrip(".")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from brainage.errors import ConfigError
+from brainage.errors import ConfigError, first_line
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ BuildParts = Callable[[BlockPlace], tuple[nn.Module | None, nn.Module | None]]
 """From a block's place to its head and auxiliary."""
 
 CutBy = Literal["time", "memory", "parameters"]
+
+FORWARD_ERRORS = AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError
+"""What a module raises that cannot work on its input."""
 
 FORMER_NAME = "aid"
 """What auxiliary modules are called in the weights and seeds of version 0.1."""
@@ -159,8 +162,21 @@ def build_stack(
         _check_features(sample, group[-1])
         later = tuple(stages[name] for behind in groups[block_index + 1 :] for name in behind)
         place = BlockPlace(tuple(sample.shape[1:]), given, block_index, len(groups), later)
-        blocks.append(LocalBlock(body, *build_parts(place)))
+        parts = build_parts(place)
+        for part in filter(None, parts):
+            _fit(part, sample, group[-1])
+        blocks.append(LocalBlock(body, *parts))
     return BlockStack(blocks)
+
+
+def _fit(part: nn.Module, features: Tensor, stage: str) -> None:
+    """Bring what is added to a block to the device and type of its features."""
+    if not features.is_floating_point():
+        problem = f"gives {features.dtype}, which no head can read."
+        raise ConfigError(f"stage {stage}", problem, "Let a block end where numbers are real.")
+    part.to(features.device)
+    if features.dtype != torch.get_default_dtype() and next(part.parameters(), None) is not None:
+        part.to(features.dtype)
 
 
 def _check_features(features: Tensor, stage: str) -> None:
@@ -198,16 +214,17 @@ def pass_sample(body: nn.Module, sample: Tensor) -> Tensor:
     Raises
     ------
     ConfigError
-        If the input is too small for the network.
+        If the network cannot work on it.
     """
     try:
         with evaluating(body):
             features: Tensor = body(sample)
-    except RuntimeError as error:
+    except FORWARD_ERRORS as error:
+        what = f"shape {tuple(sample.shape[1:])} and type {sample.dtype}"
         raise ConfigError(
             "network.name",
-            f"an input of shape {tuple(sample.shape[1:])} is too small for the network.",
-            f"Use a larger shape, or a network with fewer reductions ({_first_line(error)}).",
+            f"a stage cannot work on {what}: {first_line(error)}.",
+            "Use other channels or another type; where it is too small, a larger shape.",
         ) from error
     return features
 
@@ -276,7 +293,10 @@ def _counted(stage: nn.Module) -> Iterator[list[int]]:
             sizes.append(output.numel())
 
     leaves = [module for module in stage.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(count) for module in leaves]
+    scripted = torch.jit.ScriptModule  # takes no hooks
+    handles = [
+        part.register_forward_hook(count) for part in leaves if not isinstance(part, scripted)
+    ]
     try:
         yield sizes
     finally:
@@ -376,7 +396,3 @@ def check_starts(starts: Sequence[str], stages: Mapping[str, nn.Module]) -> list
             )
     first = next(iter(stages))
     return [first, *[name for name in stages if name in starts and name != first]]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120]

@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
-from brainage.errors import ConfigError
-from brainage.lfnn.blocks import evaluating, group_stages, pass_sample
+from brainage.errors import ConfigError, first_line
+from brainage.lfnn.blocks import (
+    FORWARD_ERRORS,
+    evaluating,
+    group_stages,
+    pass_sample,
+)
+from brainage.lfnn.isolation import rehearsing
 
 Step = nn.Module | Callable[[Tensor], Tensor]
 """Part of a forward pass: a module, or a function for what happens between modules."""
@@ -168,49 +174,61 @@ def check_chain(network: nn.Module, steps: Mapping[str, nn.Module], example: Ten
             _check_input(name, step, before, features, inputs.get(id(step)))
             try:
                 features, before = first_tensor(step(features)), repr(name)
-            except (RuntimeError, TypeError) as error:
-                reason = str(error).splitlines()[0][:120]
-                raise _no_chain(
-                    name, f"cannot work on what {before} gives alone ({reason})"
-                ) from error
+            except FORWARD_ERRORS as error:
+                problem = f"cannot work on what {before} gives alone ({first_line(error)})"
+                raise _no_chain(name, problem) from error
     if not any(is_same(features, output) for output in outputs):
         raise _no_chain(name, "gives something else than the network's output")
-    _check_training(network, steps, example)
-
-
-def _with_detail(example: Tensor) -> Tensor:
-    """Noise for zeros, other constants and what is not finite: they would prove any chain."""
-    if not example.is_floating_point():
-        return example
-    if example.isfinite().all() and (example != example.flatten()[:1]).any():
-        return example
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(example.shape, generator=generator).to(example)
-
-
-def _check_training(network: nn.Module, steps: Mapping[str, nn.Module], example: Tensor) -> None:
-    """Compare network and steps in training too, from the same random numbers."""
-    parts = nn.ModuleList([network, *steps.values()])
-    own, again = (_run_training(network, parts, example) for _ in range(2))
-    listed = _run_training(nn.Sequential(Stage(*steps.values())), parts, example)[0]
-    is_seeded = all(is_same(one, other) for one, other in zip(own, again, strict=True))
-    if is_seeded and not any(is_same(listed, output) for output in own):
+    if not _agrees(network, steps, example, is_training=True):
         problem = "in training the forward has dropout, or another random part, that no stage has."
         raise ConfigError("stages", problem, "Add it where it stands, or set its rate to 0.")
 
 
-def _run_training(network: nn.Module, parts: nn.ModuleList, example: Tensor) -> list[Tensor]:
-    """Compute outputs in training, but for batch statistics; state and random numbers stay."""
-    buffers = [(buffer, buffer.clone()) for buffer in parts.buffers()]
-    devices = [example.device] if example.is_cuda else []
-    with evaluating(parts), torch.random.fork_rng(devices):
-        for part in parts.modules():
-            part.training = not isinstance(part, nn.modules.batchnorm._BatchNorm)
-        torch.manual_seed(0)
-        outputs = tensors_of(network(example.clone()))
-        for buffer, before in buffers:
-            buffer.copy_(before)
-    return outputs
+def _with_detail(example: Tensor) -> Tensor:
+    """Noise for zeros, other constants and what is not finite: they would prove any chain."""
+    if not (example.is_floating_point() or example.is_complex()):
+        return example
+    if example.isfinite().all() and (example != example.flatten()[:1]).any():
+        return example
+    generator = torch.Generator().manual_seed(0)
+    dtype = example.dtype if example.is_complex() else None
+    return torch.randn(example.shape, generator=generator, dtype=dtype).to(example)
+
+
+def check_sequential(network: object, steps: Mapping[str, nn.Module], sample: Tensor) -> None:
+    """Compare a Sequential's own forward with its members, run one after another.
+
+    Raises
+    ------
+    ConfigError
+        If they differ, as by its hooks, or by tuples that members hand on whole.
+    """
+    if not isinstance(network, nn.Sequential):
+        return
+    for is_training in (False, True):
+        try:
+            agrees = _agrees(network, steps, _with_detail(sample), is_training)
+        except FORWARD_ERRORS:  # of a part that gives a tuple, the first tensor goes on
+            return
+        if not agrees:
+            problem = "its members, run one after another, give something else than its forward."
+            remedy = "Join members that hand on tuples; put what its hooks do into a member."
+            raise ConfigError("network", problem, remedy)
+
+
+def _agrees(
+    network: nn.Module, steps: Mapping[str, nn.Module], example: Tensor, is_training: bool
+) -> bool:
+    """Compare network and steps from the same random numbers, where the network repeats itself."""
+    parts, chain = nn.ModuleList([network, *steps.values()]), Stage(*steps.values())
+
+    def run(module: nn.Module) -> list[Tensor]:
+        with rehearsing(parts, is_training):
+            return tensors_of(module(example.clone()))
+
+    own, again, listed = run(network), run(network), run(chain)[0]
+    repeats = all(is_same(one, other) for one, other in zip(own, again, strict=True))
+    return not repeats or any(is_same(listed, output) for output in own)
 
 
 def _run_recorded(

@@ -121,7 +121,7 @@ def reached_parameters(tensor: Tensor) -> list[nn.Parameter]:
 
 
 def settle_blocks(stack: BlockStack, sample: Tensor, network: nn.Module) -> None:
-    """Refuse weights that functions between the stages hide: of another block, or of none.
+    """Refuse weights that a block hides: of another block, of none, or without a gradient.
 
     A block that changes its input in place gets a copy of it.
 
@@ -131,38 +131,77 @@ def settle_blocks(stack: BlockStack, sample: Tensor, network: nn.Module) -> None
         An input.
     network : torch.nn.Module
         Tells the names of weights.
+
+    Raises
+    ------
+    ConfigError
+        Naming the weight.
     """
-    owners = {
-        id(weight): block_index
-        for block_index in range(len(stack))
-        for weight in stack[block_index].parameters()
-    }
     names = {id(weight): name for name, weight in network.named_parameters()}
-    with evaluating(stack), torch.enable_grad():
-        features = sample.clone()
-        for block_index in range(len(stack)):
-            given, body = features.detach(), stack[block_index].body
-            version, features = given._version, body(given)
-            # The block below, and losses that read its input, need that as it came.
-            if given._version != version or _drops_in_place(body[0]):
-                body[0].register_forward_pre_hook(_copy_input)
-            for weight in reached_parameters(features):
-                owner = owners.get(id(weight))
-                if owner == block_index:
-                    continue
-                what = f"{names.get(id(weight), 'a weight')} {tuple(weight.shape)}"
-                if owner is None:
-                    problem = f"{what} is used between stages and belongs to none."
-                    remedy = "Give a module that holds it instead of a function."
-                    raise ConfigError("stages", problem, remedy)
-                problem = f"blocks {owner} and {block_index} share {what}."
-                raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
+    seen: set[int] = set()
+    for is_training in (False, True):
+        with rehearsing(nn.ModuleList([network, stack]), is_training), torch.enable_grad():
+            features = sample.clone()
+            for block_index in range(len(stack)):
+                features = _settle(stack, block_index, features.detach(), names, seen)
+    for block_index in range(len(stack)):
+        for stage in stack[block_index].body:
+            learning = [weight for weight in stage.parameters() if weight.requires_grad]
+            if learning and not any(id(weight) in seen for weight in learning):
+                problem = f"no gradient is seen to reach {_describe(learning[0], names)}."
+                remedy = "Take detach or no_grad away, use_reentrant=False; or freeze the weight."
+                raise ConfigError(f"block {block_index}", problem, remedy)
 
 
-def _drops_in_place(stage: nn.Module) -> bool:
-    """Whether a stage may change its input in training alone."""
-    dropouts = [part for part in stage.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
-    return any(part.inplace for part in dropouts)
+def _settle(
+    stack: BlockStack, block_index: int, given: Tensor, names: dict[int, str], seen: set[int]
+) -> Tensor:
+    """Judge one block on an input; note the weights of its body that are reached."""
+    owners = {
+        id(weight): index for index in range(len(stack)) for weight in stack[index].parameters()
+    }
+    block, version = stack[block_index], given._version
+    features: Tensor = block.body(given)
+    # The block below, and losses that read its input, need that as it came.
+    if given._version != version:
+        block.body[0].register_forward_pre_hook(_copy_input)
+    for weight in reached_parameters(features):
+        owner, what = owners.get(id(weight)), _describe(weight, names)
+        if owner is None:
+            problem = f"{what} is used between stages and belongs to none."
+            raise ConfigError("stages", problem, "Give a module that holds it, not a function.")
+        if owner != block_index:
+            problem = f"blocks {owner} and {block_index} share {what}."
+            raise ConfigError("stages", problem, "Untie it, or let both lie in one block.")
+        seen.add(id(weight))
+    for weight in reached_parameters(block.head(features.detach())) if block.head else ():
+        if owners.get(id(weight)) != block_index:
+            problem = f"copies a function that uses {_describe(weight, names)} of a later block."
+            raise ConfigError(f"head of block {block_index}", problem, "Use head: linear.")
+    return features
+
+
+def _describe(weight: Tensor, names: Mapping[int, str]) -> str:
+    return f"{names.get(id(weight), 'a weight')} {tuple(weight.shape)}"
+
+
+@contextmanager
+def rehearsing(module: nn.Module, is_training: bool) -> Iterator[None]:
+    """Run a module without gradients, in training but for batch statistics, or in evaluation.
+
+    Modes, state and random numbers stay as they were; the draws are the same each time.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    cuda = sorted({w.device for w in module.parameters() if w.is_cuda}, key=str)
+    with evaluating(module), torch.random.fork_rng(cuda):
+        for part in module.modules():
+            part.training = is_training and not isinstance(part, nn.modules.batchnorm._BatchNorm)
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
 
 def _copy_input(stage: nn.Module, inputs: tuple[Tensor]) -> Tensor:

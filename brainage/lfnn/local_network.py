@@ -20,6 +20,7 @@ from brainage.lfnn.chain import (
     Network,
     Step,
     check_chain,
+    check_sequential,
     check_untied,
     first_tensor,
     is_same,
@@ -98,6 +99,9 @@ class LocalNetwork(nn.Module):
 
     def step(self, inputs: Tensor, target_values: Tensor, progress: float | None = None) -> Tensor:
         """Leave the gradients of one training step in the weights; return the sum of the losses.
+
+        They add up until they are zeroed: over four quarters of a batch to four times those of the
+        whole, where all workers lead and nothing compares samples (as BatchNorm and predsim do).
 
         Parameters
         ----------
@@ -269,6 +273,8 @@ def localize(
         _check_complete(owner, steps, example[:1])
     joined, sample = join_steps(steps), example[:1]
     make_lazy_weights(joined, sample)
+    if stages is None:
+        check_sequential(network, joined, sample)
     starts = list(joined) if rule.cuts_every_stage else _cut(joined, sample, blocks)
     check_untied(joined, starts)
 
@@ -291,12 +297,6 @@ def localize(
     joined = place_channels(joined, starts, sample, read.channels_last)
     stack = build_stack(joined, starts, sample, build_parts)
     settle_blocks(stack, sample, owner)
-    weight = next(stack.parameters())
-    for block_index in range(len(stack)):
-        block = stack[block_index].to(weight.device)
-        for part in (block.head, block.auxiliary):
-            if part is not None and next(part.parameters(), None) is not None:
-                part.to(weight.dtype)
     return LocalNetwork(stack, rule, StepSettings(target, leader_fraction), owner)
 
 

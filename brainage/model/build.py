@@ -20,7 +20,7 @@ from brainage.lfnn.blocks import (
     choose_starts,
     split,
 )
-from brainage.lfnn.chain import check_untied, make_lazy_weights, name_stages
+from brainage.lfnn.chain import check_sequential, check_untied, make_lazy_weights, name_stages
 from brainage.lfnn.heads import build_head
 from brainage.lfnn.isolation import settle_blocks
 from brainage.lfnn.rules import METHOD_RULES
@@ -130,8 +130,9 @@ def _build_stages(config: Config) -> dict[str, nn.Module]:
     with seeded(config.seed, "body"):
         stages = build_stages(config.network.name, channels, tuple(size), config.network.arguments)
         if is_code_name(config.network.name):
-            stages = dict(name_stages(stages))
+            network, stages = stages, dict(name_stages(stages))
             make_lazy_weights(stages, _sample(config))
+            check_sequential(network, stages, _sample(config))
     if config.network.unit_amplitude:
         first = next(iter(stages))
         stages[first] = nn.Sequential(UnitAmplitude(), stages[first])

@@ -92,7 +92,7 @@ def check_progressive(config: Config) -> None:
     Raises
     ------
     ConfigError
-        If the method has no loss of a block alone, or `learning.update_every` is set.
+        If the method has no loss of a block alone, or a setting belongs to the other schedule.
     TrainingError
         If `training.patience_epochs` is set.
     """
@@ -108,6 +108,7 @@ def check_progressive(config: Config) -> None:
         ("learning.update_every", learning.update_every),
         ("training.iterations", config.training.iterations),
         ("training.min_learning_rate", config.training.min_learning_rate or None),
+        ("training.schedule", None if config.training.schedule == "cosine" else True),
     ):
         if value is not None:
             raise ConfigError(where, "belongs to the sequential schedule.", "Leave it out.")

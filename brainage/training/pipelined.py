@@ -4,6 +4,7 @@ What a rank writes and reads are parts of the ordinary checkpoint: rank 0 merges
 run can go on under either schedule and ends in one bundle.
 """
 
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -174,6 +175,8 @@ class Pipelined(Schedule):
             told.zero_()
         with explain_lost_rank():
             dist.all_reduce(told)
+        if not count:
+            return math.nan, (math.nan,) * len(state.model)
         return float(told[0]) / count, tuple(float(score) / count for score in told[1:])
 
     def save(self, state: TrainingState) -> None:

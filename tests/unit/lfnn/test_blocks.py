@@ -88,8 +88,8 @@ def test_too_small_input_is_refused_and_the_network_stays_in_its_mode():
             measure_shape(stage.train(training), (1, 4, 4))
         assert stage.training == training
     assert str(caught.value) == (
-        "network.name: an input of shape (1, 4, 4) is too small for the network. "
-        f"Use a larger shape, or a network with fewer reductions ({'x' * 120})."
+        "network.name: a stage cannot work on shape (1, 4, 4) and type torch.float32: "
+        f"{'x' * 120}. Use other channels or another type; where it is too small, a larger shape."
     )
     norm = nn.BatchNorm1d(3)
     assert measure_shape(norm, (3,)) == (3,) and norm.num_batches_tracked == 0 and norm.training

@@ -8,6 +8,7 @@ import joblib
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from brainage import lfnn
@@ -122,6 +123,64 @@ def test_what_a_method_adds_has_the_precision_of_the_network(method, dtype):
     assert torch.isfinite(net.step(x, LABELS, progress=0.0))
 
 
+class Filter(nn.Module):
+    """Weighs frequencies by complex numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+
+    def forward(self, x):
+        return torch.fft.irfft(torch.fft.rfft(x) * self.weight, n=6)
+
+
+def to(dtype):
+    return lambda x: x.to(dtype)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "first",
+    [
+        [nn.Linear(6, 6, dtype=torch.float64), to(torch.float32)],
+        [to(torch.float32), Filter(), nn.Linear(6, 6), to(torch.float64)],
+        [to(torch.complex64), nn.Linear(6, 6, dtype=torch.complex64), lambda x: x.real],
+    ],
+    ids=["double", "complex weight", "complex layer"],
+)
+def test_heads_have_the_type_of_what_they_read(first, method):
+    x, rest = torch.randn(4, 6, dtype=torch.float64), [to(torch.float32), nn.Linear(6, 3)]
+    net = lfnn.localize(first + rest, blocks=2, target=CLASSES, example=x, method=method)
+    assert torch.isfinite(net.step(x, LABELS, progress=0.0))
+    if net.stack[0].head is not None:
+        assert net.stack[0].head.weight.dtype == net.stack[0].body(x).dtype
+
+
+@pytest.mark.parametrize("method", ["lfnn_l", "dfa"])
+def test_blocks_that_end_in_complex_numbers_are_refused(method):
+    x = torch.zeros(4, 6, dtype=torch.complex64)
+    layers = [nn.Linear(6, 6, dtype=torch.complex64), nn.Linear(6, 6, dtype=torch.complex64)]
+    settings = {"target": CLASSES, "example": x, "method": method}
+    with pytest.raises(ConfigError, match=r"stage 0: gives torch\.complex64"):
+        lfnn.localize([*layers, torch.real, nn.Linear(6, 3)], blocks=3, **settings)
+    lfnn.localize([*layers, torch.real, nn.Linear(6, 3)], blocks=["3"], **settings)
+
+
+@pytest.mark.parametrize("how", [AssertionError(), IndexError("far\nout"), TypeError("no query.")])
+def test_a_stage_that_cannot_work_on_its_input_is_told_in_a_line(how):
+    def fail(x):
+        raise how
+
+    with pytest.raises(ConfigError, match=r"shape \(6,\) and type torch.float32: [A-Za-z ]+\. "):
+        lfnn.localize([fail, nn.Linear(6, 3)], blocks=1, target=CLASSES, example=torch.randn(4, 6))
+
+
+def test_scripted_members_are_cut_as_others():
+    layers = [torch.jit.script(nn.Linear(6, 6)), nn.Linear(6, 6), nn.Linear(6, 3)]
+    x = torch.randn(4, 6)
+    lfnn.assert_isolated(lfnn.localize(layers, blocks=3, target=CLASSES, example=x), x, LABELS)
+
+
 @pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm1d(8), nn.GroupNorm(2, 8)])
 def test_heads_read_the_channels_of_sequences(norm):
     x = torch.randn(4, 2, 30)
@@ -142,20 +201,24 @@ def test_sequences_that_were_turned_to_tokens_stay_so():
 
 
 class Dropping(nn.Module):
-    def __init__(self, in_place):
+    def __init__(self, in_place, is_function):
         super().__init__()
         self.drop, self.linear = nn.Dropout(0.5, in_place), nn.Linear(6, 6)
+        self.is_function = is_function
 
     def forward(self, x):
+        if self.is_function:
+            return self.linear(functional.dropout(x, 0.5, self.training, self.drop.inplace))
         return self.linear(self.drop(x))
 
 
+@pytest.mark.parametrize("is_function", [False, True])
 @pytest.mark.parametrize("method", ["movement", "infopro"])
-def test_dropout_in_place_leaves_the_input_of_its_block_alone(method):
+def test_dropout_in_place_leaves_the_input_of_its_block_alone(method, is_function):
     x, losses = torch.randn(4, 6), []
     for in_place in (True, False):
         torch.manual_seed(0)
-        steps = [Dropping(in_place), Dropping(in_place), nn.Linear(6, 3)]
+        steps = [*(Dropping(in_place, is_function) for _ in range(2)), nn.Linear(6, 3)]
         net = lfnn.localize(steps, blocks=3, target=CLASSES, example=x, method=method)
         before = x.clone()
         net.step(x, LABELS)

@@ -14,8 +14,9 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from brainage.config import with_changes
 from brainage.errors import ConfigError, NonFiniteLossError, TrainingError
-from brainage.model.build import build_model, group_blocks
-from brainage.training import processes
+from brainage.lfnn.parallel.transport import place_ranks
+from brainage.model.build import block_count, build_model, group_blocks
+from brainage.training import pipelined, processes
 from brainage.training.callbacks import Callback
 from brainage.training.checkpoint import load_checkpoint
 from brainage.training.options import TrainOptions
@@ -25,6 +26,7 @@ from brainage.training.processes import (
     fit_on_processes,
     run_ranks,
 )
+from brainage.training.state import TrainingState
 from brainage.training.trainer import Trainer
 from tests.small import make_config, make_image_config, random_batch
 
@@ -119,6 +121,16 @@ def test_two_processes_give_the_bits_of_one_after_50_steps(network, tmp_path):
     assert result.kept_epoch == piped_result.kept_epoch
     for (name, a), b in zip(model.state_dict().items(), piped.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_without_a_validation_part_there_is_no_score(monkeypatch):
+    monkeypatch.setattr(pipelined.dist, "all_reduce", lambda values: None)
+    config = make_image_config("mlp")
+    model, [place] = build_model(config), place_ranks([range(block_count(config))], 1)
+    schedule = pipelined.Pipelined(model, config, place, [None])
+    state = TrainingState(model, config, names=(), shuffle=torch.Generator())
+    loss, scores = schedule.validate(state, [])
+    assert math.isnan(loss) and len(scores) == len(model) and all(map(math.isnan, scores))
 
 
 class KillOne(Callback):

@@ -147,6 +147,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(keep, ema_decay, stop_after, tmp_
     [
         ({"learning.method": "bp", "learning.freeze_after": None}, ConfigError, "no block of it"),
         ({"learning.update_every": [2, 1]}, ConfigError, "sequential schedule"),
+        ({"training.schedule": "constant"}, ConfigError, r"training\.schedule: .* sequential"),
         ({"training.patience_epochs": 2}, TrainingError, r"learning\.patience_epochs"),
         ({"training.epochs": 4}, TrainingError, "2 hidden blocks"),
     ],
