@@ -45,6 +45,16 @@ def test_codes_of_missing_values_are_neither_cases_nor_controls(code: int) -> No
     assert select_cases(table, "my_dx == 'AD'").tolist() == [True, False, False, False]
 
 
+def test_sexes_and_sites_of_two_tables_are_written_alike(tmp_path: Path) -> None:
+    """A blank made site 1 of one table 1.0, and F and 2 were two sexes."""
+    header = "scan_id,age_years,predicted_age_years,sex,site\n"
+    (tmp_path / "p.csv").write_text(f"{header}a,50,52,1,1\nb,60,59,2,01\n")
+    (tmp_path / "q.csv").write_text(f"{header}c,50,52,male,1\nd,60,59,f,\ne,60,59,x,\n")
+    joined = read_joined([tmp_path / "p.csv", tmp_path / "q.csv"], None)
+    assert joined["sex"].tolist() == ["M", "F", "M", "F", "x"]
+    assert joined["site"].tolist() == ["1", "01", "1", "", ""]
+
+
 @pytest.mark.parametrize(("told", "joined"), [(51, True), (80, False)])
 def test_a_cohort_of_other_ages_is_not_joined(told: int, joined: bool, tmp_path: Path) -> None:
     """Scan ids such as sub-01 are those of many data sets."""
