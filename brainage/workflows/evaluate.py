@@ -12,7 +12,7 @@ from pandas.api.types import is_string_dtype
 
 from brainage.cohorts.cells import ADULT_YEARS, OLDEST_YEARS, parse_number, parse_sexes
 from brainage.cohorts.columns import infer_types, is_usual
-from brainage.cohorts.filters import select_rows
+from brainage.cohorts.filters import select_rows, unknown_texts
 from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
 from brainage.cohorts.table_files import read_table
 from brainage.errors import CohortError, ConfigError
@@ -232,6 +232,8 @@ def _correct(table: pd.DataFrame, correction: BiasCorrection) -> tuple[pd.DataFr
     controls = np.ones(len(table), dtype=bool)
     if correction.controls is not None:
         controls = select_rows(table, correction.controls)
+        if told := unknown_texts(table, correction.controls):
+            warn(told)
     # Folds of the training, or people dealt anew: either way nobody corrects themselves.
     folds = table["fold"] if "fold" in table else subject_folds(list(table["subject_id"]))
     corrected = correct_out_of_fold(table, correction.method, controls, np.asarray(folds, float))

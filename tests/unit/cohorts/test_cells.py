@@ -205,3 +205,17 @@ def test_m_beside_h_or_v_alone_may_be_the_women() -> None:
     assert "H, M" in parse_sexes(["H", "M"], "sex")[1]
     assert parse_sexes(["M", "V"], "sex", {"M": "man", "V": "woman"})[0] == ["M", "F"]
     assert parse_sexes(["m", "w"], "sex")[0] == ["M", "F"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("dx != 'ad'", "no cell of dx is 'ad'; it holds AD, CN, MCI."),
+        ("age > 1 and sex not in ['M', 'male']", "no cell of sex is 'M'; it holds f, male."),
+        ("dx == 'AD' or dx != dx or 'CN' == dx", ""),
+    ],
+)
+def test_texts_of_a_filter_that_no_cell_has_are_said(read, where: str, told: str) -> None:
+    """Such a filter leaves nobody out, and keeps the patients."""
+    rows = "a,60,AD,male,a.nii\nb,61,CN,f,b.nii\nc,62,MCI,,c.nii\n"
+    assert "".join(read(f"id,age,dx,sex,path\n{rows}", where=where).notes) == told

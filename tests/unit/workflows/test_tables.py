@@ -37,6 +37,14 @@ def test_the_first_scan_of_one_age_is_that_of_the_lower_number() -> None:
         assert first_scans(table)["scan_id"].tolist() == ["a_9"]
 
 
+def test_cases_by_a_blank_cell_and_texts_that_no_cell_has_are_said() -> None:
+    table = pd.DataFrame({"dx": ["AD", np.nan, "CN"], "CDR": [1.0, np.nan, 0.0]})
+    with pytest.warns(UserWarning, match=r"1 cases have no CDR: 'CDR != 0' holds for a blank"):
+        assert select_cases(table, "CDR != 0").tolist() == [True, True, False]
+    with pytest.warns(UserWarning, match=r"no cell of dx is 'mci'; it holds AD, CN\."):
+        assert select_cases(table, "dx in ['AD', 'mci']").tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("code", [-9, 999])
 def test_codes_of_missing_values_are_neither_cases_nor_controls(code: int) -> None:
     table = pd.DataFrame({"CDR": [0, 0.5, 0, code], "my dx": ["AD", "CN", "CN", "CN"]})
