@@ -256,7 +256,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         warn(remark)
     table = infer_types(raw.frame, raw.decimal_comma)
     for name in raw.frame:  # an id or a site such as 1.0 or 007 stays as it was written
-        if name in ("scan_id", "site", "sex") or is_usual(name, "subject_id"):
+        if name in ("scan_id", "site", "sex") or is_usual(str(name), "subject_id"):
             table[name] = raw.frame[name].where(table[name].notna())
     return check_predictions(table, str(path))
 
