@@ -235,7 +235,9 @@ def _correct(table: pd.DataFrame, correction: BiasCorrection) -> tuple[pd.DataFr
         if told := unknown_texts(table, correction.controls):
             warn(told)
     # Folds of the training, or people dealt anew: either way nobody corrects themselves.
-    folds = table["fold"] if "fold" in table else subject_folds(list(table["subject_id"]))
+    # Rows without a fold, such as patients below the controls, are one of their own.
+    own = table["fold"].fillna(-1) if "fold" in table else None
+    folds = subject_folds(list(table["subject_id"])) if own is None else own
     corrected = correct_out_of_fold(table, correction.method, controls, np.asarray(folds, float))
     report = bias_report(corrected, correction.method, controls)
     if report["warning"]:

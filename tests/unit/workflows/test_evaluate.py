@@ -9,6 +9,7 @@ import pytest
 from brainage.cohorts.splits import hash_ids
 from brainage.errors import CohortError, ConfigError
 from brainage.workflows.evaluate import (
+    BiasCorrection,
     check_predictions,
     evaluate,
     read_predictions,
@@ -144,3 +145,17 @@ def test_no_scan_of_a_person_in_training_is_a_test(bundle: Learned) -> None:
     table = pd.DataFrame({"scan_id": ["a_1", "a_2", "b_1"], "subject_id": ["a", "a", "b"]})
     with pytest.warns(UserWarning, match="2 of 3 scans"):
         assert unseen_rows(bundle, table).tolist() == [False, False, True]
+
+
+def test_patients_without_a_fold_are_corrected_by_all_controls(tmp_path: Path) -> None:
+    """They stand below the controls' out-of-fold predictions, and had a blank."""
+    random = np.random.default_rng(0)
+    table = predicted(40).assign(fold=np.arange(40) % 2.0, dx="CN")
+    table["predicted_age_years"] += random.normal(0, 1, 40)
+    table.loc[30:, ["fold", "dx"]] = np.nan, "AD"
+    evaluate(table, tmp_path, correction=BiasCorrection("beheshti", "dx == 'CN'"))
+    found = pd.read_csv(tmp_path / "predictions.csv")["brain_age_gap_corrected_years"]
+    slope, start = np.polyfit(table["age_years"][:30], table["predicted_age_years"][:30], 1)
+    line = start + slope * table["age_years"][30:]
+    assert found[30:].to_numpy() == pytest.approx((table["predicted_age_years"][30:] - line).array)
+    assert found.notna().all()
