@@ -17,6 +17,9 @@ ADULT_YEARS = 18.0
 _NUMBER = r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?"
 # 89+ and >89 hide the ages above; 045Y and 018M are DICOM's way to write years and months.
 _AGE = re.compile(rf"(?:>=?\s*)?(?P<number>{_NUMBER})\+?\s*(?P<unit>[^\W\d]*)\.?\s*\+?")
+# 12,345 days, or 12.345 in other countries, may be thousands; points before three digits are
+# mostly decimal marks in months and weeks.
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?P<mark>[.,])[0-9]{3}")
 _DICOM_AGE = re.compile(r"[0-9]{3}[DWM]")
 _UNITS_PER_YEAR = {
     1.0: ("", "y", "yr", "yrs", "year", "years", "yo"),
@@ -78,7 +81,8 @@ def parse_age(cell: str) -> float:
     Raises
     ------
     ValueError
-        If the cell is no number, has an unknown unit, or is not between 0 and 120 years.
+        If the cell is no number, has an unknown unit, is not between 0 and 120 years, or could
+        be thousands of days.
 
     Examples
     --------
@@ -97,6 +101,10 @@ def parse_age(cell: str) -> float:
     if unit not in _PER_YEAR:
         raise ValueError(f"age {cell!r} is not a number of years, months, weeks or days")
     age_years = float(match["number"].replace(",", ".")) / _PER_YEAR[unit]
+    grouped = _THOUSANDS.fullmatch(match["number"])
+    is_open = grouped and (grouped["mark"] == "," or unit.startswith("day"))
+    if is_open and 1000 * age_years <= OLDEST_YEARS:
+        raise ValueError(f"age {cell!r} could be thousands; write the number without a mark")
     if not 0.0 <= age_years <= OLDEST_YEARS:
         raise ValueError(f"age {cell} is not between 0 and {OLDEST_YEARS:g} years")
     return age_years

@@ -55,7 +55,8 @@ def infer_types(frame: pd.DataFrame, decimal_comma: bool = False) -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        Missing cells are NaN; columns with codes such as 007 stay text.
+        Missing cells are NaN; columns with codes such as 007 stay text, and so do those with
+        commas and points, of which one groups thousands.
     """
     return pd.DataFrame(
         {name: _infer_type(frame[name], decimal_comma) for name in frame.columns},
@@ -68,6 +69,9 @@ def _infer_type(column: pd.Series, decimal_comma: bool) -> pd.Series:
     known = column.where(np.array([not is_missing(cell) for cell in column.tolist()], dtype=bool))
     texts = known.str.replace(",", ".", regex=False) if decimal_comma else known
     values = [cell for cell in texts.tolist() if isinstance(cell, str)]
+    marks = {mark for mark in ",." if known.str.contains(mark, regex=False).any()}
+    if decimal_comma and len(marks) == 2:
+        return known
     if all(_NUMBER.fullmatch(cell) for cell in values):
         return pd.to_numeric(texts)
     return known

@@ -75,6 +75,30 @@ def named_columns(table: pd.DataFrame, expression: str) -> list[str]:
     return [name for name in table.columns if _write_name(name) in named]
 
 
+def unknown_texts(table: pd.DataFrame, expression: str) -> str:
+    """Say which texts of a filter that `select_rows` took no cell has; empty where all are there.
+
+    ``dx != 'ad'`` leaves nobody out where the column says AD.
+
+    Examples
+    --------
+    >>> unknown_texts(pd.DataFrame({"dx": ["AD", "CN"]}), "dx != 'ad' and dx != 'CN'")
+    "no cell of dx is 'ad'; it holds AD, CN."
+    """
+    columns = {_write_name(name): table[name] for name in table}
+    told = []
+    for part in ast.walk(_parse(expression)):
+        within = list(ast.walk(part)) if isinstance(part, ast.Compare) else []
+        names = [node.id for node in within if isinstance(node, ast.Name)]
+        texts = {node.value for node in within if isinstance(node, ast.Constant)}
+        cells = {cell for name in names for cell in columns[name].dropna()}
+        if lacking := sorted(text for text in texts - cells if isinstance(text, str)):
+            held = [*map(str, sorted(cells, key=str)[:5]), *(["…"] if len(cells) > 5 else [])]
+            listed = " or ".join(map(repr, lacking))
+            told.append(f"no cell of {', '.join(names)} is {listed}; it holds {', '.join(held)}.")
+    return " ".join(told)
+
+
 def _write_name(name: object) -> str:
     """Return the identifier by which a filter names a column; Python's letters are NFKC."""
     written = re.sub(r"\W", "_", unicodedata.normalize("NFKC", str(name)))

@@ -1,5 +1,6 @@
 """Join cohorts: a site for each scan, and no subject in two of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,11 +29,11 @@ def join_readings(readings: Sequence[CohortReading]) -> CohortReading:
         tables.append(table.assign(site=site))
     source = " + ".join(reading.cohort.source for reading in readings)
     for name in ("subject_id", "scan_id"):
-        _refuse_shared(tables, name, source)
+        refuse_shared(tables, name, source)
     joined = pd.concat(tables, ignore_index=True)
     rejected = [entry for reading in readings for entry in reading.rejected]
     rows_in = sum(reading.rows_in for reading in readings)
-    return CohortReading(Cohort(joined, source), rejected, rows_in)
+    return CohortReading(Cohort(joined, source), rejected, rows_in, _remark_sites(tables))
 
 
 def _folder_name(source: str) -> str:
@@ -40,7 +41,23 @@ def _folder_name(source: str) -> str:
     return path.name if path.is_dir() else path.parent.name
 
 
-def _refuse_shared(tables: Sequence[pd.DataFrame], name: str, source: str) -> None:
+def _remark_sites(tables: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    """Ask about sites of one name in several cohorts: scanner 1 of each is not one scanner."""
+    counts = Counter(site for table in tables for site in table["site"].unique())
+    shared = sorted(site for site, count in counts.items() if count > 1)
+    if not shared:
+        return ()
+    return (f"sites {', '.join(shared[:5])} are in several cohorts and count as one: are they?",)
+
+
+def refuse_shared(tables: Sequence[pd.DataFrame], name: str, source: str) -> None:
+    """Refuse tables that share an id.
+
+    Raises
+    ------
+    CohortError
+        Naming the first.
+    """
     seen: set[str] = set()
     for table in tables:
         own = set(table[name])

@@ -62,6 +62,12 @@ def standardise(
     unit = raw.units.get(age_column, "") or unit_of_name(age_column)
     ages, problems = _parse_ages([add_unit(cell, unit) for cell in cells("age_years")])
     notes = list(raw.remarks)
+    above = {problem for problem in problems if "is not between" in problem and "-" not in problem}
+    if len(above) > 2:
+        notes.append(
+            f"{len(above)} ages of column {age_column!r} are above 120 years: if it is in months "
+            "or days, its name must say so, as age_months does."
+        )
     if is_other_unit(unit):
         notes.append(f"ages of column {age_column!r} are read as {unit}.")
     if not as_it_stands and find_missing_codes(ages):

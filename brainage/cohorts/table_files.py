@@ -19,7 +19,8 @@ _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """First bytes of .xlsx and .ods, and of .xls."""
 _EXCEL_DELIMITER = re.compile(rf'"?sep=([{DELIMITERS}])"?(?=[\r\n])', re.IGNORECASE)
 """First line by which Excel is told the delimiter."""
-_DECIMAL_COMMA = re.compile(r"[+-]?(?:0,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))")
+_DECIMAL = re.compile(r"[+-]?(?:0([.,])[0-9]+|[0-9]+([.,])(?:[0-9]{1,2}|[0-9]{4,}))")
+"""A number with a mark that cannot group thousands."""
 _EXCEL_TEXT = re.compile(r'="(.*)"')
 """By which a spreadsheet is made to leave 007 as it is."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -117,7 +118,7 @@ def read_table(path: Path) -> RawTable:
         folder=path.parent,
         frame=frame,
         notes=notes,
-        decimal_comma=delimiter == ";" or (delimiter != "," and _has_decimal_commas(cells)),
+        decimal_comma=delimiter != "," and _has_decimal_commas(cells, delimiter == ";"),
         remarks=remarks,
         people=str(path),
     )
@@ -128,9 +129,11 @@ def _read_cell(cell: str) -> str:
     return told[1].strip() if told else cell.strip()
 
 
-def _has_decimal_commas(rows: list[list[str]]) -> bool:
-    """Whether some number has a comma that cannot group thousands."""
-    return any(_DECIMAL_COMMA.fullmatch(cell) for row in rows for cell in row)
+def _has_decimal_commas(rows: list[list[str]], is_usual: bool) -> bool:
+    """Whether the comma is the decimal mark: by numbers that show it, else as usual."""
+    found = (_DECIMAL.fullmatch(cell) for row in rows for cell in row)
+    marks = {match[1] or match[2] for match in found if match}
+    return "," in marks or (is_usual and "." not in marks)
 
 
 def _is_comment(line: str) -> bool:

@@ -8,7 +8,12 @@ import pandas as pd
 
 from brainage.errors import CohortError
 from brainage.evaluation.groups import adjusting_terms
-from brainage.evaluation.measures import check_columns, read_numbers
+from brainage.evaluation.measures import (
+    check_columns,
+    read_numbers,
+    refuse_explained,
+    residuals,
+)
 from brainage.types import DoubleArray
 
 _SPARE = 3  # people beyond the terms, the least that leaves something to estimate errors from
@@ -95,16 +100,15 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     values, levels = (read_numbers(table[name], "associate") for name in (measure, covariate))
     known = np.isfinite(values) & np.isfinite(levels) & table["age_years"].notna().to_numpy()
     values, levels, rows = values[known], levels[known], table[known]
-    for name, numbers in ((measure, values), (covariate, levels)):
-        if numbers.size and np.ptp(numbers) == 0:
-            raise CohortError("associate", f"{name}: all {len(numbers)} values are equal.")
     design, names = adjusting_terms(rows, levels) if len(rows) else (np.empty((0, 0)), [])
     terms = design.shape[1] + 2
     if len(rows) < terms + _SPARE:
         problem = f"{covariate}: {len(rows)} people with known values cannot carry {terms} terms."
         raise CohortError("associate", problem, f"At least {terms + _SPARE} are needed.")
     base = np.column_stack([np.ones(len(rows)), design])
-    adjusted = Adjusted(_residuals(base, levels), _residuals(base, values))
+    adjusted = Adjusted(residuals(base, levels), residuals(base, values))
+    refuse_explained(covariate, levels, adjusted.covariate, "associate")
+    refuse_explained(measure, values, adjusted.measure, "associate")
     fit = sm.OLS(values, np.column_stack([levels, base])).fit(cov_type="HC3")
     low, high = (float(bound) for bound in fit.conf_int()[0])
     slope, p = float(fit.params[0]), float(fit.pvalues[0])
@@ -124,8 +128,3 @@ def association_table(found: Sequence[Association]) -> pd.DataFrame:
     table = pd.DataFrame([asdict(one) for one in found])
     table["p_holm"] = multipletests(table["p"], method="holm")[1]
     return table
-
-
-def _residuals(base: DoubleArray, values: DoubleArray) -> DoubleArray:
-    left: DoubleArray = values - base @ np.linalg.lstsq(base, values, rcond=None)[0]
-    return left

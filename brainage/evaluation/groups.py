@@ -9,7 +9,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError
-from brainage.evaluation.measures import check_columns, read_numbers
+from brainage.evaluation.measures import (
+    check_columns,
+    read_numbers,
+    refuse_explained,
+    residuals,
+)
 from brainage.types import BoolArray, DoubleArray
 
 MIN_GROUP = 3
@@ -76,7 +81,7 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     ------
     CohortError
         If a column is missing or holds text, a group has fewer than 3 people with numbers, there
-        are too few people for the terms, or all values are equal.
+        are too few people for the terms, or the measure does not vary beyond age, sex and site.
     """
     import statsmodels.api as sm
 
@@ -92,9 +97,9 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     if len(values) <= design.shape[1] + 2:
         problem = f"{measure}: {len(values)} people cannot carry {design.shape[1] + 2} terms."
         raise CohortError("groups", problem)
-    if np.ptp(values) == 0:
-        raise CohortError("groups", f"{measure}: all {len(values)} values are equal.")
-    full = np.column_stack([np.ones(len(values)), group, design])
+    base = np.column_stack([np.ones(len(values)), design])
+    refuse_explained(measure, values, residuals(base, values), "groups")
+    full = np.column_stack([base[:, :1], group, design])
     fit = sm.OLS(values, full).fit(cov_type="HC3")
     low, high = (float(bound) for bound in fit.conf_int()[1])
     d = float(fit.params[1] / np.sqrt(fit.scale))
@@ -173,7 +178,13 @@ def adjusting_terms(
 
 
 def _adjust_by_controls(values: DoubleArray, group: BoolArray, design: DoubleArray) -> DoubleArray:
-    full = np.column_stack([np.ones(len(values)), design])
-    weights = np.linalg.lstsq(full[~group], values[~group], rcond=None)[0]
-    adjusted: DoubleArray = values - full @ weights
+    # Around the controls' means, what does not vary among them, such as their one sex, has no
+    # weight; beside a column of ones it would share the intercept.
+    moved = design - design[~group].mean(axis=0)
+    mean = values[~group].mean()
+    weights, _, rank, _ = np.linalg.lstsq(moved[~group], values[~group] - mean, rcond=None)
+    if (~group).sum() <= rank + 1:
+        problem = f"{int((~group).sum())} controls cannot carry {rank + 1} terms."
+        raise CohortError("groups", problem, f"At least {rank + 2} are needed.")
+    adjusted: DoubleArray = values - mean - moved @ weights
     return adjusted

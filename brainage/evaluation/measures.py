@@ -80,6 +80,29 @@ def refuse_codes(
             raise CohortError(where, problem, "Leave cells of missing values blank.")
 
 
+def residuals(base: DoubleArray, values: DoubleArray) -> DoubleArray:
+    """Return what the columns of `base` (N, terms) leave of values (N,) by least squares."""
+    left: DoubleArray = values - base @ np.linalg.lstsq(base, values, rcond=None)[0]
+    return left
+
+
+def refuse_explained(name: str, values: DoubleArray, left: DoubleArray, where: str) -> None:
+    """Refuse numbers of which age, sex and site leave rounding errors alone.
+
+    Raises
+    ------
+    CohortError
+        If they are equal, or `left`, the `residuals`, are: a constant prediction's gap is a line
+        in age, and errors of 1e-14 have an effect and a p, too.
+    """
+    spread = float(np.ptp(values))
+    if spread <= 1e-12 * np.abs(values).max():
+        raise CohortError(where, f"{name}: all {len(values)} values are equal.")
+    if np.abs(left).max() <= 1e-9 * spread:
+        problem = f"{name}: {len(values)} values do not vary beyond age, sex and site."
+        raise CohortError(where, problem, "There is nothing to compare.")
+
+
 def natural_order(column: pd.Series) -> pd.Series:
     """Give each text a key that sorts numbers in it by size: ses-9 before ses-10.
 

@@ -66,7 +66,7 @@ def age_metrics(
     gap = predicted - age
     interval = subject_interval(np.abs(gap), subject_ids, seed=seed, bootstrap=bootstrap)
     centred_age, centred_gap = age - age.mean(), gap - gap.mean()
-    age_scatter = float(centred_age @ centred_age) if np.ptp(age) > 0 else None
+    age_scatter = float(centred_age @ centred_age) if _varies(age) else None
     return {
         "n": age.size,
         "mae_years": float(np.abs(gap).mean()),
@@ -340,8 +340,13 @@ def check_pair(a: ArrayLike, b: ArrayLike, where: str) -> tuple[DoubleArray, Dou
     return first, second
 
 
+def _varies(values: DoubleArray) -> bool:
+    """Whether values differ by more than rounding: means of equal numbers have an r, too."""
+    return bool(np.ptp(values) > 1e-9 * np.abs(values).max())
+
+
 def _correlation(a: DoubleArray, b: DoubleArray) -> float | None:
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if not (_varies(a) and _varies(b)):
         return None
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))

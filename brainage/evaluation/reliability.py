@@ -147,7 +147,7 @@ def repeated_scans(
     Returns
     -------
     dict of numpy.ndarray of float64 (N, 2)
-        For each column the first two scans of each of N people.
+        For each column the first two scans of each of N people that lie so close.
 
     Raises
     ------
@@ -162,9 +162,10 @@ def repeated_scans(
     pairs = []
     for _, part in ordered.groupby("subject_id", sort=True):
         # Unknown ages are no obstacle: scans of one subject id in a retest table are a pair.
-        near = len(part) >= 2 and not abs(float(np.diff(part["age_years"].iloc[:2])[0])) > max_years
-        if near:
-            pairs.append(part.iloc[:2])
+        near = ~(np.diff(part["age_years"].to_numpy(np.float64)) > max_years)
+        if near.any():
+            first = int(near.argmax())
+            pairs.append(part.iloc[first : first + 2])
     if len(pairs) < 2:
         problem = f"{len(pairs)} people have two scans within {max_years:g} years."
         raise CohortError("reliability", problem, "At least 2 are needed; see --max-years.")

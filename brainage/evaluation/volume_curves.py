@@ -125,7 +125,8 @@ def fit_curves(table: pd.DataFrame) -> VolumeCurves:
     ----------
     table : pandas.DataFrame
         `subject_id`, `age_years`, `sex` (F or M) and `grey_ml`, `white_ml`, `fluid_ml`,
-        `ventricles_ml`; rows in which one is missing are left out, and all but a person's first.
+        `ventricles_ml`; rows in which one is missing or 0 are left out, and all but a person's
+        first.
 
     Raises
     ------
@@ -153,7 +154,8 @@ def fit_curves(table: pd.DataFrame) -> VolumeCurves:
     columns = [f"{name}_ml" for name in STRUCTURES]
     check_columns(table, ("subject_id", "age_years", "sex", *columns), "volume curves")
     known = table[table["sex"].isin(["F", "M"])].dropna(subset=["age_years", *columns])
-    known = known.drop_duplicates("subject_id")
+    # A share of nothing has no logarithm.
+    known = known[(known[columns] > 0).all(axis=1)].drop_duplicates("subject_id")
     if len(known) < MIN_PEOPLE:
         problem = f"{len(known)} people with volumes, age and sex; curves take {MIN_PEOPLE}."
         raise CohortError("volume curves", problem, "Give a larger cohort.")

@@ -120,9 +120,10 @@ def read_options(options: CohortOptions, *, require_age: bool = True) -> "Cohort
         load_cohort(name, skip_bad=options.skip_bad, require_age=require_age)
         for name in options.more
     ]
-    for reading in (first, *others):
+    joined = join_readings([first, *others])
+    for reading in (first, *others, joined):
         _say_notes(reading)
-    return join_readings([first, *others])
+    return joined
 
 
 def _say_notes(reading: "CohortReading") -> None:

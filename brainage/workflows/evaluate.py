@@ -1,5 +1,6 @@
 """Measure how good predictions are, or a model on a cohort with known ages."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_string_dtype
 
-from brainage.cohorts.cells import ADULT_YEARS, OLDEST_YEARS, parse_number
-from brainage.cohorts.columns import infer_types
-from brainage.cohorts.filters import select_rows
+from brainage.cohorts.cells import ADULT_YEARS, OLDEST_YEARS, parse_number, parse_sexes
+from brainage.cohorts.columns import infer_types, is_usual
+from brainage.cohorts.filters import select_rows, unknown_texts
 from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
 from brainage.cohorts.table_files import read_table
 from brainage.errors import CohortError, ConfigError
@@ -54,6 +55,7 @@ class BiasCorrection:
     controls: str | None = None
 
 
+_BIDS_SCAN = re.compile(r"(sub-[A-Za-z0-9]+)_.*")
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
 PREDICTION_CODES = (0, -1, -9, -99)
 RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-100.0, 300.0)}
@@ -230,8 +232,12 @@ def _correct(table: pd.DataFrame, correction: BiasCorrection) -> tuple[pd.DataFr
     controls = np.ones(len(table), dtype=bool)
     if correction.controls is not None:
         controls = select_rows(table, correction.controls)
+        if told := unknown_texts(table, correction.controls):
+            warn(told)
     # Folds of the training, or people dealt anew: either way nobody corrects themselves.
-    folds = table["fold"] if "fold" in table else subject_folds(list(table["subject_id"]))
+    # Rows without a fold, such as patients below the controls, are one of their own.
+    own = table["fold"].fillna(-1) if "fold" in table else None
+    folds = subject_folds(list(table["subject_id"])) if own is None else own
     corrected = correct_out_of_fold(table, correction.method, controls, np.asarray(folds, float))
     report = bias_report(corrected, correction.method, controls)
     if report["warning"]:
@@ -248,9 +254,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
         If the file is no table or lacks a needed column.
     """
     raw = read_table(path)
+    for remark in raw.remarks:
+        warn(remark)
     table = infer_types(raw.frame, raw.decimal_comma)
-    for name in ("scan_id", "subject_id"):
-        if name in raw.frame:  # an id such as 1.0 or 007 stays as it was written
+    for name in raw.frame:  # an id or a site such as 1.0 or 007 stays as it was written
+        if name in ("scan_id", "site", "sex") or is_usual(str(name), "subject_id"):
             table[name] = raw.frame[name].where(table[name].notna())
     return check_predictions(table, str(path))
 
@@ -288,12 +296,31 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
             scan = table.loc[low > high, "scan_id"].iloc[0]
             problem = f"the interval of {scan!r} ends below its start."
             raise CohortError(where, problem, f"Give {' and '.join(INTERVAL_COLUMNS)}.")
-    known = table["subject_id"] if "subject_id" in table else table["scan_id"]
-    table["subject_id"] = known.fillna(table["scan_id"])
+    table["subject_id"] = _find_people(table, where).fillna(table["scan_id"])
     for name in ("sex", "site"):
         table[name] = table[name].fillna("") if name in table else ""
+    sexes = table["sex"].astype(str)  # as F and M where it can be read: tables are put together
+    read = pd.Series(parse_sexes(sexes.tolist(), "sex")[0], index=table.index)
+    table["sex"] = read.where(read != "", sexes)
     table["brain_age_gap_years"] = table["predicted_age_years"] - table["age_years"]
     return table
+
+
+def _find_people(table: pd.DataFrame, where: str) -> pd.Series:
+    """Return whose scan each row is: by a column of a usual name, else by BIDS names of scans.
+
+    Raises
+    ------
+    CohortError
+        If two columns could tell.
+    """
+    found = [name for name in table if is_usual(str(name), "subject_id")]
+    if "subject_id" not in table and len(found) > 1:
+        problem = f"columns {' and '.join(map(repr, found))} could both be subject_id."
+        raise CohortError(where, problem, "Rename one to subject_id.")
+    if found:
+        return table["subject_id" if "subject_id" in table else found[0]]
+    return table["scan_id"].astype(str).str.replace(_BIDS_SCAN, r"\1", regex=True)
 
 
 def _as_numbers(column: pd.Series, where: str) -> pd.Series:
@@ -314,7 +341,7 @@ def _check_range(numbers: pd.Series, name: str, where: str) -> None:
     if len(wrong):
         problem = f"column {name} holds {wrong.iloc[0]:g}, expected {low:g} to {high:g} years."
         raise CohortError(where, problem, "Mend the table.")
-    if name == "predicted_age_years":
+    if name in RANGES:
         refuse_codes(numbers, where, PREDICTION_CODES, ADULT_YEARS)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.cohorts.columns import infer_types
+from brainage.cohorts.join import refuse_shared
 from brainage.cohorts.phantom import build_phantom
 from brainage.cohorts.table_files import read_table
 from brainage.errors import BundleError, CohortError, TrainingError
@@ -122,6 +123,9 @@ def _read_left_out(path: Path, bundle: Bundle) -> Json:
 
 def _fit_volumes(paths: Sequence[Path]) -> Json:
     tables = [read_table(path) for path in paths]
+    if all("subject_id" in each.frame for each in tables):  # else the curves name the column
+        source = " + ".join(map(str, paths))
+        refuse_shared([each.frame for each in tables], "subject_id", source)
     table = pd.concat([infer_types(each.frame, each.decimal_comma) for each in tables])
     check_columns(table, ("verdict",), str(paths[0]))
     curves = fit_curves(table[table["verdict"] == "ok"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_string_dtype
 
-from brainage.cohorts.filters import named_columns, select_rows
+from brainage.cohorts.filters import named_columns, select_rows, unknown_texts
 from brainage.errors import CohortError
 from brainage.evaluation.measures import natural_order, read_numbers
 from brainage.types import BoolArray
@@ -92,9 +92,15 @@ def select_cases(table: pd.DataFrame, group: str) -> BoolArray:
     """
     if group not in table:
         cases = select_rows(table, group)
-        for name in named_columns(table, group):
+        if told := unknown_texts(table, group):
+            warn(told)
+        named = named_columns(table, group)
+        for name in named:
             if not is_string_dtype(table[name]):
                 read_numbers(table[name], "--group")
+        blank = int((cases & table[named].isna().any(axis=1)).sum())
+        if blank:
+            warn(f"{blank} cases have no {' or '.join(named)}: {group!r} holds for a blank cell.")
         return cases
     values = sorted(table[group].dropna().unique(), key=str)
     blank = int(table[group].isna().sum())

@@ -59,7 +59,9 @@ def versus(own: Path, others: Sequence[Path], output: Path) -> pd.DataFrame:
     tables = _shared(tables, str(own))
     first = tables["network"]
     columns = {baseline_column(name): tables[name][PREDICTED].to_numpy() for name in names}
-    joined = first.assign(**columns)
+    # Whose scans they are is known if one of the tables tells.
+    people = min((table["subject_id"] for table in tables.values()), key=pd.Series.nunique)
+    joined = first.assign(subject_id=people, **columns)
     result = baseline_table(joined, names).assign(best_baseline=False)
     coverage = pd.DataFrame([_coverage(tables[name]) for name in result["model"]])
     result = pd.concat([result.drop(columns="best_baseline"), coverage], axis=1)

@@ -65,6 +65,43 @@ def test_impossible_ages_are_refused(cell: str) -> None:
         parse_age(cell)
 
 
+@pytest.mark.parametrize("cell", ["12,345 days", "12.345 days", "1,024 months", "2,345 weeks"])
+def test_ages_that_could_be_thousands_are_refused(cell: str) -> None:
+    with pytest.raises(ValueError, match="could be thousands"):
+        parse_age(cell)
+
+
+def test_three_decimals_of_an_age_are_no_thousands() -> None:
+    ages = ("45,312", "1.024", "540,123 months", "2.571 weeks", "16436.250 days")
+    assert [round(parse_age(age), 3) for age in ages] == [45.312, 1.024, 45.01, 0.049, 45.0]
+
+
+@pytest.mark.parametrize(
+    ("ages", "numbers", "held"),
+    [
+        (("45,5", "60,1"), ("987,5", "1.234"), ["987,5", "1.234"]),  # 1234 beside 987.5
+        (("45.5", "60.1"), ("987", "1,234"), ["987", "1,234"]),
+        (("45", "60"), ("0.987", "1.234"), [0.987, 1.234]),
+        (("45", "60"), ("0,987", "1,234"), [0.987, 1.234]),
+        (("45", "60"), ("2,345", "1,234"), [2.345, 1.234]),  # as is usual beside ;
+        (("45,5", "60"), ("0.987", "1.234"), [0.987, 1.234]),
+    ],
+)
+def test_numbers_with_grouped_thousands_stay_text(read, ages, numbers, held) -> None:
+    rows = zip("ab", ages, numbers, strict=True)
+    lines = [f"{name};{age};{number};{name}.nii" for name, age, number in rows]
+    table = read("\n".join(["id;age;volume;path", *lines])).cohort.table
+    assert table["volume"].tolist() == held
+
+
+def test_many_ages_above_120_are_asked_about(read) -> None:
+    """Of ages in months --skip-bad keeps those below 120, as years."""
+    rows = "a,60,a.nii\nb,{},b.nii\nc,{},c.nii\nd,{},c.nii\n"
+    asked = read(f"id,age,path\n{rows.format(121, 140, 216)}", skip_bad=True)
+    assert "if it is in months or days" in asked.notes[0]
+    assert read(f"id,age,path\n{rows.format(999, 999, 1970)}", skip_bad=True).notes == ()
+
+
 def test_numbers_may_have_decimal_commas() -> None:
     assert [parse_number(cell) for cell in ("4,75e+01", "-3", ",5")] == [47.5, -3, 0.5]
     assert math.isnan(parse_number("n/a"))
@@ -205,3 +242,17 @@ def test_m_beside_h_or_v_alone_may_be_the_women() -> None:
     assert "H, M" in parse_sexes(["H", "M"], "sex")[1]
     assert parse_sexes(["M", "V"], "sex", {"M": "man", "V": "woman"})[0] == ["M", "F"]
     assert parse_sexes(["m", "w"], "sex")[0] == ["M", "F"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("dx != 'ad'", "no cell of dx is 'ad'; it holds AD, CN, MCI."),
+        ("age > 1 and sex not in ['M', 'male']", "no cell of sex is 'M'; it holds f, male."),
+        ("dx == 'AD' or dx != dx or 'CN' == dx", ""),
+    ],
+)
+def test_texts_of_a_filter_that_no_cell_has_are_said(read, where: str, told: str) -> None:
+    """Such a filter leaves nobody out, and keeps the patients."""
+    rows = "a,60,AD,male,a.nii\nb,61,CN,f,b.nii\nc,62,MCI,,c.nii\n"
+    assert "".join(read(f"id,age,dx,sex,path\n{rows}", where=where).notes) == told

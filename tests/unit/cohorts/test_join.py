@@ -33,3 +33,10 @@ def test_one_id_in_two_cohorts_is_refused(tmp_path: Path) -> None:
     second = read(tmp_path / "two", "id,age,path\ns1,50,b.nii\n")
     with pytest.raises(CohortError, match=r"1 subject_ids are in two cohorts, the first is 's1'"):
         join_readings([first, second])
+
+
+@pytest.mark.parametrize(("site", "asked"), [("1", True), ("2", False), ("", False)])
+def test_a_site_of_two_cohorts_is_asked_about(site: str, asked: bool, tmp_path: Path) -> None:
+    first = read(tmp_path / "one", "id,age,path,site\ns1,40,a.nii,1\n")
+    second = read(tmp_path / "two", f"id,age,path,site\nt1,50,b.nii,{site}\n")
+    assert any("sites 1 are in" in note for note in join_readings([first, second]).notes) == asked

@@ -52,6 +52,13 @@ def test_people_without_the_covariate_are_left_out_and_counted():
     assert associate(table, GAP, "MMSE")[0].n == 120
 
 
+def test_what_age_alone_decides_has_no_association():
+    table = people()
+    table[GAP] = 51.3 - table["age_years"] + 0.01 * table["age_years"] ** 2
+    with pytest.raises(CohortError, match="do not vary"):
+        associate(table, GAP, "MMSE")
+
+
 def test_covariate_that_is_the_age_itself_is_not_adjusted_for_age():
     assert associate(people(), GAP, "age_years")[0].adjusted_for == "age², sex"
 

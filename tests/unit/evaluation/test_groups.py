@@ -53,6 +53,31 @@ def test_covariate_that_repeats_the_group_is_left_out():
     assert effect.covariates == "age, age²" and np.isfinite(effect.difference)
 
 
+@pytest.mark.parametrize("column", ["sex", "site"])
+def test_auc_knows_no_effect_of_what_only_cases_have(column):
+    """All controls are men, or of site b: the others' mean is no other for that."""
+    table, cases = people()
+    table["brain_age_gap_years"] += 30.0
+    table[column] = np.where(cases & (np.arange(len(cases)) % 8 == 0), "F", "M")
+    without = group_effect(table.assign(**{column: ""}), "brain_age_gap_years", cases)
+    assert group_effect(table, "brain_age_gap_years", cases).auc == pytest.approx(without.auc)
+
+
+def test_controls_that_the_line_goes_through_are_too_few():
+    table, cases = people(12)
+    with pytest.raises(CohortError, match="3 controls cannot carry"):
+        group_effect(table, "brain_age_gap_years", ~cases)
+
+
+def test_gap_of_a_constant_prediction_is_not_compared():
+    """It is a line in age: what rounding leaves had a p of 0.04."""
+    table, cases = people()
+    gap = 51.3 - table["age_years"]
+    for measure in (gap, gap + table["age_years"]):
+        with pytest.raises(CohortError, match=r"do not vary|are equal"):
+            group_effect(table.assign(brain_age_gap_years=measure), "brain_age_gap_years", cases)
+
+
 def test_auc_is_that_of_scikit_learn_and_its_interval_that_of_hanley_and_mcneil():
     random = np.random.default_rng(1)
     above, below = random.normal(1, 1, 30), random.normal(0, 1, 50)

@@ -80,6 +80,14 @@ def test_constant_prediction_has_no_correlation_but_an_r2():
     assert metrics["r2"] == pytest.approx(0.0)
 
 
+def test_rounding_errors_of_a_constant_have_no_correlation():
+    """Means of members that all say 51.3 differ by 1e-14."""
+    age, noise = np.linspace(20, 80, 20), 1e-14 * np.random.default_rng(0).normal(size=20)
+    assert age_metrics(age, 51.3 + noise)["r"] is None
+    equal = age_metrics(51.3 + noise, age)
+    assert equal["r2"] is equal["gap_slope"] is None
+
+
 def test_one_subject_has_no_interval():
     assert age_metrics([50.0, 51.0], [50.0, 55.0], subject_ids=["a", "a"])["mae_ci_low"] is None
 

@@ -58,6 +58,11 @@ def test_pairs_are_two_scans_of_a_person_close_in_time():
     )
     pairs = repeated_scans(table, ["predicted_age_years"], max_years=1.0)
     np.testing.assert_array_equal(pairs["predicted_age_years"], [[31, 32], [52, 51]])
+    later = pd.DataFrame(
+        {"subject_id": "b", "scan_id": ["w2"], "age_years": 45.5, "predicted_age_years": 47}
+    )
+    pairs = repeated_scans(pd.concat([table, later]), ["predicted_age_years"], max_years=1.0)
+    np.testing.assert_array_equal(pairs["predicted_age_years"], [[31, 32], [46, 47], [52, 51]])
     with pytest.raises(CohortError, match="0 people"):
         repeated_scans(table[table["subject_id"] == "d"], ["predicted_age_years"])
 

@@ -50,6 +50,12 @@ def test_what_is_kept_says_nothing_of_a_person(curves: VolumeCurves) -> None:
     assert again.knows(79.0) and not again.knows(81.0)
 
 
+def test_a_volume_of_nothing_is_left_out() -> None:
+    table = people(60)
+    empty = people(1, seed=2).assign(subject_id="none", ventricles_ml=0.0)
+    assert fit_curves(pd.concat([empty, table])).curves == fit_curves(table).curves
+
+
 def test_a_person_counts_once_and_unknown_ones_not_at_all() -> None:
     table = people(60)
     twice = pd.concat([table, table.assign(fluid_ml=900)])

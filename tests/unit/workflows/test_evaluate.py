@@ -8,7 +8,13 @@ import pytest
 
 from brainage.cohorts.splits import hash_ids
 from brainage.errors import CohortError, ConfigError
-from brainage.workflows.evaluate import evaluate, read_predictions, unseen_rows
+from brainage.workflows.evaluate import (
+    BiasCorrection,
+    check_predictions,
+    evaluate,
+    read_predictions,
+    unseen_rows,
+)
 from brainage.workflows.inputs import check_evaluated
 
 HEADER = "scan_id,age_years,predicted_age_years\n"
@@ -26,6 +32,7 @@ HEADER = "scan_id,age_years,predicted_age_years\n"
         ("a,50,51\nb,40,41\na,50,52\n", "1 scan ids come more than once, the first is 'a'"),
         ("a,50,51\nb,40,-99\n", "predicted_age_years holds -99; all else is 51 to 51"),
         ("a,50,51\nb,40,0\n", "predicted_age_years holds 0; all else"),
+        ("a,50,51\nb,0,40\n", "age_years holds 0; all else is 50 to 50"),
         ("a,50,old\n", "predicted_age_years holds what is not a number"),
     ],
 )
@@ -38,8 +45,39 @@ def test_what_is_no_age_is_refused(rows: str, message: str, tmp_path: Path) -> N
 
 def test_missing_ages_and_odd_predictions_are_read(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
-    path.write_text(HEADER + "a,,40\nb,0,-3\nc,120,131\n")
-    assert read_predictions(path)["predicted_age_years"].tolist() == [40, -3, 131]
+    path.write_text(HEADER + "a,,40\nb,0,-3\nc,120,131\nd,9,8\n")
+    assert read_predictions(path)["predicted_age_years"].tolist() == [40, -3, 131, 8]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "people"),
+    [
+        ("scan_id,participant_id", "a,007\nb,7\nc,7\n", ["007", "7", "7"]),
+        ("scan_id,RID,subject_id", "a,1,x\nb,1,y\nc,1,\n", ["x", "y", "c"]),
+        ("scan_id", "sub-1_ses-1\nsub-1_ses-2_run-1\nsub-10\n", ["sub-1", "sub-1", "sub-10"]),
+        ("scan_id", "a_1\na_2\nb\n", ["a_1", "a_2", "b"]),
+    ],
+)
+def test_whose_scans_they_are_is_found(
+    header: str, rows: str, people: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("".join(f"{row},50,51\n" for row in rows.split()))
+    path.write_text(f"{header},age_years,predicted_age_years\n{path.read_text()}")
+    assert read_predictions(path)["subject_id"].tolist() == people
+
+
+def test_of_two_columns_of_people_none_is_taken() -> None:
+    table = predicted().assign(RID=1, PTID=2)
+    with pytest.raises(CohortError, match="'RID' and 'PTID' could both be subject_id"):
+        check_predictions(table, "here")
+
+
+def test_comments_of_a_table_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(HEADER + "#7,50,51\nb,40,41\n")
+    with pytest.warns(UserWarning, match="1 lines are comments"):
+        assert len(read_predictions(path)) == 1
 
 
 def test_options_of_a_model_beside_a_table_are_refused(tmp_path: Path) -> None:
@@ -107,3 +145,17 @@ def test_no_scan_of_a_person_in_training_is_a_test(bundle: Learned) -> None:
     table = pd.DataFrame({"scan_id": ["a_1", "a_2", "b_1"], "subject_id": ["a", "a", "b"]})
     with pytest.warns(UserWarning, match="2 of 3 scans"):
         assert unseen_rows(bundle, table).tolist() == [False, False, True]
+
+
+def test_patients_without_a_fold_are_corrected_by_all_controls(tmp_path: Path) -> None:
+    """They stand below the controls' out-of-fold predictions, and had a blank."""
+    random = np.random.default_rng(0)
+    table = predicted(40).assign(fold=np.arange(40) % 2.0, dx="CN")
+    table["predicted_age_years"] += random.normal(0, 1, 40)
+    table.loc[30:, ["fold", "dx"]] = np.nan, "AD"
+    evaluate(table, tmp_path, correction=BiasCorrection("beheshti", "dx == 'CN'"))
+    found = pd.read_csv(tmp_path / "predictions.csv")["brain_age_gap_corrected_years"]
+    slope, start = np.polyfit(table["age_years"][:30], table["predicted_age_years"][:30], 1)
+    line = start + slope * table["age_years"][30:]
+    assert found[30:].to_numpy() == pytest.approx((table["predicted_age_years"][30:] - line).array)
+    assert found.notna().all()

@@ -37,12 +37,30 @@ def test_the_first_scan_of_one_age_is_that_of_the_lower_number() -> None:
         assert first_scans(table)["scan_id"].tolist() == ["a_9"]
 
 
+def test_cases_by_a_blank_cell_and_texts_that_no_cell_has_are_said() -> None:
+    table = pd.DataFrame({"dx": ["AD", np.nan, "CN"], "CDR": [1.0, np.nan, 0.0]})
+    with pytest.warns(UserWarning, match=r"1 cases have no CDR: 'CDR != 0' holds for a blank"):
+        assert select_cases(table, "CDR != 0").tolist() == [True, True, False]
+    with pytest.warns(UserWarning, match=r"no cell of dx is 'mci'; it holds AD, CN\."):
+        assert select_cases(table, "dx in ['AD', 'mci']").tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("code", [-9, 999])
 def test_codes_of_missing_values_are_neither_cases_nor_controls(code: int) -> None:
     table = pd.DataFrame({"CDR": [0, 0.5, 0, code], "my dx": ["AD", "CN", "CN", "CN"]})
     with pytest.raises(CohortError, match=f"CDR holds {code}"):
         select_cases(table, "my_dx == 'AD' or CDR > 0")
     assert select_cases(table, "my_dx == 'AD'").tolist() == [True, False, False, False]
+
+
+def test_sexes_and_sites_of_two_tables_are_written_alike(tmp_path: Path) -> None:
+    """A blank made site 1 of one table 1.0, and F and 2 were two sexes."""
+    header = "scan_id,age_years,predicted_age_years,sex,site\n"
+    (tmp_path / "p.csv").write_text(f"{header}a,50,52,1,1\nb,60,59,2,01\n")
+    (tmp_path / "q.csv").write_text(f"{header}c,50,52,male,1\nd,60,59,f,\ne,60,59,x,\n")
+    joined = read_joined([tmp_path / "p.csv", tmp_path / "q.csv"], None)
+    assert joined["sex"].tolist() == ["M", "F", "M", "F", "x"]
+    assert joined["site"].tolist() == ["1", "01", "1", "", ""]
 
 
 @pytest.mark.parametrize(("told", "joined"), [(51, True), (80, False)])

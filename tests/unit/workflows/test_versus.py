@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from brainage.errors import BrainageError
-from brainage.evaluation.metrics import paired_difference
+from brainage.evaluation.metrics import paired_difference, subject_interval
 from brainage.workflows.versus import versus
 
 
@@ -52,6 +52,15 @@ def test_scans_are_paired_whatever_their_order(own, other, tmp_path):
     inside = (own["predicted_age_years"] - own["age_years"]).abs() <= 5
     assert found.loc["network", "coverage"] == pytest.approx(inside.mean())
     assert np.isnan(row["coverage"])
+
+
+def test_people_that_one_table_alone_tells_are_resampled(own, other, tmp_path):
+    people = {f"s{number}": f"p{number % 6}" for number in range(30)}
+    found = run(tmp_path, own, other.assign(subject_id=other["scan_id"].map(people)))
+    errors = (own["predicted_age_years"] - own["age_years"]).abs().to_numpy()
+    low, high = subject_interval(errors, list(people.values()), seed=0, bootstrap=2000)
+    row = found.loc["network"]
+    assert (row["mae_ci_low"], row["mae_ci_high"]) == pytest.approx((low, high))
 
 
 def test_only_scans_that_all_tables_predict_count(own, other, tmp_path):

@@ -10,6 +10,8 @@ from brainage.errors import CohortError
 from brainage.sandbox.parent import Outcome
 from brainage.workflows import volumes as job
 from brainage.workflows.cohorts import CohortOptions, read_options
+from brainage.workflows.release import _fit_volumes
+from tests.people import people
 
 FOUND = {"grey": 650.04, "white": 450.0, "fluid": 300.0, "ventricles": 30.0}
 ANSWERS = (
@@ -22,8 +24,8 @@ ANSWERS = (
 def options(folder: Path, scans: int = 3) -> CohortOptions:
     for n in range(scans):
         (folder / f"{n}.nii.gz").write_bytes(bytes([n]))
-    people = {"subject_id": [f"p{n}" for n in range(scans)], "age": 50, "sex": "F", "MMSE": 29}
-    table = pd.DataFrame(people | {"path": [f"{n}.nii.gz" for n in range(scans)]})
+    known = {"subject_id": [f"p{n}" for n in range(scans)], "age": 50, "sex": "F", "MMSE": 29}
+    table = pd.DataFrame(known | {"path": [f"{n}.nii.gz" for n in range(scans)]})
     table.to_csv(folder / "cohort.csv", index=False)
     return CohortOptions(str(folder / "cohort.csv"), cache=folder / "cache", skip_bad=True)
 
@@ -69,3 +71,11 @@ def test_phantoms_are_measured(tmp_path: Path) -> None:
     cohort = write_phantom_cohort(tmp_path / "phantoms", 1, 0)
     found = job.volumes(CohortOptions(str(cohort), cache=tmp_path / "cache"), tmp_path / "out")
     assert 200 < found["grey_ml"][0] < 1000
+
+
+def test_curves_of_a_person_in_two_tables_are_refused(tmp_path: Path) -> None:
+    """Subject 1 of two cohorts is two people, of whom one would be dropped."""
+    for name in ("a", "b"):
+        people(30).assign(subject_id=range(30), verdict="ok").to_csv(tmp_path / name, index=False)
+    with pytest.raises(CohortError, match="30 subject_ids are in two cohorts"):
+        _fit_volumes([tmp_path / "a", tmp_path / "b"])
