@@ -1,6 +1,6 @@
 """Measure where a head lies in MNI space, whole and stripped, whatever its background.
 
-``python -m pipelines.study.strips --data ../shared/data --every 3 --output strips`` writes
+``python -m pipelines.study.strips --data ../shared/data --output strips`` writes
 strips.csv, one row for each IXI head and strip: how far the template's brain lies from where the
 whole head's placement puts it, in mm, and the gate's verdict.
 """
