@@ -107,7 +107,8 @@ def test_evaluate_adds_a_corrected_column_and_keeps_the_raw_metrics(folder, tmp_
 def test_groups_compares_the_gap_and_joined_measures(folder, tmp_path):
     cohort = pd.read_csv(folder / "cohort" / "cohort.csv")
     cohort["score"] = np.where(cohort["age_years"] > 50, 1.0, np.nan)
-    cohort["volume"] = 1000.0 - cohort["age_years"]
+    noise = np.random.default_rng(0).normal(0, 5, len(cohort))
+    cohort["volume"] = 1000.0 - cohort["age_years"] + noise
     cohort["path"] = [str(folder / "cohort" / path) for path in cohort["path"]]
     cohort.to_csv(tmp_path / "cohort.csv", index=False)
     predictions = folder / "model" / "predictions.csv"
