@@ -71,6 +71,10 @@ def parse_number(cell: str) -> float:
     return float(text.replace(",", "."))
 
 
+class TooOldError(ValueError):
+    """An age above `OLDEST_YEARS`: a slip, or another unit."""
+
+
 def parse_age(cell: str) -> float:
     """Read an age in years; NaN where the cell is missing.
 
@@ -106,7 +110,8 @@ def parse_age(cell: str) -> float:
     if is_open and 1000 * age_years <= OLDEST_YEARS:
         raise ValueError(f"age {cell!r} could be thousands; write the number without a mark")
     if not 0.0 <= age_years <= OLDEST_YEARS:
-        raise ValueError(f"age {cell} is not between 0 and {OLDEST_YEARS:g} years")
+        kind = TooOldError if age_years > OLDEST_YEARS else ValueError
+        raise kind(f"age {cell} is not between 0 and {OLDEST_YEARS:g} years")
     return age_years
 
 

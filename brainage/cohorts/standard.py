@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.cohorts.cells import (
+    TooOldError,
     add_unit,
     find_missing_codes,
     find_path,
@@ -60,9 +61,8 @@ def standardise(
     ]
     age_column = roles.get("age_years", "")
     unit = raw.units.get(age_column, "") or unit_of_name(age_column)
-    ages, problems = _parse_ages([add_unit(cell, unit) for cell in cells("age_years")])
+    ages, problems, above = _parse_ages([add_unit(cell, unit) for cell in cells("age_years")])
     notes = list(raw.remarks)
-    above = {problem for problem in problems if "is not between" in problem and "-" not in problem}
     if len(above) > 2:
         notes.append(
             f"{len(above)} ages of column {age_column!r} are above 120 years: if it is in months "
@@ -95,13 +95,16 @@ def standardise(
     return frame, problems, [*notes, *filter(None, [sex_note])]
 
 
-def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str]]:
-    ages, problems = [], []
+def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str], set[str]]:
+    """Return ages in years, what is wrong with each, and the different cells that are too old."""
+    ages, problems, above = [], [], set()
     for cell in cells:
         try:
             age_years, problem = parse_age(cell), ""
         except ValueError as error:
             age_years, problem = math.nan, str(error)
+            if isinstance(error, TooOldError):
+                above.add(cell)
         ages.append(age_years)
         problems.append(problem)
-    return ages, problems
+    return ages, problems, above
