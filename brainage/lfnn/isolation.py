@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from brainage.errors import ConfigError, IsolationError
-from brainage.lfnn.blocks import BlockStack, evaluating
+from brainage.lfnn.blocks import BlockStack, LocalBlock, evaluating
 
 if TYPE_CHECKING:
     from brainage.lfnn.local_network import LocalNetwork
@@ -138,12 +138,16 @@ def settle_blocks(stack: BlockStack, sample: Tensor, network: nn.Module) -> None
         Naming the weight.
     """
     names = {id(weight): name for name, weight in network.named_parameters()}
+    owners = {
+        id(weight): index for index in range(len(stack)) for weight in stack[index].parameters()
+    }
     seen: set[int] = set()
     for is_training in (False, True):
         with rehearsing(nn.ModuleList([network, stack]), is_training), torch.enable_grad():
             features = sample.clone()
             for block_index in range(len(stack)):
-                features = _settle(stack, block_index, features.detach(), names, seen)
+                given, block = features.detach(), stack[block_index]
+                features = _settle(block, block_index, given, owners, names, seen)
     for block_index in range(len(stack)):
         for stage in stack[block_index].body:
             learning = [weight for weight in stage.parameters() if weight.requires_grad]
@@ -154,13 +158,15 @@ def settle_blocks(stack: BlockStack, sample: Tensor, network: nn.Module) -> None
 
 
 def _settle(
-    stack: BlockStack, block_index: int, given: Tensor, names: dict[int, str], seen: set[int]
+    block: LocalBlock,
+    block_index: int,
+    given: Tensor,
+    owners: Mapping[int, int],
+    names: Mapping[int, str],
+    seen: set[int],
 ) -> Tensor:
     """Judge one block on an input; note the weights of its body that are reached."""
-    owners = {
-        id(weight): index for index in range(len(stack)) for weight in stack[index].parameters()
-    }
-    block, version = stack[block_index], given._version
+    version = given._version
     features: Tensor = block.body(given)
     # The block below, and losses that read its input, need that as it came.
     if given._version != version:
