@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from brainage.errors import ImageDataError
+from brainage.errors import ImageDataError, first_line
 from brainage.files import DAMAGE_ERRORS, sha256_bytes
 
 Labels = NDArray[np.int64]
@@ -357,5 +357,4 @@ def _attempt(path: Path, read: Callable[[], _Result], problem: str) -> _Result:
     try:
         return read()
     except _READ_ERRORS as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ImageDataError(str(path), f"{problem} ({reason}).") from error
+        raise ImageDataError(str(path), f"{problem} ({first_line(error)}).") from error

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from brainage.errors import first_line
 from brainage.workflows.console import say
 
 WARM_UP = 3
@@ -83,7 +84,7 @@ def capture(
         replay = Replay(graph.replay, True)
     except RuntimeError as error:
         torch.cuda.synchronize()
-        say(f"{name}: no CUDA graph, runs eagerly ({str(error).splitlines()[0][:120]})")
+        say(f"{name}: no CUDA graph, runs eagerly ({first_line(error)})")
         replay = Replay(step, False)
     restore(kept(), before)
     torch.cuda.synchronize()

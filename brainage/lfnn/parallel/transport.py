@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from brainage.errors import BrainageError
+from brainage.errors import BrainageError, first_line
 from brainage.lfnn.blocks import BlockStack, LocalBlock
 from brainage.lfnn.step import StepSettings
 
@@ -201,10 +201,9 @@ def explain_lost_rank(rank: int | None = None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).splitlines()[0][:120]
         raise RankLostError(
             "a process" if rank is None else f"process {rank}",
-            f"is gone, or does not answer ({text}).",
+            f"is gone, or does not answer ({first_line(error)}).",
             "Go on from the last finished epoch with --resume.",
         ) from error
 
