@@ -245,7 +245,7 @@ def _as_volume(mask: BoolArray, like: Volume) -> Volume:
 def _register(
     straight: StraightScan, kind: Kind, settings: PreprocessingConfig, where: str, clock: Clock
 ) -> tuple[Placement, Alignment, Volume]:
-    """Place a straight scan twice: without its bias field, all from near where it ends."""
+    """Place a straight scan, and once more from there, its bias field removed."""
     start, given = straight.start, straight.mask
     with clock.step("working grid"):
         scaled = (
