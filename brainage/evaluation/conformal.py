@@ -304,14 +304,15 @@ def coverage_table(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        `age_years`, `predicted_age_years` and `INTERVAL_COLUMNS`; scans without an interval are
-        left out.
+        `age_years`, `predicted_age_years`, `INTERVAL_COLUMNS`, and `subject_id` where people may
+        have several scans; scans without an interval are left out.
 
     Returns
     -------
     pandas.DataFrame
-        `group`, `value`, `n`, `coverage` with its 95 % Clopper-Pearson interval
-        `coverage_ci_low`, `coverage_ci_high`, and `mean_width_years`.
+        `group`, `value`, `n` scans, the share `coverage` of them with its 95 % Clopper-Pearson
+        interval `coverage_ci_low`, `coverage_ci_high`, and `mean_width_years`. The interval counts
+        people, not scans, as Korn and Graubard (1998) do with an effective number.
 
     Raises
     ------
@@ -332,16 +333,18 @@ def coverage_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def _coverage(part: pd.DataFrame) -> dict[str, Any]:
     # Takes a second to import, and predictions need none of it.
-    from scipy.stats import binomtest
+    from scipy.stats import beta
 
     low, high = (part[name] for name in INTERVAL_COLUMNS)
     inside = (low <= part["age_years"]) & (part["age_years"] <= high)
-    exact = binomtest(int(inside.sum()), len(part)).proportion_ci(method="exact")
+    people = part["subject_id"].nunique() if "subject_id" in part else len(part)
+    held = people * inside.mean()
+    missed = people - held
     return {
         "n": len(part),
         "coverage": float(inside.mean()),
-        "coverage_ci_low": float(exact.low),
-        "coverage_ci_high": float(exact.high),
+        "coverage_ci_low": float(beta.ppf(0.025, held, missed + 1)) if held else 0.0,
+        "coverage_ci_high": float(beta.ppf(0.975, held + 1, missed)) if missed else 1.0,
         "mean_width_years": float((high - low).mean()),
     }
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from brainage.errors import BundleError, CohortError, ConfigError, ShapeError
 from brainage.evaluation.bounds import conformal_quantile
@@ -170,6 +171,20 @@ def test_twenty_controls_help_where_the_bias_is_large_and_cost_next_to_nothing(b
         moved = rest - shrunken_offset(gap[:20])
         changes.append(np.abs(moved).mean() - np.abs(rest).mean())
     assert np.mean(changes) < (0.06 if bias < 2 else -0.1)
+
+
+def test_coverage_interval_counts_people_not_scans():
+    # By hand: 18 of 20 people, whether each has one scan or three.
+    people = pd.DataFrame({"age_years": [50.0] * 18 + [90.0] * 2, "predicted_age_years": 50.0})
+    people = people.assign(subject_id=range(20), interval_low_years=40.0, interval_high_years=60.0)
+    exact = binomtest(18, 20).proportion_ci(method="exact")
+    for times in (1, 3):
+        told = coverage_table(pd.concat([people] * times, ignore_index=True)).iloc[0]
+        assert told["n"] == 20 * times and told["coverage"] == 0.9
+        limits = told[["coverage_ci_low", "coverage_ci_high"]].astype(float)
+        np.testing.assert_allclose(limits, [exact.low, exact.high], rtol=1e-9)
+    none = coverage_table(people.assign(interval_low_years=91.0, interval_high_years=92.0)).iloc[0]
+    assert none["coverage_ci_low"] == 0.0 and 0.1 < none["coverage_ci_high"] < 0.2
 
 
 def test_coverage_is_told_by_band_sex_and_site():
