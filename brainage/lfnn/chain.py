@@ -344,20 +344,28 @@ def check_untied(stages: Mapping[str, nn.Module], starts: Sequence[str]) -> None
     ConfigError
         Naming the two stages and the weight.
     """
-    owners: dict[int, tuple[int, str]] = {}
+    seen: list[tuple[int, int, int, str]] = []
     for block_index, group in enumerate(group_stages(stages, starts)):
         for stage in group:
             for name, weight in stages[stage].named_parameters():
-                if weight.numel() == 0:
-                    continue
-                owner, other = owners.setdefault(weight.data_ptr(), (block_index, stage))
-                if owner != block_index:
-                    raise ConfigError(
-                        "network",
-                        f"stages {other!r} and {stage!r} share a weight ({name}, "
-                        f"{tuple(weight.shape)}) across blocks {owner} and {block_index}.",
-                        "Untie it, or use fewer blocks so that both lie in one.",
-                    )
+                first, last = _addresses(weight)
+                for start, end, owner, other in seen:
+                    if owner != block_index and first < end and start < last:
+                        raise ConfigError(
+                            "network",
+                            f"stages {other!r} and {stage!r} share a weight ({name}, "
+                            f"{tuple(weight.shape)}) across blocks {owner} and {block_index}.",
+                            "Untie it, or use fewer blocks so that both lie in one.",
+                        )
+                seen.append((first, last, block_index, stage))
+
+
+def _addresses(weight: Tensor) -> tuple[int, int]:
+    """First byte in memory, and the one behind the last."""
+    if weight.numel() == 0:
+        return 0, 0
+    reach = sum((n - 1) * step for n, step in zip(weight.shape, weight.stride(), strict=True))
+    return weight.data_ptr(), weight.data_ptr() + (reach + 1) * weight.element_size()
 
 
 def first_tensor(output: object) -> Tensor:

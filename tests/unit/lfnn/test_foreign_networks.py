@@ -280,6 +280,19 @@ def test_weights_tied_across_blocks_are_refused_by_name():
     with pytest.raises(ConfigError, match="share a weight"):
         lfnn.localize(stages, blocks=3, target=CLASSES, example=x)
     lfnn.localize(stages, blocks=1, target=CLASSES, example=x)
+    memory = torch.randn(9, 6)
+    first.weight = nn.Parameter(memory[:6])
+    second.weight = nn.Parameter(memory[3:])  # rows 3 to 5 are in both
+    with pytest.raises(ConfigError, match=r"'embed' and 'out' share a weight"):
+        lfnn.localize(stages, blocks=3, target=CLASSES, example=x)
+
+
+def test_weights_that_lie_side_by_side_in_one_memory_are_not_tied():
+    memory = torch.randn(12, 6)
+    stages = {"embed": nn.Linear(6, 6), "out": nn.Linear(6, 6)}
+    stages["embed"].weight = nn.Parameter(memory[:6])
+    stages["out"].weight = nn.Parameter(memory[6:])
+    lfnn.localize(stages, blocks=2, target=CLASSES, example=torch.randn(4, 6))
 
 
 class Skipping(nn.Module):
