@@ -40,6 +40,12 @@ def test_words_are_those_of_the_field(path):
     assert found == []
 
 
+def test_modules_of_the_pipelines_that_are_run_talk_like_commands():
+    run = [path for path in (ROOT / "pipelines").rglob("*.py") if "__main__" in path.read_text()]
+    silent = [path.name for path in run if "run_as_command(main)" not in path.read_text()]
+    assert silent == ["__main__.py"]  # of the device: each call runs as a command
+
+
 @pytest.mark.parametrize(
     ("package", "home"),
     [

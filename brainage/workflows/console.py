@@ -85,6 +85,15 @@ def clear_errors(debug: bool) -> Iterator[None]:
         show_output(before)
 
 
+def run_as_command(main: Callable[[], int | None]) -> int:
+    """Run a module's main function in `clear_errors`; returns the exit code."""
+    try:
+        with clear_errors(debug=False):
+            return main() or 0
+    except typer.Exit as end:
+        return end.exit_code
+
+
 def _listen(handler: Callable[[int, FrameType | None], None]) -> None:
     """Have both signals handled, unless the parent process wants one ignored."""
     with contextlib.suppress(ValueError):  # not the main thread

@@ -5,17 +5,17 @@ import math
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
-import typer
 
 from brainage.errors import ConfigError, ImageDataError
 from brainage.files import atomic_write_text
 from brainage.images.sets import find_folder
 from brainage.training.resources import choose_device
-from brainage.workflows.console import clear_errors, say
+from brainage.workflows.console import run_as_command, say
 from pipelines.device import machine
 from pipelines.device.batches import DeviceImages
 from pipelines.device.budget import Budget
@@ -66,11 +66,7 @@ class Part(Protocol):
 
 def run(call: Call, budget: Budget) -> int:
     """Run a call; returns the exit code."""
-    try:
-        with clear_errors(debug=False):
-            return _run(call, budget)
-    except typer.Exit as stop:
-        return stop.exit_code
+    return run_as_command(partial(_run, call, budget))
 
 
 def _run(call: Call, budget: Budget) -> int:

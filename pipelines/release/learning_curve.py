@@ -8,6 +8,7 @@ one random order train. Forty minutes of processor once scans are prepared; fini
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 import brainage
 from brainage.files import atomic_write_text
 from brainage.plotting.canvas import BLUE, DPI, GREY, build_figure
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 
 SIZES, FOLDS, SEED = (40, 80, 160, 0), 5, 11
 RESAMPLES = 2000
@@ -29,7 +30,6 @@ Positions = NDArray[np.int64]
 
 def main() -> None:
     """Train, write after each training, fit and draw."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -131,4 +131,4 @@ def _errors(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

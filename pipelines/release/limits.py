@@ -12,6 +12,7 @@ package. Placements are kept in ``OUTPUT/cache`` and taken up again as long as
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from brainage.preprocessing.verdict import (
 from brainage.sandbox.engines import Engine, run_tasks
 from brainage.scans.volume import load_volume
 from brainage.types import DoubleArray, Json, Volume
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 
 SETTINGS = PreprocessingConfig()
 MAX_TURN_DEGREES, MAX_SHIFT_MM = 20.0, 30.0
@@ -79,7 +80,6 @@ class Reference:
 
 def main() -> None:
     """Measure, derive, write."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -213,4 +213,4 @@ def build_limits(table: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -10,6 +10,7 @@ same heads (DLMUSE) says on average.
 
 import argparse
 import io
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
 from brainage.preprocessing.threads import one_thread
 from brainage.scans.volume import load_volume
 from brainage.types import BoolArray, DoubleArray, FloatArray, Volume
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 
 # Radius of the closing that fills the folds at the skull's base.
 CLOSING_MM = 12.0
@@ -59,7 +60,6 @@ class Head:
 
 def main() -> None:
     """Build, write, and say the hash."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--every", type=int, default=2, help="take every n-th head")
@@ -210,4 +210,4 @@ def pack(surface: Surface, mean: FloatArray, deviation: FloatArray, level: Doubl
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

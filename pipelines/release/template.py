@@ -5,6 +5,7 @@ SHA-256, which belongs into ``TEMPLATE_SHA256``.
 """
 
 import io
+import sys
 
 import numpy as np
 from nilearn.datasets import (
@@ -22,7 +23,7 @@ from brainage.preprocessing.template import (
     TISSUE_SPACING_MM,
 )
 from brainage.types import Json
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 
 
 def main() -> None:
@@ -61,4 +62,4 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

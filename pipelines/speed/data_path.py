@@ -7,6 +7,7 @@ is the first epoch, with all that has to be built; warm is the median of the nex
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -33,7 +34,7 @@ from brainage.prepared.arrays import PreparedScan, load_scan, pack_scan
 from brainage.prepared.store import PreparedStore
 from brainage.training.resources import keep_freed_memory
 from brainage.types import HalfArray
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 from brainage.workflows.results import write_json, write_table
 
 BATCH = 4
@@ -246,4 +247,4 @@ PATHS: dict[str, Callable[[Files], Epoch]] = {
 }
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -22,7 +22,7 @@ from brainage.cohorts.people import name_files
 from brainage.errors import CohortError
 from brainage.preprocessing.ledger import read_ledger
 from brainage.types import Json
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 from brainage.workflows.predict import ledger_path
 from brainage.workflows.results import write_table
 
@@ -135,4 +135,4 @@ def by_quarter(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -19,7 +19,7 @@ from brainage.errors import DeviceMemoryError
 from brainage.model.build import build_model
 from brainage.training.resources import peak_memory_mb
 from brainage.training.trainer import Trainer
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say, show_output
 from brainage.workflows.results import write_table
 from pipelines.speed.plan import Candidate, load_plan
 from pipelines.speed.runs import RunSettings, random_batch, resolve_config
@@ -89,6 +89,7 @@ def fits(candidate: Candidate, settings: RunSettings, count: int, megabytes: int
 
 
 def _try(candidate: Candidate, settings: RunSettings, count: int, megabytes: int) -> None:
+    show_output()
     torch.set_num_threads(settings.threads)
     try:
         run_step(candidate, settings, count)
@@ -111,4 +112,4 @@ def run_step(candidate: Candidate, settings: RunSettings, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

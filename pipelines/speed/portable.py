@@ -17,7 +17,7 @@ import pandas as pd
 
 from brainage.inference.portable import NETWORK
 from brainage.types import Json
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 from brainage.workflows.export import export
 from brainage.workflows.models import load_model
 from brainage.workflows.prepare import prepare
@@ -123,4 +123,4 @@ def folder_mb(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

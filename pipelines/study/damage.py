@@ -9,6 +9,7 @@ what it has by the limits of today.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -29,7 +30,7 @@ from brainage.sandbox.engines import Engine, run_tasks
 from brainage.sandbox.parent import Limits
 from brainage.scans.volume import load_volume
 from brainage.types import DoubleArray, FloatArray, Json, Volume
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 from pipelines.study.gate_roc import write_roc
 from pipelines.study.other_images import CONTRASTS, imitate, is_brain
 
@@ -46,7 +47,6 @@ Damage = Callable[[Volume, Located, Generator], tuple[Volume, DoubleArray]]
 
 def main() -> None:
     """Damage, process, compare, write."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -343,4 +343,4 @@ def list_odd_scans(data: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

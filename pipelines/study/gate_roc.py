@@ -5,6 +5,7 @@
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -21,7 +22,7 @@ from brainage.preprocessing.verdict import (
     joint_limit,
     load_limits,
 )
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 from pipelines.study.other_images import CONTRASTS
 
 matplotlib.use("Agg")
@@ -45,7 +46,6 @@ CLASSES = {
 
 def main() -> None:
     """Read damage.csv, write table and picture."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of damage.csv")
     output = parser.parse_args().output
@@ -117,4 +117,4 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

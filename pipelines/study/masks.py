@@ -6,6 +6,7 @@ for each IXI head, and says what they come to; heads that made the skull's model
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -20,12 +21,11 @@ from brainage.prepared.store import PreparedStore
 from brainage.preprocessing.mni import dice, resample_volume
 from brainage.scans.volume import load_volume
 from brainage.types import Json
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 
 
 def main() -> None:
     """Locate, compare, write; heads that are in the table already are not located again."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -81,4 +81,4 @@ def summarise(part: pd.DataFrame, ages: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

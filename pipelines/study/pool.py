@@ -4,13 +4,14 @@
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from brainage.config import load_config
 from brainage.evaluation.metrics import paired_difference, subject_interval
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 from brainage.workflows.results import write_table
 
 REFERENCE = "bp"
@@ -67,7 +68,6 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Read, pool, say, write."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+", help="outputs of `compare`, `train`")
     parser.add_argument("--output", type=Path, required=True)
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

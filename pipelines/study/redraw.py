@@ -5,13 +5,14 @@ heading of NAME.md, and writes NAME.png.
 """
 
 import argparse
+import sys
 import textwrap
 from pathlib import Path
 
 import pandas as pd
 
 from brainage.errors import ConfigError
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 from pipelines.study.catalogue import STUDIES
 from pipelines.study.plan import check_name
 from pipelines.study.table import Results
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -6,6 +6,7 @@ pays for loading libraries and template, the second is what each further scan of
 
 import argparse
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from brainage.config import PreprocessingConfig
 from brainage.preprocessing.pipeline import process_volume
 from brainage.scans.volume import load_volume
 from brainage.types import Volume
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 
 SETTINGS = PreprocessingConfig(spacing_mm=3.0, shape=(52, 64, 52))
 
@@ -49,4 +50,4 @@ def upsample(volume: Volume, factor: int) -> Volume:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -6,6 +6,7 @@ whole head's placement puts it, in mm, and the gate's verdict.
 """
 
 import argparse
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from brainage.preprocessing.perturbations import Change, Original, fill_backgrou
 from brainage.preprocessing.registration import displacement_mm
 from brainage.scans.volume import load_volume
 from brainage.types import Json
-from brainage.workflows.console import say, show_output
+from brainage.workflows.console import run_as_command, say
 
 STRIPS: dict[str, Change] = {
     "own mask": partial(strip, grown_mm=0),
@@ -35,7 +36,6 @@ BACKGROUNDS = (-1000.0, 255.0, np.nan)
 
 def main() -> None:
     """Place, compare, write."""
-    show_output()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -78,4 +78,4 @@ def compare_strips(path: Path, folder: Path) -> list[Json]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -6,6 +6,7 @@ overlaps (ixi.csv). A scan that was registered wrongly would cost the model its 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from brainage.prepared.arrays import load_or_prepare
 from brainage.prepared.source import ScanSource
 from brainage.prepared.store import PreparedStore
 from brainage.types import HalfArray
-from brainage.workflows.console import say
+from brainage.workflows.console import run_as_command, say
 
 SETTINGS = PreprocessingConfig(spacing_mm=4.0, shape=(40, 48, 40))
 FOLDS, REPEATS = 10, 5
@@ -71,4 +72,4 @@ def cross_validate(arrays: HalfArray, ages: NDArray[np.float64]) -> NDArray[np.f
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_command(main))

@@ -10,7 +10,8 @@ import typer
 
 from brainage.cli.main import app
 from brainage.cli.start import main
-from brainage.workflows.console import clear_errors
+from brainage.errors import ConfigError
+from brainage.workflows.console import clear_errors, run_as_command, say
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,19 @@ def test_a_second_interrupt_ends_at_once_in_the_same_line(ending):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr == "interrupted; nothing finished is lost.\n"
+
+
+def test_the_main_function_of_a_module_talks_and_ends_like_a_command(capfd):
+    def fail():
+        say("begun")
+        raise ConfigError("--plan", "'x' is not known.", "Take largest.")
+
+    assert run_as_command(lambda: say("done")) == 0
+    assert run_as_command(fail) == 2
+    say("silent again")
+    told = capfd.readouterr()
+    assert told.out == "done\nbegun\n"
+    assert told.err == "error: --plan: 'x' is not known. Take largest.\n"
 
 
 def test_an_ignored_interrupt_stays_ignored():

@@ -15,6 +15,7 @@ from brainage.preprocessing.verdict import LIMITS_FILE
 from brainage.sandbox.child import run_task
 from brainage.sandbox.parent import Outcome
 from brainage.types import Json
+from brainage.workflows.console import run_as_command
 from pipelines.release import limits
 
 
@@ -41,12 +42,11 @@ def test_limits_come_from_the_scans_that_can_be_placed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(limits, "run_tasks", run_here)
-    monkeypatch.setattr("brainage.workflows.console._terminal", False)  # and so afterwards
     before, output = LIMITS_FILE.read_bytes(), tmp_path / "out"
     for _ in range(2):  # the second run takes up what the first one placed
         words = ["limits", "--data", str(data), "--output", str(output)]
         monkeypatch.setattr(sys, "argv", words)
-        limits.main()
+        assert run_as_command(limits.main) == 0
     made = json.loads((output / "limits.json").read_text())
     assert made["scans"] == {"extracted brain": 2, "mni brain": 8}
     assert "high" in made["limits"]["mni brain"]["noise"] and LIMITS_FILE.read_bytes() == before
