@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brainage.types import BoolArray, Volume
+from brainage.types import BoolArray, FloatArray, Volume
 
 # Share of a volume's outermost voxels that must be equal for them to be a background.
 _MIN_SHARE = 0.5
@@ -54,3 +54,14 @@ def clear_background(
     has_zero = (inside < 0).mean() < _MAX_RINGING
     floor = np.float32(0 if has_zero else np.percentile(inside, _DARKEST_PERCENT))
     return Volume(np.where(outside, np.float32(0), (data - floor).clip(0)), volume.affine)
+
+
+def find_empty(data: FloatArray) -> BoolArray:
+    """Find what has the value of most of a face, and hangs together with the faces (I, J, K)."""
+    constants = []
+    for axis in range(3):
+        for end in (0, -1):
+            values, counts = np.unique(data.take(end, axis), return_counts=True)
+            if counts.max() >= _MIN_SHARE * counts.sum():
+                constants.append(values[counts.argmax()])
+    return reach_from_faces(np.isin(data, constants))

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
+from brainage.preprocessing.background import find_empty
 from brainage.preprocessing.locate import Kind, Located, mask_on
 from brainage.preprocessing.mni import coarsen_volume, dice
 from brainage.preprocessing.template import (
@@ -36,6 +37,12 @@ _BRIGHT = 1.4
 # Depth of voxel centres of 2 mm: the outermost ones, and the third ones from outside.
 _RIM_MM, _DEEPER_MM = 2.5, (4.5, 6.5)
 _FINE = ("detail", "sharpness", "sharpness_balance", "rim_brightness")
+# Depth under the template's outline to which bone may reach that was set to 0 with the air: it
+# hangs together with it through the ears.
+_EMPTY_DEPTH_MM = 8.0
+# Slices up to this thick count in full where a brain ends, and what may be left beside its end, as
+# a share of its largest cross-section.
+_THIN_SLICE_MM, _LEFT_BESIDE = 2.0, 0.01
 
 
 @one_thread()
@@ -58,12 +65,15 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     located = replace(located, volume=coarsen_volume(located.volume, TISSUE_SPACING_MM / 2))
     data, mask = located.sample(template.affine, template.mask.shape)
     placement, brain = located.placement, located.placement.mask
+    in_scan = mask_on(brain, located.volume)
     found = {
         "template_correlation": correlate(data, template.intensity, mask & template.mask),
         "mask_overlap": dice(mask, template.mask),
         "mask_litres": float(brain.data.sum() * abs(np.linalg.det(brain.affine[:3, :3])) / 1e6),
-        "outside_view": _outside_view(volume, placement.to_mni),
-        "mask_at_border": _mask_at_border(mask_on(brain, located.volume)),
+        "outside_view": _outside_view(
+            volume, placement.to_mni, of_head=placement.kind == "raw head"
+        ),
+        "mask_at_border": _mask_at_border(in_scan),
         "slice_mm": max(volume.spacing_mm),
     }
     if located.alignment is not None:
@@ -77,6 +87,9 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     if placement.kind == "raw head":
         # Its mask is ours, and ends at the skull.
         found.pop("rim_brightness", None)
+    elif placement.kind in ("extracted brain", "masked head"):
+        # The box of MNI space cuts many a cerebellum: `mask_at_border` knows how deep.
+        found["flat_cut"] = _flat_cut(in_scan, located.volume.spacing_mm)
     if placement.kind == "raw head" and located.head is not None and located.alignment is not None:
         to_head = located.alignment.to_scan @ placement.to_mni
         straight = Volume(brain.data, to_head @ brain.affine)
@@ -204,13 +217,27 @@ def _measure_air(head: Volume, brain: BoolArray) -> dict[str, float]:
     return {"ghost": float(np.percentile(smooth, 99) / np.median(upper[inside]))}
 
 
-def _outside_view(volume: Volume, to_mni: DoubleArray) -> float:
-    """Share of the template's brain that lies outside the scan."""
+def _outside_view(volume: Volume, to_mni: DoubleArray, *, of_head: bool = False) -> float:
+    """Share of the template's brain that lies outside the scan.
+
+    What was put around a scan is no part of it: of a whole head, voxels of the background's value
+    where they fill slices, or lie deep in the template's brain.
+    """
     template = load_template(CHECK_SPACING_MM)
     places = np.argwhere(template.mask) @ template.affine[:3, :3].T + template.affine[:3, 3]
     to_index = np.linalg.inv(to_mni @ volume.affine)
     index = places @ to_index[:3, :3].T + to_index[:3, 3]
     seen = ((index > -0.5) & (index < np.array(volume.data.shape) - 0.5)).all(axis=1)
+    if of_head:
+        step = np.maximum(1, TISSUE_SPACING_MM // np.array(volume.spacing_mm)).astype(int)
+        empty = find_empty(volume.data[tuple(slice(None, None, size) for size in step)])
+        for axis, size in enumerate(step):
+            others = tuple(other for other in range(3) if other != axis)
+            filled = size * np.flatnonzero(~empty.all(axis=others))
+            seen &= np.abs(index[:, axis] - filled[[0, -1]].mean()) < np.ptp(filled) / 2 + size / 2
+        deep = seen & (template.distance_mm[template.mask] < -_EMPTY_DEPTH_MM)
+        nearest = np.minimum(np.rint(index[deep] / step).astype(int), np.array(empty.shape) - 1)
+        seen[deep] = ~empty[tuple(nearest.T)]
     return float(1 - seen.mean())
 
 
@@ -221,3 +248,20 @@ def _mask_at_border(mask: BoolArray) -> float:
         areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
         shares.append(max(areas[0], areas[-1]) / max(areas.max(), 1))
     return float(max(shares))
+
+
+def _flat_cut(mask: BoolArray, spacing_mm: tuple[float, ...]) -> float:
+    """Compute the largest cross-section with which a brain ends, over the largest of all.
+
+    A whole brain ends in points and caps; one that was cut by the field of view, or has empty
+    slices, in planes, whatever was put around it afterwards. Beside an end hardly anything is left;
+    ends of thick slices count in proportion.
+    """
+    cuts = []
+    for axis, thickness_mm in enumerate(spacing_mm):
+        areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        shares = np.pad(areas / max(areas.max(), 1), 1)
+        beside = np.minimum(shares[1:], shares[:-1])
+        steps = np.abs(np.diff(shares))[beside <= _LEFT_BESIDE]
+        cuts.append(steps.max() * min(1.0, _THIN_SLICE_MM / thickness_mm))
+    return float(max(cuts))

@@ -20,6 +20,9 @@ _PLATEAU = 0.01
 _LEAST_SPREAD = 1e-3
 # Share of the range of values that interpolation between equal ones may add.
 _ROUNDING = 1e-5
+# Share of the brightest distance to the background below which a voxel belongs to it: splines and
+# Fourier transforms leave ringing there that dies away, in floating point to numbers of any size.
+_RINGING = 1e-3
 # Hounsfield units: air, soft tissue and skull of a head (water is 0, air −1000).
 _AIR_HU, _HEAD_HU, _SKULL_HU = -900.0, -300.0, 300.0
 _SOFT_TISSUE_HU = (-50.0, 120.0)
@@ -48,7 +51,8 @@ def describe_values(volume: Volume) -> str:
     step = max(1, volume.data.shape[2] // _SLICES)
     slices = volume.data[:, :, ::step]
     background = _most_common(np.concatenate([slices[[0, -1]].ravel(), slices[:, [0, -1]].ravel()]))
-    inside = slices != background
+    away = np.abs(slices - background)
+    inside = away > _RINGING * np.percentile(away, 99)
     if not inside.any():
         return ""
     values = slices[inside]

@@ -29,6 +29,7 @@ _NAMES = {
     "ghost": "Signal in the air",
     "outside_view": "Share of the brain outside the image",
     "mask_at_border": "Brain at the image's edge",
+    "flat_cut": "Flattest end of the brain",
     "rim_brightness": "Brightness of the brain's rim",
     "slice_mm": "Slice thickness, mm",
     "sinus_brightness": "Brightness of the venous sinus",

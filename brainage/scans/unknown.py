@@ -13,14 +13,20 @@ _MAGICS = (
     (b"II*\0", "a picture (TIFF)"),
     (b"MM\0*", "a picture (TIFF)"),
     (b"%PDF", "a document (PDF)"),
-    (b"NRRD", "an NRRD file"),
-    (b"\x89HDF", "an HDF5 or MINC file"),
-    (b"CDF", "a MINC file"),
     (b"7z\xbc\xaf", "an archive (7z)"),
     (b"Rar!", "an archive (RAR)"),
     (b"\xfd7zXZ", "an archive (xz)"),
     (b"BZh", "an archive (bzip2)"),
     (b"PK\3\4", "an archive (zip) or an office document"),
+)
+# Formats of images that are not read.
+_OTHER_IMAGES = (
+    (b"NRRD", "NRRD"),
+    (b"ObjectType", "MetaImage"),
+    (b"# vtk", "VTK"),
+    (b"\x89HDF", "MINC or HDF5"),
+    (b"CDF", "MINC"),
+    (b"# === DATA DESCRIPTION FILE", "PAR/REC"),
 )
 
 
@@ -32,11 +38,15 @@ def describe_unknown(head: bytes) -> tuple[str, str]:
         return explain_pointer("git-annex")
     if head[128:132] == b"DICM":
         return "is a DICOM file, not a volume.", ACCEPTED
+    if image := next((name for magic, name in _OTHER_IMAGES if head.startswith(magic)), ""):
+        return f"is {image}, a format that is not read here.", "Convert it to NIfTI (.nii.gz)."
     name = next((name for magic, name in _MAGICS if head.startswith(magic)), "")
     if not name and head[257:262] == b"ustar":
         name = "an archive (tar)"
     if not name and _is_text(head):
         name = "a text file"
+    if name.startswith("an archive"):
+        return f"is {name}.", f"Unpack it first. {ACCEPTED}"
     if name:
         return f"is {name}, not a scan with voxels.", ACCEPTED
     return "is not a scan that can be read here: its format is unknown or damaged.", ACCEPTED

@@ -1,6 +1,7 @@
 """Enhanced DICOM files whose frames are not in the order of their places: a copy in order.
 
-dcm2niix takes the frames of most manufacturers in the order in which they come.
+dcm2niix takes the frames of most manufacturers in the order in which they come, those of Philips in
+the order of their numbers.
 """
 
 from pathlib import Path
@@ -14,12 +15,13 @@ from brainage.scans.dicom.read import DicomImage
 def find_order(image: DicomImage) -> list[int]:
     """Return the order of a file's frames by place; none where they ascend, or one is alone.
 
-    Of frames that descend, dcm2niix takes those of some manufacturers upside down.
+    Where places ascend but the frames' own numbers do not, it is the order as it is. Of frames that
+    descend, dcm2niix takes those of some manufacturers upside down.
     """
     row, column = np.reshape(image.orientation, (2, 3))
     along = np.array(image.positions_mm) @ np.cross(row, column)
     order: list[int] = np.argsort(along).tolist()
-    return [] if order == sorted(order) else order
+    return [] if order == sorted(order) and image.frames_in_order else order
 
 
 def write_in_order(path: Path, order: list[int], target: Path, where: str) -> None:

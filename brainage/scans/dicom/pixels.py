@@ -24,6 +24,7 @@ PACKED_SYNTAXES = (
 # What all frames of a volume have in common.
 _OF_FRAMES = (
     ("a scale", "PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
+    ("a scale", "RealWorldValueMappingSequence", ("RealWorldValueSlope",)),
     ("an echo time", "MREchoSequence", ("EffectiveEchoTime",)),
     ("a type", "MRImageFrameTypeSequence", ("FrameType", "ComplexImageComponent")),
 )

@@ -91,6 +91,8 @@ class DicomImage:
         Examination.
     taken : tuple of str (3,)
         Date and time of the examination and time of the series: they order, and are never shown.
+    frames_in_order : bool
+        Whether the numbers that a file gives its frames ascend, in all their parts.
     """
 
     path: Path
@@ -115,6 +117,7 @@ class DicomImage:
     encoding_problem: str = ""
     study_uid: str = ""
     taken: tuple[str, ...] = field(default=(), repr=False)
+    frames_in_order: bool = True
     sex: str = field(default="", repr=False)
 
 
@@ -273,6 +276,7 @@ def _read_image(path: Path) -> DicomImage | None:
         taken=tuple(
             str(header.get(name, "") or "") for name in ("StudyDate", "StudyTime", "SeriesTime")
         ),
+        frames_in_order=groups.are_in_order(),
     )
 
 
@@ -329,6 +333,15 @@ class _FunctionalGroups:
             return self._header.get(single_frame or keyword)
         found = (_group_value(item, sequence, keyword) for item in [*self._shared, *self._frames])
         return next((value for value in found if value is not None), None)
+
+    def are_in_order(self) -> bool:
+        """Whether both indices of the frames ascend (FrameContentSequence)."""
+        for keyword in ("DimensionIndexValues", "InStackPositionNumber"):
+            found = [_group_value(one, "FrameContentSequence", keyword) for one in self._frames]
+            numbers = [_as_list(value) for value in found]
+            if numbers != sorted(numbers):
+                return False
+        return True
 
     def positions(self) -> list[Any]:
         """ImagePositionPatient of every frame that has one."""

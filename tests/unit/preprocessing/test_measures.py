@@ -218,6 +218,40 @@ def test_the_share_of_the_brain_outside_the_scan_is_counted() -> None:
     assert quality._outside_view(whole, lifted) == pytest.approx(expected, abs=1e-3)
 
 
+def test_empty_space_in_a_padded_head_is_outside_its_view() -> None:
+    template = load_template(CHECK_SPACING_MM)
+    place = located(np.zeros_like(load_template(TISSUE_SPACING_MM).intensity), "raw head")
+    top = int(np.flatnonzero(template.mask.any(axis=(0, 1)))[-1]) - 4
+    aslant = np.indices(template.mask.shape).sum(axis=0) > sum(template.mask.shape) // 2 + 15
+    deep = template.distance_mm < -quality._EMPTY_DEPTH_MM
+    for lost, told in (
+        (aslant & False, 0),
+        (np.arange(template.mask.shape[2]) >= top, template.mask[:, :, top:].sum()),
+        (aslant, (aslant & deep).sum()),
+    ):
+        head = Volume(np.where(lost, 0, template.intensity + 1), template.affine)
+        share = quality.measure(place, head)["outside_view"]
+        assert share == pytest.approx(told / template.mask.sum())
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_plane_in_which_a_brain_ends_is_measured_by_its_cross_section(axis: int) -> None:
+    radius, kept = 35, 21
+    ball = np.linalg.norm(np.indices((75, 75, 75)) - 37.0, axis=0) <= radius
+    thin, thick = (2.0, 1.0, 2.0), (4.0, 4.0, 4.0)
+    assert quality._flat_cut(ball, thin) < 0.09
+    cut, gap = np.moveaxis(ball.copy(), axis, 0), np.moveaxis(ball.copy(), axis, 0)
+    cut[37 + kept + 1 :] = False
+    gap[40] = False
+    share = 1 - kept**2 / radius**2
+    cut = np.moveaxis(cut, 0, axis)
+    assert quality._flat_cut(cut, thin) == pytest.approx(share, abs=0.01)
+    assert quality._flat_cut(cut, thick) == pytest.approx(share / 2, abs=0.01)
+    assert quality._flat_cut(np.moveaxis(gap, 0, axis), thin) > 0.9
+    assert quality._flat_cut(ball[:, :, : 37 + kept + 1], thin) == pytest.approx(share, abs=0.01)
+    assert quality._flat_cut(np.zeros((3, 3, 3), bool), thin) == 0
+
+
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("end", [0, -1])
 def test_the_cut_is_the_section_on_the_face_over_the_largest(axis: int, end: int) -> None:

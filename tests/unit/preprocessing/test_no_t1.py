@@ -106,6 +106,18 @@ def test_a_brain_that_was_stripped_too_tightly_is_flagged() -> None:
     assert verdict == "flagged" and "rim_brightness" in reasons
 
 
+def test_a_brain_with_its_top_cut_off_or_an_empty_slice_is_flagged() -> None:
+    brain = phantom(0)
+    settings = SETTINGS.model_copy(update={"min_mask_overlap": 1.0})  # placed by its voxels
+    assert process_volume(brain, settings, "scan").verdict == "ok"
+    top = int(np.flatnonzero(brain.data.any(axis=(0, 1)))[-1])
+    for lost in (slice(top - 5, None), slice(top - 20, top - 19)):
+        data = brain.data.copy()
+        data[:, :, lost] = 0
+        found = process_volume(Volume(data, brain.affine), settings, "scan")
+        assert found.verdict == "flagged" and "flat_cut" in "; ".join(found.reasons)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["sub-IXI014", "sub-IXI168"])
 def test_a_head_that_was_stripped_by_its_mask_passes_and_by_2_mm_less_is_flagged(

@@ -74,6 +74,7 @@ IMAGES: dict[str, Callable[[FloatArray], FloatArray]] = {
     "small, background far below": lambda data: np.where(
         data > 0, 4 * data / data.max(), np.float32(-1000)
     ).astype(np.float32),
+    "resampled by splines": lambda data: ndimage.zoom(data, 1.5, order=3),
     "inverted": lambda data: np.where(data > 0, data.max() - data, 0),
 }
 

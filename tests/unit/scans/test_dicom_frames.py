@@ -84,6 +84,17 @@ def test_frames_that_cannot_be_put_in_order_are_refused(tmp_path: Path) -> None:
         read_scan(file, "scan")
 
 
+@pytest.mark.parametrize("keyword", ["DimensionIndexValues", "InStackPositionNumber"])
+def test_places_count_where_numbers_of_frames_contradict_them(keyword: str, tmp_path: Path) -> None:
+    def number(frame: Dataset, place: int) -> None:
+        value = SLICES - place
+        told = [1, value] if keyword == "DimensionIndexValues" else value
+        setattr(frame.FrameContentSequence[0], keyword, told)
+
+    file = write_enhanced(tmp_path, list(range(SLICES)), "Philips Medical Systems", number)
+    assert np.array_equal(read_scan(file).volume.data, HEAD.data)
+
+
 @pytest.mark.parametrize("told", ["EffectiveEchoTime", "FrameType"])
 def test_frames_of_several_kinds_are_refused(told: str, tmp_path: Path) -> None:
     def edit(frame: Dataset, place: int) -> None:

@@ -47,3 +47,14 @@ def test_frames_of_several_scales_are_refused(
             scale.RescaleSlope, scale.RescaleIntercept = slope, 0
             frame.PixelValueTransformationSequence = [scale]
     assert bool(find_encoding_problem(header)) is is_refused
+
+
+def test_frames_of_several_real_world_scales_are_refused() -> None:
+    frames = [Dataset(), Dataset()]
+    for frame, slope in zip(frames, (1.0, 2.0), strict=True):
+        scale = Dataset()
+        scale.RealWorldValueSlope = slope
+        frame.RealWorldValueMappingSequence = [scale]
+    header = Dataset()
+    header.PerFrameFunctionalGroupsSequence = frames
+    assert "RealWorldValueSlope" in find_encoding_problem(header)
