@@ -26,7 +26,8 @@ SETTINGS_HEAD = """# Settings
 
 Every setting of a run, with its type and default. A YAML of `configs/brain_age` or
 `configs/images` states those that differ; `--set KEY=VALUE` changes one on the command line, and
-`brainage presets` lists the files. An unknown key is an error.
+`brainage presets` lists the files. An unknown key is an error; one that changes nothing in a run,
+such as `learning.leader_fraction` of `bp`, is said.
 
 Made from the pydantic models of `brainage/config` by `python docs/generate.py`.
 """

@@ -330,6 +330,8 @@ def longitudinal(
 
     if within_sd is not None and retests is not None:
         raise ConfigError("longitudinal", "give either --within-sd or --retests.")
+    if within_sd == 0:
+        raise ConfigError("--within-sd", "0 years would make every change more than chance.")
     options = JoinedCohort(cohort, None, where, column).options(predictions)
     if retests is not None:
         check_table(retests)

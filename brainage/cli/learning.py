@@ -143,8 +143,8 @@ def compare(
     """Train several methods on the same folds and seeds, and set them side by side."""
     from brainage.workflows.settings import check_methods, parse_folds
 
-    config = settings.resolve(preset, network__name=network)
     chosen = check_methods([part.strip() for part in methods.split(",") if part.strip()])
+    config = settings.resolve(preset, methods=chosen, network__name=network)
     options = running.words(folds=parse_folds(folds), leave_site_out=leave_site_out)
     cohort = source.options(extraction, add_cohort)
     running.check()

@@ -1,5 +1,6 @@
 """Options that several commands share, and groups of those that go together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -261,10 +262,16 @@ class Settings:
     set_: SetOption = None
 
     def resolve(
-        self, preset: str, family: Literal["brain_age", "images"] = "brain_age", **more: Any
+        self,
+        preset: str,
+        family: Literal["brain_age", "images"] = "brain_age",
+        methods: Sequence[str] = (),
+        **more: Any,
     ) -> "Config":
         """Return the resolved settings; `more` are other changes, ``__`` stands for a dot."""
+        from brainage.workflows.console import parse_pairs
         from brainage.workflows.settings import resolve_config
+        from brainage.workflows.unheeded import tell_unheeded
 
         changes = {
             "learning.blocks": self.blocks,
@@ -273,4 +280,7 @@ class Settings:
             "training.batch_size": self.batch_size,
             **{name.replace("__", "."): value for name, value in more.items()},
         }
-        return resolve_config(preset, self.config, changes, self.set_ or [], family)
+        config = resolve_config(preset, self.config, changes, self.set_ or [], family)
+        asked = [name for name, value in changes.items() if value is not None]
+        tell_unheeded(config, [*asked, *parse_pairs(self.set_ or [], "--set")], methods)
+        return config

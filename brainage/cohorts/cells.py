@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +49,30 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 def is_missing(cell: str) -> bool:
     """Tell whether a cell stands for no value: empty, n/a, NA, NaN, none, null."""
     return cell.strip().lower() in _MISSING
+
+
+def read_name(cell: str) -> str:
+    """Return an id or a site in one form of its letters (NFC): e + ´ is é, as it looks."""
+    return unicodedata.normalize("NFC", cell)
+
+
+def note_spellings(names: Iterable[str], what: str) -> str:
+    """Say which names differ in upper and lower case or in the width of letters alone, or ''.
+
+    Examples
+    --------
+    >>> note_spellings(["sub-01", "SUB-01", "sub-02"], "person")
+    "'SUB-01' and 'sub-01' count as another person each: write one id in one way."
+    """
+    spellings: dict[str, set[str]] = {}
+    for name in names:
+        spellings.setdefault(unicodedata.normalize("NFKC", name).casefold(), set()).add(name)
+    several = [sorted(forms) for forms in spellings.values() if len(forms) > 1]
+    if not several:
+        return ""
+    more = f" (and {len(several) - 1} more such)" if len(several) > 1 else ""
+    first = " and ".join(map(repr, several[0]))
+    return f"{first}{more} count as another {what} each: write one id in one way."
 
 
 def parse_number(cell: str) -> float:

@@ -13,8 +13,10 @@ from brainage.cohorts.cells import (
     find_path,
     is_missing,
     is_other_unit,
+    note_spellings,
     parse_age,
     parse_sexes,
+    read_name,
     unit_of_name,
 )
 from brainage.cohorts.columns import STANDARD_COLUMNS
@@ -54,7 +56,10 @@ def standardise(
             return [""] * len(raw.frame)
         return ["" if is_missing(cell) else cell for cell in raw.frame[roles[name]].tolist()]
 
-    subjects, sessions = cells("subject_id"), cells("session_id")
+    def names(role: str) -> list[str]:
+        return [read_name(cell) for cell in cells(role)]
+
+    subjects, sessions, sites = names("subject_id"), names("session_id"), names("site")
     made = [
         f"{subject}_{session}" if subject and session else subject
         for subject, session in zip(subjects, sessions, strict=True)
@@ -83,16 +88,17 @@ def standardise(
     sexes, sex_note = parse_sexes(cells("sex"), sex_column, raw.legends.get(sex_column))
     folder = raw.folder.absolute()
     standard = {
-        "scan_id": cells("scan_id") if "scan_id" in roles else made,
+        "scan_id": names("scan_id") if "scan_id" in roles else made,
         "subject_id": subjects,
         "session_id": sessions,
         "age_years": np.array(ages, dtype=np.float64),
         "sex": sexes,
-        "site": cells("site"),
+        "site": sites,
         "path": [find_path(cell, folder) for cell in cells("path")],
     }
     frame = pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index)
-    return frame, problems, [*notes, *filter(None, [sex_note])]
+    told = sex_note, note_spellings(subjects, "person"), note_spellings(sites, "site")
+    return frame, problems, [*notes, *filter(None, told)]
 
 
 def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str], set[str]]:

@@ -315,8 +315,7 @@ class TrainingConfig(Settings):
     memory_format : {"contiguous", "channels_last"}
         Order of a volume's values in memory; the same numbers but for rounding.
     recompute : bool
-        Recompute activations in the backward pass: less memory, about a third more time. For
-        `bp` and the methods whose blocks learn alone.
+        Recompute activations in the backward pass: less memory, about a third more time.
     release_memory : bool
         Give freed memory back to the system at once, where the C library is glibc: the process is
         no larger than its tensors make it, and a step takes about a fifth longer on a CPU.

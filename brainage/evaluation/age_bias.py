@@ -47,6 +47,8 @@ class AgeBiasCorrector(BaseEstimator):
     ----------
     slope_, intercept_ : float
         Line fitted on controls: predicted = slope · age + intercept.
+    slope_error_ : float
+        Standard error of the slope.
 
     Examples
     --------
@@ -88,6 +90,8 @@ class AgeBiasCorrector(BaseEstimator):
         centred = age - age.mean()
         self.slope_ = float(centred @ (predicted - predicted.mean()) / (centred @ centred))
         self.intercept_ = float(predicted.mean() - self.slope_ * age.mean())
+        left = predicted - self.slope_ * age - self.intercept_
+        self.slope_error_ = float(np.sqrt(left @ left / (age.size - 2) / (centred @ centred)))
         return self
 
     def transform(self, predicted_age_years: ArrayLike, age_years: ArrayLike) -> DoubleArray:
@@ -100,7 +104,7 @@ class AgeBiasCorrector(BaseEstimator):
         ConfigError
             If the method is unknown.
         CohortError
-            If Cole's line cannot be inverted.
+            If Cole's line does not rise beyond chance, so that it cannot be inverted.
         """
         check_is_fitted(self, "slope_")
         age = np.asarray(age_years, dtype=np.float64)
@@ -116,8 +120,9 @@ class AgeBiasCorrector(BaseEstimator):
             known = ", ".join(CORRECTIONS)
             problem = f"unknown method {self.method!r}."
             raise ConfigError("--correct-bias", problem, f"Known: {known}.")
-        if abs(self.slope_) < 1e-3:
-            problem = f"predictions do not rise with age (slope {self.slope_:.4f})."
+        if self.slope_ < max(1e-3, 1.96 * self.slope_error_):
+            told = f"slope {self.slope_:.4f}, standard error {self.slope_error_:.4f}"
+            problem = f"predictions do not rise with age beyond chance ({told})."
             raise CohortError("age-bias correction", problem, "There is nothing to invert.")
         return (predicted - self.intercept_) / self.slope_ - age
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError
+from brainage.evaluation.effect import fit_effect
 from brainage.evaluation.groups import adjusting_terms
 from brainage.evaluation.measures import (
     check_columns,
@@ -81,8 +82,8 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     Raises
     ------
     CohortError
-        If a column is missing or not numbers, there are too few people for the terms, or either
-        does not vary beyond age, sex and site.
+        If a column is missing or not numbers, there are too few people for the terms, either
+        does not vary beyond age, sex and site, or one person alone decides the slope.
 
     Examples
     --------
@@ -94,8 +95,6 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     >>> round(associate(table, "gap", "MMSE")[0].slope, 6)
     -2.0
     """
-    import statsmodels.api as sm
-
     check_columns(table, ("age_years", measure, covariate), "associate")
     values, levels = (read_numbers(table[name], "associate") for name in (measure, covariate))
     known = np.isfinite(values) & np.isfinite(levels) & table["age_years"].notna().to_numpy()
@@ -109,14 +108,13 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     adjusted = Adjusted(residuals(base, levels), residuals(base, values))
     refuse_explained(covariate, levels, adjusted.covariate, "associate")
     refuse_explained(measure, values, adjusted.measure, "associate")
-    fit = sm.OLS(values, np.column_stack([levels, base])).fit(cov_type="HC3")
-    low, high = (float(bound) for bound in fit.conf_int()[0])
-    slope, p = float(fit.params[0]), float(fit.pvalues[0])
+    fit = fit_effect(values, levels, base, f"{measure} on {covariate}", "associate")
     spread = float(levels.std(ddof=1))
     r = float(np.corrcoef(adjusted.covariate, adjusted.measure)[0, 1])
     result = Association(
-        measure=measure, covariate=covariate, n=len(rows), slope=slope, ci_low=low, ci_high=high,
-        p=p, slope_per_sd=slope * spread, partial_r=r, adjusted_for=", ".join(names),
+        measure=measure, covariate=covariate, n=len(rows), slope=fit.weight, ci_low=fit.ci_low,
+        ci_high=fit.ci_high, p=fit.p, slope_per_sd=fit.weight * spread, partial_r=r,
+        adjusted_for=", ".join(names),
     )  # fmt: skip
     return result, adjusted
 

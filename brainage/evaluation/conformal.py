@@ -104,16 +104,18 @@ class ConformalInterval(BaseEstimator):
         ShapeError
             If the arrays differ in length.
         ConfigError
-            If the kind is unknown.
+            If the kind is unknown, or a band shall hold less than one person.
         CohortError
-            If there is no scan, or a value is not finite.
+            If there is no scan, a value is not finite, or a scan has no person.
         """
         if self.kind not in (known := get_args(IntervalKind)):
             problem = f"unknown kind {self.kind!r}."
             raise ConfigError("intervals", problem, f"Known: {', '.join(known)}.")
+        if self.min_band_scans < 1:
+            raise ConfigError("intervals", f"min_band_scans is {self.min_band_scans}.", "Give 1.")
         age, predicted = (np.asarray(v, np.float64) for v in (age_years, predicted_age_years))
         spread = _spread(spread_years, age, self.kind)
-        subjects = np.arange(age.size) if groups is None else np.asarray(groups, dtype=str)
+        subjects = np.arange(age.size) if groups is None else _people(groups)
         if not age.shape == predicted.shape == spread.shape == subjects.shape:
             shapes = [predicted.shape, age.shape, spread.shape, subjects.shape]
             raise ShapeError("calibration", f"expected four arrays (N,), got {shapes}.")
@@ -347,6 +349,16 @@ def _coverage(part: pd.DataFrame) -> dict[str, Any]:
         "coverage_ci_high": float(beta.ppf(0.975, held + 1, missed)) if missed else 1.0,
         "mean_width_years": float((high - low).mean()),
     }
+
+
+def _people(groups: Sequence[str]) -> NDArray[np.str_]:
+    """Return whose scan each is; scans without a person would count as one person's."""
+    names = pd.Series(list(groups), dtype=object)
+    unknown = names.isna() | (names.astype(str).str.strip() == "")
+    if unknown.any():
+        problem = f"{int(unknown.sum())} of {len(unknown)} scans have no person in `groups`."
+        raise CohortError("calibration", problem, "Name a person for each, or leave groups out.")
+    return np.asarray(groups, dtype=str)
 
 
 def _spread(spread_years: ArrayLike | None, like: DoubleArray, kind: IntervalKind) -> DoubleArray:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from brainage.errors import CohortError
+from brainage.evaluation.effect import fit_effect, standardise
 from brainage.evaluation.measures import (
     check_columns,
     read_numbers,
@@ -81,10 +82,9 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     ------
     CohortError
         If a column is missing or holds text, a group has fewer than 3 people with numbers, there
-        are too few people for the terms, or the measure does not vary beyond age, sex and site.
+        are too few people for the terms, the measure does not vary beyond age, sex and site, or
+        one person alone decides the difference.
     """
-    import statsmodels.api as sm
-
     check_columns(table, ("age_years", measure), "groups")
     values = read_numbers(table[measure], "groups")
     known = np.isfinite(values) & table["age_years"].notna().to_numpy()
@@ -99,22 +99,20 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
         raise CohortError("groups", problem)
     base = np.column_stack([np.ones(len(values)), design])
     refuse_explained(measure, values, residuals(base, values), "groups")
-    full = np.column_stack([base[:, :1], group, design])
-    fit = sm.OLS(values, full).fit(cov_type="HC3")
-    low, high = (float(bound) for bound in fit.conf_int()[1])
-    d = float(fit.params[1] / np.sqrt(fit.scale))
+    adjusted = _adjust_by_controls(values, group, design)
+    fit = fit_effect(values, group, base, measure, "groups")
+    d = fit.weight / fit.residual_sd
     # Hedges & Olkin 1985, chapter 5, equation 8.
     error = float(np.sqrt(1 / n_cases + 1 / n_controls + d**2 / (2 * (n_cases + n_controls))))
-    adjusted = _adjust_by_controls(values, group, design)
     auc, auc_low, auc_high = auc_interval(adjusted[group], adjusted[~group])
     return GroupEffect(
         measure=measure,
         n_cases=n_cases,
         n_controls=n_controls,
-        difference=float(fit.params[1]),
-        ci_low=low,
-        ci_high=high,
-        p=float(fit.pvalues[1]),
+        difference=fit.weight,
+        ci_low=fit.ci_low,
+        ci_high=fit.ci_high,
+        p=fit.p,
         d=d,
         d_ci_low=d - 1.96 * error,
         d_ci_high=d + 1.96 * error,
@@ -165,7 +163,7 @@ def adjusting_terms(
         if name in rows:
             labels = rows[name].fillna("").astype(str)
             blocks[name] = pd.get_dummies(labels, drop_first=True, dtype=float).to_numpy()
-    base = np.column_stack([np.ones(len(rows)), effect])
+    base = np.column_stack([np.ones(len(rows)), standardise(effect)[0]])
     design, names = np.empty((len(rows), 0)), []
     for name, block in blocks.items():
         for column in block.T:

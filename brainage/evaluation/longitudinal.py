@@ -173,18 +173,29 @@ def _fit(people: pd.DataFrame, design: DoubleArray, slopes: DoubleArray | None) 
     names = ["intercept", "years", "mean_age"][: design.shape[1]]
     exog = pd.DataFrame(design, columns=names, index=people.index)
     random = [ones[:, None]] if slopes is None else [np.column_stack([ones, slopes]), ones[:, None]]
-    fit: Any = None
+    rough: Any = None
     for effects in random:
         model = MixedLM(people[GAP].astype(float), exog, people["subject_id"], effects)
-        with warnings.catch_warnings():
-            # A variance at its bound of 0 is a result; what did not converge is fitted again.
-            warnings.simplefilter("ignore")
-            fit = model.fit(reml=True, method=["lbfgs", "powell"])
-        if fit.converged and np.isfinite(fit.bse_fe.iloc[1]):
-            return fit
-    if not np.isfinite(fit.bse_fe.iloc[1]):
+        for method in ("lbfgs", "powell"):
+            fit = _try_fit(model, method)
+            if fit is not None and fit.converged:
+                return fit
+            rough = fit or rough
+    if rough is None:
         raise CohortError("longitudinal", "the mixed model has no solution.", "Add people.")
-    return fit
+    return rough
+
+
+def _try_fit(model: Any, method: str) -> Any:
+    """Fit by one method; None where a step of it ends in a singular matrix or in no error."""
+    with warnings.catch_warnings():
+        # A variance at its bound of 0 is a result; what did not converge is fitted again.
+        warnings.simplefilter("ignore")
+        try:
+            fit = model.fit(reml=True, method=method)
+        except np.linalg.LinAlgError:
+            return None
+        return fit if np.isfinite(fit.bse_fe.iloc[1]) else None
 
 
 def yearly_change(

@@ -56,6 +56,30 @@ class ImageData:
     test: ImageSource
 
 
+def describe_lacking_classes(data: ImageData) -> str:
+    """Say which classes one part of a data set lacks, where that decides the accuracy; else ''.
+
+    Examples
+    --------
+    >>> images = np.zeros((3, 1, 4, 4), np.uint8)
+    >>> train, test = ArrayImages(images, np.array([0, 0, 1])), ArrayImages(images, np.arange(3))
+    >>> describe_lacking_classes(ImageData(train, test))
+    '1 of 3 test images are of classes that no training image has (2): none of them can be right.'
+    """
+    trained, labels = np.unique(data.train.labels), data.test.labels
+    lacking = np.setdiff1d(labels, trained)
+    if lacking.size:
+        count, named = int(np.isin(labels, lacking).sum()), ", ".join(map(str, lacking[:6]))
+        return (
+            f"{count} of {len(labels)} test images are of classes that no training image has "
+            f"({named}): none of them can be right."
+        )
+    found = len(np.unique(labels))
+    if found < len(trained):
+        return f"test images have {found} of the {len(trained)} classes: the accuracy is theirs."
+    return ""
+
+
 def count_shared(data: ImageData) -> int:
     """Count test images that are training images too, to the byte; 0 for sets above `MOST`."""
     if len(data.train.labels) > MOST:

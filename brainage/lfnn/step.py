@@ -43,7 +43,7 @@ class StepSettings:
         each block and step makes the draws independent of which process runs the block, and when.
     recomputes : bool
         Do not keep activations: compute them once more for the backward pass (Chen et al. 2016,
-        arXiv 1604.06174). End to end block by block, local blocks stage by stage.
+        arXiv 1604.06174). `bp` block by block, other methods stage by stage.
     block_input : torch.Tensor (B, ...), optional
         While a `HiddenLoss` is taken: the input of its block, without a gradient.
     """

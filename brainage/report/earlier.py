@@ -1,6 +1,7 @@
 """Earlier reports on the same person, and whether the gap has moved since by more than chance."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from brainage.report.findings import Earlier, Findings, ModelIdentity
 from brainage.types import Json
 
 _SHOWN = 3
+_DATE = re.compile(r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-([0-2]\d|3[01]))?)?")
+# Ages in completed years are off by less than one each; from 89 on some are no longer counted.
+_AGE_SLACK, _OLDEST_TOLD = 1.05, 89.0
 
 
 def read_earlier(paths: Sequence[str | Path], model: ModelIdentity) -> tuple[Earlier, ...]:
@@ -37,17 +41,23 @@ def read_earlier(paths: Sequence[str | Path], model: ModelIdentity) -> tuple[Ear
     return tuple(found)
 
 
-def add_earlier(findings: Findings, earlier: Sequence[Earlier]) -> Findings:
+def add_earlier(findings: Findings, earlier: Sequence[Earlier], scan_date: str = "") -> Findings:
     """Put earlier reports beside the findings of a new scan.
+
+    Parameters
+    ----------
+    scan_date : str
+        Of the new scan; ages are held against dates where both are written as 2024-03[-31].
 
     Raises
     ------
     ConfigError
-        If one is of this very scan, comes twice, is of a later age, or of another sex.
+        If one is of this very scan, comes twice, is of a later age or date, or of another sex, or
+        the ages lie other years apart than the dates.
     """
     codes = [findings.code]
     for one in earlier:
-        problem = _find_contradiction(one, findings)
+        problem = _find_contradiction(one, findings) or _find_other_years(one, findings, scan_date)
         if one.code and one.code in codes:
             problem = "is of this very scan" if one.code == codes[0] else "was given twice"
         if problem:
@@ -66,6 +76,33 @@ def _find_contradiction(one: Earlier, findings: Findings) -> str:
     if age is not None and one.age_years is not None and one.age_years > age:
         return f"is of age {one.age_years:g}, later than this scan's {age:g}"
     return ""
+
+
+def _find_other_years(one: Earlier, findings: Findings, scan_date: str) -> str:
+    """Say how the dates of two scans contradict their order or ages; empty if they do not."""
+    then, now = _read_date(one.when), _read_date(scan_date)
+    if then is None or now is None:
+        return ""
+    least, most = now[0] - then[1], now[1] - then[0]
+    if most < 0:
+        return f"is of a later date than this scan's {scan_date}"
+    ages = one.age_years, findings.age_years
+    if any(age is None or age >= _OLDEST_TOLD for age in ages):
+        return ""
+    moved = float(ages[1] or 0.0) - float(ages[0] or 0.0)
+    if least - _AGE_SLACK < moved < most + _AGE_SLACK:
+        return ""
+    return f"is {moved:.3g} years younger by age, and by date about {(least + most) / 2:.3g}"
+
+
+def _read_date(text: str) -> tuple[float, float] | None:
+    """Return the years between which a date such as 2024-03 lies; None of what is no such date."""
+    found = _DATE.fullmatch(text.strip())
+    if found is None:
+        return None
+    year, month, day = (None if part is None else int(part) for part in found.groups())
+    start = float(year or 0) + ((month or 1) - 1) / 12 + ((day or 1) - 1) / 366
+    return start, start + (1.0 if month is None else 1 / 12 if day is None else 0.0)
 
 
 def _read(path: Path, model: ModelIdentity) -> Earlier:

@@ -23,6 +23,8 @@ Learning methods on the same folds, seeds, network and epochs; one child run for
 mean absolute error in years, against epoch or time) and `test_mae_years` (one bar a run).
 - **Compare**: tick runs and press *Compare* for parameters and metrics side by side; \
 `seconds_per_epoch`, `seconds_to_target` and `peak_memory_mb` are the costs.
+- `test_mae_years/METHOD` of this run is the error over all test scans, as in `summary.csv`; \
+`seconds_per_epoch/METHOD` and the like are medians over runs.
 - **Artifacts** of this run: the comparison picture with intervals over subjects.
 """
 

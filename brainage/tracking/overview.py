@@ -5,7 +5,7 @@ one section a name: error, time and memory, with a bar or a line for each method
 """
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from brainage.tracking.tracker import Run
@@ -33,6 +33,7 @@ def log_overview(
     results: "pd.DataFrame",
     curves: "pd.DataFrame",
     bars: dict[str, str] = COMPARISON_BARS,
+    errors: Mapping[str, float] | None = None,
 ) -> None:
     """Log each method's mean curve and median results to one run.
 
@@ -44,21 +45,24 @@ def log_overview(
         `method`, `epoch` and `val_mae_years`; may be empty.
     bars : dict of str
         Columns of `results` and what the metric is called.
+    errors : mapping of str to float, optional
+        Each method's error over all test scans, as the table of the comparison has it: it takes
+        the place of the median over runs, which weighs small folds as much as large ones.
     """
     if not curves.empty:
         means = curves.groupby(["epoch", "method"], as_index=False)[CURVE].mean().dropna()
         for epoch in sorted(set(means["epoch"])):
             part = means[means["epoch"] == epoch]
-            values = zip(part["method"], part[CURVE], strict=True)
-            run.log_metrics({_name(CURVE, method): value for method, value in values}, int(epoch))
+            points = zip(part["method"], part[CURVE], strict=True)
+            run.log_metrics({_name(CURVE, method): value for method, value in points}, int(epoch))
     medians = results.groupby("method", sort=False)[list(bars)].median()
-    run.log_metrics(
-        {
-            _name(metric, method): float(value)
-            for column, metric in bars.items()
-            for method, value in medians[column].items()
-        }
-    )
+    values = {
+        _name(metric, method): float(value)
+        for column, metric in bars.items()
+        for method, value in medians[column].items()
+    }
+    told = {_name("test_mae_years", name): value for name, value in (errors or {}).items()}
+    run.log_metrics(values | told)
 
 
 def _name(metric: str, method: Hashable) -> str:

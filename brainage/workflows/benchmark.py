@@ -13,7 +13,7 @@ from brainage.files import hold_folder
 from brainage.images.decoding import FolderImages
 from brainage.images.fetch import fetch_dataset
 from brainage.images.sets import load_images, resolve_images
-from brainage.images.sources import count_shared
+from brainage.images.sources import count_shared, describe_lacking_classes
 from brainage.model.build import block_count, describe_cut, parameter_count
 from brainage.model.bundle import save_bundle
 from brainage.plotting.figures import plot_training_curves
@@ -54,6 +54,8 @@ def _benchmark(config: Config, options: TrainOptions, data_root: Path | None) ->
     if shared := count_shared(data):
         total = len(data.test.labels)
         warn(f"{shared} of {total} test images are training images too: the accuracy is too high.")
+    if told := describe_lacking_classes(data):
+        warn(told)
     say(describe_blocks(config))
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     metrics = run_benchmark(data, config, options, tracker)

@@ -4,7 +4,7 @@ Convention: Gorgolewski et al. 2017, doi:10.1371/journal.pcbi.1005209.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,15 @@ def run_group(output: Path) -> pd.DataFrame:
     Raises
     ------
     CohortError
-        If there are none.
+        If there are none, or they were not all examined by one model at one level.
     """
     reports = sorted(output.glob(f"sub-*/**/anat/*{REPORT_END}.json"))
     if not reports:
         problem = f"holds no sub-*/[ses-*/]anat/*{REPORT_END}.json."
         raise CohortError(str(output), problem, "Run the level participant first.")
-    table = pd.DataFrame([_group_row(path, output) for path in reports])
+    numbers = {path: json.loads(path.read_text(encoding="utf-8")) for path in reports}
+    _refuse_several_models(numbers, output)
+    table = pd.DataFrame([_group_row(path, output, numbers[path]) for path in reports])
     text = table.replace("", "n/a").to_csv(sep="\t", index=False, na_rep="n/a")
     atomic_write_text(output / f"{GROUP}.tsv", text)
     write_dictionary(output / f"{GROUP}.json", table, "Predicted ages of all scans.")
@@ -182,8 +184,22 @@ def _examine(row: Json, bids_dir: Path, output: Path, model: Model, options: Bid
     return findings.verdict
 
 
-def _group_row(path: Path, output: Path) -> dict[str, Any]:
-    numbers: Json = json.loads(path.read_text(encoding="utf-8"))
+def _refuse_several_models(numbers: Mapping[Path, Json], output: Path) -> None:
+    """Refuse ages that cannot be compared; a scan that could not be read has none."""
+    kinds: dict[tuple[object, ...], list[str]] = {}
+    for path, found in numbers.items():
+        if found["result"] is not None:
+            model = found["model"]
+            kind = (model["weights_sha256"], model["offset_years"], found["result"]["level"])
+            kinds.setdefault(kind, []).append(path.name.removesuffix(f"{REPORT_END}.json"))
+    if len(kinds) > 1:
+        listed = ", ".join(f"{len(names)} such as {names[0]}" for names in kinds.values())
+        problem = f"has reports by {len(kinds)} models, offsets or levels: {listed}."
+        remedy = "Run the level participant on all with one --model and --level."
+        raise CohortError(str(output), problem, remedy)
+
+
+def _group_row(path: Path, output: Path, numbers: Json) -> dict[str, Any]:
     subject, *rest = path.relative_to(output).parts[:-2]
     result = numbers["result"] or {}
     return {

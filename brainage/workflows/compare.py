@@ -115,7 +115,7 @@ def compare(
     """
     methods = check_methods(methods)
     chosen = build_options(output, options)
-    resolved = choose_config(config, settings)
+    resolved = choose_config(config, settings, methods)
     with hold_folder(chosen.folder):
         return _compare(as_options(cohort, cache), resolved, chosen, methods, seeds)
 
@@ -161,7 +161,8 @@ def _compare(
         curves = pd.concat(job.histories, ignore_index=True)
         write_table(curves, options.folder / "curves.csv")
         parent.log_tables([options.folder / name for name in TABLES])
-        log_overview(parent, rank_unreached(runs), curves)
+        errors = dict(zip(summary["method"], summary["mae_years"], strict=True))
+        log_overview(parent, rank_unreached(runs), curves, errors=errors)
     say(markdown)
     say(f"written to {options.folder}")
     return summary

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_string_dtype
 
-from brainage.cohorts.cells import ADULT_YEARS, OLDEST_YEARS, parse_number, parse_sexes
+from brainage.cohorts.cells import (
+    ADULT_YEARS,
+    OLDEST_YEARS,
+    note_spellings,
+    parse_number,
+    parse_sexes,
+    read_name,
+)
 from brainage.cohorts.columns import infer_types, is_usual
 from brainage.cohorts.filters import select_rows, unknown_texts
 from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
@@ -259,8 +266,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
     table = infer_types(raw.frame, raw.decimal_comma)
     for name in raw.frame:  # an id or a site such as 1.0 or 007 stays as it was written
         if name in ("scan_id", "site", "sex") or is_usual(str(name), "subject_id"):
-            table[name] = raw.frame[name].where(table[name].notna())
-    return check_predictions(table, str(path))
+            written = raw.frame[name].map(read_name)
+            table[name] = written.where(table[name].notna())
+    table = check_predictions(table, str(path))
+    if told := note_spellings(map(str, table["subject_id"]), "person"):
+        warn(told)
+    return table
 
 
 def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:

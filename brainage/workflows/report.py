@@ -152,7 +152,7 @@ def write_report(
     sources = _read_sources(scan, chosen)
     earlier = read_earlier(chosen.earlier, identify_model(loaded))
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
-    found = add_earlier(examine_scan(loaded, scan, asked), earlier)
+    found = add_earlier(examine_scan(loaded, scan, asked), earlier, chosen.scan_date)
     if sample:
         found = replace(found, reasons=(SAMPLE_WORDS, *found.reasons))
     _write(found, output, chosen)
@@ -199,7 +199,8 @@ def report_prediction(
     if chosen.age_years is not None:
         findings = replace(findings, age_years=chosen.age_years)
     earlier = read_earlier(chosen.earlier, identity)
-    findings = add_earlier(replace(findings, sex=chosen.sex or findings.sex), earlier)
+    findings = replace(findings, sex=chosen.sex or findings.sex)
+    findings = add_earlier(findings, earlier, chosen.scan_date)
     return _write(findings, output, chosen)
 
 

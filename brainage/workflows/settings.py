@@ -11,6 +11,7 @@ from brainage.named_code import is_code_name, load_code
 from brainage.types import BASELINES, METHODS
 from brainage.workflows.console import parse_pairs
 from brainage.workflows.inputs import check_choices
+from brainage.workflows.unheeded import tell_unheeded
 
 FIRST_PRESETS = {"brain_age": "cnn3d_light", "images": "resnet32"}
 """Presets whose other settings a network of one's own gets."""
@@ -55,9 +56,9 @@ def _with_code(config: Config) -> Config:
 
 
 def choose_config(
-    config: Config | str | Path, settings: Mapping[str, Any] | None, family: str = "brain_age"
+    config: Config | str | Path, settings: Mapping[str, Any] | None, methods: Sequence[str] = ()
 ) -> Config:
-    """Return a configuration with some settings changed.
+    """Return a configuration with some settings changed, and warn of those that change nothing.
 
     Parameters
     ----------
@@ -66,6 +67,8 @@ def choose_config(
         (``package.module:function``).
     settings : mapping, optional
         Values by dotted key, such as ``{"training.epochs": 5}``.
+    methods : sequence of str
+        Methods that are run; none: that of the settings.
 
     Raises
     ------
@@ -74,8 +77,10 @@ def choose_config(
     """
     if not isinstance(config, Config):
         is_file = isinstance(config, Path) or config.endswith((".yaml", ".yml"))
-        config = load_config(Path(config)) if is_file else _load_named(str(config), family)
-    return _with_code(with_changes(config, dict(settings or {}), "settings"))
+        config = load_config(Path(config)) if is_file else _load_named(str(config), "brain_age")
+    config = _with_code(with_changes(config, dict(settings or {}), "settings"))
+    tell_unheeded(config, settings or {}, methods)
+    return config
 
 
 def parse_folds(text: str) -> int | str:

@@ -17,6 +17,7 @@ from brainage.lfnn.step import (
     StepSettings,
     backpropagate,
     output_loss,
+    run_stages,
 )
 
 
@@ -51,7 +52,8 @@ def dfa_step(
     features = inputs
     with settings.autocast():
         for block_index in range(len(stack)):
-            features = stack[block_index].body(features.detach())
+            body = stack[block_index].body
+            features = run_stages(body, features.detach(), settings.recomputes)
             block_features.append(features)
         output = stack.read_out(len(stack) - 1, features).squeeze(1)
     if output.requires_grad:

@@ -17,6 +17,7 @@ from brainage.lfnn.step import (
     backpropagate,
     hidden_loss,
     output_loss,
+    run_stages,
 )
 
 
@@ -34,7 +35,8 @@ def greedy_step(
         for block_index in range(active):
             features = stack[block_index].eval().body(features)
     with settings.autocast():
-        outputs = stack.read_out(active, stack[active].body(features.detach()))
+        features = run_stages(stack[active].body, features.detach(), settings.recomputes)
+        outputs = stack.read_out(active, features)
     output = outputs.mean(dim=1)
     if active == len(stack) - 1:
         loss = output_loss(output, target_values, settings)

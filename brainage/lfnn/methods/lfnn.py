@@ -14,6 +14,7 @@ from brainage.lfnn.step import (
     build_leadership,
     hidden_loss,
     output_loss,
+    run_stages,
 )
 
 
@@ -22,7 +23,10 @@ def lfnn_step(
 ) -> StepResult:
     """Backpropagate L_g + Σ over hidden blocks of (λ1·L_leader + λ2·L_follower)."""
     with settings.autocast():
-        outputs = [item for item in stack.block_outputs(inputs) if item is not None]
+        outputs, features = [], inputs
+        for block_index in range(len(stack)):
+            features = run_stages(stack[block_index].body, features, settings.recomputes)
+            outputs.append(stack.read_out(block_index, features))
     output = outputs[-1].squeeze(1)
     losses = [
         hidden_loss(stack, block_index, hidden, target_values, settings)

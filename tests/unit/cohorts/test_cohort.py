@@ -376,3 +376,12 @@ def test_a_name_that_could_be_two_columns_is_refused(read) -> None:
     table = "id,CDR-SB,CDR_SB,path\na,0,1,cohort.csv\nb,1,0,cohort.csv\n"
     with pytest.raises(CohortError, match="'CDR-SB' or 'CDR_SB'"):
         read(table, where="CDR_SB == 0", require_age=False)
+
+
+def test_ids_that_look_the_same_are_one_persons_and_letter_case_is_asked_about(read) -> None:
+    """A macOS folder writes é as e + ´; by case, one person would train and be tested."""
+    same = "subject_id,session,age,path\nRené,1,40,a.nii\nRene\u0301,2,42,b.nii\n"
+    assert read(same).cohort.table["subject_id"].nunique() == 1
+    with pytest.warns(UserWarning, match="'S1' and 's1' count as another person each"):
+        reading = read("subject_id,session,age,path\ns1,1,40,a.nii\nS1,2,42,b.nii\n")
+    assert reading.cohort.table["subject_id"].tolist() == ["s1", "S1"]

@@ -116,3 +116,13 @@ def test_arrays_that_would_broadcast_and_ages_that_are_none_are_refused():
             corrector.transform(predicted, age)
     with pytest.raises(CohortError, match="1 of 20"):
         corrector.fit(np.r_[np.nan, age[1:]], age)
+
+
+@pytest.mark.parametrize("slope", [-1.0, 0.02])
+def test_coles_line_that_does_not_rise_beyond_chance_is_refused(slope):
+    """A falling line turned gaps round, one of chance gave gaps of thousands of years."""
+    age = np.linspace(20, 80, 40)
+    noise = np.random.default_rng(0).normal(0, 5, 40)
+    corrector = AgeBiasCorrector("cole").fit(50 + slope * (age - 50) + noise, age)
+    with pytest.raises(CohortError, match="nothing to invert"):
+        corrector.transform([55.0], [30.0])

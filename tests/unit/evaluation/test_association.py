@@ -93,3 +93,33 @@ def test_p_of_several_covariates_is_corrected_for_their_number():
 def test_picture_is_written(tmp_path):
     plot_association(*associate(people(40), GAP, "MMSE"), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_one_person_of_a_site_changes_neither_interval_nor_p():
+    """Their leverage is 1: errors of rounding, divided by 0, were an endless interval and p 1."""
+    for seed in range(40):
+        table = people(40, seed=seed)
+        alone = pd.DataFrame({"age_years": [70.0], "MMSE": [25.0], "sex": "M", GAP: [3.0]})
+        wider = pd.concat([table, alone.assign(site="own")], ignore_index=True)
+        without, with_them = (associate(t, GAP, "MMSE")[0] for t in (table, wider))
+        told = [(found.slope, found.ci_low, found.p) for found in (without, with_them)]
+        assert told[0] == pytest.approx(told[1])
+
+
+def test_slope_that_one_person_decides_is_refused():
+    """Rounding gave such a slope a p of 7e-8."""
+    for seed in range(4):
+        table = people(40, seed=seed).assign(stroke=0.0)
+        table.loc[3, "stroke"] = 1.0
+        with pytest.raises(CohortError, match="one person"):
+            associate(table, GAP, "stroke")
+
+
+def test_unit_of_the_covariate_decides_nothing_but_its_own():
+    """Times in nanoseconds since 1970: beside them age, sex and site seemed to add nothing."""
+    table = people()
+    table["time"] = 1.7e18 + 1e12 * table["MMSE"]
+    found, other = (associate(table, GAP, name)[0] for name in ("time", "MMSE"))
+    assert found.adjusted_for == other.adjusted_for == "age, age², sex"
+    assert found.slope * 1e12 == pytest.approx(other.slope, rel=1e-3)
+    assert found.p == pytest.approx(other.p, rel=1e-2)

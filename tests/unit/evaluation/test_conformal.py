@@ -230,3 +230,15 @@ def test_predictions_and_spreads_are_of_one_length(predicted, spread):
 def test_every_kind_refuses_a_level_that_is_no_share(level):
     with pytest.raises(ConfigError, match=f"got {level:g}"):
         ConformalInterval("two_sided").fit(AGES, AGES).predict([50.0], level=level)
+
+
+@pytest.mark.parametrize("unknown", [np.nan, None, " "])
+def test_scans_without_a_person_are_not_one_persons(unknown):
+    groups = [unknown] * 2 + [f"p{number}" for number in range(58)]
+    with pytest.raises(CohortError, match="2 of 60 scans have no person"):
+        ConformalInterval().fit(AGES, AGES, groups=groups)
+
+
+def test_a_band_holds_a_person_at_least():
+    with pytest.raises(ConfigError, match="min_band_scans is 0"):
+        ConformalInterval(min_band_scans=0).fit(AGES, AGES)

@@ -103,3 +103,12 @@ def test_group_picture_is_written(tmp_path):
     effect = group_effect(table, "brain_age_gap_years", cases)
     path = plot_groups(table, cases, effect, tmp_path / "gap.png", name="CDR > 0")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_difference_that_one_person_decides_is_refused():
+    """Of three cases two are alone at their sites: the third makes the difference."""
+    table, _ = people(40)
+    cases = np.arange(40) < 3
+    table.loc[:1, "site"] = ["x", "y"]
+    with pytest.raises(CohortError, match="one person"):
+        group_effect(table, "brain_age_gap_years", cases)

@@ -48,6 +48,25 @@ def test_two_evenly_spaced_scans_give_the_interval_of_the_paired_differences():
     assert (found.n_subjects, found.n_scans, found.median_years) == (12, 24, 2.0)
 
 
+@pytest.mark.parametrize("people", [3, 5])
+def test_few_people_get_an_estimate_whatever_the_first_step_of_the_fit(people):
+    """One in six such cohorts ended in a singular matrix."""
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        first = random.normal(0, 4, people)
+        rates = random.normal(0.5, 1.4, people)
+        table = pd.DataFrame(
+            {
+                "subject_id": np.tile(np.arange(people), 2),
+                "age_years": np.concatenate([first + 60, first + 62]),
+                "brain_age_gap_years": np.concatenate([first, first + 2 * rates]),
+            }
+        )
+        found = estimate_change(table)
+        assert found.change_per_year == pytest.approx(rates.mean(), abs=1e-6)
+        assert found.ci_low < found.change_per_year < found.ci_high
+
+
 @pytest.mark.parametrize(("scans", "spread"), [(2, 0.0), (4, 0.4)])
 def test_known_rate_is_found_although_gaps_differ_between_ages(scans, spread):
     found = estimate_change(followed(60, 0.7, scans=scans, spread=spread))

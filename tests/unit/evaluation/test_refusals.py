@@ -96,7 +96,7 @@ CASES: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     ),
     "flat line": (
         lambda: line(-0.0009, "cole").transform([30.0], [30.0]),
-        ("age-bias correction", "(slope -0.0009)"),
+        ("age-bias correction", "slope -0.0009,"),
     ),
     "bias columns": (
         lambda: age_bias.correct_out_of_fold(NOBODY, "cole", np.ones(1, bool), [0]),

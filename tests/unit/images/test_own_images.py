@@ -11,7 +11,12 @@ from PIL import Image
 from brainage.errors import ConfigError, ImageDataError
 from brainage.images.decoding import list_class_folders, read_idx
 from brainage.images.sets import load_images, resolve_images
-from brainage.images.sources import ArrayImages, ImageData, count_shared
+from brainage.images.sources import (
+    ArrayImages,
+    ImageData,
+    count_shared,
+    describe_lacking_classes,
+)
 from tests.small import make_image_config, write_mnist
 
 
@@ -190,3 +195,20 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     (tmp_path / "pets").mkdir()
     with pytest.raises(ImageDataError, match=r"neither train-images.* nor a folder train"):
         load_images("pets", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "told"),
+    [
+        ([0, 1, 3], [0, 2, 2, 3], "2 of 4 test images are of classes that no training image has"),
+        ([0, 1, 2], [1, 1], "test images have 1 of the 3 classes"),
+        ([1, 2, 3], [3, 2, 1], ""),
+    ],
+)
+def test_classes_that_one_part_lacks_are_told(train, test, told):
+    parts = (
+        ArrayImages(np.zeros((len(labels), 1, 4, 4), np.uint8), np.array(labels))
+        for labels in (train, test)
+    )
+    found = describe_lacking_classes(ImageData(*parts))
+    assert told in found and bool(told) == bool(found)

@@ -153,6 +153,27 @@ def test_what_cannot_be_an_earlier_scan_of_this_person_is_refused(written, befor
         report_after(written(**before), sex="F")
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        ("2024-03-01", "2024-02-28", "later date"),
+        ("2020-03-01", "2026-03-01", "2 years younger by age, and by date about 6"),
+        ("2024-03", "2024-03-20", "by date about 0"),
+        ("2024-03-01", "2026-02-01", None),
+        ("2024", "2025", None),
+        ("March 2020", "2026-03-01", None),
+    ],
+)
+def test_dates_that_contradict_order_or_ages_are_refused(written, then, now, told):
+    """An age that was typed as before moves the gap by the years between the scans."""
+    before = read_earlier([written(date_typed=then)], NOW.model)
+    if told is None:
+        assert add_earlier(NOW, before, now).earlier == before
+        return
+    with pytest.raises(ConfigError, match=told):
+        add_earlier(NOW, before, now)
+
+
 def test_one_report_given_twice_is_refused(written):
     with pytest.raises(ConfigError, match="twice"):
         report_after(written(), written())

@@ -37,6 +37,13 @@ def test_bars_are_medians_and_curves_are_means_of_each_method():
     assert run.metrics["val_mae_years/bp", 2] == 5.0
 
 
+def test_error_is_that_of_the_table_and_not_the_median_of_folds():
+    run = Recorder()
+    log_overview(run, RUNS, pd.DataFrame(), errors={"bp": 5.5, "lfnn_l": 4.1})
+    assert run.metrics["test_mae_years/bp", 0] == 5.5
+    assert run.metrics["test_mae_years/lfnn_l", 0] == 4.1
+
+
 def test_run_that_never_reaches_the_target_counts_as_slowest_as_in_the_table():
     never = {"seconds_to_target": [float("nan"), 8.0, 9.0, 7.0]}
     run, runs = Recorder(), RUNS.assign(**never)

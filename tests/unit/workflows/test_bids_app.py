@@ -105,12 +105,27 @@ def test_group_table_has_a_row_for_every_scan_also_for_one_that_cannot_be_read(f
 
 def test_row_of_the_group_has_all_volumes_of_the_report(tmp_path):
     path = tmp_path / "sub-1" / "anat" / "sub-1_T1w_brainage.json"
-    path.parent.mkdir(parents=True)
     volumes = {"grey": 700.0, "white": 500.0, "fluid": 300.0, "ventricles": 40.0}
     quality = {"verdict": "ok", "reasons": []}
-    path.write_text(json.dumps({"result": None, "quality": quality, "volumes_ml": volumes}))
-    row = bids._group_row(path, tmp_path)
+    numbers = {"result": None, "quality": quality, "volumes_ml": volumes}
+    row = bids._group_row(path, tmp_path, numbers)
     assert {name: row[f"{name}_ml"] for name in volumes} == volumes
+
+
+@pytest.mark.parametrize("other", [("b", 0.0, 0.9), ("a", 2.0, 0.9), ("a", 0.0, 0.8)])
+def test_reports_of_several_models_offsets_or_levels_are_no_group(tmp_path, other):
+    """Their ages stood in one table, and differ by years for one scan."""
+    for name, (weights, offset, level) in enumerate([("a", 0.0, 0.9), other]):
+        folder = tmp_path / f"sub-{name}" / "anat"
+        folder.mkdir(parents=True)
+        numbers = {
+            "result": {"age_years": 50.0, "predicted_age_years": 52.0, "level": level},
+            "model": {"weights_sha256": weights, "offset_years": offset},
+            "quality": {"verdict": "ok", "reasons": []},
+            "volumes_ml": {},
+        }
+        (folder / f"sub-{name}_brainage.json").write_text(json.dumps(numbers))
+    assert "2 models, offsets or levels" in run(tmp_path, tmp_path, "group", code=2)
 
 
 def test_labels_that_are_not_there_are_named(inputs):

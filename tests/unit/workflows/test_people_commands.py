@@ -83,6 +83,8 @@ def test_two_sources_of_the_noise_are_refused(tables, tmp_path):
     common = ("longitudinal", "--predictions", tables / "visits.csv", "--output", tmp_path)
     told = run(*common, "--retests", tables / "retests.csv", "--within-sd", 2, code=2)
     assert "--within-sd or --retests" in told
+    told = run(*common, "--within-sd", 0, code=2)
+    assert "--within-sd" in told
     assert "hours" in run(*common, "--time", "hours", code=2)
 
 

@@ -78,3 +78,13 @@ def test_a_cohort_of_other_ages_is_not_joined(told: int, joined: bool, tmp_path:
     else:
         with pytest.raises(CohortError, match="another age in the cohort, first 'sub-01'"):
             read_joined(tmp_path / "p.csv", options)
+
+
+def test_ids_of_two_tables_meet_in_one_form_of_their_letters(tmp_path: Path) -> None:
+    header = "scan_id,subject_id,age_years,predicted_age_years\n"
+    (tmp_path / "p.csv").write_text(f"{header}z\u0301,Zoe\u0308,50,52\nb,zoë,60,59\n")
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "cohort.csv").write_text("scan_id,subject_id,age,path\nź,Zoë,50,a.nii\n")
+    with pytest.warns(UserWarning, match="'Zoë' and 'zoë' count as another person each"):
+        table = read_joined(tmp_path / "p.csv", CohortOptions(str(tmp_path / "cohort.csv")))
+    assert table["scan_id"].tolist() == ["ź"]

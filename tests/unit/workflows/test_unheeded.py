@@ -1,0 +1,89 @@
+"""What is said of settings that change nothing is what happens in a step."""
+
+import pytest
+import torch
+
+from brainage.config import load_preset, with_changes
+from brainage.lfnn.rules import METHOD_RULES
+from brainage.model.build import build_model
+from brainage.training.state import build_step_settings
+from brainage.workflows.settings import choose_config
+from brainage.workflows.unheeded import unheeded_settings
+
+CHANGES = {
+    "learning.leader_fraction": 0.25,
+    "learning.follower_weight": 3.0,
+    "learning.follower_space": "output",
+    "learning.selection": "per_sample",
+    "learning.leader_weight": 3.0,
+    "learning.workers_per_block": 3,
+    "learning.head": "conv",
+}
+START = {
+    "target.low_years": 20.0,
+    "target.high_years": 90.0,
+    "preprocessing.shape": [12, 12, 12],
+    "learning.leader_fraction": 0.5,
+    "learning.blocks": 2,
+    "learning.follower_space": "output_mean",
+    "network.arguments": {"channels": [4, 4]},
+}
+
+
+SCALAR = {"target.kind": "scalar", "learning.follower_space": "output_mean"}
+
+
+def gradients_of_a_step(config) -> list[torch.Tensor]:
+    model = build_model(config)
+    random = torch.Generator().manual_seed(0)
+    scans = torch.randn(4, 1, *config.preprocessing.shape, generator=random)
+    settings = build_step_settings(config, torch.device("cpu"))
+    METHOD_RULES[config.learning.method].step(
+        model, scans, torch.tensor([30.0, 50.0, 60.0, 80.0]), settings
+    )
+    weights = model.parameters()
+    return [torch.zeros(1) if weight.grad is None else weight.grad for weight in weights]
+
+
+@pytest.mark.parametrize("method", list(METHOD_RULES))
+def test_settings_that_change_no_step_of_a_method_are_those_that_are_told(method):
+    config = with_changes(load_preset("phantom"), {**START, "learning.method": method})
+    before = gradients_of_a_step(config)
+    for name, value in CHANGES.items():
+        after = gradients_of_a_step(with_changes(config, {name: value}))
+        same = len(before) == len(after) and all(map(torch.equal, before, after))
+        assert bool(unheeded_settings(config, [name])) == same, name
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "told"),
+    [
+        ({}, "augmentation.tissue_probability", "max_tissue is 0"),
+        ({}, "learning.patience_epochs", "no turns"),
+        ({}, "target.label_smoothing", "classes"),
+        (SCALAR, "inference.point", "no bins"),
+        ({"training.schedule": "constant"}, "training.min_learning_rate", "constant"),
+        ({"learning.schedule": "progressive"}, "learning.patience_epochs", None),
+        ({"augmentation.max_tissue": 1.0}, "augmentation.tissue_probability", None),
+    ],
+)
+def test_settings_without_what_they_need_are_told(changes, asked, told):
+    config = with_changes(load_preset("phantom"), {**changes, "augmentation.tissue_probability": 1})
+    found = unheeded_settings(config, [asked])
+    assert [told is not None and told in sentence for sentence in found] == [True] * bool(told)
+
+
+def test_settings_of_scans_change_nothing_of_images():
+    config = load_preset("resnet32", "images")
+    asked = ["augmentation.flip_probability", "preprocessing.shape", "images.flip_probability"]
+    assert unheeded_settings(config, asked) == [
+        "augmentation.flip_probability, preprocessing.shape change nothing: "
+        "images are classified, no scans."
+    ]
+
+
+def test_of_several_methods_one_that_heeds_a_setting_is_enough():
+    change = {"learning.leader_fraction": 0.25}
+    choose_config("phantom", change, ["bp", "lfnn_l"])
+    with pytest.warns(UserWarning, match="in bp, dfa no workers lead and follow"):
+        choose_config("phantom", change, ["bp", "dfa"])
