@@ -86,9 +86,8 @@ _MOST_OF_ONE = 2.0
 # registration ends holds no detail of that grid. Without contrast agent the sinus is darker than
 # white matter; stripped brains keep bright vessels and some skull all the same. The rim of brains
 # as their mask or publisher left them has 0.14 to 0.37 of the brightness below it; cut by 2 mm more
-# it has 0.38 to 0.50. Whole brains end in slices of
-# 2 mm with 0.05 of their largest cross-section, at most 0.097 of 92; with 10 mm cut off, with 0.08
-# (at the bottom) to 0.3.
+# it has 0.38 to 0.50. Whole brains end in slices of 2 mm with 0.05 of their largest cross-section,
+# at most 0.097 of 92; with 10 mm cut off, with 0.08 (at the bottom) to 0.3.
 FIXED = {
     "slice_mm": 4.0,
     "sinus_brightness": 1.0,
