@@ -91,11 +91,11 @@ def serve(host: str, port: int, hosts: list[str]) -> None:
     let_go_of_memory()
     app = build_app(hosts)
     get_champion().start()
+    service = get_service()  # loads the model while the first page is opened
     try:
         app.run(config=streamlit_settings(host, port))
     finally:
-        if get_service.cache_info().currsize:
-            get_service().close()
+        service.close()
 
 
 @lru_cache(maxsize=1)

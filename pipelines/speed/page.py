@@ -1,8 +1,9 @@
 """Time a page's answers in a browser: the first head after the start of the server, then others.
 
 ``python -m pipelines.speed.page --data ../shared/data --output DIR`` needs Playwright and
-Chromium. Each head is given in a page of its own; a prepared scan is never found by its hash,
-since the heads differ and the cache is new. Nothing else should run.
+Chromium. Each head is given in a page of its own, which was open for as long as a person takes to
+choose a file; a prepared scan is never found by its hash, since the heads differ and the cache is
+new. Nothing else should run.
 """
 
 import argparse
@@ -38,13 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--pause", type=float, default=10, help="seconds before a file is given")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     heads = sorted(options.data.glob("ixi_hh/sub-*/anat/*_T1w.nii.gz"))[: options.heads]
     if len(heads) < 2:
         raise CohortError(str(options.data / "ixi_hh"), "has less than two heads.")
     with serve() as address, browse() as browser:
-        rows = [examine(browser, address, head) for head in heads]
+        rows = [examine(browser, address, head, options.pause) for head in heads]
     table = pd.DataFrame(rows)
     write_table(table, options.output / "page.csv")
     for name in ("age_s", "answer_s"):
@@ -96,11 +98,12 @@ def browse() -> Iterator["Browser"]:
         browser.close()
 
 
-def examine(browser: "Browser", address: str, head: Path) -> Json:
+def examine(browser: "Browser", address: str, head: Path, pause_s: float) -> Json:
     """Seconds from the click to the age, and to the whole answer with its map."""
     page = browser.new_page()
     page.set_default_timeout(1000 * _WAIT_S)
     page.goto(address)
+    page.wait_for_timeout(1000 * pause_s)
     page.locator("input[type=file]").set_input_files(str(head))
     page.get_by_role("button", name="Examine", exact=True).click()
     start = time.monotonic()
