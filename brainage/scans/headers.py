@@ -182,7 +182,8 @@ def _find_affine(header: Any) -> tuple[DoubleArray, str]:
         sizes[1:4] = np.abs(sizes[1:4])
         qform = _read_qform(header, usable_sform)
     if usable_sform:
-        return _settle_sizes(header, np.array(sform, dtype=np.float64), qform)
+        affine, note = _settle_sizes(header, np.array(sform, dtype=np.float64), qform)
+        return affine, note or _note_sides(affine, qform)
     known = [affine for affine in (qform, sform) if affine is not None]
     usable = [affine for affine in known if _is_usable(affine)]
     best = (usable or known or [header.get_base_affine()])[0]
@@ -220,6 +221,12 @@ def _settle_sizes(
         scaled[:3, :3] *= declared
         return scaled, f"{told}: pixdim was taken"
     return sform, f"{told}: the sform was taken"
+
+
+def _note_sides(sform: DoubleArray, qform: DoubleArray | None) -> str:
+    if qform is None or np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) >= 0:
+        return ""
+    return "sform and qform disagree on left and right: the sform was taken"
 
 
 def _join(sizes: DoubleArray) -> str:

@@ -60,6 +60,14 @@ def test_only_scanner_coordinates_must_keep_the_size_of_voxels(code: int, size: 
     assert np.allclose(np.diag(found.affine)[:3], size) and found.note
 
 
+def test_headers_that_disagree_on_left_and_right_are_noted() -> None:
+    mirrored = parse_header(make_header(np.diag([-2.0, 2, 2, 1]), [2.0] * 3, 1), "x")
+    assert mirrored.affine[0, 0] == -2 and "left and right" in mirrored.note
+    turned = np.diag([-2.0, -2, 2, 1])  # by half a turn: not the same place, but the same side
+    for sform, qform_code in ((turned, 1), (np.diag([-2.0, 2, 2, 1]), 0)):
+        assert parse_header(make_header(sform, [2.0] * 3, 1, qform_code), "x").note == ""
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(excess=st.floats(0, 1), spare=st.booleans())
 def test_long_quaternion_is_no_damage_beside_a_valid_sform(excess: float, spare: bool) -> None:
