@@ -67,7 +67,7 @@ def serve() -> Iterator[str]:
         with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL) as process:
             try:
                 end = time.monotonic() + _WAIT_S
-                while not _answers(address):
+                while not answers(address):
                     if process.poll() is not None or time.monotonic() > end:
                         raise BrainageError("the page", "did not start, see above.")
                     time.sleep(0.1)
@@ -76,7 +76,8 @@ def serve() -> Iterator[str]:
                 process.terminate()
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Tell whether a page is there."""
     try:
         return bool(urlopen(address, timeout=5).status == 200)
     except OSError:

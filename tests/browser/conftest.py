@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.speed.page import browse
 from tests.browser.pages import CHROMIUM, open_page
 
 
@@ -14,12 +15,9 @@ from tests.browser.pages import CHROMIUM, open_page
 def browser():
     if CHROMIUM is None:
         pytest.skip("chromium is not installed (apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with playwright.sync_playwright() as running:
-        flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
-        made = running.chromium.launch(executable_path=CHROMIUM, args=flags)
+    pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with browse() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="session")

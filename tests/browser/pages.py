@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin
-from urllib.request import urlopen
 
 import psutil
 
+from pipelines.speed.page import answers
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -76,13 +76,6 @@ def go_to(page: "Page", title: str) -> None:
     else:
         link.click()
     page.get_by_role("heading", name=title).first.wait_for()
-
-
-def answers(address: str) -> bool:
-    try:
-        return bool(urlopen(address, timeout=5).status == 200)
-    except OSError:
-        return False
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> None:
