@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from brainage.preprocessing.background import find_empty
@@ -36,10 +37,13 @@ _SINUS_HALF_WIDTH_MM, _SINUS_DEPTH_MM, _SINUS_HEIGHT_MM = 4.0, 4.0, 8.0
 _BRIGHT = 1.4
 # Depth of voxel centres of 2 mm: the outermost ones, and the third ones from outside.
 _RIM_MM, _DEEPER_MM = 2.5, (4.5, 6.5)
+_OF_STRIPS = ("rim_brightness", "missing_part")
 _FINE = ("detail", "sharpness", "sharpness_balance", "rim_brightness")
 # Depth under the template's outline to which bone may reach that was set to 0 with the air: it
 # hangs together with it through the ears.
 _EMPTY_DEPTH_MM = 8.0
+# Into how many parts each axis cuts the template's brain, and how deep it begins.
+_PARTS, _PARTS_DEPTH_MM = (2, 3, 3), 4.0
 # Slices up to this thick count in full where a brain ends, and what may be left beside its end, as
 # a share of its largest cross-section.
 _THIN_SLICE_MM, _LEFT_BESIDE = 2.0, 0.01
@@ -69,6 +73,7 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     found = {
         "template_correlation": correlate(data, template.intensity, mask & template.mask),
         "mask_overlap": dice(mask, template.mask),
+        "missing_part": _missing_part(mask),
         "mask_litres": float(brain.data.sum() * abs(np.linalg.det(brain.affine[:3, :3])) / 1e6),
         "outside_view": _outside_view(
             volume, placement.to_mni, of_head=placement.kind == "raw head"
@@ -86,7 +91,7 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     found |= _measure_tissue(data, mask) | _measure_vessels(data, mask, placement.kind)
     if placement.kind == "raw head":
         # Its mask is ours, and ends at the skull.
-        found.pop("rim_brightness", None)
+        found = {name: found[name] for name in found if name not in _OF_STRIPS}
     elif placement.kind in ("extracted brain", "masked head"):
         # The box of MNI space cuts many a cerebellum: `mask_at_border` knows how deep.
         found["flat_cut"] = _flat_cut(in_scan, located.volume.spacing_mm)
@@ -239,6 +244,30 @@ def _outside_view(volume: Volume, to_mni: DoubleArray, *, of_head: bool = False)
         nearest = np.minimum(np.rint(index[deep] / step).astype(int), np.array(empty.shape) - 1)
         seen[deep] = ~empty[tuple(nearest.T)]
     return float(1 - seen.mean())
+
+
+@lru_cache(maxsize=1)
+def load_parts() -> NDArray[np.int64]:
+    """Load which part of the template's brain a voxel of 4 mm lies in; -1 outside and at its rim.
+
+    Along each axis the ends are quantiles: parts of about 90 mL.
+    """
+    template = load_template(CHECK_SPACING_MM)
+    inside = template.distance_mm < -_PARTS_DEPTH_MM
+    places, part = np.argwhere(inside), 0
+    for along, count in zip(places.T, _PARTS, strict=True):
+        part = part * count + np.digitize(along, np.quantile(along, np.arange(1, count) / count))
+    parts = np.full(inside.shape, -1)
+    parts[inside] = part
+    return parts
+
+
+def _missing_part(mask: BoolArray) -> float:
+    """Compute the share that a brain lacks of a part of the template's, where it lacks most."""
+    parts = load_parts()
+    sizes = np.bincount(parts[parts >= 0])
+    held = np.bincount(parts[(parts >= 0) & mask], minlength=len(sizes))
+    return float(1 - (held / sizes).min())
 
 
 def _mask_at_border(mask: BoolArray) -> float:

@@ -28,6 +28,7 @@ GROUPS: dict[Kind, str] = {
 MEANING: dict[str, tuple[str, str]] = {
     "template_correlation": ("low", "the brain does not look like the template"),
     "mask_overlap": ("low", "the brain's outline is not the template's"),
+    "missing_part": ("high", "part of the brain is missing"),
     "mask_litres": ("both", "the brain has an unusual volume"),
     "extracted_correlation": ("low", "the registration is doubtful"),
     "scale_largest": ("high", "the registration stretches"),
@@ -87,13 +88,16 @@ _MOST_OF_ONE = 2.0
 # white matter; stripped brains keep bright vessels and some skull all the same. The rim of brains
 # as their mask or publisher left them has 0.14 to 0.37 of the brightness below it; cut by 2 mm more
 # it has 0.38 to 0.50. Whole brains end in slices of 2 mm with 0.05 of their largest cross-section,
-# at most 0.097 of 92; with 10 mm cut off, with 0.08 (at the bottom) to 0.3.
+# at most 0.097 of 92; with 10 mm cut off, with 0.08 (at the bottom) to 0.3. Of no eighteenth of the
+# template's brain do whole brains lack more than a third; without a cerebellum or a temporal pole
+# they lack 0.41 to 0.61 of one.
 FIXED = {
     "slice_mm": 4.0,
     "sinus_brightness": 1.0,
     "bright_share": 0.03,
     "rim_brightness": 0.38,
     "flat_cut": 0.1,
+    "missing_part": 0.35,
 }
 
 LIMITS_FILE = Path(__file__).with_name("limits.json")

@@ -13,6 +13,7 @@ _SHOWN = ("template_correlation", "mask_overlap", "white_over_grey", "noise", "s
 _NAMES = {
     "template_correlation": "Agreement with the template",
     "mask_overlap": "Overlap of the brain's outline",
+    "missing_part": "Share missing of a part of the brain",
     "mask_litres": "Volume of the brain mask, litres",
     "extracted_correlation": "Agreement of the placed brain",
     "scale_largest": "Largest stretch of the placement",

@@ -252,6 +252,16 @@ def test_a_plane_in_which_a_brain_ends_is_measured_by_its_cross_section(axis: in
     assert quality._flat_cut(np.zeros((3, 3, 3), bool), thin) == 0
 
 
+def test_what_a_brain_lacks_is_told_of_its_worst_part() -> None:
+    template, parts = load_template(CHECK_SPACING_MM), quality.load_parts()
+    sizes = np.bincount(parts[parts >= 0])
+    assert len(sizes) == 18 and 60 < sizes.min() * CHECK_SPACING_MM**3 / 1000 < 130
+    assert (parts >= 0).sum() == (template.distance_mm < -4).sum()
+    lost = (parts == 7) & (np.arange(parts.shape[2]) % 2 == 0)
+    assert quality._missing_part(template.mask & ~lost) == pytest.approx(lost.sum() / sizes[7])
+    assert quality._missing_part(template.mask) == 0 == 1 - quality._missing_part(parts < 0)
+
+
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("end", [0, -1])
 def test_the_cut_is_the_section_on_the_face_over_the_largest(axis: int, end: int) -> None:
