@@ -17,6 +17,8 @@ from brainage.evaluation.measures import (
 )
 from brainage.types import DoubleArray
 
+# Partial correlations beyond which two columns are one.
+_ONE = 1 - 1e-8
 _SPARE = 3  # people beyond the terms, the least that leaves something to estimate errors from
 
 
@@ -83,7 +85,8 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     ------
     CohortError
         If a column is missing or not numbers, there are too few people for the terms, either
-        does not vary beyond age, sex and site, or one person alone decides the slope.
+        does not vary beyond age, sex and site, both are one beyond these, or one person alone
+        decides the slope.
 
     Examples
     --------
@@ -91,9 +94,10 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     >>> import pandas as pd
     >>> age = np.linspace(60, 80, 30)
     >>> score = 30 - np.arange(30) % 5
-    >>> table = pd.DataFrame({"age_years": age, "MMSE": score, "gap": 60 - 2.0 * score})
-    >>> round(associate(table, "gap", "MMSE")[0].slope, 6)
-    -2.0
+    >>> gap = 60 - 2.0 * score + np.cos(age)
+    >>> table = pd.DataFrame({"age_years": age, "MMSE": score, "gap": gap})
+    >>> round(associate(table, "gap", "MMSE")[0].slope, 1)
+    -2.1
     """
     check_columns(table, ("age_years", measure, covariate), "associate")
     values, levels = (read_numbers(table[name], "associate") for name in (measure, covariate))
@@ -108,9 +112,13 @@ def associate(table: pd.DataFrame, measure: str, covariate: str) -> tuple[Associ
     adjusted = Adjusted(residuals(base, levels), residuals(base, values))
     refuse_explained(covariate, levels, adjusted.covariate, "associate")
     refuse_explained(measure, values, adjusted.measure, "associate")
+    r = float(np.corrcoef(adjusted.covariate, adjusted.measure)[0, 1])
+    if abs(r) > _ONE:
+        problem = f"beyond {', '.join(names)} it is {covariate} itself, and says nothing of it."
+        remedy = "Of predicted ages, gaps and ages, each is made of the other two."
+        raise CohortError(f"associate: {measure}", problem, remedy)
     fit = fit_effect(values, levels, base, f"{measure} on {covariate}", "associate")
     spread = float(levels.std(ddof=1))
-    r = float(np.corrcoef(adjusted.covariate, adjusted.measure)[0, 1])
     result = Association(
         measure=measure, covariate=covariate, n=len(rows), slope=fit.weight, ci_low=fit.ci_low,
         ci_high=fit.ci_high, p=fit.p, slope_per_sd=fit.weight * spread, partial_r=r,

@@ -123,3 +123,14 @@ def test_unit_of_the_covariate_decides_nothing_but_its_own():
     assert found.adjusted_for == other.adjusted_for == "age, age², sex"
     assert found.slope * 1e12 == pytest.approx(other.slope, rel=1e-3)
     assert found.p == pytest.approx(other.p, rel=1e-2)
+
+
+def test_a_gap_on_the_predicted_age_it_is_made_of_is_refused():
+    table = people()
+    table["predicted_age_years"] = (table[GAP] + table["age_years"]).round(4)
+    table[GAP] = table["predicted_age_years"] - table["age_years"]
+    with pytest.raises(CohortError, match="it is predicted_age_years itself"):
+        associate(table, GAP, "predicted_age_years")
+    twin = table.assign(score=3 * table["MMSE"] - table["age_years"])
+    with pytest.raises(CohortError, match="beyond age, age², sex it is MMSE itself"):
+        associate(twin, "score", "MMSE")
