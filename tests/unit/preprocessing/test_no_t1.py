@@ -118,6 +118,16 @@ def test_a_brain_with_its_top_cut_off_or_an_empty_slice_is_flagged() -> None:
         assert found.verdict == "flagged" and "flat_cut" in "; ".join(found.reasons)
 
 
+def test_a_brain_without_its_cerebellum_is_flagged() -> None:
+    brain = phantom(0)
+    to_mni = process_volume(brain, SETTINGS, "scan").placement.to_mni @ brain.affine
+    index = np.indices(brain.data.shape).reshape(3, -1)
+    _, y, z = (to_mni[:3, :3] @ index + to_mni[:3, 3:]).reshape(3, *brain.data.shape)
+    cerebellum = (y < -40) & (z < -20)
+    verdict, reasons = judge_volume(Volume(np.where(cerebellum, 0, brain.data), brain.affine))
+    assert verdict == "flagged" and "part of the brain is missing" in reasons
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["sub-IXI014", "sub-IXI168"])
 def test_a_head_that_was_stripped_by_its_mask_passes_and_by_2_mm_less_is_flagged(
