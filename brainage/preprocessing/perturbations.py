@@ -155,6 +155,12 @@ def add_bias(scan: Original, strength: float) -> Volume:
     return scan.with_data(scan.volume.data * (1 + strength * field))
 
 
+def brighten_along(scan: Original, axis: int) -> Volume:
+    """Multiply by a straight line from 0.3 at one end of an axis to 1.3 at the other."""
+    line = np.linspace(0.3, 1.3, scan.volume.data.shape[axis])
+    return scan.with_data(scan.volume.data * np.expand_dims(line, tuple({0, 1, 2} - {axis})))
+
+
 def add_noise(scan: Original, share: float) -> Volume:
     """Add Rician noise, its deviation a share of the brightness (95th percentile).
 
@@ -298,6 +304,7 @@ _EVERY: dict[str, dict[str, Change]] = {
         "cut_bottom_15mm": partial(crop, k=(-15, np.inf)),
     },
     "bias": {f"bias_{s}": partial(add_bias, strength=s / 100) for s in (20, 40)},
+    "ramp": {f"ramp_{'ijk'[a]}": partial(brighten_along, axis=a) for a in range(3)},
     "noise": {f"noise_{s}": partial(add_noise, share=s / 100) for s in (3, 8)},
     "gamma": {f"gamma_{g}": partial(change_gamma, exponent=g) for g in (0.8, 1.25)},
     "scale": {f"scale_{f}": partial(scale, factor=f) for f in (0.001, 100)},

@@ -125,6 +125,13 @@ def test_a_crop_to_the_brain_keeps_5_mm_around_it():
             assert abs(margin * size - 5) <= size / 2
 
 
+def test_a_ramp_runs_from_end_to_end_of_its_axis():
+    for axis in range(3):
+        ramp = np.moveaxis(apply(f"ramp_{'ijk'[axis]}", build_scan(np.ones(SHAPE))).data, axis, 0)
+        assert (np.ptp(ramp.reshape(len(ramp), -1), axis=1) == 0).all()
+        assert ramp[:, 0, 0] == pytest.approx(np.linspace(0.3, 1.3, len(ramp)))
+
+
 def test_a_bias_field_is_smooth_and_as_strong_as_it_says():
     field = apply("bias_20", build_scan(np.ones(SHAPE))).data
     assert np.isclose(field.min(), 0.8) and np.isclose(field.max(), 1.2)
