@@ -66,7 +66,7 @@ class PreprocessingConfig(Settings):
     min_template_correlation: Correlation = 0.0
     working_spacing_mm: Annotated[float, Field(ge=1.0, le=4.0)] = 2.0
     bias_spacing_mm: Annotated[float, Field(ge=2.0, le=16.0)] = 8.0
-    bias_iterations: Annotated[int, Field(ge=1, le=200)] = 100
+    bias_iterations: Annotated[int, Field(ge=1, le=200)] = 30
     series: str | None = None
 
     def on_grid(
