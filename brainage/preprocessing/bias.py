@@ -66,11 +66,14 @@ def estimate_line(head: Volume, alignment: Alignment, settings: PreprocessingCon
     terms = np.column_stack([np.ones(counts.sum()), (places[counts] - middle) / reach])
     ratio = np.log(seen[counts] / usual[counts])
 
-    def rest(weights: DoubleArray) -> DoubleArray:
+    def misfit(weights: DoubleArray) -> DoubleArray:
         return terms @ weights - ratio
 
+    def slopes(_: DoubleArray) -> DoubleArray:
+        return terms
+
     start = np.array([np.median(ratio), 0.0, 0.0, 0.0])
-    found = optimize.least_squares(rest, start, lambda _: terms, loss="cauchy", f_scale=_USUAL_LOG)
+    found = optimize.least_squares(misfit, start, slopes, loss="cauchy", f_scale=_USUAL_LOG)
     small = coarsen_volume(head, settings.bias_spacing_mm)
     index = np.indices(small.data.shape).reshape(3, -1)
     to_mni = alignment.to_mni @ small.affine

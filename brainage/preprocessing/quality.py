@@ -254,7 +254,8 @@ def load_parts() -> NDArray[np.int64]:
     """
     template = load_template(CHECK_SPACING_MM)
     inside = template.distance_mm < -_PARTS_DEPTH_MM
-    places, part = np.argwhere(inside), 0
+    places = np.argwhere(inside)
+    part = np.zeros(len(places), np.int64)
     for along, count in zip(places.T, _PARTS, strict=True):
         part = part * count + np.digitize(along, np.quantile(along, np.arange(1, count) / count))
     parts = np.full(inside.shape, -1)
