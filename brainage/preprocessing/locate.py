@@ -11,8 +11,12 @@ import numpy as np
 from brainage.config import PreprocessingConfig
 from brainage.errors import PreparationError
 from brainage.preprocessing.background import clear_background
-from brainage.preprocessing.bias import correct_bias, correct_inside
-from brainage.preprocessing.head import scale_brightness, to_straight_grid
+from brainage.preprocessing.head import (
+    correct_bias,
+    estimate_bias,
+    scale_brightness,
+    to_straight_grid,
+)
 from brainage.preprocessing.mni import (
     Foreground,
     coarsen,
@@ -53,6 +57,8 @@ _REACH_MM = 10.0
 # Share of brain from which a head's voxel takes part in its registration: half a mm beyond the
 # outline, halfway between heads that were stripped at the outline and 2 mm beyond it.
 _RIM_SHARE = 0.375
+# Depth under the template's outline from which the bias field is estimated.
+_BIAS_DEPTH_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -282,6 +288,20 @@ def _keep_near(brain: Volume, to_mni: DoubleArray) -> Volume:
     )
     share = resample_volume(near, brain.affine, brain.data.shape)
     return Volume(np.where(share >= 0.5, brain.data, np.float32(0)), brain.affine)
+
+
+def correct_inside(
+    head: Volume, alignment: Alignment, settings: PreprocessingConfig
+) -> tuple[Volume, Volume]:
+    """Remove the bias field that the inside of the brain shows, and return both.
+
+    The rim takes no part, so that a brain has one field however tightly it was stripped.
+    """
+    template = load_template(CHECK_SPACING_MM)
+    inside = (template.distance_mm <= -_BIAS_DEPTH_MM).astype(np.float32)
+    mask = Volume(inside, alignment.to_scan @ template.affine)
+    bias = estimate_bias(head, mask, settings)
+    return correct_bias(head, bias), bias
 
 
 def mask_on(mask: Volume, like: Volume, share: float = 0.5) -> BoolArray:

@@ -19,9 +19,8 @@ from scipy import ndimage
 
 from brainage.config import PreprocessingConfig
 from brainage.files import atomic_write_bytes, sha256_bytes
-from brainage.preprocessing.bias import correct_inside
 from brainage.preprocessing.head import scale_brightness, to_straight_grid
-from brainage.preprocessing.locate import mask_on
+from brainage.preprocessing.locate import correct_inside, mask_on
 from brainage.preprocessing.pose import lay_straight
 from brainage.preprocessing.registration import Alignment, register_finely
 from brainage.preprocessing.skull import (
