@@ -10,9 +10,42 @@ from brainage.evaluation.conformal import coverage_table
 from brainage.evaluation.measures import check_columns
 from brainage.evaluation.metrics import age_metrics
 from brainage.evaluation.new_site import CONTROLS, calibration_gain
+from brainage.types import Json
 
 FAR_YEARS = 15.0
 """An error in years that misleads the reader of an age."""
+
+
+def pool_left_out(facts: Json) -> tuple[int, float, float] | None:
+    """Return on how many scans of sites left out a model was tried, and how far off it was.
+
+    Parameters
+    ----------
+    facts : dict
+        Of a bundle.
+
+    Returns
+    -------
+    tuple of int, float and float, optional
+        Scans, mean absolute error in years, share off by more than `FAR_YEARS`; None where no
+        site was left out, or the model was fitted to a site's own people since.
+
+    Examples
+    --------
+    >>> rows = [{"n": 1, "mae_years": 6.0, "far_share": 0.0},
+    ...         {"n": 3, "mae_years": 8.0, "far_share": 0.2}]
+    >>> pool_left_out({"left_out": rows, "left_out_calibration": {"kind": "absolute"}})
+    (4, 7.5, 0.15)
+    """
+    rows = facts.get("left_out")
+    if not rows or not facts.get("left_out_calibration"):
+        return None
+    counts = [row["n"] for row in rows]
+    mae, far = (
+        float(np.average([row[name] for row in rows], weights=counts))
+        for name in ("mae_years", "far_share")
+    )
+    return sum(counts), mae, round(far, 6)
 
 
 def left_out_table(table: pd.DataFrame, *, seed: int = 0, bootstrap: int = 2000) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from brainage.cohorts.cells import parse_sex
+from brainage.evaluation.left_out import FAR_YEARS, pool_left_out
 from brainage.evaluation.normative import MatchedPercentile, corrected_gap, match_percentile
 from brainage.plotting.planes import ORIENTATION_WORDS, RADIOLOGICAL, Orientation
 from brainage.report.checks import Row, list_checks
@@ -273,6 +274,10 @@ def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
         rows.append(Row("Trained on", f"{cohort.get('n_train', '?')} scans, {_ages(ages)}"))
     if error is not None:
         rows.append(Row("Error on held-out scans", f"{error:.1f} years (mean, n {metrics['n']})"))
+    if pooled := pool_left_out(model.facts):
+        n, mae, far = pooled
+        told = f"{mae:.1f} years (mean, n {n}), more than {FAR_YEARS:g} in {far:.0%}"
+        rows.append(Row("Error on scanners left out", told))
     return tuple(rows)
 
 

@@ -9,12 +9,14 @@ import pandas as pd
 
 from brainage.cohorts.people import add_people, read_people
 from brainage.evaluation.bounds import DEFAULT_LEVEL
+from brainage.evaluation.left_out import FAR_YEARS, pool_left_out
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import default_cache, remove_old, remove_unfinished
 from brainage.inference.header import split_contradicted
 from brainage.inference.model import Model, check_level, with_series
 from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS, predict_when_loaded
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
+from brainage.types import Json
 from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, tell_entries, warn
 from brainage.workflows.masks import ScanOptions
@@ -106,7 +108,7 @@ def add_ages(table: pd.DataFrame, ages: Path, columns: dict[str, str] | None) ->
 
 
 def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
-    """Warn why intervals are empty, and how many scans are unlike the training scans."""
+    """Warn why intervals are empty, and which scans the model knows nothing like."""
     missing = int(table["interval_low_years"].isna().sum())
     if bundle.intervals is None:
         warn("the model has no calibration: the interval columns are empty.")
@@ -121,6 +123,22 @@ def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
     unlike = int((table["ood_percentile"] >= FLAG_PERCENTILE).sum())
     if unlike:
         warn(f"{unlike} scans are unlike those that the model was trained on (ood_percentile).")
+    warn_of_strangers(bundle.facts, table)
+
+
+def warn_of_strangers(facts: Json, table: pd.DataFrame) -> None:
+    """Say how far off ages are at sites that a model does not know, where scans come from such."""
+    sites = table["site"] if "site" in table else pd.Series("", index=table.index)
+    strange = int((~sites.isin(facts.get("cohort", {}).get("sites", []))).sum())
+    pooled = pool_left_out(facts)
+    if strange and pooled:
+        n, mae, far = pooled
+        warn(
+            f"{strange} scans are of no site that trained this model. On {n} scans of sites left "
+            f"out it was off by {mae:.1f} years in the mean, by more than {FAR_YEARS:g} in "
+            f"{far:.0%}, and nothing in a scan told which. With 20 healthy people of a site, "
+            "`brainage calibrate` says how far off it is there."
+        )
 
 
 def ledger_path(output: Path) -> Path:

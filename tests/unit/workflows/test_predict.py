@@ -11,7 +11,7 @@ import pytest
 import brainage
 from brainage.cli.main import app
 from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
-from brainage.workflows.predict import PredictOptions, predict
+from brainage.workflows.predict import PredictOptions, predict, warn_of_strangers
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,18 @@ def test_a_prepared_cohort_keeps_its_verdicts_beside_predictions(
     cohort = brainage.read_cohort(tmp_path / "table.csv")
     found = brainage.load_model().predict(cohort)
     assert found["verdict"].tolist() == ["flagged"]
+
+
+def test_scans_of_no_site_that_trained_are_told_how_far_off_others_were() -> None:
+    facts = {
+        "cohort": {"sites": ["HH", "oasis1"]},
+        "left_out": [{"n": 30, "mae_years": 8.0, "far_share": 0.2}],
+        "left_out_calibration": {"kind": "absolute"},
+    }
+    strange = pd.DataFrame({"site": ["HH", "mine", ""]})
+    with pytest.warns(UserWarning, match=r"^2 scans .* off by 8.0 years .* more than 15 in 20%"):
+        warn_of_strangers(facts, strange)
+    with pytest.warns(UserWarning, match="^3 scans"):
+        warn_of_strangers(facts, strange.drop(columns="site"))
+    warn_of_strangers(facts, strange[:1])
+    warn_of_strangers({**facts, "left_out_calibration": None}, strange)
