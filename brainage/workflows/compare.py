@@ -115,7 +115,7 @@ def compare(
     """
     methods = check_methods(methods)
     chosen = build_options(output, options)
-    resolved = choose_config(config, settings, methods)
+    resolved = choose_config(config, settings, methods, chosen.draws_test)
     with hold_folder(chosen.folder):
         return _compare(as_options(cohort, cache), resolved, chosen, methods, seeds)
 

@@ -189,7 +189,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         return tags
 
     def _build_config(self) -> Config:
-        config = choose_config(self.config, self.settings)
+        config = choose_config(self.config, self.settings, draws_test=False)
         seed: int | None = None
         if self.random_state is not None:
             given = self.random_state

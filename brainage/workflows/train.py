@@ -175,7 +175,7 @@ def train(
     >>> folder.cleanup()
     """
     chosen = options_of_rank(build_options(output, options))
-    resolved = choose_config(config, settings)
+    resolved = choose_config(config, settings, draws_test=chosen.draws_test)
     with hold_folder(chosen.folder):
         return _train(as_options(cohort, cache), resolved, chosen)
 
