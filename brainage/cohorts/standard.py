@@ -97,8 +97,23 @@ def standardise(
         "path": [find_path(cell, folder) for cell in cells("path")],
     }
     frame = pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index)
-    told = sex_note, note_spellings(subjects, "person"), note_spellings(sites, "site")
+    told = (
+        sex_note,
+        _note_two_sexes(subjects, sexes),
+        note_spellings(subjects, "person"),
+        note_spellings(sites, "site"),
+    )
     return frame, problems, [*notes, *filter(None, told)]
+
+
+def _note_two_sexes(subjects: Sequence[str], sexes: Sequence[str]) -> str:
+    """Say whose scans have two sexes, or empty: an id may be two people's."""
+    known = {pair for pair in zip(subjects, sexes, strict=True) if all(pair)}
+    twice = sorted(subject for subject, sex in known if sex == "M" and (subject, "F") in known)
+    if not twice:
+        return ""
+    more = f" and {len(twice) - 1} more have" if len(twice) > 1 else " has"
+    return f"{twice[0]}{more} scans of both sexes: is it one person?"
 
 
 def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str], set[str]]:

@@ -385,3 +385,10 @@ def test_ids_that_look_the_same_are_one_persons_and_letter_case_is_asked_about(r
     with pytest.warns(UserWarning, match="'S1' and 's1' count as another person each"):
         reading = read("subject_id,session,age,path\ns1,1,40,a.nii\nS1,2,42,b.nii\n")
     assert reading.cohort.table["subject_id"].tolist() == ["s1", "S1"]
+
+
+def test_a_person_of_two_sexes_is_asked_about(read) -> None:
+    rows = "s1,1,40,a.nii,F\ns1,2,42,b.nii,M\ns2,1,40,a.nii,F\ns2,2,40,b.nii,\n"
+    with pytest.warns(UserWarning, match="s1 has scans of both sexes") as told:
+        read("subject_id,session,age,path,sex\n" + rows)
+    assert len(told) == 1
