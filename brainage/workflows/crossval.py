@@ -61,9 +61,11 @@ def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -
     Raises
     ------
     ConfigError
-        If repeats are asked of a single split, or folds of sites.
+        If repeats are asked of a single split, or folds of sites, or no repeat at all.
     """
     folds, repeats, leave_site_out = options.folds, options.repeats, options.leave_site_out
+    if repeats < 1:
+        raise ConfigError("--repeats", f"expected 1 or more, got {repeats}.")
     if leave_site_out and folds != 1:
         raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
     if folds == 1 and not leave_site_out:

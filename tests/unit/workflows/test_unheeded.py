@@ -7,11 +7,14 @@ from typer.testing import CliRunner
 import brainage.cli.main  # noqa: F401  registers the commands
 from brainage.cli.command import app
 from brainage.config import load_preset, with_changes
-from brainage.errors import CohortError
+from brainage.errors import CohortError, ConfigError
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.model.build import build_model
+from brainage.training.options import TrainOptions
 from brainage.training.state import build_step_settings
 from brainage.workflows import train as job
+from brainage.workflows.compare import compare
+from brainage.workflows.crossval import plan_runs
 from brainage.workflows.estimator import BrainAgeRegressor
 from brainage.workflows.settings import choose_config
 from brainage.workflows.unheeded import unheeded_settings
@@ -120,3 +123,14 @@ def test_a_share_to_test_is_told_in_python_too(tmp_path):
         pytest.raises(CohortError),
     ):
         BrainAgeRegressor(config="phantom", settings=asked).fit(["nowhere.nii"] * 2, [30.0, 40.0])
+
+
+@pytest.mark.parametrize("option", ["repeats", "baselines", "check_leakage"])
+def test_a_comparison_refuses_options_of_a_training_alone(option, tmp_path):
+    with pytest.raises(ConfigError, match=f"takes no {option}"):
+        compare("nowhere.csv", tmp_path, **{option: 2})
+
+
+def test_no_repeat_at_all_is_refused():
+    with pytest.raises(ConfigError, match="--repeats"):
+        plan_runs(None, load_preset("phantom"), TrainOptions(folds=2, repeats=0))
