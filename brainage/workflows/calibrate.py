@@ -11,6 +11,7 @@ from brainage.types import DoubleArray
 from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.console import say
 from brainage.workflows.own_site import read_site
+from brainage.workflows.seen import CALIBRATION, keep_people
 
 MIN_CONTROLS = 20
 
@@ -39,7 +40,7 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
     fitted = ConformalInterval(bundle.config.inference.interval).fit_controls(
         raw, people["age_years"], predicted.spread_years, f"{len(people)} own controls"
     )
-    site.write(output, bundle, fitted)
+    site.write(output, keep_people(bundle, people, CALIBRATION), fitted)
     say(_tell(gap_years, fitted.offset_years_))
     after = leave_one_out_gaps(gap_years) if fitted.offset_years_ else gap_years
     site.compare_constant(np.abs(after), np.arange(len(people)))

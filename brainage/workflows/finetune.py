@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
 from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.metrics import paired_difference
 from brainage.evaluation.normative import make_reference
@@ -18,6 +17,7 @@ from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.console import say, warn
 from brainage.workflows.own_site import read_site
 from brainage.workflows.results import write_table
+from brainage.workflows.seen import keep_people
 
 MIN_PEOPLE, FOLDS = 30, 5
 
@@ -63,7 +63,7 @@ def finetune(
         bundle.config.inference.interval, bundle.config.inference.min_band_scans
     ).fit(tuned, ages, spread, source=f"{len(people)} own people, out of fold")
     tuned_bundle = networks.train(np.arange(len(people)), seed)
-    learned = _with_learned(tuned_bundle, people)
+    learned = keep_people(tuned_bundle, people, "train")
     before, after = np.abs(untouched - ages), np.abs(tuned - ages)
     # What the report sets a person beside; of retests by the new heads nothing is known.
     changes: Json = {
@@ -77,16 +77,6 @@ def finetune(
     site.compare_constant(after, fold)
     say(f"written to {output}")
     return result
-
-
-def _with_learned(bundle: Bundle, people: pd.DataFrame) -> Bundle:
-    """List people among those that a model learned from, so that no one tests it on them."""
-    facts = dict(bundle.facts)
-    for key, column in SPLIT_HASHES.items():
-        hashes = facts.get(key, {})
-        train = [*hashes.get("train", []), *hash_ids(people[column])]
-        facts[key] = hashes | {"train": train}
-    return replace(bundle, facts=facts)
 
 
 class _Networks:

@@ -16,8 +16,8 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.types import DoubleArray, HalfArray, Json, LedgerEntry
 from brainage.workflows.cohorts import CohortOptions, prepare_options
 from brainage.workflows.console import warn
-from brainage.workflows.evaluate import unseen_rows
 from brainage.workflows.models import load_model
+from brainage.workflows.seen import unseen_rows
 from brainage.workflows.tables import first_scans
 
 

@@ -17,7 +17,8 @@ from brainage.workflows import finetune as job
 from brainage.workflows import own_site
 from brainage.workflows.calibrate import calibrate
 from brainage.workflows.cohorts import CohortOptions
-from brainage.workflows.evaluate import unseen_rows
+from brainage.workflows.evaluate import evaluate
+from brainage.workflows.seen import unseen_rows
 from tests.small import SHAPE, make_config
 
 CONFIG = make_config("cnn3d_light")
@@ -66,7 +67,7 @@ def model(tmp_path: Path) -> Path:
 
 def give(
     monkeypatch: pytest.MonkeyPatch, count: int = PEOPLE, scale: float = 1.0, start: float = 0.0
-) -> None:
+) -> Cohort:
     arrays, ages = make_scans(count)
     ages = start + scale * ages
     names = [f"sub-{n}" for n in range(count)]
@@ -74,6 +75,7 @@ def give(
     table = table.assign(session_id="", sex="", site="", path="")
     prepared = PreparedCohort(Cohort(table, "own.csv"), arrays)
     monkeypatch.setattr(own_site, "prepare_options", lambda *_: (prepared, []))
+    return prepared.cohort
 
 
 def test_folds_judge_and_the_new_model_has_intervals_of_its_own(
@@ -125,3 +127,18 @@ def test_people_whom_the_networks_cannot_tell_are_counted(
     outside = int((make_scans()[1] > 50.0).sum())
     with pytest.warns(UserWarning, match=f"{outside} of 40 people are outside the .* {high:.0f}"):
         work(model, CohortOptions("own.csv"), tmp_path / "new")
+
+
+@pytest.mark.parametrize("work", [job.finetune, calibrate])
+def test_no_error_is_told_of_the_people_that_a_model_was_fitted_to(
+    work, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = give(monkeypatch)
+    work(model, CohortOptions("own.csv"), tmp_path / "new")
+    with (
+        pytest.warns(UserWarning, match="40 of 40"),
+        pytest.raises(CohortError, match="people that the model was fitted"),
+    ):
+        evaluate(tmp_path / "new", tmp_path / "out", cohort=cohort)
+    calibrate_again = unseen_rows(load_bundle(tmp_path / "new"), cohort.table)
+    assert calibrate_again.all() == (work is calibrate)
