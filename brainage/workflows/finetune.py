@@ -74,7 +74,7 @@ def finetune(
     site.write(output, learned, calibration, changes)
     write_table(result, output / "finetuned.csv")
     _tell(before, after)
-    site.compare_constant(after, fold)
+    site.compare_constant(after)
     say(f"written to {output}")
     return result
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from brainage.errors import CohortError, TrainingError
 from brainage.evaluation.conformal import ConformalInterval
@@ -66,17 +65,18 @@ class SiteCohort:
         copy_bundle(bundle, output, fitted)
         write_ledger(self.entries, output / "ledger.csv")
 
-    def compare_constant(self, error_years: DoubleArray, part: NDArray[np.intp]) -> None:
-        """Warn where the model may not beat the median age of the people in other parts.
+    def compare_constant(self, error_years: DoubleArray) -> None:
+        """Warn where the model may not beat the median age of the people.
 
-        Of ages so alike, a small error says nothing of a person of another age.
+        Of ages so alike, a small error says nothing of a person of another age. (The median of the
+        others alone errs more than a constant does, where no one is of about that age.)
         """
         ages = self.age_years
-        constant = np.abs([np.median(ages[part != own]) for own in part] - ages)
+        constant = np.abs(ages - np.median(ages))
         gain = paired_difference(constant, error_years)
         if gain["ci_low"] is None or gain["ci_low"] <= 0:
             warn(
-                f"the median age of the others alone has an MAE of {constant.mean():.2f} years, "
+                f"their median age alone has an MAE of {constant.mean():.2f} years, "
                 f"the new model {error_years.mean():.2f}: people of {ages.min():.0f} to "
                 f"{ages.max():.0f} years do not show that it tells their ages, or any other."
             )

@@ -142,3 +142,11 @@ def test_no_error_is_told_of_the_people_that_a_model_was_fitted_to(
         evaluate(tmp_path / "new", tmp_path / "out", cohort=cohort)
     calibrate_again = unseen_rows(load_bundle(tmp_path / "new"), cohort.table)
     assert calibrate_again.all() == (work is calibrate)
+
+
+def test_a_constant_model_does_not_seem_better_than_the_median() -> None:
+    """Around a gap of ages, the median of the others lies on its other side."""
+    ages = np.repeat([20.0, 80.0], 20)
+    site = own_site.SiteCohort(None, pd.DataFrame({"age_years": ages}), np.empty(0), [])
+    with pytest.warns(UserWarning, match="people of 20 to 80 years do not show"):
+        site.compare_constant(np.abs(ages - 50.0))
