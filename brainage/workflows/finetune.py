@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainage.evaluation.conformal import ConformalInterval
-from brainage.evaluation.metrics import paired_difference
+from brainage.evaluation.metrics import age_metrics, paired_difference
 from brainage.evaluation.normative import make_reference
 from brainage.model.bundle import Bundle
 from brainage.training.finetuning import finetune_head, read_features
@@ -65,11 +65,12 @@ def finetune(
     tuned_bundle = networks.train(np.arange(len(people)), seed)
     learned = keep_people(tuned_bundle, people, "train")
     before, after = np.abs(untouched - ages), np.abs(tuned - ages)
-    # What the report sets a person beside; of retests by the new heads nothing is known.
+    # What the report sets a person beside; of groups and retests by new heads nothing is known.
     changes: Json = {
         "reference": make_reference(result, "out_of_fold").to_json(),
         "retests": None,
-        "finetuned": {"n": len(people), "mae_years": float(after.mean())},
+        "subgroups": [],
+        "finetuned": dict(age_metrics(ages, tuned)),
     }
     site.write(output, learned, calibration, changes)
     write_table(result, output / "finetuned.csv")
