@@ -104,13 +104,15 @@ class Cohort:
 class CohortReading:
     """A cohort and what was left out of it: `rows_in` = len(cohort) + len(rejected).
 
-    `notes` are sentences on what was decided or stays unknown, such as codes of the sex.
+    `notes` are sentences on what was decided or stays unknown, such as codes of the sex. `added` is
+    how many of the last rows other cohorts added (`join_readings`).
     """
 
     cohort: Cohort
     rejected: list[LedgerEntry]
     rows_in: int
     notes: tuple[str, ...] = ()
+    added: int = 0
 
 
 def read_cohort(

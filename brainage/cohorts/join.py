@@ -41,7 +41,8 @@ def join_readings(readings: Sequence[CohortReading]) -> CohortReading:
         note_spellings(joined["site"], "site"),
     )
     told = tuple(note for note in notes if note and note not in known)
-    return CohortReading(Cohort(joined, source), rejected, rows_in, told)
+    added = len(joined) - len(tables[0])
+    return CohortReading(Cohort(joined, source), rejected, rows_in, told, added)
 
 
 def _folder_name(source: str) -> str:

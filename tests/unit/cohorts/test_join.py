@@ -25,7 +25,11 @@ def test_a_cohort_without_sites_gets_its_folders_name(tmp_path: Path) -> None:
     assert table["scan_id"].tolist() == ["s1", "t1", "t2"]
     assert table["site"].tolist() == ["oasis", "HH", "ixi"]
     assert table["CDR"].isna().tolist() == [False, True, True]
-    assert joined.rows_in == 4 and [entry.scan_id for entry in joined.rejected] == ["s2"]
+    assert (
+        joined.rows_in == 4
+        and joined.added == 2
+        and [entry.scan_id for entry in joined.rejected] == ["s2"]
+    )
 
 
 def test_one_id_in_two_cohorts_is_refused(tmp_path: Path) -> None:
