@@ -412,3 +412,14 @@ def test_codes_of_missing_values_that_a_filter_keeps_are_asked_about(
     (tmp_path / "c.csv").write_text(f"id,age,path,mmse,cdr,change\n{rows}")
     notes = load_cohort(tmp_path / "c.csv", where=where).notes
     assert list(notes) == ([f"rows with {told} are kept: is that a missing one?"] if told else [])
+
+
+@pytest.mark.parametrize(("later", "asked"), [("64", False), ("66", True), ("n/a", False)])
+def test_scans_of_a_person_decades_apart_are_asked_about(
+    later: str, asked: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "a.nii").touch()
+    rows = f"s1,1,40,a.nii\ns1,2,{later},a.nii\ns2,1,90,a.nii\n"
+    (tmp_path / "c.csv").write_text(f"subject,session,age,path\n{rows}")
+    notes = load_cohort(tmp_path / "c.csv", require_age=False).notes
+    assert ["s1 has scans 26 years apart" in note for note in notes] == [True] * asked
