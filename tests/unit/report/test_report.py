@@ -27,7 +27,6 @@ from brainage.report.checks import measure_gauge
 from brainage.report.content import RESEARCH_ONLY
 from brainage.report.page_html import COLOURS, TINTS
 from brainage.report.page_pdf import render_pdf
-from brainage.serving.model_facts import held_out_metrics
 from brainage.types import MAP_METHODS, Volume
 
 DAY = date(2026, 1, 2)
@@ -399,4 +398,3 @@ def test_the_error_of_a_finetuned_model_is_that_of_its_new_heads():
     report = build_report(findings(model=replace(MODEL, facts=facts)))
     told = {row.name: row.value for row in report.model}
     assert told["Error on held-out scans"] == "3.2 years (mean, n 40)"
-    assert held_out_metrics(facts)["n"] == 40 and held_out_metrics(FACTS) == FACTS["metrics"]

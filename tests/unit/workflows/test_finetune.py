@@ -11,6 +11,7 @@ from brainage.cohorts.cohort import Cohort
 from brainage.errors import CohortError, TrainingError
 from brainage.model.build import build_model, build_target
 from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
+from brainage.serving.model_facts import held_out_metrics
 from brainage.training.finetuning import finetune_head, read_features
 from brainage.training.run import PreparedCohort
 from brainage.workflows import finetune as job
@@ -95,6 +96,8 @@ def test_folds_judge_and_the_new_model_has_intervals_of_its_own(
     assert not unseen_rows(tuned, table).any()  # no test of the new model on these people
     assert tuned.reference is not None and len(tuned.reference.age_years) == PEOPLE
     assert tuned.facts["retests"] is None  # of the heads before
+    assert held_out_metrics(tuned.facts)["mae_years"] == pytest.approx(error)
+    assert held_out_metrics({"metrics": {"n": 3}}) == {"n": 3}
     assert f"MAE of {error:.2f} years out of fold" in (output / "card.md").read_text()
     with pytest.raises(TrainingError, match="already holds"):
         job.finetune(model, CohortOptions("own.csv"), output)
