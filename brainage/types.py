@@ -46,6 +46,9 @@ MAP_METHODS = ("integrated_gradients", "occlusion", "smoothgrad")
 
 DEFAULT_MAP = "integrated_gradients"
 
+MISSING_CODES = (-4, -9, -88, -99, -888, -999, -9999, -99999, 99, 888, 999, 9999, 99999)
+"""Numbers that may stand for a missing value, where all others are far from them."""
+
 Verdict = Literal["ok", "flagged", "failed"]
 
 

@@ -12,6 +12,7 @@ from brainage.serving.model_facts import (
     baseline_table,
     coverage_groups,
     error_groups,
+    held_out_metrics,
     held_out_people,
     overview_table,
     read_facts,
@@ -39,7 +40,7 @@ _SCORES: "dict[str, ColumnConfig | str | None]" = {
 
 
 def _show_summary(facts: Json) -> None:
-    metrics, cohort = facts.get("metrics", {}), facts.get("cohort", {})
+    metrics, cohort = held_out_metrics(facts), facts.get("cohort", {})
     error = metrics.get("mae_years")
     covered = metrics.get("intervals", {})
     places = st.columns(4)

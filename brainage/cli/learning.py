@@ -105,9 +105,16 @@ def train(
     """Train on a cohort, test on held-out subjects, and write a model with its results."""
     from brainage.workflows.settings import parse_baselines, parse_folds
 
-    config = settings.resolve(preset, network__name=network, learning__method=method, seed=seed)
+    parts = parse_folds(folds)
+    config = settings.resolve(
+        preset,
+        draws_test=parts == 1 and not leave_site_out,
+        network__name=network,
+        learning__method=method,
+        seed=seed,
+    )
     options = running.words(
-        folds=parse_folds(folds),
+        folds=parts,
         repeats=repeats,
         leave_site_out=leave_site_out,
         baselines=parse_baselines(baselines),
@@ -144,8 +151,10 @@ def compare(
     from brainage.workflows.settings import check_methods, parse_folds
 
     chosen = check_methods([part.strip() for part in methods.split(",") if part.strip()])
-    config = settings.resolve(preset, methods=chosen, network__name=network)
-    options = running.words(folds=parse_folds(folds), leave_site_out=leave_site_out)
+    parts = parse_folds(folds)
+    draws_test = parts == 1 and not leave_site_out
+    config = settings.resolve(preset, methods=chosen, draws_test=draws_test, network__name=network)
+    options = running.words(folds=parts, leave_site_out=leave_site_out)
     cohort = source.options(extraction, add_cohort)
     running.check()
 

@@ -266,6 +266,7 @@ class Settings:
         preset: str,
         family: Literal["brain_age", "images"] = "brain_age",
         methods: Sequence[str] = (),
+        draws_test: bool = True,
         **more: Any,
     ) -> "Config":
         """Return the resolved settings; `more` are other changes, ``__`` stands for a dot."""
@@ -282,5 +283,6 @@ class Settings:
         }
         config = resolve_config(preset, self.config, changes, self.set_ or [], family)
         asked = [name for name, value in changes.items() if value is not None]
-        tell_unheeded(config, [*asked, *parse_pairs(self.set_ or [], "--set")], methods)
+        asked += parse_pairs(self.set_ or [], "--set")
+        tell_unheeded(config, asked, methods, draws_test)
         return config

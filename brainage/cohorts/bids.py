@@ -18,6 +18,7 @@ from brainage.cohorts.bids_choice import (
     preference,
     refuse_image,
 )
+from brainage.cohorts.bids_contradicted import describe_contradicted, name_contradicted
 from brainage.cohorts.cells import (
     add_unit,
     is_missing,
@@ -66,6 +67,11 @@ class _People:
     legends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
+    def rows_of(self, image: _Image) -> list[_Row]:
+        """Rows of the image's session, or else of its person."""
+        session = self.rows.get((image.subject, image.session), [])
+        return session or self.rows.get((image.subject, ""), [])
+
 
 def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
     """List the T1w files of a BIDS folder with what its tables tell about them.
@@ -102,13 +108,15 @@ def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
         raise CohortError(str(folder), problem, "Give a BIDS folder or a CSV/TSV table.")
     people = _read_participants(_find_tables(folder))
     visits = Counter(images[0].subject for images in sessions.values())
-    ageless, chosen = 0, []
+    ageless, chosen, contradicted = 0, [], []
     rows: list[_Row] = []
     notes: list[tuple[str, str, bool]] = []
     for images in sessions.values():
         first, *others = sorted(images, key=lambda image: preference(image.entities, image.stem))
         chosen.append([first.stem, *(image.stem for image in others)])
         about, problem, is_shared = _describe(first, people, visits[first.subject] > 1)
+        person = (people.rows_of(first) or [{}])[0]
+        contradicted += name_contradicted(first.scan_id, about, person)
         if is_shared and not shared_age:
             ageless += _drop_age(about)
         for image in (first, *others):
@@ -126,7 +134,11 @@ def read_bids(folder: Path, shared_age: bool = False) -> RawTable:
         about = people.rows[subject, session][0]
         rows.append({**about, "scan_id": subject, "subject_id": subject})
         notes.append(("participants.tsv", "has no T1w file in its folder", False))
-    remarks = [*describe_choice(chosen), *people.remarks]
+    remarks = [
+        *describe_choice(chosen),
+        *people.remarks,
+        *describe_contradicted(contradicted),
+    ]
     if ageless:
         remarks.append(
             f"{ageless} sessions have no age of their own, only one of the person for several "
@@ -304,11 +316,9 @@ def _describe(image: _Image, people: _People, several: bool) -> tuple[_Row, str,
     """
     if people.folder is None:
         return {}, "", False
-    keys = (image.subject, image.session), (image.subject, "")
-    key = next((key for key in keys if key in people.rows), None)
-    if key is None:
+    found = people.rows_of(image)
+    if not found:
         return dict(people.blank), "is not in participants.tsv", False
-    found = people.rows[key]
     if len(found) > 1:
         problem = f"stands in participants.tsv {len(found)} times, with other values"
         return dict(people.blank), problem, False
@@ -324,7 +334,8 @@ def _describe(image: _Image, people: _People, several: bool) -> tuple[_Row, str,
         target = next((name for name in about if is_usual(name, "age_years")), ages[0])
         age = own[ages[0]]
         own = {name: cell for name, cell in own.items() if name not in ages} | {target: age}
-    is_shared = not ages and key[1] == "" and (several or is_told)
+    has_row = (image.subject, image.session) in people.rows and image.session != ""
+    is_shared = not ages and not has_row and (several or is_told)
     return {**about, **own}, "", is_shared
 
 

@@ -20,7 +20,7 @@ from brainage.cohorts.columns import (
     missing_column,
     resolve_names,
 )
-from brainage.cohorts.filters import select_rows, unknown_texts
+from brainage.cohorts.filters import kept_codes, select_rows, unknown_texts
 from brainage.cohorts.standard import names_age, standardise
 from brainage.cohorts.table_files import RawTable, read_table
 from brainage.errors import CohortError, ShapeError
@@ -104,13 +104,15 @@ class Cohort:
 class CohortReading:
     """A cohort and what was left out of it: `rows_in` = len(cohort) + len(rejected).
 
-    `notes` are sentences on what was decided or stays unknown, such as codes of the sex.
+    `notes` are sentences on what was decided or stays unknown, such as codes of the sex. `added` is
+    how many of the last rows other cohorts added (`join_readings`).
     """
 
     cohort: Cohort
     rejected: list[LedgerEntry]
     rows_in: int
     notes: tuple[str, ...] = ()
+    added: int = 0
 
 
 def read_cohort(
@@ -194,7 +196,7 @@ def load_cohort(
     if where is not None:
         view = _filter_view(standard, originals)
         kept = select_rows(view, where)
-        notes += filter(None, [unknown_texts(view, where)])
+        notes += filter(None, [unknown_texts(view, where), kept_codes(view, where, kept)])
     if not kept.any():
         problem = f"the filter {where!r} keeps none of {len(kept)} rows."
         raise CohortError("--where", problem, "Check its columns and values.")

@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from brainage.errors import CohortError
-from brainage.types import BoolArray
+from brainage.types import MISSING_CODES, BoolArray
 
 MAX_LENGTH = 2000
 
@@ -73,6 +73,31 @@ def named_columns(table: pd.DataFrame, expression: str) -> list[str]:
     """Return the columns that a filter which `select_rows` took names."""
     named = {node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)}
     return [name for name in table.columns if _write_name(name) in named]
+
+
+def kept_codes(table: pd.DataFrame, expression: str, kept: BoolArray) -> str:
+    """Ask about numbers, in rows that a filter kept, which may stand for a missing value.
+
+    ``mmse > 24`` keeps 999, ``cdr < 0.5`` keeps -9.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"cdr": [0, 0.5, 1, -9]})
+    >>> kept_codes(table, "cdr < 0.5", select_rows(table, "cdr < 0.5"))
+    'rows with cdr -9 are kept: is that a missing one?'
+    """
+    found = []
+    for name in named_columns(table, expression):
+        if not is_numeric_dtype(table[name]) or is_bool_dtype(table[name]):
+            continue
+        numbers = table[name].dropna()
+        others = numbers[~numbers.isin(MISSING_CODES)]
+        low, high = others.min(), others.max()
+        for code in MISSING_CODES:
+            is_far = low >= 0 > code or 0 <= high < code / 2
+            if is_far and (table.loc[kept, name] == code).any():
+                found.append(f"{name} {code}")
+    return f"rows with {', '.join(found)} are kept: is that a missing one?" if found else ""
 
 
 def unknown_texts(table: pd.DataFrame, expression: str) -> str:

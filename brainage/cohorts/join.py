@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainage.cohorts.cells import note_spellings
 from brainage.cohorts.cohort import Cohort, CohortReading
 from brainage.errors import CohortError
 
@@ -33,7 +34,15 @@ def join_readings(readings: Sequence[CohortReading]) -> CohortReading:
     joined = pd.concat(tables, ignore_index=True)
     rejected = [entry for reading in readings for entry in reading.rejected]
     rows_in = sum(reading.rows_in for reading in readings)
-    return CohortReading(Cohort(joined, source), rejected, rows_in, _remark_sites(tables))
+    known = {note for reading in readings for note in reading.notes}
+    notes = (
+        *_remark_sites(tables),
+        note_spellings(joined["subject_id"], "person"),
+        note_spellings(joined["site"], "site"),
+    )
+    told = tuple(note for note in notes if note and note not in known)
+    added = len(joined) - len(tables[0])
+    return CohortReading(Cohort(joined, source), rejected, rows_in, told, added)
 
 
 def _folder_name(source: str) -> str:

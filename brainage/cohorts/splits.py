@@ -89,14 +89,19 @@ def make_column_folds(cohort: Cohort, column: str, split: SplitConfig) -> list[S
     Raises
     ------
     CohortError
-        If there is no such column, a cell is blank, there are fewer than two values, or a
-        subject's scans are in two folds.
+        If there is no such column, a cell is blank, there are fewer than two values, text stands
+        beside numbers, or a subject's scans are in two folds.
     """
     if column not in cohort.table:
         known = ", ".join(str(name) for name in cohort.table)
         raise CohortError(cohort.source, f"has no column {column!r}.", f"Columns: {known}.")
     labels, subjects = cohort.table[column], cohort.table["subject_id"]
-    names = sorted(labels.dropna().unique())
+    labels = labels.mask(labels.eq(""))  # as an unknown sex or site stands in the table
+    found = labels.dropna().unique().tolist()
+    if len({isinstance(name, str) for name in found}) > 1:  # of two cohorts: is '1' fold 1?
+        problem = f"column {column!r} holds text and numbers."
+        raise CohortError(cohort.source, problem, "Write the folds of all cohorts in one way.")
+    names = sorted(found)
     if len(names) < 2 or labels.isna().any():
         problem = f"column {column!r} has {len(names)} folds and {int(labels.isna().sum())} blanks."
         raise CohortError(cohort.source, problem, "Give every scan one of at least two folds.")

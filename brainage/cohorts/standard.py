@@ -22,6 +22,8 @@ from brainage.cohorts.cells import (
 from brainage.cohorts.columns import STANDARD_COLUMNS
 from brainage.cohorts.table_files import RawTable
 
+LONGEST_STUDY_YEARS = 25.0
+
 
 def names_age(columns: Mapping[str, str] | None) -> bool:
     """Tell whether the column of the age was named by the user."""
@@ -97,8 +99,35 @@ def standardise(
         "path": [find_path(cell, folder) for cell in cells("path")],
     }
     frame = pd.DataFrame(standard, columns=STANDARD_COLUMNS, index=raw.frame.index)
-    told = sex_note, note_spellings(subjects, "person"), note_spellings(sites, "site")
+    told = (
+        sex_note,
+        _note_two_sexes(subjects, sexes),
+        _note_far_ages(frame),
+        note_spellings(subjects, "person"),
+        note_spellings(sites, "site"),
+    )
     return frame, problems, [*notes, *filter(None, told)]
+
+
+def _note_two_sexes(subjects: Sequence[str], sexes: Sequence[str]) -> str:
+    """Say whose scans have two sexes, or empty: an id may be two people's."""
+    known = {pair for pair in zip(subjects, sexes, strict=True) if all(pair)}
+    twice = sorted(subject for subject, sex in known if sex == "M" and (subject, "F") in known)
+    if not twice:
+        return ""
+    more = f" and {len(twice) - 1} more have" if len(twice) > 1 else " has"
+    return f"{twice[0]}{more} scans of both sexes: is it one person?"
+
+
+def _note_far_ages(frame: pd.DataFrame) -> str:
+    """Say whose ages lie further apart than studies last, or empty: ids may restart at a site."""
+    ages = frame[frame["subject_id"] != ""].groupby("subject_id")["age_years"]
+    span = ages.max() - ages.min()
+    far = sorted(span.index[span > LONGEST_STUDY_YEARS])
+    if not far:
+        return ""
+    more = f" and {len(far) - 1} more have" if len(far) > 1 else " has"
+    return f"{far[0]}{more} scans {span[far[0]]:.0f} years apart: is it one person?"
 
 
 def _parse_ages(cells: Sequence[str]) -> tuple[list[float], list[str], set[str]]:

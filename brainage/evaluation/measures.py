@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import CohortError
-from brainage.types import DoubleArray
-
-MISSING_CODES = (-4, -9, -88, -99, -888, -999, -9999, -99999, 99, 888, 999, 9999, 99999)
+from brainage.types import MISSING_CODES, DoubleArray
 
 
 def check_columns(table: pd.DataFrame, columns: Sequence[str], where: str) -> None:

@@ -55,6 +55,10 @@ def build_card(facts: Json) -> str:
     lines += ["## Model", "", *_markdown_table("", _about(facts)), ""]
     lines += ["## Error on the test scans", "", *_markdown_table("MAE, years", _errors(facts)), ""]
     lines += ["Errors and gaps are raw: no age-bias correction was applied.", ""]
+    if found := facts.get("finetuned"):
+        said = f"**Finetuned on {found['n']} people, whom it predicts with an MAE of "
+        said += f"{found['mae_years']:.2f} years out of fold. The other errors on this card are of "
+        lines += [f"{said}the model before that.**", ""]
     lines += (
         _subgroups(facts)
         + _left_out(facts)

@@ -257,7 +257,7 @@ def _corrected_row(findings: Findings, corrected: float | None) -> Row | None:
 
 def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
     facts = model.facts
-    cohort, metrics = facts.get("cohort", {}), facts.get("metrics", {})
+    cohort, metrics = facts.get("cohort", {}), facts.get("finetuned") or facts.get("metrics", {})
     members = facts.get("members", 1)
     kind = f"{facts.get('network', '?')}, {facts.get('method', '?')}"
     error = metrics.get("mae_years")

@@ -32,6 +32,12 @@ def age_range(facts: Json) -> str:
     return f"{ages[0]:.0f} to {ages[1]:.0f}" if ages else ""
 
 
+def held_out_metrics(facts: Json) -> Json:
+    """Return errors on held-out people; of a finetuned model those of its new heads."""
+    metrics: Json = facts.get("finetuned") or facts.get("metrics", {})
+    return metrics
+
+
 def overview_table(found: list[FoundModel]) -> pd.DataFrame:
     """List models with what they were trained on and how large their error is."""
     table = []
@@ -40,7 +46,7 @@ def overview_table(found: list[FoundModel]) -> pd.DataFrame:
         table.append(
             {
                 "Model": model.name,
-                "Mean error, years": facts.get("metrics", {}).get("mae_years"),
+                "Mean error, years": held_out_metrics(facts).get("mae_years"),
                 "Scans": facts.get("cohort", {}).get("n_train"),
                 "Ages": age_range(facts) or None,
                 "Trained by": facts.get("method"),
@@ -52,7 +58,7 @@ def overview_table(found: list[FoundModel]) -> pd.DataFrame:
 
 def baseline_table(facts: Json) -> pd.DataFrame:
     """Set the model's error beside those of its baselines; empty if there is nothing to compare."""
-    metrics = facts.get("metrics", {})
+    metrics = held_out_metrics(facts)
     known = metrics.get("baselines", {})
     rows = [{"what": "This model", "years": metrics.get("mae_years")}]
     rows += [

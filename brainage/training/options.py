@@ -75,6 +75,11 @@ class TrainOptions:
         return self.output
 
     @property
+    def draws_test(self) -> bool:
+        """Whether a test part is drawn; folds and sites left out are test parts already."""
+        return self.folds == 1 and not self.leave_site_out
+
+    @property
     def checkpoint_path(self) -> Path | None:
         """File of a run's state, where there is a folder."""
         return None if self.output is None else self.output / CHECKPOINT

@@ -11,6 +11,7 @@ from brainage.types import DoubleArray
 from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.console import say
 from brainage.workflows.own_site import read_site
+from brainage.workflows.seen import CALIBRATION, keep_people
 
 MIN_CONTROLS = 20
 
@@ -35,11 +36,14 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
     earlier = before.offset_years_ if before else 0.0
     # What the weights say: an earlier site's offset must not add up.
     raw = predicted.predicted_age_years + earlier
+    gap_years = raw - site.age_years
     fitted = ConformalInterval(bundle.config.inference.interval).fit_controls(
         raw, people["age_years"], predicted.spread_years, f"{len(people)} own controls"
     )
-    site.write(output, bundle, fitted)
-    say(_tell(raw - people["age_years"].to_numpy(np.float64), fitted.offset_years_))
+    site.write(output, keep_people(bundle, people, CALIBRATION), fitted)
+    say(_tell(gap_years, fitted.offset_years_))
+    after = leave_one_out_gaps(gap_years) if fitted.offset_years_ else gap_years
+    site.compare_constant(np.abs(after))
     say(f"written to {output}")
     return fitted
 

@@ -186,7 +186,8 @@ def prepare_options(
     reading = read_options(options)
     table = reading.cohort.table
     folder = table_folder(options.source if options.more else reading.cohort.source)
-    how = options.scans.build(table, folder)
+    how = options.scans.build(table.iloc[: len(table) - reading.added], folder)
+    how = replace(how, masks=(*how.masks, *[""] * reading.added))
     with scan_progress("preparing scans") as progress:
         prepared = prepare_cohort(
             list(table["path"]),

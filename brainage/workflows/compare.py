@@ -9,6 +9,7 @@ import pandas as pd
 
 from brainage.cohorts.splits import Split
 from brainage.config import Config, with_changes
+from brainage.errors import ConfigError
 from brainage.evaluation.comparison import (
     comparison_markdown,
     comparison_table,
@@ -47,6 +48,9 @@ from brainage.workflows.train import (
     tracked_results,
     write_run,
 )
+
+# Options of a training that a comparison would not heed, or count as further scans.
+_UNREAD = {"repeats", "baselines", "check_leakage"}
 
 
 def compare(
@@ -90,7 +94,7 @@ def compare(
     Raises
     ------
     ConfigError
-        If a method or setting is unknown.
+        If a method or setting is unknown, or an option is one of `brainage.train` alone.
     CohortError
         If a scan cannot be used, or there are too few subjects.
 
@@ -113,9 +117,12 @@ def compare(
     ['bp', 'lfnn_l']
     >>> folder.cleanup()
     """
+    if unread := sorted(_UNREAD & options.keys()):
+        problem = f"takes no {', '.join(unread)}."
+        raise ConfigError("compare", problem, "Repeat by seeds; the baselines are the usual ones.")
     methods = check_methods(methods)
     chosen = build_options(output, options)
-    resolved = choose_config(config, settings, methods)
+    resolved = choose_config(config, settings, methods, chosen.draws_test)
     with hold_folder(chosen.folder):
         return _compare(as_options(cohort, cache), resolved, chosen, methods, seeds)
 

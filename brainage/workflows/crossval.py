@@ -16,14 +16,14 @@ from brainage.cohorts.splits import (
     make_split,
 )
 from brainage.config import Config, SplitConfig
-from brainage.errors import ConfigError
+from brainage.errors import ConfigError, TrainingError
 from brainage.evaluation.baselines import baseline_predictions
 from brainage.evaluation.conformal import ConformalInterval, out_of_fold_intervals
 from brainage.evaluation.leakage import permuted_age_check
 from brainage.evaluation.normative import make_reference
 from brainage.evaluation.out_of_fold import average_repeats
 from brainage.model.bundle import load_bundle, save_ensemble
-from brainage.training.options import TrainOptions
+from brainage.training.options import CHECKPOINT, TrainOptions
 from brainage.training.run import PreparedCohort, train_run
 from brainage.types import Json
 from brainage.workflows.console import say, warn
@@ -61,9 +61,11 @@ def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -
     Raises
     ------
     ConfigError
-        If repeats are asked of a single split, or folds of sites.
+        If repeats are asked of a single split, or folds of sites, or no repeat at all.
     """
     folds, repeats, leave_site_out = options.folds, options.repeats, options.leave_site_out
+    if repeats < 1:
+        raise ConfigError("--repeats", f"expected 1 or more, got {repeats}.")
     if leave_site_out and folds != 1:
         raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
     if folds == 1 and not leave_site_out:
@@ -80,6 +82,23 @@ def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -
             name = f"fold-{fold}" if repeats == 1 else f"repeat-{repeat}-fold-{fold}"
             planned.append(PlannedRun(name, repeat, fold, split, changed))
     return planned
+
+
+def refuse_others(folder: Path, planned: list[PlannedRun]) -> None:
+    """Refuse to go on in a folder of other runs: theirs would be the results that are replaced.
+
+    Raises
+    ------
+    TrainingError
+        If a run lies there that is not planned.
+    """
+    names = {run.name for run in planned}
+    places = {"": folder} | {path.name: path for path in folder.glob("*fold-*")}
+    held = sorted(name for name, path in places.items() if (path / CHECKPOINT).exists())
+    if others := [name or "a single split" for name in held if name not in names]:
+        problem = f"holds other runs than these: {', '.join(others)}."
+        remedy = "Resume with the same folds and repeats, or choose another --output."
+        raise TrainingError(str(folder), problem, remedy)
 
 
 def _make_folds(

@@ -17,7 +17,7 @@ from brainage.cohorts.cohort import Cohort
 from brainage.cohorts.columns import STANDARD_COLUMNS
 from brainage.cohorts.splits import hold_out_validation
 from brainage.config import Config, with_changes
-from brainage.errors import CohortError, ShapeError
+from brainage.errors import CohortError, ConfigError, ShapeError
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.model import Model
 from brainage.model.bundle import Bundle, describe
@@ -39,14 +39,15 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    method : str
-        Learning method: ``lfnn_l``, ``bp``, …
+    method : str, optional
+        Learning method: ``lfnn_l``, ``bp``, …; absent: that of `config` and `settings`.
     blocks : int, optional
         Number of blocks that learn apart; absent: the preset's.
     config : str, path or Config
         Preset, YAML file or configuration that the other parameters change.
     settings : mapping, optional
-        Further changes by dotted key, such as ``{"training.epochs": 5}``.
+        Further changes by dotted key, such as ``{"training.epochs": 5}``; not of what a parameter
+        says otherwise.
     random_state : int, RandomState or None
         Seed of weights, order and augmentation; None: that of `config`.
     device : str
@@ -93,7 +94,7 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
 
     def __init__(
         self,
-        method: str = "lfnn_l",
+        method: str | None = None,
         blocks: int | None = None,
         config: Config | str | Path = "cnn3d_light",
         settings: Mapping[str, Any] | None = None,
@@ -189,13 +190,18 @@ class BrainAgeRegressor(RegressorMixin, BaseEstimator):
         return tags
 
     def _build_config(self) -> Config:
-        config = choose_config(self.config, self.settings)
+        config = choose_config(self.config, self.settings, draws_test=False)
         seed: int | None = None
         if self.random_state is not None:
             given = self.random_state
             is_number = isinstance(given, int | np.integer)
             seed = int(given) if is_number else check_random_state(given).randint(2**31 - 1)
         changes = {"learning.method": self.method, "learning.blocks": self.blocks, "seed": seed}
+        for key, value in changes.items():
+            other = (self.settings or {}).get(key, value)
+            if value is not None and other != value:
+                problem = f"{key} is {other!r} in settings, {value!r} as a parameter."
+                raise ConfigError(type(self).__name__, problem, "Give it once.")
         return with_changes(config, changes, type(self).__name__)
 
     def _check_arrays(
@@ -266,12 +272,13 @@ def _build_cohort(
     ages: DoubleArray, groups: ArrayLike | None, paths: Sequence[str] | None = None
 ) -> Cohort:
     names = [str(number) for number in range(len(ages))] if paths is None else list(paths)
-    subjects = names if groups is None else [str(group).strip() for group in np.asarray(groups)]
-    if groups is not None and (
-        missing := int(pd.DataFrame(np.asarray(groups, dtype=object)).isna().any(axis=1).sum())
-    ):
-        problem = f"expected a subject for each scan, {missing} have none."
-        raise CohortError("groups", problem, "Several scans would count as one person's.")
+    subjects = names
+    if groups is not None:
+        subjects = [str(group).strip() for group in np.asarray(groups)]
+        absent = pd.DataFrame(np.asarray(groups, dtype=object)).isna().any(axis=1).to_numpy()
+        if missing := int((absent | [not name for name in subjects]).sum()):
+            problem = f"expected a subject for each scan, {missing} have none."
+            raise CohortError("groups", problem, "Several scans would count as one person's.")
     table = pd.DataFrame(
         {
             "scan_id": names,

@@ -20,7 +20,6 @@ from brainage.cohorts.cells import (
 )
 from brainage.cohorts.columns import infer_types, is_usual
 from brainage.cohorts.filters import select_rows, unknown_texts
-from brainage.cohorts.splits import SPLIT_HASHES, hash_ids
 from brainage.cohorts.table_files import read_table
 from brainage.errors import CohortError, ConfigError
 from brainage.evaluation.age_bias import (
@@ -37,10 +36,9 @@ from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
 from brainage.files import hold_folder
 from brainage.inference.model import Model
-from brainage.model.bundle import Bundle
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import BASELINES, BoolArray, Json
+from brainage.types import BASELINES, Json
 from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, read_options
 from brainage.workflows.console import say, scan_progress, warn
 from brainage.workflows.models import load_model
@@ -52,6 +50,7 @@ from brainage.workflows.results import (
     write_json,
     write_table,
 )
+from brainage.workflows.seen import CALIBRATION, LEARNED, unseen_rows
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ def evaluate(
     """Measure how good predictions are, or a model on a cohort with known ages.
 
     Writes ``metrics.json``, ``predictions.csv``, ``subgroups.csv``, ``coverage.csv`` and pictures.
-    Of a model, scans that it was trained or validated on are left out and counted: an error on
-    them says nothing.
+    Of a model, scans of people that it was trained, validated or calibrated on are left out and
+    counted: an error on them says nothing.
 
     Parameters
     ----------
@@ -356,35 +355,15 @@ def _check_range(numbers: pd.Series, name: str, where: str) -> None:
         refuse_codes(numbers, where, PREDICTION_CODES, ADULT_YEARS)
 
 
-def rows_in_training(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
-    """Find scans of people whom the model was trained or validated on."""
-    seen = np.zeros(len(table), dtype=bool)
-    for key, column in SPLIT_HASHES.items():
-        hashes = bundle.facts.get(key, {})
-        learned = {*hashes.get("train", []), *hashes.get("validation", [])}
-        seen |= [identity in learned for identity in hash_ids(table[column])]
-    # Another scan of the same person is no test; models from before know the ids of scans alone.
-    same: BoolArray = table["subject_id"].isin(table.loc[seen, "subject_id"]).to_numpy()
-    return same
-
-
-def unseen_rows(bundle: Bundle, table: pd.DataFrame) -> BoolArray:
-    """Find scans of people whom the model was neither trained nor validated on; warn of others."""
-    seen = rows_in_training(bundle, table)
-    if seen.any():
-        warn(f"{int(seen.sum())} of {len(table)} scans are of people in training: left out.")
-    return ~seen
-
-
 def _predict_unseen(
     model: Model, options: CohortOptions, output: Path, level: float
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     reading = read_options(options)
     table = reading.cohort.table
-    unseen = unseen_rows(model.bundle, table)
+    unseen = unseen_rows(model.bundle, table, (*LEARNED, CALIBRATION))
     n_seen = len(table) - int(unseen.sum())
     if not unseen.any():
-        raise CohortError(options.source, "every scan was used in training of this model.")
+        raise CohortError(options.source, "every scan is of people that the model was fitted to.")
     with scan_progress("predicting") as progress:
         result = model.predict_table(
             table[unseen], level=level, cache=options.cache_dir, on_progress=progress

@@ -8,13 +8,15 @@ import pandas as pd
 
 from brainage.errors import CohortError, TrainingError
 from brainage.evaluation.conformal import ConformalInterval
+from brainage.evaluation.metrics import paired_difference
 from brainage.inference.predict import check_ages
 from brainage.model.bundle import Bundle, copy_bundle
 from brainage.preprocessing.ledger import write_ledger
-from brainage.types import HalfArray, Json, LedgerEntry
+from brainage.types import DoubleArray, HalfArray, Json, LedgerEntry
 from brainage.workflows.cohorts import CohortOptions, prepare_options
-from brainage.workflows.evaluate import unseen_rows
+from brainage.workflows.console import warn
 from brainage.workflows.models import load_model
+from brainage.workflows.seen import unseen_rows
 from brainage.workflows.tables import first_scans
 
 
@@ -38,8 +40,19 @@ class SiteCohort:
     arrays: HalfArray
     entries: list[LedgerEntry]
 
-    def write(self, output: Path, bundle: Bundle, calibration: ConformalInterval) -> None:
-        """Write a model with these people's intervals, and the ledger beside it.
+    @property
+    def age_years(self) -> DoubleArray:
+        """Ages of the people (N,)."""
+        return self.people["age_years"].to_numpy(np.float64)
+
+    def write(
+        self,
+        output: Path,
+        bundle: Bundle,
+        calibration: ConformalInterval,
+        changes: Json | None = None,
+    ) -> None:
+        """Write a model with these people's intervals and other facts, and the ledger beside it.
 
         Sites left out tell no more of a scanner than its own people: their intervals go.
         """
@@ -47,9 +60,26 @@ class SiteCohort:
             "calibration": calibration.to_json(),
             "coverage": [],
             "left_out_calibration": None,
+            **(changes or {}),
         }
         copy_bundle(bundle, output, fitted)
         write_ledger(self.entries, output / "ledger.csv")
+
+    def compare_constant(self, error_years: DoubleArray) -> None:
+        """Warn where the model may not beat the median age of the people.
+
+        Of ages so alike, a small error says nothing of a person of another age. (The median of the
+        others alone errs more than a constant does, where no one is of about that age.)
+        """
+        ages = self.age_years
+        constant = np.abs(ages - np.median(ages))
+        gain = paired_difference(constant, error_years)
+        if gain["ci_low"] is None or gain["ci_low"] <= 0:
+            warn(
+                f"their median age alone has an MAE of {constant.mean():.2f} years, "
+                f"the new model {error_years.mean():.2f}: people of {ages.min():.0f} to "
+                f"{ages.max():.0f} years do not show that it tells their ages, or any other."
+            )
 
 
 def read_site(
@@ -81,4 +111,14 @@ def read_site(
     if len(people) < least:
         problem = f"{len(people)} {called} that the model was not trained on."
         raise CohortError(cohort_options.source, problem, f"At least {least} are needed.")
+    _tell_outside(bundle, people["age_years"].to_numpy(np.float64))
     return SiteCohort(bundle, people, prepared.arrays[people["row"].to_numpy()], entries)
+
+
+def _tell_outside(bundle: Bundle, age_years: DoubleArray) -> None:
+    """Warn of people whose age the networks cannot tell, whatever their scan."""
+    low, high = bundle.facts.get("model_age_range_years", (-np.inf, np.inf))
+    outside = int(((age_years < low) | (age_years > high)).sum())
+    if outside:
+        told = f"{outside} of {len(age_years)} people are outside the {low:.0f} to {high:.0f} years"
+        warn(f"{told} that the networks can tell.")

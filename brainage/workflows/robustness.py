@@ -42,9 +42,9 @@ from brainage.sandbox.parent import Limits, Outcome
 from brainage.types import Json
 from brainage.workflows.cohorts import CohortInput, as_options, read_options
 from brainage.workflows.console import say, scan_progress, tell_entries, warn
-from brainage.workflows.evaluate import rows_in_training
 from brainage.workflows.models import load_model
 from brainage.workflows.results import write_json, write_table
+from brainage.workflows.seen import rows_in_training
 
 ROWS = "robustness.csv"
 # Of a whole head, roughly; once scans are measured, their own seconds are taken.

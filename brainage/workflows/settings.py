@@ -56,7 +56,10 @@ def _with_code(config: Config) -> Config:
 
 
 def choose_config(
-    config: Config | str | Path, settings: Mapping[str, Any] | None, methods: Sequence[str] = ()
+    config: Config | str | Path,
+    settings: Mapping[str, Any] | None,
+    methods: Sequence[str] = (),
+    draws_test: bool = True,
 ) -> Config:
     """Return a configuration with some settings changed, and warn of those that change nothing.
 
@@ -69,6 +72,8 @@ def choose_config(
         Values by dotted key, such as ``{"training.epochs": 5}``.
     methods : sequence of str
         Methods that are run; none: that of the settings.
+    draws_test : bool
+        Whether a test part is drawn.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def choose_config(
         is_file = isinstance(config, Path) or config.endswith((".yaml", ".yml"))
         config = load_config(Path(config)) if is_file else _load_named(str(config), "brain_age")
     config = _with_code(with_changes(config, dict(settings or {}), "settings"))
-    tell_unheeded(config, settings or {}, methods)
+    tell_unheeded(config, settings or {}, methods, draws_test)
     return config
 
 

@@ -42,7 +42,13 @@ from brainage.training.run import (
 from brainage.types import DEFAULT_BASELINES, Json
 from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
 from brainage.workflows.console import is_shown, say, show_output, warn
-from brainage.workflows.crossval import PlannedRun, check_leakage, finish_folds, plan_runs
+from brainage.workflows.crossval import (
+    PlannedRun,
+    check_leakage,
+    finish_folds,
+    plan_runs,
+    refuse_others,
+)
 from brainage.workflows.results import (
     RESULT_FILES,
     describe_mae,
@@ -175,7 +181,7 @@ def train(
     >>> folder.cleanup()
     """
     chosen = options_of_rank(build_options(output, options))
-    resolved = choose_config(config, settings)
+    resolved = choose_config(config, settings, draws_test=chosen.draws_test)
     with hold_folder(chosen.folder):
         return _train(as_options(cohort, cache), resolved, chosen)
 
@@ -187,6 +193,7 @@ def _train(cohort_options: CohortOptions, config: Config, options: TrainOptions)
     copies = config.augmentation.stranger_copies
     prepared, entries = prepare_options(cohort_options, config.preprocessing, copies)
     planned = plan_runs(prepared, config, options)
+    refuse_others(options.folder, planned)
     write_ledger(entries, options.folder / "ledger.csv")
     say(describe_scans(prepared, [run.split for run in planned], len(entries)))
     leakage = check_leakage(prepared, planned, options)

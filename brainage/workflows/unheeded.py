@@ -20,7 +20,9 @@ _SIZES = {
 }
 
 
-def tell_unheeded(config: Config, asked: Iterable[str], methods: Sequence[str] = ()) -> None:
+def tell_unheeded(
+    config: Config, asked: Iterable[str], methods: Sequence[str] = (), draws_test: bool = True
+) -> None:
     """Warn of each setting that was asked for and changes nothing.
 
     Parameters
@@ -29,13 +31,15 @@ def tell_unheeded(config: Config, asked: Iterable[str], methods: Sequence[str] =
         Dotted names.
     methods : sequence of str
         Methods that are run; none: that of the settings.
+    draws_test : bool
+        Whether a test part is drawn; folds and sites left out are test parts already.
     """
-    for told in unheeded_settings(config, asked, methods):
+    for told in unheeded_settings(config, asked, methods, draws_test):
         warn(told)
 
 
 def unheeded_settings(
-    config: Config, asked: Iterable[str], methods: Sequence[str] = ()
+    config: Config, asked: Iterable[str], methods: Sequence[str] = (), draws_test: bool = True
 ) -> list[str]:
     """Return a sentence for each reason why settings that were asked for change nothing.
 
@@ -48,7 +52,10 @@ def unheeded_settings(
     """
     names = list(dict.fromkeys(asked))
     told = []
-    for unread, reason in _unread(config, methods or (config.learning.method,)):
+    reasons = [*_unread(config, methods or (config.learning.method,))]
+    if not draws_test:
+        reasons.append((("split.test_fraction",), "folds decide who is tested"))
+    for unread, reason in reasons:
         found = [name for name in names if {name, name.split(".")[0]} & set(unread)]
         if found:
             verb = "changes" if len(found) == 1 else "change"
@@ -65,6 +72,8 @@ def _unread(config: Config, methods: Sequence[str]) -> Iterator[tuple[tuple[str,
         yield _names("learning", *names), f"schedule {learning.schedule} has no turns"
     if training.schedule in ("constant", "steps"):
         yield ("training.min_learning_rate",), f"the rate of schedule {training.schedule} has none"
+    if training.iterations is not None:
+        yield ("training.epochs",), f"training.iterations is {training.iterations}"
     if config.images is not None:
         ages = _names("target", "bins", "low_years", "high_years", "margin_years", "sigma_bins")
         reading = _names("inference", "average_heads", "point", "interval", "min_band_scans")

@@ -19,6 +19,7 @@ from scipy.optimize import curve_fit
 from sklearn.model_selection import GroupKFold
 
 import brainage
+from brainage.errors import CohortError
 from brainage.files import atomic_write_text
 from brainage.plotting.canvas import BLUE, DPI, GREY, build_figure
 from brainage.workflows.console import run_as_command, say
@@ -39,12 +40,12 @@ def main() -> None:
     path = arguments.output / "curve.csv"
     done = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["fold", "size"])
     for fold, size, own, others in draw_parts(cohort):
-        if ((done["fold"] == fold) & (done["size"] == size)).any():
+        train, test = cohort.iloc[own], cohort.iloc[others]
+        if is_done(done[(done["fold"] == fold) & (done["size"] == size)], train, test):
             continue
         regressor = brainage.BrainAgeRegressor(
             config="cnn3d_inner", random_state=SEED, cache=arguments.cache
         )
-        train, test = cohort.iloc[own], cohort.iloc[others]
         regressor.fit(train["path"], train["age_years"], groups=train["subject_id"])
         rows = test[["scan_id", "subject_id", "site", "age_years"]].assign(
             fold=fold, size=size, n=len(own), predicted_age_years=regressor.predict(test["path"])
@@ -69,6 +70,26 @@ def read_usable(data: Path, cache: Path | None) -> pd.DataFrame:
     table = pd.concat([reading.cohort.table for reading in readings], ignore_index=True)
     predicted = brainage.load_model().predict(list(table["path"]), cache=cache)
     return table[(predicted["verdict"] != "failed").to_numpy()].reset_index(drop=True)
+
+
+def is_done(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> bool:
+    """Tell whether a training's predictions are there.
+
+    Raises
+    ------
+    CohortError
+        If they are of other scans or ages: a fold would test people whom another fold tested.
+    """
+    if rows.empty:
+        return False
+    ages = [
+        dict(zip(table["scan_id"], table["age_years"].round(6), strict=True))
+        for table in (rows, test)
+    ]
+    if ages[0] != ages[1] or len(rows) != len(test) or (rows["n"] != len(train)).any():
+        problem = f"fold {rows['fold'].iloc[0]} is of another cohort."
+        raise CohortError("curve.csv", problem, "Choose another --output.")
+    return True
 
 
 def draw_parts(

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from brainage.errors import ConfigError
 from brainage.workflows.console import run_as_command, say
@@ -18,6 +19,7 @@ from pipelines.study.plan import check_name
 from pipelines.study.table import Results
 
 CAPTION_WIDTH = 80
+_MEND = "Give what `brainage study` wrote."
 
 
 def read_results(name: str, folder: Path) -> Results:
@@ -26,7 +28,8 @@ def read_results(name: str, folder: Path) -> Results:
     Raises
     ------
     ConfigError
-        If the table is missing, or is none of that study.
+        If the table is missing, or is none of that study; or if a table's rows come twice, were
+        lost, or hold no numbers: the picture would show what was not measured.
     """
     path = folder / f"{name}.csv"
     try:
@@ -38,8 +41,34 @@ def read_results(name: str, folder: Path) -> Results:
         known = ", ".join(STUDIES[name].metrics)
         raise ConfigError(str(path), f"is no table of {name}.", f"Expected seeds and {known}.")
     axes = tuple(table.columns[: table.columns.get_loc("seeds")])
-    curves = folder / f"{name}_curves.csv"
-    return Results(table, axes, metrics, pd.read_csv(curves) if curves.exists() else pd.DataFrame())
+    _check_rows(table, path, list(axes), list(metrics))
+    page = path.with_suffix(".md")
+    written = _count_rows(page) if page.exists() else len(table)
+    if written != len(table):
+        raise ConfigError(str(path), f"has {len(table)} rows, {page.name} has {written}.", _MEND)
+    place = folder / f"{name}_curves.csv"
+    if not place.exists():
+        return Results(table, axes, metrics, pd.DataFrame())
+    curves = pd.read_csv(place)
+    _check_rows(curves, place, [*curves.columns.drop("value", errors="ignore")], ["value"])
+    return Results(table, axes, metrics, curves)
+
+
+def _check_rows(table: pd.DataFrame, path: Path, names: list[str], numbers: list[str]) -> None:
+    """Refuse a table without rows, with two of one name, or with text in place of numbers."""
+    text = [name for name in numbers if name in table and not is_numeric_dtype(table[name])]
+    if table.empty or text:
+        problem = f"holds no numbers in {', '.join(text)}." if len(table) else "has no rows."
+        raise ConfigError(str(path), problem, _MEND)
+    if names and (twice := table.duplicated(names)).any():
+        row = ", ".join(str(value) for value in table.loc[twice, names].iloc[0])
+        raise ConfigError(str(path), f"has two rows of {row}.", _MEND)
+
+
+def _count_rows(page: Path) -> int:
+    """Count the rows of the table on a study's page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return sum(line.startswith("|") for line in lines) - 2
 
 
 def redraw(name: str, folder: Path) -> Path:

@@ -282,3 +282,29 @@ def test_strange_folders_are_read(name: str, tmp_path: Path) -> None:
     else:
         people = table[table["subject_id"].isin(["sub-0001", "sub-0002", "sub-0003"])]
         assert people["age_years"].tolist() == [47.5, 57.6] * 3
+
+
+@pytest.mark.parametrize(
+    ("persons", "sessions", "told"),
+    [
+        ("30\tF", "360\tF", False),  # refused as a row: above 120 years
+        ("5\tF", "60\tF", "age 60, not 5"),
+        ("30\tF", "28\tF", "age 28, not 30"),
+        ("30\tF", "29.5\tF", False),
+        ("30\tF", "49\tfemale", False),
+        ("30\tF", "n/a\tM", "sex M, not F"),
+        ("n/a\tF", "60\tn/a", False),
+        ("89+\tF", "91\tF", False),
+    ],
+)
+def test_a_session_that_its_participant_contradicts_is_asked_about(
+    persons: str, sessions: str, told: str, tmp_path: Path
+) -> None:
+    table = f"participant_id\tage\tsex\nsub-01\t{persons}\nsub-02\t40\tM\n"
+    scans = ("sub-01/ses-1/anat/sub-01_ses-1_T1w.nii", "sub-02/anat/sub-02_T1w.nii")
+    make(tmp_path, *scans, participants=table)
+    text = f"session_id\tage\tsex\nses-1\t{sessions}\n"
+    (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text(text)
+    notes = load_cohort(tmp_path, skip_bad=True).notes
+    asked = [note for note in notes if "do not fit participants" in note]
+    assert [f"sub-01_ses-1: {told})" in note for note in asked] == [True] * bool(told)

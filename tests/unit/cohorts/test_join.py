@@ -25,7 +25,11 @@ def test_a_cohort_without_sites_gets_its_folders_name(tmp_path: Path) -> None:
     assert table["scan_id"].tolist() == ["s1", "t1", "t2"]
     assert table["site"].tolist() == ["oasis", "HH", "ixi"]
     assert table["CDR"].isna().tolist() == [False, True, True]
-    assert joined.rows_in == 4 and [entry.scan_id for entry in joined.rejected] == ["s2"]
+    assert (
+        joined.rows_in == 4
+        and joined.added == 2
+        and [entry.scan_id for entry in joined.rejected] == ["s2"]
+    )
 
 
 def test_one_id_in_two_cohorts_is_refused(tmp_path: Path) -> None:
@@ -40,3 +44,13 @@ def test_a_site_of_two_cohorts_is_asked_about(site: str, asked: bool, tmp_path: 
     first = read(tmp_path / "one", "id,age,path,site\ns1,40,a.nii,1\n")
     second = read(tmp_path / "two", f"id,age,path,site\nt1,50,b.nii,{site}\n")
     assert any("sites 1 are in" in note for note in join_readings([first, second]).notes) == asked
+
+
+def test_spellings_are_asked_about_across_cohorts_and_once(tmp_path: Path) -> None:
+    first = read(tmp_path / "one", "id,age,path,site\ns1,40,a.nii,HH\ns2,40,b.nii,X\n")
+    second = read(tmp_path / "two", "id,age,path,site\nS1,41,a.nii,hh\nt2,40,b.nii,Y\n")
+    assert not first.notes and not second.notes
+    person, site = join_readings([first, second]).notes
+    assert "'S1' and 's1'" in person and "'HH' and 'hh'" in site
+    third = read(tmp_path / "three", "id,age,path,site\nu1,41,a.nii,y\nu2,40,b.nii,Y\n")
+    assert third.notes and not join_readings([first, third]).notes

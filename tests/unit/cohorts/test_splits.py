@@ -250,9 +250,12 @@ def test_a_columns_values_are_the_folds_and_validation_is_of_the_rest() -> None:
         assert inside == set(rest.table["scan_id"].iloc[alone.validation])
 
 
-@pytest.mark.parametrize("column", ["absent", "blank", "one", "torn"])
+@pytest.mark.parametrize("column", ["absent", "blank", "one", "torn", "mixed", "site"])
 def test_columns_that_hold_no_folds_are_refused(column: str) -> None:
     table = fold_table().table
     table = table.assign(blank=[None, *range(23)], one=0, torn=np.arange(24) % 2)
+    people = table["subject_id"].astype("category").cat.codes
+    table["mixed"] = people.astype(object).where(people > 5, "A")
+    table["site"] = table["subject_id"].where(people > 0, "")
     with pytest.raises(CohortError):
         make_column_folds(Cohort(table, "here"), column, SplitConfig())

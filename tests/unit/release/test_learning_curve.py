@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.release.learning_curve import FOLDS, SIZES, draw, draw_parts, summarise
+from brainage.errors import CohortError
+from pipelines.release.learning_curve import FOLDS, SIZES, draw, draw_parts, is_done, summarise
 
 
 def test_smaller_parts_lie_in_larger_ones_and_no_one_trains_who_is_predicted():
@@ -37,3 +38,14 @@ def test_the_law_is_that_of_the_errors(tmp_path):
     assert np.allclose(table["mae_ci_low"], table["mae_ci_high"])
     draw(table, law, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 0
+
+
+def test_predictions_of_another_cohort_are_not_taken_for_done():
+    test = pd.DataFrame({"scan_id": ["a", "b"], "age_years": [20.1, 30.0]})
+    train = pd.DataFrame({"scan_id": ["c", "d", "e"]})
+    rows = test.assign(fold=1, size=0, n=3)[::-1]
+    assert is_done(rows, train, test) and not is_done(rows.head(0), train, test)
+    others = (rows.head(1), pd.concat([rows, rows]), rows.assign(n=2), rows.assign(age_years=30.0))
+    for other in (*others, rows.assign(scan_id=["a", "f"])):
+        with pytest.raises(CohortError, match="another cohort"):
+            is_done(other, train, test)

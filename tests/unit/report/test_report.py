@@ -402,3 +402,10 @@ def test_a_model_that_does_not_beat_the_constant_is_doubted(constant, warned):
     facts = FACTS | {"metrics": FACTS["metrics"] | {"baselines": baselines}}
     report = build_report(findings(model=replace(MODEL, facts=facts)))
     assert ("not beat the constant" in " ".join(report.warnings)) == warned
+
+
+def test_the_error_of_a_finetuned_model_is_that_of_its_new_heads():
+    facts = FACTS | {"finetuned": {"n": 40, "mae_years": 3.25}}
+    report = build_report(findings(model=replace(MODEL, facts=facts)))
+    told = {row.name: row.value for row in report.model}
+    assert told["Error on held-out scans"] == "3.2 years (mean, n 40)"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from brainage.cli.main import app
 from brainage.config import config_folder
-from brainage.errors import BrainageError
+from brainage.errors import BrainageError, ConfigError
 from brainage.training.schedules import Schedule
 from brainage.training.state import TrainingState
 from pipelines.study.catalogue import STUDIES
@@ -98,6 +98,42 @@ def test_a_picture_without_its_table_or_curves_is_refused(tmp_path: Path) -> Non
         redraw("s9", tmp_path)
     (tmp_path / "fig_s1.csv").write_text("dataset,seeds,accuracy_percent\nmnist,1,2\n")
     with pytest.raises(BrainageError, match=r"fig_s1_curves\.csv"):
+        redraw("fig_s1", tmp_path)
+
+
+S9 = "dataset,method,follower_weight,seeds,error_percent,error_percent_half_width\n"
+ROWS = ["mnist,lfnn_l,0.5,2,4.0,0.1\n", "mnist,lfnn_l,1.0,2,3.0,0.1\n"]
+CURVES = "dataset,leader_fraction,seed,line,epoch,value\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([*ROWS, "mnist,lfnn_l,1.0,2,9.0,0.1\n"], "two rows of mnist, lfnn_l, 1.0"),
+        (ROWS[:1], r"has 1 rows, s9\.md has 2"),
+        ([ROWS[0], "mnist,lfnn_l,1.0,2,three,0.1\n"], "no numbers in error_percent"),
+        ([], "no rows"),
+        (ROWS[::-1], None),
+    ],
+)
+def test_a_table_that_was_changed_is_not_drawn(rows, told, tmp_path: Path) -> None:
+    (tmp_path / "s9.csv").write_text(S9 + "".join(rows))
+    (tmp_path / "s9.md").write_text("## s9\n\nA. B.\n\n| a |\n| --- |\n| 4 |\n| 3 |\n")
+    if told is None:
+        assert redraw("s9", tmp_path).exists()
+        return
+    with pytest.raises(ConfigError, match=told):
+        redraw("s9", tmp_path)
+
+
+def test_a_point_of_a_curve_that_comes_twice_is_not_drawn(tmp_path: Path) -> None:
+    table = "dataset,leader_fraction,seeds,accuracy_percent,accuracy_percent_half_width\n"
+    (tmp_path / "fig_s1.csv").write_text(f"{table}mnist,0.5,1,90.0,\n")
+    curves = f"{CURVES}mnist,0.5,0,layer 1,1,80.0\n"
+    (tmp_path / "fig_s1_curves.csv").write_text(curves)
+    assert redraw("fig_s1", tmp_path).exists()
+    (tmp_path / "fig_s1_curves.csv").write_text(f"{curves}mnist,0.5,0,layer 1,1,20.0\n")
+    with pytest.raises(ConfigError, match=r"two rows of mnist, 0\.5, 0, layer 1, 1"):
         redraw("fig_s1", tmp_path)
 
 

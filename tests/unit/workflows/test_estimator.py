@@ -106,6 +106,23 @@ def test_it_works_inside_a_search_and_a_pipeline():
     assert make_pipeline(StandardScaler(), tiny()).fit(table, ages).predict(table).shape == (12,)
 
 
+def test_settings_choose_the_method_and_contradict_no_parameter():
+    asked = TINY | {"learning.method": "bp"}
+    assert tiny(settings=asked).fit(*volumes()).config_.learning.method == "bp"
+    assert tiny(settings=asked, method="bp")._build_config().learning.method == "bp"
+    with pytest.raises(ConfigError, match=r"learning\.method is 'bp' in settings"):
+        tiny(settings=asked, method="lfnn_l").fit(*volumes())
+    with pytest.raises(ConfigError, match="seed is 9"):
+        tiny(settings=TINY | {"seed": 9}, random_state=3).fit(*volumes())
+
+
+@pytest.mark.parametrize("blank", ["", " ", None, np.nan])
+def test_scans_without_a_person_are_not_one_persons(blank):
+    groups = [blank, blank, *map(str, range(10))]
+    with pytest.raises(CohortError, match="2 have none"):
+        tiny().fit(*volumes(), groups=groups)
+
+
 def test_wrong_input_is_refused():
     scans, ages = volumes()
     with pytest.raises(ConfigError):

@@ -11,12 +11,15 @@ from brainage.cohorts.cohort import Cohort
 from brainage.errors import CohortError, TrainingError
 from brainage.model.build import build_model, build_target
 from brainage.model.bundle import load_bundle, save_bundle, save_ensemble
+from brainage.serving.model_facts import held_out_metrics
 from brainage.training.finetuning import finetune_head, read_features
 from brainage.training.run import PreparedCohort
 from brainage.workflows import finetune as job
 from brainage.workflows import own_site
+from brainage.workflows.calibrate import calibrate
 from brainage.workflows.cohorts import CohortOptions
-from brainage.workflows.evaluate import unseen_rows
+from brainage.workflows.evaluate import evaluate
+from brainage.workflows.seen import unseen_rows
 from tests.small import SHAPE, make_config
 
 CONFIG = make_config("cnn3d_light")
@@ -59,17 +62,21 @@ def model(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         config = CONFIG.model_copy(update={"seed": ord(name)})
         save_bundle(folder / name, build_model(config).eval(), config, {})
-    save_ensemble(folder, ["a", "b"], {})
+    save_ensemble(folder, ["a", "b"], {"retests": {"n_subjects": 9, "within_sd_years": 1.0}})
     return folder
 
 
-def give(monkeypatch: pytest.MonkeyPatch, count: int = PEOPLE) -> None:
+def give(
+    monkeypatch: pytest.MonkeyPatch, count: int = PEOPLE, scale: float = 1.0, start: float = 0.0
+) -> Cohort:
     arrays, ages = make_scans(count)
+    ages = start + scale * ages
     names = [f"sub-{n}" for n in range(count)]
     table = pd.DataFrame({"scan_id": names, "subject_id": names, "age_years": ages})
     table = table.assign(session_id="", sex="", site="", path="")
     prepared = PreparedCohort(Cohort(table, "own.csv"), arrays)
     monkeypatch.setattr(own_site, "prepare_options", lambda *_: (prepared, []))
+    return prepared.cohort
 
 
 def test_folds_judge_and_the_new_model_has_intervals_of_its_own(
@@ -87,6 +94,11 @@ def test_folds_judge_and_the_new_model_has_intervals_of_its_own(
     assert len(tuned.members) == 2 and tuned.calibration is not None
     assert tuned.calibration.source_ == "40 own people, out of fold"
     assert not unseen_rows(tuned, table).any()  # no test of the new model on these people
+    assert tuned.reference is not None and len(tuned.reference.age_years) == PEOPLE
+    assert tuned.facts["retests"] is None  # of the heads before
+    assert held_out_metrics(tuned.facts)["mae_years"] == pytest.approx(error)
+    assert held_out_metrics({"metrics": {"n": 3}}) == {"n": 3}
+    assert f"MAE of {error:.2f} years out of fold" in (output / "card.md").read_text()
     with pytest.raises(TrainingError, match="already holds"):
         job.finetune(model, CohortOptions("own.csv"), output)
 
@@ -98,3 +110,46 @@ def test_too_few_people_are_refused(
     with pytest.raises(CohortError, match="30"):
         job.finetune(model, CohortOptions("own.csv"), tmp_path / "tuned")
     assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize("work", [job.finetune, calibrate])
+def test_ages_that_are_all_alike_show_nothing(
+    work, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, scale=0.0, start=40.0)
+    with pytest.warns(UserWarning, match="people of 40 to 40 years do not show"):
+        work(model, CohortOptions("own.csv"), tmp_path / "new")
+
+
+@pytest.mark.parametrize("work", [job.finetune, calibrate])
+def test_people_whom_the_networks_cannot_tell_are_counted(
+    work, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, high = load_bundle(model).facts["model_age_range_years"]
+    give(monkeypatch, start=high - 50.0)
+    outside = int((make_scans()[1] > 50.0).sum())
+    with pytest.warns(UserWarning, match=f"{outside} of 40 people are outside the .* {high:.0f}"):
+        work(model, CohortOptions("own.csv"), tmp_path / "new")
+
+
+@pytest.mark.parametrize("work", [job.finetune, calibrate])
+def test_no_error_is_told_of_the_people_that_a_model_was_fitted_to(
+    work, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = give(monkeypatch)
+    work(model, CohortOptions("own.csv"), tmp_path / "new")
+    with (
+        pytest.warns(UserWarning, match="40 of 40"),
+        pytest.raises(CohortError, match="people that the model was fitted"),
+    ):
+        evaluate(tmp_path / "new", tmp_path / "out", cohort=cohort)
+    calibrate_again = unseen_rows(load_bundle(tmp_path / "new"), cohort.table)
+    assert calibrate_again.all() == (work is calibrate)
+
+
+def test_a_constant_model_does_not_seem_better_than_the_median() -> None:
+    """Around a gap of ages, the median of the others lies on its other side."""
+    ages = np.repeat([20.0, 80.0], 20)
+    site = own_site.SiteCohort(None, pd.DataFrame({"age_years": ages}), np.empty(0), [])
+    with pytest.warns(UserWarning, match="people of 20 to 80 years do not show"):
+        site.compare_constant(np.abs(ages - 50.0))

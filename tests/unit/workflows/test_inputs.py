@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from brainage.cohorts.cohort import read_cohort
+from brainage.config import PreprocessingConfig
 from brainage.errors import BrainageError, CohortError, ConfigError
+from brainage.workflows.cohorts import CohortOptions, prepare_options
 from brainage.workflows.inputs import check_ages, check_scans, is_scan
+from brainage.workflows.masks import ScanOptions
 
 ANNEX = ".git/annex/objects/x/MD5E-s1--0.nii.gz"
 
@@ -41,3 +44,24 @@ def test_ages_are_those_of_scans_and_there(tmp_path: Path) -> None:
         check_ages(tmp_path / "ages.csv", "cohort.csv")
     with pytest.raises(CohortError, match="not there"):
         check_ages(tmp_path / "ages.csv", None)
+
+
+@pytest.mark.parametrize("mask", ["mask", "{folder}/m/{{scan_id}}.nii"])
+def test_masks_are_those_of_the_first_cohort_alone(mask, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii").touch()
+        row = f"{name},40,a.nii,m/{name}.nii\n"
+        (tmp_path / name / "cohort.csv").write_text(f"id,age,path,mask\n{row}")
+    seen = {}
+
+    def spy(paths, scan_ids, *_, how, **__):
+        seen.update(zip(scan_ids, how.masks, strict=True))
+        raise CohortError("here", "enough was seen.")
+
+    monkeypatch.setattr("brainage.prepared.arrays.prepare_cohort", spy)
+    one, two = (str(tmp_path / name / "cohort.csv") for name in ("one", "two"))
+    scans = ScanOptions(mask=mask.format(folder=tmp_path / "one"))
+    with pytest.raises(CohortError, match="enough"):
+        prepare_options(CohortOptions(one, scans=scans, more=(two,)), PreprocessingConfig())
+    assert seen == {"one": str(tmp_path / "one" / "m" / "one.nii"), "two": ""}

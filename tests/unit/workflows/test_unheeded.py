@@ -2,11 +2,20 @@
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import brainage.cli.main  # noqa: F401  registers the commands
+from brainage.cli.command import app
 from brainage.config import load_preset, with_changes
+from brainage.errors import CohortError, ConfigError
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.model.build import build_model
+from brainage.training.options import TrainOptions
 from brainage.training.state import build_step_settings
+from brainage.workflows import train as job
+from brainage.workflows.compare import compare
+from brainage.workflows.crossval import plan_runs
+from brainage.workflows.estimator import BrainAgeRegressor
 from brainage.workflows.settings import choose_config
 from brainage.workflows.unheeded import unheeded_settings
 
@@ -63,6 +72,8 @@ def test_settings_that_change_no_step_of_a_method_are_those_that_are_told(method
         ({}, "target.label_smoothing", "classes"),
         (SCALAR, "inference.point", "no bins"),
         ({"training.schedule": "constant"}, "training.min_learning_rate", "constant"),
+        ({"training.iterations": 9}, "training.epochs", "iterations is 9"),
+        ({}, "split.test_fraction", None),
         ({"learning.schedule": "progressive"}, "learning.patience_epochs", None),
         ({"augmentation.max_tissue": 1.0}, "augmentation.tissue_probability", None),
     ],
@@ -87,3 +98,39 @@ def test_of_several_methods_one_that_heeds_a_setting_is_enough():
     choose_config("phantom", change, ["bp", "lfnn_l"])
     with pytest.warns(UserWarning, match="in bp, dfa no workers lead and follow"):
         choose_config("phantom", change, ["bp", "dfa"])
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [([], False), (["--folds", "2"], True), (["--folds", "fold"], True), (["--leave-site-out"], 1)],
+)
+def test_folds_need_no_share_to_test(command, options, told):
+    words = [command, "--cohort", "nowhere.csv", "--output", "o", *options]
+    done = CliRunner().invoke(app, [*words, "--set", "split.test_fraction=0.4"])
+    assert ("split.test_fraction changes nothing" in done.output) == told
+
+
+def test_a_share_to_test_is_told_in_python_too(tmp_path):
+    asked = {"split.test_fraction": 0.4}
+    with (
+        pytest.warns(UserWarning, match="test_fraction changes"),
+        pytest.raises(CohortError),
+    ):
+        job.train("nowhere.csv", tmp_path, "phantom", settings=asked, folds=2)
+    with (
+        pytest.warns(UserWarning, match="test_fraction changes"),
+        pytest.raises(CohortError),
+    ):
+        BrainAgeRegressor(config="phantom", settings=asked).fit(["nowhere.nii"] * 2, [30.0, 40.0])
+
+
+@pytest.mark.parametrize("option", ["repeats", "baselines", "check_leakage"])
+def test_a_comparison_refuses_options_of_a_training_alone(option, tmp_path):
+    with pytest.raises(ConfigError, match=f"takes no {option}"):
+        compare("nowhere.csv", tmp_path, **{option: 2})
+
+
+def test_no_repeat_at_all_is_refused():
+    with pytest.raises(ConfigError, match="--repeats"):
+        plan_runs(None, load_preset("phantom"), TrainOptions(folds=2, repeats=0))
