@@ -98,7 +98,7 @@ class TrainingError(BrainageError):
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss or gradient is NaN or infinite; no optimizer has moved."""
+    """A loss or gradient is NaN or infinite; in a single process no optimizer has moved."""
 
 
 class DeviceMemoryError(TrainingError):

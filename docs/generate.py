@@ -13,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import griffe
 from pydantic import BaseModel
@@ -82,7 +82,8 @@ def _descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _setting(key: str, field: FieldInfo, descriptions: dict[str, str]) -> list[str]:
-    default = "needed" if field.is_required() else f"default `{_plain(field.get_default())}`"
+    value = field.get_default(call_default_factory=True)
+    default = "needed" if field.is_required() else f"default `{_plain(value)}`"
     text = descriptions.get(key.rsplit(".", 1)[-1], "")
     line = f"**`{key}`**: {_type(field)}, {default}." + (f" {text}" if text else "")
     return textwrap.wrap(
@@ -100,17 +101,19 @@ def _plain(value: Any) -> str:
 
 def _type(field: FieldInfo) -> str:
     """Return the type and bounds of a setting in words."""
-    choices = [item for item in _flat(field.annotation) if isinstance(item, str)]
-    if choices:
-        return "one of " + ", ".join(f"`{item}`" for item in choices)
+    leaves = _flat(field.annotation)
     words = {bool: "true or false", int: "integer", float: "number", str: "text"}
-    types = [item for item in _flat(field.annotation) if item in words]
-    kind = words[types[0]] if types else "mapping"
+    types = [words[item] for item in leaves if isinstance(item, type) and item in words]
+    choices = [f"`{item}`" for item in leaves if isinstance(item, str)]
+    if choices:
+        return f"{types[0]} or {' or '.join(choices)}" if types else f"one of {', '.join(choices)}"
+    kind = types[0] if types and get_origin(field.annotation) is not dict else "mapping"
     if "tuple" in str(field.annotation):
         kind = f"list of {kind}s"
+    inner = [part for leaf in leaves if isinstance(leaf, FieldInfo) for part in leaf.metadata]
     bounds = [
         f"{sign} {value:,}"
-        for item in field.metadata
+        for item in (*field.metadata, *inner)
         for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
         if (value := getattr(item, name, None)) is not None
     ]

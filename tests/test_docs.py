@@ -122,6 +122,19 @@ def test_generated_pages_are_those_of_the_code() -> None:
     assert not stale, f"run `python docs/generate.py`: {stale}"
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "`learning.leader_fraction`**: number or `auto`, default `0.5`",
+        "`learning.blocks`**: integer ≥ 1, default `null`",
+        "`network.arguments`**: mapping, default `{}`",
+    ],
+)
+def test_settings_have_their_types_bounds_and_defaults(told: str) -> None:
+    pytest.importorskip("griffe")
+    assert told in _load_generator().render_settings()
+
+
 def test_site_builds_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")

@@ -16,8 +16,8 @@ CHECKS = {
     "spread of brightness. Near or below 0 the scan is hardly T1-weighted.",
     "Noise": "speckle that a voxel does not share with its neighbours; more is worse.",
     "Sharpness": "how steep edges are; less may mean motion or thick slices.",
-    "Training scans that are more usual": "how many percent of the training scans look more usual "
-    "to the network. Near 100: do not trust the age.",
+    "Training scans that are more usual": "how many percent of the model's training scans are "
+    "more usual. Near 100: do not trust the age.",
 }
 GAPS = {
     "Brain-age gap": "predicted age minus age. It is the error of the prediction, and holds "

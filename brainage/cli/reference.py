@@ -83,7 +83,8 @@ def _word(kind: Any) -> tuple[str, bool]:
 def _default(value: Any) -> str:
     if value is inspect.Parameter.empty:
         return "needed"
-    return "" if value in (None, False, "") else f"`{value}`"
+    # By identity: a seed of 0 equals False.
+    return "" if value is None or value is False or value == "" else f"`{value}`"
 
 
 def _cell(text: str | None) -> str:

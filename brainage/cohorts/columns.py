@@ -19,7 +19,8 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "scan_id": ("scan_id", "scan", "scan_name", "image_id", "image_data_id", "mri_id"),
     "subject_id": (
         "subject_id", "subject", "subj", "subj_id", "sub", "sub_id", "participant",
-        "participant_id", "patient", "patient_id", "person", "rid", "ptid", "eid", "ixi_id",
+        "participant_id", "patient", "patient_id", "person", "person_id", "rid", "ptid", "eid",
+        "ixi_id",
     ),
     "session_id": ("session_id", "session", "ses_id", "visit", "visit_id", "viscode", "timepoint"),
     "age_years": (

@@ -236,7 +236,8 @@ class LearningConfig(Settings):
     head_token : {"mean", "class"}
         Of tokens, the mean or the class token is read.
     leader_fraction : float or "auto"
-        δ: the share of a block's workers that lead; "auto" is found while training.
+        δ, above 0 and at most 1: the share of a block's workers that lead; "auto" is found while
+        training.
     follower_weight : float
         λ of the follower loss.
     follower_space : {"output_mean", "probability_mean", "output", "probability"}

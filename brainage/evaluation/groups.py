@@ -66,8 +66,8 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     """Fit measure ~ group + age + age² + sex + site by ordinary least squares, HC3 errors.
 
     Covariates that do not vary, or repeat the group, are left out. For the AUC, age, sex and site
-    are adjusted for by
-    the line through the *controls* alone, so that the disease does not explain itself away.
+    are adjusted for by the line through the *controls* alone, so that the disease does not explain
+    itself away.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     CohortError
         If a column is missing or holds text, a group has fewer than 3 people with numbers, there
         are too few people for the terms, the measure does not vary beyond age, sex and site, or
-        one person alone decides the difference.
+        is the group itself beyond these, or one person alone decides the difference.
     """
     check_columns(table, ("age_years", measure), "groups")
     values = read_numbers(table[measure], "groups")
@@ -101,8 +101,11 @@ def group_effect(table: pd.DataFrame, measure: str, cases: BoolArray) -> GroupEf
     refuse_explained(measure, values, residuals(base, values), "groups")
     adjusted = _adjust_by_controls(values, group, design)
     fit = fit_effect(values, group, base, measure, "groups")
+    if fit.residual_sd <= 1e-9 * np.ptp(values):  # rounding errors would be the unit of d
+        problem = f"{measure}: beyond age, sex and site it is the group itself."
+        raise CohortError("groups", problem, "It says nothing of it.")
     d = fit.weight / fit.residual_sd
-    # Hedges & Olkin 1985, chapter 5, equation 8.
+    # Large-sample variance of Hedges & Olkin 1985, chapter 5.
     error = float(np.sqrt(1 / n_cases + 1 / n_controls + d**2 / (2 * (n_cases + n_controls))))
     auc, auc_low, auc_high = auc_interval(adjusted[group], adjusted[~group])
     return GroupEffect(

@@ -115,8 +115,8 @@ def estimate_change(table: pd.DataFrame, time: str = "age_years") -> GapChange:
     Raises
     ------
     CohortError
-        If a column is missing, fewer than 3 people have scans at two times, or all gaps of each
-        person are equal.
+        As `repeated_people`; if fewer than 3 people have scans at two times, all gaps of each
+        person are equal, or the model has no solution.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def yearly_change(
     Raises
     ------
     CohortError
-        If a column is missing.
+        As `repeated_people`.
     """
     rows: list[dict[str, Any]] = []
     for subject, part in repeated_people(table, time).groupby("subject_id", sort=True):

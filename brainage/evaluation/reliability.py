@@ -86,12 +86,12 @@ def intraclass_correlation(values: ArrayLike, level: float = 0.95) -> Icc:
     n, k = table.shape
     rows, columns, error = _mean_squares(table)
     icc = (rows - error) / (rows + (k - 1) * error + k * (columns - error) / n)
-    if error < 1e-12 * max(rows, columns):
-        return Icc(float(icc), float(icc), float(icc))
-    ratio = columns / error
-    numerator = (n - 1) * (k - 1) * (k * icc * ratio + n * (1 + (k - 1) * icc) - k * icc) ** 2
-    denominator = (n - 1) * k**2 * icc**2 * ratio**2 + (n * (1 + (k - 1) * icc) - k * icc) ** 2
-    freedom = numerator / denominator
+    # Times the residual, which is 0 where all subjects move alike.
+    moved, left = k * icc * columns, (n * (1 + (k - 1) * icc) - k * icc) * error
+    if max(abs(moved), abs(left)) < 1e-12 * max(rows, columns):
+        return Icc(float(icc), float(icc), float(icc))  # nothing moves, or nobody differs
+    numerator = (n - 1) * (k - 1) * (moved + left) ** 2
+    freedom = numerator / ((n - 1) * moved**2 + left**2)
     tail = 1 - (1 - level) / 2
     upper_f = stats.f.ppf(tail, n - 1, freedom)
     lower_f = stats.f.ppf(tail, freedom, n - 1)

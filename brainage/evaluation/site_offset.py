@@ -13,9 +13,10 @@ from brainage.types import DoubleArray
 def shrunken_offset(gap_years: ArrayLike) -> float:
     """Estimate a site's offset from the gaps of a few controls, shrunken towards no change.
 
-    With mean gap m, its standard error s and t = m/s it is (1 - 1/t²)·m, the positive-part rule of
-    James and Stein for one mean (Efron & Morris 1973, doi:10.1080/01621459.1973.10481350), where
-    the 95 % interval of m leaves 0 out, and 0 elsewhere: a mean of chance would only add noise.
+    With mean gap m, its standard error s and t = m/s it is (1 - 1/t²)·m where the 95 % interval of
+    m leaves 0 out, and 0 elsewhere: a mean of chance would only add noise. The factor is that of
+    empirical Bayes (Efron & Morris 1973, doi:10.1080/01621459.1973.10481350), v / (v + s²) with
+    m² - s² for the variance v of offsets between sites. Stein's own rule takes three means or more.
 
     Parameters
     ----------

@@ -19,6 +19,8 @@ TISSUES = STRUCTURES[:3]
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 MIN_PEOPLE = 50
 FOLDS = 10
+# So many of each sex, on average one a fold: else the step between them is one person's, or none.
+MIN_OF_SEX = FOLDS
 # Ages are counted from the first in the second's units, so that coefficients are of one size.
 _MIDDLE_YEARS, _UNIT_YEARS = 50.0, 20.0
 # The spread is at least this part of its mean, however it changes with age.
@@ -131,7 +133,7 @@ def fit_curves(table: pd.DataFrame) -> VolumeCurves:
     Raises
     ------
     CohortError
-        If a column is missing, or fewer than 50 people are left.
+        If a column is missing, or fewer than 50 people, or 10 of either sex, are left.
 
     Examples
     --------
@@ -161,6 +163,10 @@ def fit_curves(table: pd.DataFrame) -> VolumeCurves:
         raise CohortError("volume curves", problem, "Give a larger cohort.")
     ages = known["age_years"].to_numpy(np.float64)
     female = np.asarray(known["sex"] == "F", dtype=np.float64)
+    women, men = int(female.sum()), int((1 - female).sum())
+    if min(women, men) < MIN_OF_SEX:
+        problem = f"{women} women and {men} men; curves take {MIN_OF_SEX} of each."
+        raise CohortError("volume curves", problem, "Give a cohort of both sexes.")
     shares = np.log(_shares(known))
     curves, coverage = {}, {}
     for name, values in zip(STRUCTURES, shares.T, strict=True):

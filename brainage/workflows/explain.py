@@ -69,8 +69,8 @@ def explain(
         For each method `unit`, `scans`, `reference_age_years` (what the model predicts of the
         template that scans are set against), `mean_outside_share` (share of the attribution
         outside the brain), `randomisation_similarity` (rank correlation with the map of an
-        untrained network) and `randomisation_passed`. In ``scans.csv`` `map_sum_years` is what
-        all voxels of a map add up to.
+        untrained network, of the first scan) and `randomisation_passed`. In ``scans.csv``
+        `map_sum_years` is what all voxels of a map add up to.
 
     Raises
     ------

@@ -55,8 +55,8 @@ def release(
         ``summary.json`` of `brainage robustness`, whose figures the card then holds.
     left_out : pathlib.Path, optional
         ``predictions.csv`` of `brainage train --leave-site-out` with the same settings and cohorts:
-        the card then holds the errors, and scans unlike the training scans get intervals that
-        were calibrated on them.
+        the card then holds the errors, and all predictions get intervals that were calibrated on
+        them.
     volumes : sequence of pathlib.Path
         ``volumes.csv`` of `brainage volumes` on healthy people: reports then show volumes against
         age. Scans that are not plainly ok are left out.

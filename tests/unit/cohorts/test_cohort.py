@@ -37,6 +37,12 @@ def test_usual_names_are_found_and_paths_start_at_the_table(read, tmp_path: Path
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["subj", "subj_id", "person", "Person ID"])
+def test_column_of_people_may_end_in_id(read, name: str) -> None:
+    table = read(f"scan,{name},age,path\ns1,p1,45,a.nii\n").cohort.table
+    assert table["subject_id"].tolist() == ["p1"]
+
+
 def test_an_absolute_path_is_kept(read, tmp_path: Path) -> None:
     table = read(f"id,age,path\n1,30,{tmp_path}/b.nii\n").cohort.table
     assert table["path"].tolist() == [str(tmp_path / "b.nii")]

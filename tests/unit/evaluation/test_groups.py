@@ -47,6 +47,13 @@ def test_no_effect_is_not_found():
     assert effect.ci_low < 0 < effect.ci_high and effect.auc_ci_low < 0.5 < effect.auc_ci_high
 
 
+def test_measure_that_is_the_group_itself_is_refused():
+    table, cases = people()
+    table["diagnosis"] = 2.0 + cases + 0.1 * table["age_years"]
+    with pytest.raises(CohortError, match="the group itself"):
+        group_effect(table, "diagnosis", cases)
+
+
 def test_covariate_that_repeats_the_group_is_left_out():
     table, _ = people()
     effect = group_effect(table, "brain_age_gap_years", np.asarray(table["sex"] == "M"))

@@ -36,6 +36,17 @@ def test_perfect_repetition_has_icc_1_and_an_offset_lowers_it():
     assert intraclass_correlation(values + np.array([0.0, 15.0])).icc < 0.95
 
 
+def test_offset_alone_has_the_interval_of_one_that_nearly_all_share():
+    ages = np.linspace(20.0, 80.0, 10)
+    noise = 1e-4 * np.cos(7 * ages)
+    alone, nearly = (
+        intraclass_correlation(np.stack([ages, ages + 15.0 + rest], axis=1)) for rest in (0, noise)
+    )
+    assert alone.icc_ci_low < alone.icc - 0.1
+    assert alone.icc_ci_low == pytest.approx(nearly.icc_ci_low, abs=1e-3)
+    assert alone.icc_ci_high == pytest.approx(nearly.icc_ci_high, abs=1e-3)
+
+
 def test_smallest_detectable_change_and_limits_of_agreement():
     first = np.array([30.0, 50.0, 70.0, 60.0])
     second = first + np.array([1.0, -1.0, 3.0, 1.0])

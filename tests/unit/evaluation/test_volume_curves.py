@@ -68,3 +68,12 @@ def test_a_person_counts_once_and_unknown_ones_not_at_all() -> None:
 def test_too_few_people_are_refused() -> None:
     with pytest.raises(CohortError, match="40 people"):
         fit_curves(people(40))
+
+
+@pytest.mark.parametrize("men", [0, 9])
+def test_curves_of_one_sex_are_refused(men: int) -> None:
+    """The other's would be drawn half an intercept away."""
+    table = people(160)
+    few = table[table["sex"] == "M"].head(men)
+    with pytest.raises(CohortError, match=f"{men} men"):
+        fit_curves(pd.concat([table[table["sex"] == "F"], few]))
