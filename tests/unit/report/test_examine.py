@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from brainage.inference.predict import scans_table
 from brainage.model.build import build_model
 from brainage.model.bundle import load_bundle, save_bundle
 from brainage.preprocessing.skull import load_skull
-from brainage.report import ExamineOptions, examine_scan, get_ready
+from brainage.report import ExamineOptions, build_report, examine_scan, get_ready
 from brainage.report.volumes import load_soft_tissues
 from brainage.scans.volume import load_volume
+from tests.unit.report.test_report import FACTS, MODEL, findings
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +93,14 @@ def test_what_all_scans_need_is_there_before_the_first(model, monkeypatch):
     assert {"_band", "share_costs", "share_offsets"} <= vars(load_skull().surface).keys()
     assert load_soft_tissues.cache_info().currsize == 1
     assert mapped[0][1].shape == model.bundle.config.preprocessing.shape
+
+
+def test_the_error_at_sites_left_out_stands_beside_that_of_held_out_scans() -> None:
+    rows = [{"n": 30, "mae_years": 8.0, "far_share": 0.2}]
+    facts = FACTS | {"left_out": rows, "left_out_calibration": {"scores": []}}
+    told = {
+        row.name: row.value
+        for row in build_report(findings(model=replace(MODEL, facts=facts))).model
+    }
+    assert told["Error on scanners left out"] == "8.0 years (mean, n 30), more than 15 in 20%"
+    assert "Error on scanners left out" not in {row.name for row in build_report(findings()).model}

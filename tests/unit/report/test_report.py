@@ -126,17 +126,6 @@ def test_limits_say_whose_interval_it_is():
     assert "scanners left out of training, 20 to 80 years" in left_out
 
 
-def test_the_error_at_sites_left_out_stands_beside_that_of_held_out_scans() -> None:
-    rows = [{"n": 30, "mae_years": 8.0, "far_share": 0.2}]
-    facts = FACTS | {"left_out": rows, "left_out_calibration": {"scores": []}}
-    told = {
-        row.name: row.value
-        for row in build_report(findings(model=replace(MODEL, facts=facts))).model
-    }
-    assert told["Error on scanners left out"] == "8.0 years (mean, n 30), more than 15 in 20%"
-    assert "Error on scanners left out" not in {row.name for row in build_report(findings()).model}
-
-
 def test_gap_is_not_spoken_of_without_an_age():
     assert build_report(findings(age_years=None)).gap == ""
 
