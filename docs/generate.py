@@ -66,7 +66,7 @@ def _sections(model: type[BaseModel]) -> list[Any]:
 def _summary(model: type[BaseModel]) -> list[str]:
     texts = [item.value for item in _sections(model) if item.kind.value == "text"]
     paragraphs = [" ".join(part.split()) for text in texts for part in text.split("\n\n")]
-    joined = "\n\n".join(textwrap.fill(part, WIDTH, break_on_hyphens=False) for part in paragraphs)
+    joined = "\n\n".join(_fill(part) for part in paragraphs)
     return [joined]
 
 
@@ -86,9 +86,14 @@ def _setting(key: str, field: FieldInfo, descriptions: dict[str, str]) -> list[s
     default = "needed" if field.is_required() else f"default `{_plain(value)}`"
     text = descriptions.get(key.rsplit(".", 1)[-1], "")
     line = f"**`{key}`**: {_type(field)}, {default}." + (f" {text}" if text else "")
-    return textwrap.wrap(
-        line, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
-    )
+    return _fill(line, initial_indent="- ", subsequent_indent="  ").split("\n")
+
+
+def _fill(text: str, **indents: str) -> str:
+    """Wrap prose at `WIDTH` bytes, so that ≥ and δ count as tools count that know no UTF-8."""
+    as_bytes = text.encode().decode("latin-1")
+    filled = textwrap.fill(as_bytes, WIDTH, break_on_hyphens=False, **indents)
+    return filled.encode("latin-1").decode()
 
 
 def _plain(value: Any) -> str:
@@ -143,7 +148,7 @@ def render_example(path: Path) -> str:
         end = next(ends, len(lines))
         prose = " ".join(line.lstrip("# ").strip() for line in lines[:end]).strip()
         code = "\n".join(lines[end:]).strip()
-        parts.append(textwrap.fill(prose, WIDTH, break_on_hyphens=False))
+        parts.append(_fill(prose))
         parts += [f"```python\n{code}\n```"] if code else []
     output = DOCS / "examples" / f"{path.stem}.txt"
     if output.exists():
