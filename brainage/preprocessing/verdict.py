@@ -88,9 +88,9 @@ _MOST_OF_ONE = 2.0
 # white matter; stripped brains keep bright vessels and some skull all the same. The rim of brains
 # as their mask or publisher left them has 0.14 to 0.37 of the brightness below it; cut by 2 mm more
 # it has 0.38 to 0.50. Whole brains end in slices of 2 mm with 0.05 of their largest cross-section,
-# at most 0.097 of 92; with 10 mm cut off, with 0.08 (at the bottom) to 0.3. Of no eighteenth of the
-# template's brain do whole brains lack more than a third; without a cerebellum or a temporal pole
-# they lack 0.41 to 0.61 of one.
+# at most 0.097 of 92; with 10 mm cut off, with 0.08 (at the bottom) to 0.3. Of 358 whole
+# brains one lacks more than a third of any eighteenth of the template's (0.38); without a
+# cerebellum or a temporal pole they lack 0.41 to 0.61 of one.
 FIXED = {
     "slice_mm": 4.0,
     "sinus_brightness": 1.0,
