@@ -41,20 +41,20 @@ def calibrate(model: Path, cohort_options: CohortOptions, output: Path) -> Confo
         raw, people["age_years"], predicted.spread_years, f"{len(people)} own controls"
     )
     site.write(output, keep_people(bundle, people, CALIBRATION), fitted)
-    say(_tell(gap_years, fitted.offset_years_))
-    after = leave_one_out_gaps(gap_years) if fitted.offset_years_ else gap_years
-    site.compare_constant(np.abs(after))
+    left_out = leave_one_out_gaps(gap_years) if fitted.offset_years_ else gap_years
+    say(_tell(gap_years, left_out, fitted.offset_years_))
+    site.compare_constant(np.abs(left_out))
     say(f"written to {output}")
     return fitted
 
 
-def _tell(gap_years: DoubleArray, offset_years: float) -> str:
+def _tell(gap_years: DoubleArray, left_out: DoubleArray, offset_years: float) -> str:
     """Say what was done, and what it does to each control when the others decide it."""
     mean, error = gap_years.mean(), gap_years.std(ddof=1) / np.sqrt(gap_years.size)
     told = f"{gap_years.size} controls, mean gap {mean:+.2f} years (standard error {error:.2f}): "
     if offset_years == 0.0:
         return f"{told}within chance. Predictions stay as they are; intervals are the controls'."
-    before, after = np.abs(gap_years), np.abs(leave_one_out_gaps(gap_years))
+    before, after = np.abs(gap_years), np.abs(left_out)
     gain = paired_difference(before, after)
     return (
         f"{told}{-offset_years:+.2f} years are added to predictions. With each control left out, "

@@ -111,8 +111,9 @@ def read_site(
     if len(people) < least:
         problem = f"{len(people)} {called} that the model was not trained on."
         raise CohortError(cohort_options.source, problem, f"At least {least} are needed.")
-    _tell_outside(bundle, people["age_years"].to_numpy(np.float64))
-    return SiteCohort(bundle, people, prepared.arrays[people["row"].to_numpy()], entries)
+    site = SiteCohort(bundle, people, prepared.arrays[people["row"].to_numpy()], entries)
+    _tell_outside(bundle, site.age_years)
+    return site
 
 
 def _tell_outside(bundle: Bundle, age_years: DoubleArray) -> None:
