@@ -124,6 +124,12 @@ def make_reference(table: pd.DataFrame, source: str) -> Reference:
     return Reference(source, np.column_stack([cells, counts]))
 
 
+def held_out_metrics(facts: Json) -> Json:
+    """Return errors on held-out people; of a finetuned model those of its new heads."""
+    metrics: Json = facts.get("finetuned") or facts.get("metrics", {})
+    return metrics
+
+
 def reference_from_json(values: Any) -> Reference:
     """Rebuild a reference from a bundle's facts.
 

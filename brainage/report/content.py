@@ -6,7 +6,12 @@ from datetime import date
 
 from brainage.cohorts.cells import parse_sex
 from brainage.evaluation.left_out import FAR_YEARS, pool_left_out
-from brainage.evaluation.normative import MatchedPercentile, corrected_gap, match_percentile
+from brainage.evaluation.normative import (
+    MatchedPercentile,
+    corrected_gap,
+    held_out_metrics,
+    match_percentile,
+)
 from brainage.plotting.planes import ORIENTATION_WORDS, RADIOLOGICAL, Orientation
 from brainage.report.checks import Row, list_checks
 from brainage.report.doubts import is_unlike, list_warnings
@@ -257,7 +262,7 @@ def _corrected_row(findings: Findings, corrected: float | None) -> Row | None:
 
 def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
     facts = model.facts
-    cohort, metrics = facts.get("cohort", {}), facts.get("finetuned") or facts.get("metrics", {})
+    cohort, metrics = facts.get("cohort", {}), held_out_metrics(facts)
     members = facts.get("members", 1)
     kind = f"{facts.get('network', '?')}, {facts.get('method', '?')}"
     error = metrics.get("mae_years")
@@ -274,7 +279,7 @@ def _model_rows(model: ModelIdentity) -> tuple[Row, ...]:
         rows.append(Row("Trained on", f"{cohort.get('n_train', '?')} scans, {_ages(ages)}"))
     if error is not None:
         rows.append(Row("Error on held-out scans", f"{error:.1f} years (mean, n {metrics['n']})"))
-    if pooled := pool_left_out(model.facts):
+    if pooled := pool_left_out(facts):
         n, mae, far = pooled
         told = f"{mae:.1f} years (mean, n {n}), more than {FAR_YEARS:g} in {far:.0%}"
         rows.append(Row("Error on scanners left out", told))

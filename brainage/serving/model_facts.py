@@ -6,6 +6,7 @@ import pandas as pd
 
 from brainage.errors import BrainageError
 from brainage.evaluation.bounds import DEFAULT_LEVEL as DEFAULT_LEVEL
+from brainage.evaluation.normative import held_out_metrics as held_out_metrics
 from brainage.evaluation.normative import reference_from_json
 from brainage.files import parse_json
 from brainage.serving.model_list import FoundModel
@@ -30,12 +31,6 @@ def age_range(facts: Json) -> str:
     """Write the range of the training ages, such as ``18 to 96``; empty if it is not known."""
     ages = facts.get("cohort", {}).get("train_age_range_years")
     return f"{ages[0]:.0f} to {ages[1]:.0f}" if ages else ""
-
-
-def held_out_metrics(facts: Json) -> Json:
-    """Return errors on held-out people; of a finetuned model those of its new heads."""
-    metrics: Json = facts.get("finetuned") or facts.get("metrics", {})
-    return metrics
 
 
 def overview_table(found: list[FoundModel]) -> pd.DataFrame:
