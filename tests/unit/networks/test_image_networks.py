@@ -8,9 +8,10 @@ from torch.nn import functional
 from brainage.config import load_preset
 from brainage.errors import ConfigError
 from brainage.images.sets import resolve_images
+from brainage.lfnn.heads.auglocal import fresh_copy
 from brainage.model.build import build_model
 from brainage.networks import build_stages
-from brainage.networks.fast_cnn import WhiteningStem, cosine_basis
+from brainage.networks.fast_cnn import IdentityConv2d, ShiftNorm, WhiteningStem, cosine_basis
 
 
 def parameters(stages: dict[str, nn.Module]) -> int:
@@ -153,3 +154,30 @@ def test_a_whitening_stem_gives_uncorrelated_coefficients_of_variance_one():
     correlation = torch.corrcoef(signed)
     torch.testing.assert_close(signed.std(dim=1), torch.ones(12), atol=0.01, rtol=0)
     assert (correlation - torch.eye(12)).abs().max() < 0.1
+
+
+def test_shifts_move_64_times_as_far_and_scales_stay():
+    maps, target = torch.randn(8, 3, 4, 4), torch.randn(8, 3, 4, 4)
+    moved = []
+    for norm in (nn.BatchNorm2d(3), ShiftNorm(3)):
+        before = norm(maps)
+        rate = torch.optim.SGD([norm.bias], lr=0.01)
+        (before * target).sum().backward()
+        rate.step()
+        moved.append(norm(maps) - before)
+    torch.testing.assert_close(moved[1], 64 * moved[0], atol=1e-4, rtol=1e-4)
+    assert [name for name, _ in norm.named_parameters()] == ["bias"]
+
+
+def test_statistics_for_inference_follow_the_last_batches():
+    norm, maps = ShiftNorm(2), torch.randn(64, 2, 8, 8) * 3 + 5
+    for _ in range(12):
+        norm(maps)
+    torch.testing.assert_close(norm.eval()(maps), norm.train()(maps), atol=0.02, rtol=0)
+
+
+def test_filters_begin_as_the_identity_in_a_head_s_copy_too():
+    stage = nn.Sequential(IdentityConv2d(2, 6, 3, padding=1, bias=False))
+    nn.init.normal_(stage[0].weight)
+    maps = torch.randn(1, 2, 5, 5)
+    torch.testing.assert_close(fresh_copy(stage)(maps)[:, :2], maps)
