@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -191,9 +191,9 @@ def report_prediction(
     if rows.empty:
         problem = f"has no scan {scan_id!r}."
         raise CohortError(str(predictions), problem, "Give one of its scan_id as --scan-id.")
-    verdict, reason = _ledger_entry(ledger_path(predictions), scan_id)
     identity = identify_model(loaded)
     row = {str(name): value for name, value in rows.iloc[0].items()}
+    verdict, reason = _judge(row, ledger_path(predictions))
     _check_intervals(row, loaded, chosen.level, str(predictions))
     findings = predicted_findings(row, verdict, reason, identity, chosen.level)
     if chosen.age_years is not None:
@@ -227,6 +227,18 @@ def _write(findings: Findings, output: str | Path | None, options: ReportOptions
     age = f"Predicted age {page.headline}. {page.interval} " if page.headline else ""
     say(f"{page.verdict_words}. {age}Written to {', '.join(str(path) for path in paths)}")
     return findings
+
+
+def _judge(row: Mapping[str, Any], ledger: Path) -> tuple[Verdict, str]:
+    """Verdict and reasons of a row; of a table without them those of the ledger beside it.
+
+    What lies beside a table may be another's ledger, of scans of the same names.
+    """
+    reason = row.get("reasons")
+    for verdict in get_args(Verdict):
+        if row.get("verdict") == verdict:
+            return verdict, "" if pd.isna(reason) else str(reason)
+    return _ledger_entry(ledger, str(row["scan_id"]))
 
 
 def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:

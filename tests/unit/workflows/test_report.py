@@ -9,7 +9,7 @@ from brainage.inference.model import Model
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
 from brainage.workflows.models import load_model
-from brainage.workflows.report import _check_intervals, _ledger_entry
+from brainage.workflows.report import _check_intervals, _judge, _ledger_entry
 
 BUNDLE = Path(__file__).parents[2] / "fixtures" / "bundle_1"
 
@@ -26,6 +26,15 @@ def test_scan_without_an_entry_is_never_called_ok(text: str | None, tmp_path: Pa
     if text is not None:
         (tmp_path / "ledger.csv").write_text(text)
     assert _ledger_entry(tmp_path / "ledger.csv", "a")[0] == "flagged"
+
+
+def test_verdict_of_the_table_goes_before_a_ledger_of_other_scans(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.csv"
+    write_ledger([LedgerEntry("a", "prepare", "ok")], ledger)
+    flagged = {"scan_id": "a", "verdict": "flagged", "reasons": "noise"}
+    assert _judge(flagged, ledger) == ("flagged", "noise")
+    assert _judge({"scan_id": "a"}, ledger) == ("ok", "")
+    assert _judge({"scan_id": "a", "verdict": "failed"}, ledger)[0] == "failed"
 
 
 def row_of(model: Model, level: float) -> dict[str, float]:
