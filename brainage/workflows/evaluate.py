@@ -34,7 +34,7 @@ from brainage.evaluation.measures import as_floats, refuse_codes
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
-from brainage.files import hold_folder
+from brainage.files import hold_folder, remove_old
 from brainage.inference.model import Model
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
@@ -61,6 +61,7 @@ class BiasCorrection:
     controls: str | None = None
 
 
+_COVERAGE = ("coverage.csv", "coverage.png")
 _BIDS_SCAN = re.compile(r"(sub-[A-Za-z0-9]+)_.*")
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
 PREDICTION_CODES = (0, -1, -9, -99)
@@ -146,6 +147,7 @@ def evaluate(
         elif isinstance(source, pd.DataFrame):
             table, extra = check_predictions(source, "predictions"), dict[str, int]()
         else:
+            _refuse_own_table(Path(source), output)
             table, extra = read_predictions(Path(source)), dict[str, int]()
         return _evaluate(table, extra, output, level, correction)
 
@@ -174,13 +176,15 @@ def _evaluate(
     )
     if gain is not None:
         metrics["after_calibration"] = gain
-    coverage = coverage_of(known)
-    if len(coverage):
-        write_table(coverage, output / "coverage.csv")
-        plot_coverage(coverage, level, output / "coverage.png")
-        metrics["intervals"] = records(coverage)[0]
     if correction is not None:
         known, metrics["bias_correction"] = _correct(known, correction)
+    for name in _COVERAGE:
+        remove_old(output / name)
+    coverage = coverage_of(known)
+    if len(coverage):
+        write_table(coverage, output / _COVERAGE[0])
+        plot_coverage(coverage, level, output / _COVERAGE[1])
+        metrics["intervals"] = records(coverage)[0]
     write_table(known, output / "predictions.csv")
     write_json(metrics, output / "metrics.json")
     plot_predictions(known, output, seed=0, synthetic=False)
@@ -196,6 +200,13 @@ def _evaluate(
             f"{gain['gain_years']:+.2f}"
         )
     return metrics
+
+
+def _refuse_own_table(source: Path, output: Path) -> None:
+    """Refuse to write what is evaluated over the table: scans without an age would be lost."""
+    if source.resolve() == (output / "predictions.csv").resolve():
+        problem = "holds the table that is evaluated, and would lose it."
+        raise ConfigError("--output", f"{output} {problem}", "Choose another folder.")
 
 
 def choose_source(

@@ -159,3 +159,21 @@ def test_patients_without_a_fold_are_corrected_by_all_controls(tmp_path: Path) -
     line = start + slope * table["age_years"][30:]
     assert found[30:].to_numpy() == pytest.approx((table["predicted_age_years"][30:] - line).array)
     assert found.notna().all()
+
+
+def test_coverage_of_an_earlier_table_does_not_stay(tmp_path: Path) -> None:
+    table = pd.DataFrame({"scan_id": ["a", "b"], "age_years": [30, 60]})
+    table["predicted_age_years"] = [34, 58]
+    intervals = table.assign(interval_low_years=[20, 50], interval_high_years=[40, 70])
+    evaluate(intervals, tmp_path)
+    assert (tmp_path / "coverage.csv").exists()
+    evaluate(table, tmp_path)
+    assert not [*tmp_path.glob("coverage.*")]
+
+
+def test_a_table_is_not_written_over_by_its_evaluation(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("scan_id,age_years,predicted_age_years\na,30,34\nb,,50\n")
+    with pytest.raises(ConfigError, match="--output"):
+        evaluate(path, tmp_path)
+    assert len(read_predictions(path)) == 2
