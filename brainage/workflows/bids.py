@@ -15,7 +15,7 @@ from brainage.cohorts.bids_files import write_dictionary
 from brainage.errors import CohortError, PreparationError, VolumeError, suggest
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.volume_curves import STRUCTURES
-from brainage.files import atomic_write_text
+from brainage.files import atomic_write_text, remove_old
 from brainage.inference.model import Model, check_level
 from brainage.plotting.figures import plot_predicted_vs_true
 from brainage.prepared.derivatives import ScanRecord, ScanRequest, derive_scan
@@ -29,6 +29,7 @@ from brainage.workflows.prepare import FIELD_MM, place_volumes
 from brainage.workflows.prepare_layout import (
     COHORT,
     IMAGE_END,
+    MASK_END,
     check_output,
     describe_dataset,
     name_scans,
@@ -167,6 +168,10 @@ def _examine(row: Json, bids_dir: Path, output: Path, model: Model, options: Bid
     age: float | None = float(row["age_years"]) if known else None
     asked = ExamineOptions(stem.name, age, row.get("sex") or "", options.level, cache_dir=cache)
     page = stem.with_name(f"{stem.name}{REPORT_END}")
+    for end in (REPORT_END, IMAGE_END, MASK_END):
+        # A scan that fails now may have had an age and a volume before.
+        for path in stem.parent.glob(f"{stem.name}{end}.*"):
+            remove_old(path)
     try:
         findings = examine_scan(model, row["path"], asked)
     except (VolumeError, PreparationError) as error:

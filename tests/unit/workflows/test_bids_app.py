@@ -19,8 +19,10 @@ from brainage.config import load_preset, with_changes
 from brainage.model.build import build_model
 from brainage.model.bundle import save_bundle
 from brainage.workflows import bids
+from brainage.workflows.models import load_model
 
 ROOT = Path(__file__).parents[3]
+BUNDLE = ROOT / "tests" / "fixtures" / "bundle_1"
 RECIPES = ROOT / "deploy" / "bids"
 ALONE = ["dataset_description.json", "README", ".bidsignore"]
 
@@ -110,6 +112,22 @@ def test_row_of_the_group_has_all_volumes_of_the_report(tmp_path):
     numbers = {"result": None, "quality": quality, "volumes_ml": volumes}
     row = bids._group_row(path, tmp_path, numbers)
     assert {name: row[f"{name}_ml"] for name in volumes} == volumes
+
+
+def test_nothing_stays_of_a_scan_that_could_be_read_before(tmp_path):
+    """Its page went on telling the age of the former file, its volume was in the cohort."""
+    anat = tmp_path / "out" / "sub-1" / "anat"
+    anat.mkdir(parents=True)
+    ends = (f"{bids.REPORT_END}.pdf", f"{bids.IMAGE_END}.nii.gz", f"{bids.MASK_END}.nii.gz")
+    for end in (*ends, f"_run-2{bids.REPORT_END}.pdf"):
+        (anat / f"sub-1{end}").write_text("old")
+    (tmp_path / "scan.nii.gz").write_bytes(b"no image")
+    row = {"stem": "sub-1/anat/sub-1", "cache": tmp_path, "age_years": None}
+    row["path"] = str(tmp_path / "scan.nii.gz")
+    model = load_model(BUNDLE)
+    assert bids._examine(row, tmp_path, tmp_path / "out", model, bids.BidsOptions()) == "failed"
+    found = sorted(path.name for path in anat.iterdir())
+    assert found == ["sub-1_brainage.json", "sub-1_run-2_brainage.pdf"]
 
 
 @pytest.mark.parametrize("other", [("b", 0.0, 0.9), ("a", 2.0, 0.9), ("a", 0.0, 0.8)])
