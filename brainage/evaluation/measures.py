@@ -78,6 +78,30 @@ def refuse_codes(
             raise CohortError(where, problem, "Leave cells of missing values blank.")
 
 
+def refuse_copies(table: pd.DataFrame, where: str) -> None:
+    """Refuse two scans of a person whose predictions are equal to the last of many digits.
+
+    They are one scan under two names, which as a retest has no error at all. What other people
+    have too is the answer of a network that tells few ages apart, and no sign of a copy.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `scan_id`, `subject_id`, `predicted_age_years`.
+
+    Raises
+    ------
+    CohortError
+        Naming the first two.
+    """
+    exact = table[table["predicted_age_years"].round(2) != table["predicted_age_years"]]
+    for _, same in exact.dropna(subset=["predicted_age_years"]).groupby("predicted_age_years"):
+        if len(same) > 1 and same["subject_id"].nunique() == 1:
+            first, second = same["scan_id"].iloc[:2]
+            problem = f"scans {first!r} and {second!r} have one prediction to its last digit."
+            raise CohortError(where, problem, "One scan under two names counts once: keep one row.")
+
+
 def residuals(base: DoubleArray, values: DoubleArray) -> DoubleArray:
     """Return what the columns of `base` (N, terms) leave of values (N,) by least squares."""
     left: DoubleArray = values - base @ np.linalg.lstsq(base, values, rcond=None)[0]

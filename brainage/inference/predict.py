@@ -1,12 +1,13 @@
 """Predict the ages of scans: one row or one ledger entry for every input."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from brainage.cohorts.duplicates import hash_arrays
 from brainage.cohorts.people import list_files
 from brainage.config import Config
 from brainage.errors import BundleError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
 ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
+SAME_VOXELS = "holds the same voxels as"
 _CHUNK = 64
 
 
@@ -35,7 +37,7 @@ class Predictions:
         that could be used; `PREDICTION_COLUMNS` and `ADDED_COLUMNS` come first. Intervals are NaN
         where the bundle has no calibration or too few people in it for the level, percentiles
         where it does not know its training scans. `verdict` is ok or flagged; `reasons` says why,
-        and what was settled in reading a scan.
+        what was settled in reading a scan, and which other scan holds the same voxels.
     entries : list of LedgerEntry
         One for every input, used or not.
     """
@@ -126,7 +128,7 @@ def predict_when_loaded(
         The model's settings.
     """
     check_ages(config)
-    tables, entries = [], []
+    tables, entries, seen = [], [], dict[str, str]()
     for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]
         prepared = prepare_cohort(
@@ -139,8 +141,11 @@ def predict_when_loaded(
         )
         bundle = load()
         used = chunk.iloc[prepared.kept].copy()
-        for position in prepared.kept:
-            _add_remarks(prepared.entries, position, chunk.iloc[position].to_dict())
+        for position, content in zip(prepared.kept, hash_arrays(prepared.arrays), strict=True):
+            row = chunk.iloc[position].to_dict()
+            first = seen.setdefault(content, row["scan_id"])
+            copied = [f"{SAME_VOXELS} {first}"] * (first != row["scan_id"])
+            _add_remarks(prepared.entries, position, (*remark_contradicted(row), *copied))
         judged = [prepared.entries[position] for position in prepared.kept]
         used["verdict"] = [entry.verdict for entry in judged]
         used["reasons"] = [entry.reason for entry in judged]
@@ -152,12 +157,10 @@ def predict_when_loaded(
     return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
 
 
-def _add_remarks(entries: list[LedgerEntry], position: int, row: Mapping[Hashable, Any]) -> None:
-    """Add to a scan's entry what its header contradicts."""
+def _add_remarks(entries: list[LedgerEntry], position: int, remarks: Sequence[str]) -> None:
+    """Add to a scan's entry what is no fault of its quality."""
     entry = entries[position]
-    if remarks := remark_contradicted(row):
-        reason = "; ".join(filter(None, (entry.reason, *remarks)))
-        entries[position] = replace(entry, reason=reason)
+    entries[position] = replace(entry, reason="; ".join(filter(None, (entry.reason, *remarks))))
 
 
 def check_ages(config: Config) -> None:

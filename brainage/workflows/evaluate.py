@@ -30,7 +30,7 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.measures import as_floats, refuse_codes
+from brainage.evaluation.measures import as_floats, refuse_codes, refuse_copies
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
@@ -318,6 +318,7 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
             problem = f"the interval of {scan!r} ends below its start."
             raise CohortError(where, problem, f"Give {' and '.join(INTERVAL_COLUMNS)}.")
     table["subject_id"] = _find_people(table, where).fillna(table["scan_id"])
+    refuse_copies(table, where)
     for name in ("sex", "site"):
         table[name] = table[name].fillna("") if name in table else ""
     sexes = table["sex"].astype(str)  # as F and M where it can be read: tables are put together

@@ -9,7 +9,7 @@ from pandas.api.types import is_string_dtype
 
 from brainage.cohorts.filters import named_columns, select_rows, unknown_texts
 from brainage.errors import CohortError
-from brainage.evaluation.measures import natural_order, read_numbers
+from brainage.evaluation.measures import natural_order, read_numbers, refuse_copies
 from brainage.types import BoolArray
 from brainage.workflows.cohorts import CohortOptions, read_options
 from brainage.workflows.console import say, warn
@@ -40,6 +40,7 @@ def read_joined(
     if len(paths) > 1 and (twice := table["scan_id"].duplicated()).any():
         problem = f"{int(twice.sum())} scans are in two tables, the first is "
         raise CohortError(where, f"{problem}{table.loc[twice, 'scan_id'].iloc[0]!r}.")
+    refuse_copies(table, where)
     if cohort_options is None:
         return table
     cohort = read_options(cohort_options, require_age=False).cohort.table

@@ -10,7 +10,9 @@ import pytest
 
 import brainage
 from brainage.cli.main import app
+from brainage.errors import CohortError
 from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
+from brainage.workflows.evaluate import check_predictions
 from brainage.workflows.predict import PredictOptions, predict, warn_of_strangers
 
 
@@ -64,6 +66,16 @@ def test_what_is_not_simply_ok_gets_one_line_with_its_id(
     }  # fmt: skip
     assert "flagged: " in told["agent"][0] and "failed: " in told["mask"][0]
     assert "ignored" in told["noted"][0] and "4 in = 2 ok + 1 flagged + 1 failed" in out
+
+
+def test_one_scan_under_two_names_is_said(scans: dict[str, Path], tmp_path: Path) -> None:
+    copied = shutil.copy(scans["good"], tmp_path / "copy.nii.gz")
+    output = ["--output", tmp_path / "p.csv"]
+    assert run("predict", scans["good"], scans["agent"], copied, *output) == 0
+    reasons = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)["reasons"]
+    assert [told.endswith("holds the same voxels as good") for told in reasons] == [0, 0, 1]
+    with pytest.raises(CohortError, match="'good' and 'copy'"):
+        check_predictions(pd.read_csv(tmp_path / "p.csv").assign(subject_id="1"), "table")
 
 
 def test_with_nothing_usable_predict_ends_with_2(scans: dict[str, Path], tmp_path: Path) -> None:
