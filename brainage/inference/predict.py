@@ -143,8 +143,8 @@ def predict_when_loaded(
         used = chunk.iloc[prepared.kept].copy()
         for position, content in zip(prepared.kept, hash_arrays(prepared.arrays), strict=True):
             row = chunk.iloc[position].to_dict()
-            first = seen.setdefault(content, row["scan_id"])
-            copied = [f"{SAME_VOXELS} {first}"] * (first != row["scan_id"])
+            twin = seen.setdefault(content, row["scan_id"])
+            copied = [f"{SAME_VOXELS} {twin}"] * (twin != row["scan_id"])
             _add_remarks(prepared.entries, position, (*remark_contradicted(row), *copied))
         judged = [prepared.entries[position] for position in prepared.kept]
         used["verdict"] = [entry.verdict for entry in judged]
