@@ -19,6 +19,7 @@ from brainage.preprocessing.ledger import summarise_ledger, write_ledger
 from brainage.types import Json
 from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, tell_entries, warn
+from brainage.workflows.inputs import check_not_read
 from brainage.workflows.masks import ScanOptions
 from brainage.workflows.models import load_aside
 from brainage.workflows.results import write_table
@@ -69,6 +70,9 @@ def predict(
     level = options.level
     with load_aside(model) as (config, load):
         table, entries, folder = read_scans(scans)
+        read = [*table["path"], options.ages, getattr(scans, "source", None)]
+        for written in (output, ledger_path(output)):
+            check_not_read(written, [source for source in read if source])
         if options.ages is not None:
             table = add_ages(table, options.ages, options.columns)
         how, cache = options.scans.build(table, folder), options.cache or default_cache()

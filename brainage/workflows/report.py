@@ -11,6 +11,7 @@ import pandas as pd
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.files import parse_json
 from brainage.inference.model import Model, check_level
 from brainage.plotting.planes import ORIENTATIONS, RADIOLOGICAL, Orientation
 from brainage.preprocessing.ledger import read_ledger
@@ -145,6 +146,8 @@ def write_report(
     >>> folder.cleanup()
     """
     chosen = ReportOptions(**options)
+    if output is not None:
+        _refuse_other_json(Path(f"{output}.json"))
     loaded = load_model(model).with_series(chosen.series)
     sample = is_sample(scan)
     if sample:
@@ -185,6 +188,8 @@ def report_prediction(
         If the table has no such scan, or an interval that this model does not give at this level.
     """
     chosen = ReportOptions(**options)
+    if output is not None:
+        _refuse_other_json(Path(f"{output}.json"))
     loaded = load_model(model)
     table = read_predictions(predictions)
     rows = table[table["scan_id"] == scan_id]
@@ -227,6 +232,20 @@ def _write(findings: Findings, output: str | Path | None, options: ReportOptions
     age = f"Predicted age {page.headline}. {page.interval} " if page.headline else ""
     say(f"{page.verdict_words}. {age}Written to {', '.join(str(path) for path in paths)}")
     return findings
+
+
+def _refuse_other_json(path: Path) -> None:
+    """Refuse to write over a JSON file that is no report, such as a scan's BIDS sidecar."""
+    try:
+        found = parse_json(path.read_bytes())
+        is_report = "report_version" in found
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError):
+        is_report = False
+    if not is_report:
+        problem = f"{path} is there and is no report: it would be lost."
+        raise ConfigError("--output", problem, "Choose another name.")
 
 
 def _judge(row: Mapping[str, Any], ledger: Path) -> tuple[Verdict, str]:

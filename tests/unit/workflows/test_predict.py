@@ -78,6 +78,17 @@ def test_one_scan_under_two_names_is_said(scans: dict[str, Path], tmp_path: Path
         check_predictions(pd.read_csv(tmp_path / "p.csv").assign(subject_id="1"), "table")
 
 
+def test_no_scan_and_no_table_is_written_over(scans: dict[str, Path], tmp_path: Path) -> None:
+    scan = Path(shutil.copy(scans["good"], tmp_path))
+    table = tmp_path / "table.csv"
+    table.write_text(f"id,age,path\ngood,50,{scan}\n")
+    before = scan.read_bytes(), table.read_bytes()
+    for source in (["--cohort", table], [scan, "--ages", table]):
+        assert run("predict", *source, "--output", table) == 2
+    assert run("predict", scan, "--output", scan) == 2
+    assert (scan.read_bytes(), table.read_bytes()) == before
+
+
 def test_with_nothing_usable_predict_ends_with_2(scans: dict[str, Path], tmp_path: Path) -> None:
     output = ["--output", tmp_path / "p.csv"]
     assert run("predict", scans["mask"], *output) == 2

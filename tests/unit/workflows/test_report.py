@@ -1,15 +1,21 @@
 """What a report on a row of predictions takes from the ledger beside them."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from brainage.errors import CohortError
+from brainage.errors import CohortError, ConfigError
 from brainage.inference.model import Model
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
 from brainage.workflows.models import load_model
-from brainage.workflows.report import _check_intervals, _judge, _ledger_entry
+from brainage.workflows.report import (
+    _check_intervals,
+    _judge,
+    _ledger_entry,
+    _refuse_other_json,
+)
 
 BUNDLE = Path(__file__).parents[2] / "fixtures" / "bundle_1"
 
@@ -59,3 +65,12 @@ def test_row_without_an_interval_is_not_refused(absent: str) -> None:
     model = load_model(BUNDLE)
     row = {name: value for name, value in row_of(model, 0.5).items() if name != absent}
     _check_intervals(row, model, 0.8, "table")
+
+
+@pytest.mark.parametrize(("text", "refused"), [("{}", True), ('{"report_version": "2"}', False)])
+def test_a_sidecar_is_not_written_over(text: str, refused: bool, tmp_path: Path) -> None:
+    path = tmp_path / "sub-1_T1w.json"
+    _refuse_other_json(path)
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="no report") if refused else nullcontext():
+        _refuse_other_json(path)
