@@ -11,6 +11,7 @@ from brainage.errors import ConfigError
 from brainage.evaluation.metrics import smallest_detectable_change
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import parse_json
+from brainage.prepared.store import CODE_VERSION
 from brainage.report.checks import Row
 from brainage.report.doubts import is_unlike
 from brainage.report.findings import Earlier, Findings, ModelIdentity
@@ -33,7 +34,8 @@ def read_earlier(paths: Sequence[str | Path], model: ModelIdentity) -> tuple[Ear
     Raises
     ------
     ConfigError
-        If one is no report, has no age, or comes from another model or another site's offset.
+        If one is no report, has no age, or comes from another model, another site's offset or a
+        version of brainage that prepares scans otherwise.
     """
     found = [_read(Path(path), model) for path in paths]
     if all(one.age_years is not None for one in found):
@@ -130,6 +132,9 @@ def _read(path: Path, model: ModelIdentity) -> Earlier:
             f"has {offset:g} years of `calibrate` taken off, this model {model.offset_years:g}."
         )
         raise ConfigError(where, problem, remedy)
+    if numbers.get("preparation_version") != CODE_VERSION:
+        problem = "was made by another version of brainage, which prepares scans otherwise."
+        raise ConfigError(where, problem, "Report on its scan anew.")
     predicted, age, ood = ages
     return Earlier(when, verdict, predicted, age, str(code or ""), sex, ood)
 

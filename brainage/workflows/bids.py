@@ -195,11 +195,12 @@ def _refuse_several_models(numbers: Mapping[Path, Json], output: Path) -> None:
     for path, found in numbers.items():
         if found["result"] is not None:
             model = found["model"]
-            kind = (model["weights_sha256"], model["offset_years"], found["result"]["level"])
+            level, version = found["result"]["level"], found.get("preparation_version")
+            kind = (model["weights_sha256"], model["offset_years"], level, version)
             kinds.setdefault(kind, []).append(path.name.removesuffix(f"{REPORT_END}.json"))
     if len(kinds) > 1:
         listed = ", ".join(f"{len(names)} such as {names[0]}" for names in kinds.values())
-        problem = f"has reports by {len(kinds)} models, offsets or levels: {listed}."
+        problem = f"has reports by {len(kinds)} models, offsets, levels or versions: {listed}."
         remedy = "Run the level participant on all with one --model and --level."
         raise CohortError(str(output), problem, remedy)
 

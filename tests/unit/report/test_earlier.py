@@ -127,6 +127,14 @@ def test_other_model_is_refused(written):
         report_after(path)
 
 
+def test_other_preparation_is_refused(written):
+    path = written()
+    numbers = json.loads(path.read_text())
+    path.write_text(json.dumps(numbers | {"preparation_version": 1}))
+    with pytest.raises(ConfigError, match="another version"):
+        report_after(path)
+
+
 def calibrated(offset_years):
     return replace(MODEL, facts=FACTS | {"calibration": {"offset_years": offset_years}})
 

@@ -130,10 +130,12 @@ def test_nothing_stays_of_a_scan_that_could_be_read_before(tmp_path):
     assert found == ["sub-1_brainage.json", "sub-1_run-2_brainage.pdf"]
 
 
-@pytest.mark.parametrize("other", [("b", 0.0, 0.9), ("a", 2.0, 0.9), ("a", 0.0, 0.8)])
+@pytest.mark.parametrize(
+    "other", [("b", 0.0, 0.9), ("a", 2.0, 0.9), ("a", 0.0, 0.8), ("a", 0.0, 0.9, 1)]
+)
 def test_reports_of_several_models_offsets_or_levels_are_no_group(tmp_path, other):
     """Their ages stood in one table, and differ by years for one scan."""
-    for name, (weights, offset, level) in enumerate([("a", 0.0, 0.9), other]):
+    for name, (weights, offset, level, *version) in enumerate([("a", 0.0, 0.9), other]):
         folder = tmp_path / f"sub-{name}" / "anat"
         folder.mkdir(parents=True)
         numbers = {
@@ -141,9 +143,10 @@ def test_reports_of_several_models_offsets_or_levels_are_no_group(tmp_path, othe
             "model": {"weights_sha256": weights, "offset_years": offset},
             "quality": {"verdict": "ok", "reasons": []},
             "volumes_ml": {},
+            "preparation_version": str(version),
         }
         (folder / f"sub-{name}_brainage.json").write_text(json.dumps(numbers))
-    assert "2 models, offsets or levels" in run(tmp_path, tmp_path, "group", code=2)
+    assert "2 models, offsets, levels or versions" in run(tmp_path, tmp_path, "group", code=2)
 
 
 def test_labels_that_are_not_there_are_named(inputs):
