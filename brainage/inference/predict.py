@@ -15,6 +15,7 @@ from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.columns import NUMBER_COLUMNS, number_columns
 from brainage.inference.header import remark_contradicted
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
+from brainage.prepared.store import CODE_VERSION
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
 ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
+PREDICTED_BY = "predicted_by"
 SAME_VOXELS = "holds the same voxels as"
 _CHUNK = 64
 
@@ -66,6 +68,14 @@ def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
         repeat_id = f"{path}#{len(repeated) + 2}"
         repeated.append(LedgerEntry(repeat_id, "input", "failed", "the path was given twice."))
     return list_files(names), repeated
+
+
+def mark_model(bundle: "Bundle") -> str:
+    """Name what decides ages: weights, how scans are prepared, and a site's offset."""
+    calibration = bundle.calibration
+    offset = calibration.offset_years_ if calibration else 0.0
+    shifted = f", {-offset:+.4f} years" if offset else ""
+    return f"weights {bundle.weights_sha256[:12]}, preparation {CODE_VERSION}{shifted}"
 
 
 def predict_scans(

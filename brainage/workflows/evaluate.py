@@ -36,6 +36,7 @@ from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
 from brainage.files import hold_folder, remove_old
 from brainage.inference.model import Model
+from brainage.inference.predict import PREDICTED_BY, mark_model
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import BASELINES, Json
@@ -384,6 +385,7 @@ def _predict_unseen(
     for entry in result.failed:
         warn(f"{entry.scan_id}: {entry.reason}")
     predicted = result.table.drop(columns=["path"])
+    predicted[PREDICTED_BY] = mark_model(model.bundle)
     median = model.bundle.train_median_age_years
     if median is not None:
         predicted[baseline_column("constant")] = median

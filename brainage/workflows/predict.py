@@ -14,7 +14,13 @@ from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import default_cache, remove_old, remove_unfinished
 from brainage.inference.header import split_contradicted
 from brainage.inference.model import Model, check_level, with_series
-from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS, predict_when_loaded
+from brainage.inference.predict import (
+    ADDED_COLUMNS,
+    PREDICTED_BY,
+    PREDICTION_COLUMNS,
+    mark_model,
+    predict_when_loaded,
+)
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
 from brainage.types import Json
 from brainage.workflows.cohorts import ScansInput, read_scans
@@ -93,7 +99,9 @@ def predict(
     remove_unfinished(output.parent)
     # Killed in between, a table is better without a ledger than with one of other scans.
     remove_old(ledger_path(output))
-    write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
+    columns = [*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]
+    marked = predictions.table[columns].assign(**{PREDICTED_BY: mark_model(bundle)})
+    write_table(marked, output)
     write_ledger(entries, ledger_path(output))
     tell_entries(entries)
     warn_about(bundle, predictions.table, level)

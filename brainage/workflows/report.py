@@ -13,6 +13,7 @@ from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.files import parse_json
 from brainage.inference.model import Model, check_level
+from brainage.inference.predict import PREDICTED_BY, mark_model
 from brainage.plotting.planes import ORIENTATIONS, RADIOLOGICAL, Orientation
 from brainage.preprocessing.ledger import read_ledger
 from brainage.report import (
@@ -198,6 +199,7 @@ def report_prediction(
         raise CohortError(str(predictions), problem, "Give one of its scan_id as --scan-id.")
     identity = identify_model(loaded)
     row = {str(name): value for name, value in rows.iloc[0].items()}
+    _check_model(row, loaded, str(predictions))
     verdict, reason = _judge(row, ledger_path(predictions))
     _check_intervals(row, loaded, chosen.level, str(predictions))
     findings = predicted_findings(row, verdict, reason, identity, chosen.level)
@@ -207,6 +209,14 @@ def report_prediction(
     findings = replace(findings, sex=chosen.sex or findings.sex)
     findings = add_earlier(findings, earlier, chosen.scan_date)
     return _write(findings, output, chosen)
+
+
+def _check_model(row: Mapping[str, Any], model: Model, where: str) -> None:
+    """Refuse a row that says that another model wrote it."""
+    told, mark = row.get(PREDICTED_BY), mark_model(model.bundle)
+    if not (pd.isna(told) or told == mark):
+        problem = f"was predicted by another model ({told}) than this ({mark})."
+        raise CohortError(where, problem, "Give the --model that `predict` had.")
 
 
 def _check_intervals(row: Mapping[str, Any], model: Model, level: float, where: str) -> None:

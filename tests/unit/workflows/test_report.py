@@ -1,17 +1,20 @@
 """What a report on a row of predictions takes from the ledger beside them."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from brainage.errors import CohortError, ConfigError
 from brainage.inference.model import Model
+from brainage.inference.predict import mark_model
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
 from brainage.workflows.models import load_model
 from brainage.workflows.report import (
     _check_intervals,
+    _check_model,
     _judge,
     _ledger_entry,
     _refuse_other_json,
@@ -74,3 +77,14 @@ def test_a_sidecar_is_not_written_over(text: str, refused: bool, tmp_path: Path)
     path.write_text(text)
     with pytest.raises(ConfigError, match="no report") if refused else nullcontext():
         _refuse_other_json(path)
+
+
+def test_row_of_another_model_is_refused() -> None:
+    model = load_model(BUNDLE)
+    for row in ({}, {"predicted_by": float("nan")}, {"predicted_by": mark_model(model.bundle)}):
+        _check_model(row, model, "table")
+    facts = model.bundle.facts
+    calibrated = {**facts["calibration"], "offset_years": 2.0}
+    other = replace(model.bundle, facts={**facts, "calibration": calibrated})
+    with pytest.raises(CohortError, match="another model"):
+        _check_model({"predicted_by": mark_model(other)}, model, "table")
