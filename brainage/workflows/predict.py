@@ -141,6 +141,13 @@ def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
 def warn_of_strangers(facts: Json, table: pd.DataFrame) -> None:
     """Say how far off ages are at sites that a model does not know, where scans come from such."""
     sites = table["site"] if "site" in table else pd.Series("", index=table.index)
+    own = facts.get("own_sites")
+    others = int((~sites.isin([*own, ""])).sum()) if own else 0
+    if others and own:
+        warn(
+            f"{others} scans are of other sites than {', '.join(own)}, to which the model was "
+            "fitted (`calibrate`, `finetune`): its offset and intervals are not theirs."
+        )
     strange = int((~sites.isin(facts.get("cohort", {}).get("sites", []))).sum())
     pooled = pool_left_out(facts)
     if strange and pooled:

@@ -132,6 +132,16 @@ def test_people_whom_the_networks_cannot_tell_are_counted(
         work(model, CohortOptions("own.csv"), tmp_path / "new")
 
 
+def test_people_of_several_sites_are_said_and_their_sites_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = give(monkeypatch)
+    cohort.table["site"] = ["A", "B"] * (PEOPLE // 2)
+    with pytest.warns(UserWarning, match=r"2 sites \(A, B\)"):
+        calibrate(model, CohortOptions("own.csv"), tmp_path / "new")
+    assert load_bundle(tmp_path / "new").facts["own_sites"] == ["A", "B"]
+
+
 @pytest.mark.parametrize("work", [job.finetune, calibrate])
 def test_no_error_is_told_of_the_people_that_a_model_was_fitted_to(
     work, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -157,3 +157,10 @@ def test_scans_of_no_site_that_trained_are_told_how_far_off_others_were() -> Non
         warn_of_strangers(facts, strange.drop(columns="site"))
     warn_of_strangers(facts, strange[:1])
     warn_of_strangers({**facts, "left_out_calibration": None}, strange)
+
+
+def test_scans_of_another_site_than_the_model_was_fitted_to_are_said() -> None:
+    facts = {"own_sites": ["HH"], "cohort": {"sites": ["oasis1"]}}
+    with pytest.warns(UserWarning, match="^1 scans are of other sites than HH"):
+        warn_of_strangers(facts, pd.DataFrame({"site": ["HH", "oasis1", ""]}))
+    warn_of_strangers(facts, pd.DataFrame({"site": ["HH", ""]}))
