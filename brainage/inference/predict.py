@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
 ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
-PREDICTED_BY = "predicted_by"
+PREDICTED_BY, INTERVAL_LEVEL = "predicted_by", "interval_level"
 SAME_VOXELS = "holds the same voxels as"
 _CHUNK = 64
 
@@ -76,6 +76,11 @@ def mark_model(bundle: "Bundle") -> str:
     offset = calibration.offset_years_ if calibration else 0.0
     shifted = f", {-offset:+.4f} years" if offset else ""
     return f"weights {bundle.weights_sha256[:12]}, preparation {CODE_VERSION}{shifted}"
+
+
+def mark_table(table: pd.DataFrame, bundle: "Bundle", level: float) -> pd.DataFrame:
+    """Add to predictions by which model they are, and the level of their intervals."""
+    return table.assign(predicted_by=mark_model(bundle), interval_level=level)
 
 
 def predict_scans(

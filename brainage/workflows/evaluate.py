@@ -36,7 +36,7 @@ from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
 from brainage.files import hold_folder, remove_old
 from brainage.inference.model import Model
-from brainage.inference.predict import PREDICTED_BY, mark_model
+from brainage.inference.predict import mark_table
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import BASELINES, Json
@@ -47,6 +47,7 @@ from brainage.workflows.results import (
     coverage_of,
     describe_mae,
     plot_predictions,
+    read_level,
     score,
     write_json,
     write_table,
@@ -68,7 +69,7 @@ NEEDED = ("scan_id", "age_years", "predicted_age_years")
 PREDICTION_CODES = (0, -1, -9, -99)
 RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-100.0, 300.0)}
 NUMBERS = (
-    *("age_years", "predicted_age_years", "spread_years", "fold"),
+    *("age_years", "predicted_age_years", "spread_years", "fold", "interval_level"),
     *INTERVAL_COLUMNS,
     *(baseline_column(name) for name in BASELINES),
 )
@@ -179,6 +180,7 @@ def _evaluate(
         metrics["after_calibration"] = gain
     if correction is not None:
         known, metrics["bias_correction"] = _correct(known, correction)
+    level = read_level(known, level)
     for name in _COVERAGE:
         remove_old(output / name)
     coverage = coverage_of(known)
@@ -384,8 +386,7 @@ def _predict_unseen(
     write_ledger([*reading.rejected, *result.entries], output / "ledger.csv")
     for entry in result.failed:
         warn(f"{entry.scan_id}: {entry.reason}")
-    predicted = result.table.drop(columns=["path"])
-    predicted[PREDICTED_BY] = mark_model(model.bundle)
+    predicted = mark_table(result.table.drop(columns=["path"]), model.bundle, level)
     median = model.bundle.train_median_age_years
     if median is not None:
         predicted[baseline_column("constant")] = median

@@ -16,9 +16,8 @@ from brainage.inference.header import split_contradicted
 from brainage.inference.model import Model, check_level, with_series
 from brainage.inference.predict import (
     ADDED_COLUMNS,
-    PREDICTED_BY,
     PREDICTION_COLUMNS,
-    mark_model,
+    mark_table,
     predict_when_loaded,
 )
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
@@ -100,8 +99,7 @@ def predict(
     # Killed in between, a table is better without a ledger than with one of other scans.
     remove_old(ledger_path(output))
     columns = [*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]
-    marked = predictions.table[columns].assign(**{PREDICTED_BY: mark_model(bundle)})
-    write_table(marked, output)
+    write_table(mark_table(predictions.table[columns], bundle, level), output)
     write_ledger(entries, ledger_path(output))
     tell_entries(entries)
     warn_about(bundle, predictions.table, level)

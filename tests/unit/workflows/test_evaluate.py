@@ -16,6 +16,7 @@ from brainage.workflows.evaluate import (
     unseen_rows,
 )
 from brainage.workflows.inputs import check_evaluated
+from brainage.workflows.results import read_level
 
 HEADER = "scan_id,age_years,predicted_age_years\n"
 
@@ -177,3 +178,11 @@ def test_a_table_is_not_written_over_by_its_evaluation(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--output"):
         evaluate(path, tmp_path)
     assert len(read_predictions(path)) == 2
+
+
+def test_level_of_intervals_is_what_their_table_says() -> None:
+    table = pd.DataFrame({"scan_id": ["a", "b"]})
+    assert read_level(table, 0.9) == 0.9
+    assert read_level(table.assign(interval_level=[0.5, np.nan]), 0.9) == 0.5
+    with pytest.raises(CohortError, match="2 levels"):
+        read_level(table.assign(interval_level=[0.5, 0.8]), 0.9)
