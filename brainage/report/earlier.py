@@ -19,6 +19,7 @@ from brainage.types import Json
 
 _SHOWN = 3
 _DATE = re.compile(r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-([0-2]\d|3[01]))?)?")
+_SAME_YEARS = 1e-5
 # Ages in completed years are off by less than one each; from 89 on some are no longer counted.
 _AGE_SLACK, _OLDEST_TOLD = 1.05, 89.0
 
@@ -60,13 +61,24 @@ def add_earlier(findings: Findings, earlier: Sequence[Earlier], scan_date: str =
     codes = [findings.code]
     for one in earlier:
         problem = _find_contradiction(one, findings) or _find_other_years(one, findings, scan_date)
-        if one.code and one.code in codes:
-            problem = "is of this very scan" if one.code == codes[0] else "was given twice"
+        if one.code and one.code in codes[1:]:
+            problem = "was given twice"
+        if one.code == codes[0] != "" or _is_same_age(one, findings):
+            problem = "is of this very scan"
         if problem:
             problem = f"the report of {one.when} {problem}."
             raise ConfigError("--earlier", problem, "Give earlier time points of this person.")
         codes.append(one.code)
     return replace(findings, earlier=tuple(earlier))
+
+
+def _is_same_age(one: Earlier, findings: Findings) -> bool:
+    """Whether two predictions are equal in digits that no two scans share.
+
+    A report on a row of a table has another code than one on the scan itself.
+    """
+    now = findings.predicted_age_years
+    return now is not None and abs(one.predicted_age_years - now) < _SAME_YEARS
 
 
 def _find_contradiction(one: Earlier, findings: Findings) -> str:

@@ -192,6 +192,12 @@ def test_report_of_the_same_scan_is_refused(written):
         report_after(written(code="aaaaaa"))
 
 
+def test_report_of_the_same_scan_by_way_of_a_table_is_refused(written):
+    with pytest.raises(ConfigError, match="this very scan"):
+        report_after(written(predicted_age_years=57.000001))
+    assert report_after(written(predicted_age_years=57.001)).results
+
+
 def test_failed_earlier_scan_is_refused(written):
     path = written(verdict="failed", reasons=("no T1",), predicted_age_years=None)
     with pytest.raises(ConfigError, match="no age"):
