@@ -79,10 +79,11 @@ def refuse_codes(
 
 
 def refuse_copies(table: pd.DataFrame, where: str) -> None:
-    """Refuse two scans of a person whose predictions are equal to the last of many digits.
+    """Refuse two scans of a person whose predictions are equal in four decimals.
 
-    They are one scan under two names, which as a retest has no error at all. What other people
-    have too is the answer of a network that tells few ages apart, and no sign of a copy.
+    They are one scan under two names, which as a retest has no error at all; the batch that a scan
+    is predicted in changes the sixth decimal. What other people have too is the answer of a network
+    that tells few ages apart, and no sign of a copy.
 
     Parameters
     ----------
@@ -94,11 +95,12 @@ def refuse_copies(table: pd.DataFrame, where: str) -> None:
     CohortError
         Naming the first two.
     """
-    exact = table[table["predicted_age_years"].round(2) != table["predicted_age_years"]]
-    for _, same in exact.dropna(subset=["predicted_age_years"]).groupby("predicted_age_years"):
+    predicted = table["predicted_age_years"]
+    exact = table[predicted.notna() & (predicted.round(2) != predicted)]
+    for _, same in exact.groupby(predicted.round(4)):
         if len(same) > 1 and same["subject_id"].nunique() == 1:
             first, second = same["scan_id"].iloc[:2]
-            problem = f"scans {first!r} and {second!r} have one prediction to its last digit."
+            problem = f"scans {first!r} and {second!r} have one prediction, to four decimals."
             raise CohortError(where, problem, "One scan under two names counts once: keep one row.")
 
 

@@ -19,7 +19,7 @@ from brainage.types import Json
 
 _SHOWN = 3
 _DATE = re.compile(r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-([0-2]\d|3[01]))?)?")
-_SAME_YEARS = 1e-5
+_SAME_YEARS = 1e-4  # more than what the batch that a scan is predicted in changes
 # Ages in completed years are off by less than one each; from 89 on some are no longer counted.
 _AGE_SLACK, _OLDEST_TOLD = 1.05, 89.0
 
@@ -73,7 +73,7 @@ def add_earlier(findings: Findings, earlier: Sequence[Earlier], scan_date: str =
 
 
 def _is_same_age(one: Earlier, findings: Findings) -> bool:
-    """Whether two predictions are equal in digits that no two scans share.
+    """Whether two predictions are equal in decimals that no two scans share.
 
     A report on a row of a table has another code than one on the scan itself.
     """

@@ -66,6 +66,7 @@ def test_measures_with_codes_reach_no_comparison() -> None:
     ("people", "predicted", "copied"),
     [
         ("aabb", [50.123, 50.123, 60.5, 61.0], True),
+        ("aabb", [50.507815679, 50.507814535, 60.5, 61.0], True),  # of another batch
         ("aabb", [50.12, 50.12, 60.5, 61.0], False),  # rounded: may be chance
         ("aabb", [50.123, 50.123, 50.123, 61.0], False),  # a network of few answers
     ],
