@@ -73,9 +73,19 @@ def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
 def mark_model(bundle: "Bundle") -> str:
     """Name what decides ages: weights, how scans are prepared, and a site's offset."""
     calibration = bundle.calibration
-    offset = calibration.offset_years_ if calibration else 0.0
-    shifted = f", {-offset:+.4f} years" if offset else ""
-    return f"weights {bundle.weights_sha256[:12]}, preparation {CODE_VERSION}{shifted}"
+    return mark(bundle.weights_sha256, calibration.offset_years_ if calibration else 0.0)
+
+
+def mark(weights_sha256: str, offset_years: float, preparation: int = CODE_VERSION) -> str:
+    """Put into words what decides ages.
+
+    Examples
+    --------
+    >>> mark("6dea107f3d4e55", 2.5, 9)
+    'weights 6dea107f3d4e, preparation 9, -2.5000 years'
+    """
+    shifted = f", {-offset_years:+.4f} years" if offset_years else ""
+    return f"weights {weights_sha256[:12]}, preparation {preparation}{shifted}"
 
 
 def mark_table(table: pd.DataFrame, bundle: "Bundle", level: float) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.volume_curves import STRUCTURES
 from brainage.files import atomic_write_text, remove_old
 from brainage.inference.model import Model, check_level
+from brainage.inference.predict import INTERVAL_LEVEL, PREDICTED_BY, mark
 from brainage.plotting.figures import plot_predicted_vs_true
 from brainage.prepared.derivatives import ScanRecord, ScanRequest, derive_scan
 from brainage.prepared.store import PreparedStore
@@ -213,11 +214,21 @@ def _group_row(path: Path, output: Path, numbers: Json) -> dict[str, Any]:
         "session_id": rest[0] if rest else "",
         "scan_id": path.name.removesuffix(f"{REPORT_END}.json"),
         **{name: result.get(name) for name in _NUMBERS},
+        **_marks(numbers),
         "sex": result.get("sex") or "",
         "verdict": numbers["quality"]["verdict"],
         "reasons": "; ".join(numbers["quality"]["reasons"]),
         **{f"{name}_ml": numbers["volumes_ml"].get(name) for name in STRUCTURES},
     }
+
+
+def _marks(numbers: Json) -> dict[str, Any]:
+    """By which model a row is, and of which level its interval, as tables of `predict` have it."""
+    if numbers["result"] is None:
+        return {PREDICTED_BY: None, INTERVAL_LEVEL: None}
+    model, version = numbers["model"], numbers.get("preparation_version", 0)
+    told = mark(model["weights_sha256"], model["offset_years"], version)
+    return {PREDICTED_BY: told, INTERVAL_LEVEL: numbers["result"]["level"]}
 
 
 def _write_cohort(table: pd.DataFrame, output: Path) -> None:

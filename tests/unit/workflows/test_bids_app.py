@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from typer.testing import CliRunner
 from brainage.cli.main import app
 from brainage.cohorts.phantom import write_phantom_cohort
 from brainage.config import load_preset, with_changes
+from brainage.inference.predict import mark_model
 from brainage.model.build import build_model
 from brainage.model.bundle import save_bundle
+from brainage.report import build_report, identify_model, predicted_findings
 from brainage.workflows import bids
 from brainage.workflows.models import load_model
 
@@ -128,6 +131,17 @@ def test_nothing_stays_of_a_scan_that_could_be_read_before(tmp_path):
     assert bids._examine(row, tmp_path, tmp_path / "out", model, bids.BidsOptions()) == "failed"
     found = sorted(path.name for path in anat.iterdir())
     assert found == ["sub-1_brainage.json", "sub-1_run-2_brainage.pdf"]
+
+
+def test_row_of_the_group_tells_its_model_as_predict_does(tmp_path):
+    model = load_model(BUNDLE)
+    calibration = {**model.bundle.facts["calibration"], "offset_years": 2.0}
+    bundle = replace(model.bundle, facts={**model.bundle.facts, "calibration": calibration})
+    findings = predicted_findings(
+        {"predicted_age_years": 50.0}, "ok", "", identify_model(replace(model, bundle=bundle)), 0.8
+    )
+    row = bids._group_row(tmp_path / "sub-1/anat/x.json", tmp_path, build_report(findings).numbers)
+    assert row["predicted_by"] == mark_model(bundle) and row["interval_level"] == 0.8
 
 
 @pytest.mark.parametrize(
