@@ -152,7 +152,7 @@ def write_report(
     loaded = load_model(model).with_series(chosen.series)
     sample = is_sample(scan)
     if sample:
-        scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
+        scan, chosen = place_sample(), _age_sample(chosen)
     sources = _read_sources(scan, chosen)
     earlier = read_earlier(chosen.earlier, identify_model(loaded))
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
@@ -164,6 +164,13 @@ def write_report(
         written = write_dicom(found, sources, chosen.dicom_output, chosen.orientation)
         say(f"DICOM: {', '.join(map(str, written))}")
     return found
+
+
+def _age_sample(options: ReportOptions) -> ReportOptions:
+    """Give the built-in sample its age, unless another was typed."""
+    if options.age_years is not None:
+        return options
+    return replace(options, age_years=SAMPLE_AGE_YEARS)
 
 
 def _read_sources(scan: str | Path, options: ReportOptions) -> "list[Dataset]":

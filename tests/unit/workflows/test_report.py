@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from brainage.cohorts.sample import SAMPLE_AGE_YEARS
 from brainage.errors import CohortError, ConfigError
 from brainage.inference.model import Model
 from brainage.inference.predict import mark_model
@@ -13,6 +14,8 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.types import LedgerEntry
 from brainage.workflows.models import load_model
 from brainage.workflows.report import (
+    ReportOptions,
+    _age_sample,
     _check_intervals,
     _check_model,
     _judge,
@@ -88,3 +91,8 @@ def test_row_of_another_model_is_refused() -> None:
     other = replace(model.bundle, facts={**facts, "calibration": calibrated})
     with pytest.raises(CohortError, match="another model"):
         _check_model({"predicted_by": mark_model(other)}, model, "table")
+
+
+def test_an_age_typed_for_the_sample_is_not_replaced() -> None:
+    assert _age_sample(ReportOptions(age_years=30.0)).age_years == 30.0
+    assert _age_sample(ReportOptions()).age_years == SAMPLE_AGE_YEARS
