@@ -66,6 +66,7 @@ class SiteCohort:
             "coverage": [],
             "left_out_calibration": None,
             "own_sites": self.sites,
+            "selftest": None,  # what the model predicted before
             **(changes or {}),
         }
         copy_bundle(bundle, output, fitted)
