@@ -54,7 +54,7 @@ def show_intake() -> None:
     with st.expander("Model, map and report"):
         model = st.selectbox("Model", models, format_func=lambda found: found.name)
         wants_map = st.checkbox("Add a map of what makes this brain look older", value=True)
-        typed = _ask_for_print()
+        typed = _ask_for_print(len(files) > 1, one_person)
     left, right = st.columns([1, 1])
     ready = bool(entries) and chosen is not None
     if left.button("Examine", type="primary", disabled=not ready, width="stretch", key="examine"):
@@ -64,18 +64,26 @@ def show_intake() -> None:
         _submit([sample], model, wants_map, {}, False)
 
 
-def _ask_for_print() -> dict[str, str]:
-    """Ask what is printed on reports; nothing of it is taken from a file."""
+def _ask_for_print(several: bool, one_person: bool) -> dict[str, str]:
+    """Ask what is printed on reports; nothing of it is taken from a file.
+
+    A name is not that of different people, and a date not that of several scans.
+    """
+    if several and not one_person:
+        st.caption("Name, study id and date are printed for one scan or for one person's scans.")
+        return {}
     left, middle, right = st.columns(3)
-    return {
+    typed = {
         "person_name": left.text_input(
             "Name to print on this report", max_chars=80, help="Left empty, the report has none."
         ),
         "study_id": middle.text_input(
             "Study id to print", max_chars=40, help="Also in the names of the report's files."
         ),
-        "scan_date": right.text_input("Date of the scan to print", max_chars=40),
     }
+    if not several:
+        typed["scan_date"] = right.text_input("Date of the scan to print", max_chars=40)
+    return typed
 
 
 def _people(files: list[Any]) -> tuple[list[Entry], bool]:

@@ -10,6 +10,7 @@ import streamlit as st
 from brainage.serving.names import REPORT
 from brainage.serving.service import Job
 from brainage.serving.timeline import draw_timeline
+from brainage.types import Json
 from page_parts.explained import CHECKS, FAILED, GAPS
 from page_parts.parts import answer, explain, picture, rows
 from page_parts.progress import STAGE_WORDS
@@ -171,10 +172,21 @@ def _show_timeline(jobs: list[Job]) -> None:
         st.caption("A timeline needs two scans with an age each.")
         return
     st.header("Over time", anchor=False)
+    if doubt := _doubt_person(numbers):
+        st.warning(doubt, icon=":material/person_alert:")
     # The retests tell nothing of flagged scans, or of such as are unlike the cohort's.
     is_fair = not any(each["warnings"] for each in numbers)
     limit = numbers[0]["model"]["smallest_detectable_change_years"] if is_fair else None
     picture(*draw_timeline(points, limit))
+
+
+def _doubt_person(numbers: list[Json]) -> str:
+    """Say why scans cannot be of one person over time; empty where nothing speaks against it."""
+    sexes = {(each["result"] or {}).get("sex") for each in numbers} - {None}
+    if len(sexes) > 1:
+        return "Scans of both sexes are no scans of one person."
+    codes = [each["scan_sha256_begins"] for each in numbers]
+    return "One scan came twice: nothing changes in it." if len({*codes}) < len(codes) else ""
 
 
 def _show_batch(jobs: list[Job]) -> None:

@@ -78,6 +78,32 @@ def refuse_codes(
             raise CohortError(where, problem, "Leave cells of missing values blank.")
 
 
+def refuse_copies(table: pd.DataFrame, where: str) -> None:
+    """Refuse two scans of a person whose predictions are equal in four decimals.
+
+    They are one scan under two names, which as a retest has no error at all; the batch that a scan
+    is predicted in changes the sixth decimal. What other people have too is the answer of a network
+    that tells few ages apart, and no sign of a copy.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `scan_id`, `subject_id`, `predicted_age_years`.
+
+    Raises
+    ------
+    CohortError
+        Naming the first two.
+    """
+    predicted = table["predicted_age_years"]
+    exact = table[predicted.notna() & (predicted.round(2) != predicted)]
+    for _, same in exact.groupby(predicted.round(4)):
+        if len(same) > 1 and same["subject_id"].nunique() == 1:
+            first, second = same["scan_id"].iloc[:2]
+            problem = f"scans {first!r} and {second!r} have one prediction, to four decimals."
+            raise CohortError(where, problem, "One scan under two names counts once: keep one row.")
+
+
 def residuals(base: DoubleArray, values: DoubleArray) -> DoubleArray:
     """Return what the columns of `base` (N, terms) leave of values (N,) by least squares."""
     left: DoubleArray = values - base @ np.linalg.lstsq(base, values, rcond=None)[0]

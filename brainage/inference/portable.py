@@ -27,7 +27,7 @@ import numpy as np
 from brainage.errors import BrainageError, BundleError, PreparationError, ShapeError, VolumeError
 from brainage.evaluation.bounds import DEFAULT_LEVEL, IntervalKind, interval_bounds
 from brainage.evaluation.features import VoxelGrid
-from brainage.evaluation.ood import OutOfDistribution
+from brainage.evaluation.ood import FLAG_PERCENTILE, OutOfDistribution
 from brainage.extras import require
 from brainage.inference.columns import NUMBER_COLUMNS, number_columns
 from brainage.prepared.sidecar import read_sidecar
@@ -290,7 +290,10 @@ def _reach_from_faces(background: BoolArray) -> BoolArray:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a table of predicted ages: ``python -m brainage.inference.portable MODEL SCAN...``."""
+    """Write a table of predicted ages: ``python -m brainage.inference.portable MODEL SCAN...``.
+
+    Exit code 2 if any scan failed; the others are written.
+    """
     parser = argparse.ArgumentParser("brainage.inference.portable", description=main.__doc__)
     parser.add_argument("model", help="Folder that `brainage export` wrote.")
     parser.add_argument("scans", nargs="+", help="Volumes that `brainage prepare` wrote.")
@@ -305,7 +308,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return 0
+    return _tell(rows)
+
+
+def _tell(rows: Sequence[Json]) -> int:
+    """Warn as `brainage predict` does; returns its exit code."""
+    failed = sum(row["verdict"] == "failed" for row in rows)
+    unlike = sum(row["ood_percentile"] >= FLAG_PERCENTILE for row in rows)
+    bare = sum(np.isnan(row["interval_low_years"]) for row in rows) - failed
+    for count, words in (
+        (failed, "failed: their reasons are in the table"),
+        (unlike, "are unlike those that the model was trained on (ood_percentile)"),
+        (bare, "have no interval: too few people for this level, or none"),
+    ):
+        if count:
+            sys.stderr.write(f"warning: {count} scans {words}.\n")
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Predict the ages of scans: one row or one ledger entry for every input."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from brainage.cohorts.duplicates import hash_arrays
 from brainage.cohorts.people import list_files
 from brainage.config import Config
 from brainage.errors import BundleError
@@ -14,6 +15,7 @@ from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.inference.columns import NUMBER_COLUMNS, number_columns
 from brainage.inference.header import remark_contradicted
 from brainage.prepared.arrays import HERE, Preparation, prepare_cohort
+from brainage.prepared.store import CODE_VERSION
 from brainage.types import DoubleArray, HalfArray, LedgerEntry
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PREDICTION_COLUMNS = ("scan_id", "age_years", "predicted_age_years", "brain_age_gap_years")
 ADDED_COLUMNS = (*NUMBER_COLUMNS, "verdict", "reasons")
+PREDICTED_BY, INTERVAL_LEVEL = "predicted_by", "interval_level"
+SAME_VOXELS = "holds the same voxels as"
 _CHUNK = 64
 
 
@@ -35,7 +39,7 @@ class Predictions:
         that could be used; `PREDICTION_COLUMNS` and `ADDED_COLUMNS` come first. Intervals are NaN
         where the bundle has no calibration or too few people in it for the level, percentiles
         where it does not know its training scans. `verdict` is ok or flagged; `reasons` says why,
-        and what was settled in reading a scan.
+        what was settled in reading a scan, and which other scan holds the same voxels.
     entries : list of LedgerEntry
         One for every input, used or not.
     """
@@ -64,6 +68,29 @@ def scans_table(paths: list[str]) -> tuple[pd.DataFrame, list[LedgerEntry]]:
         repeat_id = f"{path}#{len(repeated) + 2}"
         repeated.append(LedgerEntry(repeat_id, "input", "failed", "the path was given twice."))
     return list_files(names), repeated
+
+
+def mark_model(bundle: "Bundle") -> str:
+    """Name what decides ages: weights, how scans are prepared, and a site's offset."""
+    calibration = bundle.calibration
+    return mark(bundle.weights_sha256, calibration.offset_years_ if calibration else 0.0)
+
+
+def mark(weights_sha256: str, offset_years: float, preparation: int = CODE_VERSION) -> str:
+    """Put into words what decides ages.
+
+    Examples
+    --------
+    >>> mark("6dea107f3d4e55", 2.5, 9)
+    'weights 6dea107f3d4e, preparation 9, -2.5000 years'
+    """
+    shifted = f", {-offset_years:+.4f} years" if offset_years else ""
+    return f"weights {weights_sha256[:12]}, preparation {preparation}{shifted}"
+
+
+def mark_table(table: pd.DataFrame, bundle: "Bundle", level: float) -> pd.DataFrame:
+    """Add to predictions by which model they are, and the level of their intervals."""
+    return table.assign(predicted_by=mark_model(bundle), interval_level=level)
 
 
 def predict_scans(
@@ -126,7 +153,7 @@ def predict_when_loaded(
         The model's settings.
     """
     check_ages(config)
-    tables, entries = [], []
+    tables, entries, seen = [], [], dict[str, str]()
     for start in range(0, max(len(scans), 1), _CHUNK):  # bounded memory for cohorts of any size
         chunk = scans.iloc[start : start + _CHUNK]
         prepared = prepare_cohort(
@@ -139,8 +166,11 @@ def predict_when_loaded(
         )
         bundle = load()
         used = chunk.iloc[prepared.kept].copy()
-        for position in prepared.kept:
-            _add_remarks(prepared.entries, position, chunk.iloc[position].to_dict())
+        for position, content in zip(prepared.kept, hash_arrays(prepared.arrays), strict=True):
+            row = chunk.iloc[position].to_dict()
+            twin = seen.setdefault(content, row["scan_id"])
+            copied = [f"{SAME_VOXELS} {twin}"] * (twin != row["scan_id"])
+            _add_remarks(prepared.entries, position, (*remark_contradicted(row), *copied))
         judged = [prepared.entries[position] for position in prepared.kept]
         used["verdict"] = [entry.verdict for entry in judged]
         used["reasons"] = [entry.reason for entry in judged]
@@ -152,12 +182,10 @@ def predict_when_loaded(
     return Predictions(table[[*first, *(name for name in table if name not in first)]], entries)
 
 
-def _add_remarks(entries: list[LedgerEntry], position: int, row: Mapping[Hashable, Any]) -> None:
-    """Add to a scan's entry what its header contradicts."""
+def _add_remarks(entries: list[LedgerEntry], position: int, remarks: Sequence[str]) -> None:
+    """Add to a scan's entry what is no fault of its quality."""
     entry = entries[position]
-    if remarks := remark_contradicted(row):
-        reason = "; ".join(filter(None, (entry.reason, *remarks)))
-        entries[position] = replace(entry, reason=reason)
+    entries[position] = replace(entry, reason="; ".join(filter(None, (entry.reason, *remarks))))
 
 
 def check_ages(config: Config) -> None:

@@ -11,6 +11,7 @@ from brainage.errors import ConfigError
 from brainage.evaluation.metrics import smallest_detectable_change
 from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import parse_json
+from brainage.prepared.store import CODE_VERSION
 from brainage.report.checks import Row
 from brainage.report.doubts import is_unlike
 from brainage.report.findings import Earlier, Findings, ModelIdentity
@@ -18,6 +19,7 @@ from brainage.types import Json
 
 _SHOWN = 3
 _DATE = re.compile(r"(\d{4})(?:-(0[1-9]|1[0-2])(?:-([0-2]\d|3[01]))?)?")
+_SAME_YEARS = 1e-4  # more than what the batch that a scan is predicted in changes
 # Ages in completed years are off by less than one each; from 89 on some are no longer counted.
 _AGE_SLACK, _OLDEST_TOLD = 1.05, 89.0
 
@@ -33,7 +35,8 @@ def read_earlier(paths: Sequence[str | Path], model: ModelIdentity) -> tuple[Ear
     Raises
     ------
     ConfigError
-        If one is no report, has no age, or comes from another model or another site's offset.
+        If one is no report, has no age, or comes from another model, another site's offset or a
+        version of brainage that prepares scans otherwise.
     """
     found = [_read(Path(path), model) for path in paths]
     if all(one.age_years is not None for one in found):
@@ -58,13 +61,24 @@ def add_earlier(findings: Findings, earlier: Sequence[Earlier], scan_date: str =
     codes = [findings.code]
     for one in earlier:
         problem = _find_contradiction(one, findings) or _find_other_years(one, findings, scan_date)
-        if one.code and one.code in codes:
-            problem = "is of this very scan" if one.code == codes[0] else "was given twice"
+        if one.code and one.code in codes[1:]:
+            problem = "was given twice"
+        if one.code == codes[0] != "" or _is_same_age(one, findings):
+            problem = "is of this very scan"
         if problem:
             problem = f"the report of {one.when} {problem}."
             raise ConfigError("--earlier", problem, "Give earlier time points of this person.")
         codes.append(one.code)
     return replace(findings, earlier=tuple(earlier))
+
+
+def _is_same_age(one: Earlier, findings: Findings) -> bool:
+    """Whether two predictions are equal in decimals that no two scans share.
+
+    A report on a row of a table has another code than one on the scan itself.
+    """
+    now = findings.predicted_age_years
+    return now is not None and abs(one.predicted_age_years - now) < _SAME_YEARS
 
 
 def _find_contradiction(one: Earlier, findings: Findings) -> str:
@@ -130,6 +144,9 @@ def _read(path: Path, model: ModelIdentity) -> Earlier:
             f"has {offset:g} years of `calibrate` taken off, this model {model.offset_years:g}."
         )
         raise ConfigError(where, problem, remedy)
+    if numbers.get("preparation_version") != CODE_VERSION:
+        problem = "was made by another version of brainage, which prepares scans otherwise."
+        raise ConfigError(where, problem, "Report on its scan anew.")
     predicted, age, ood = ages
     return Earlier(when, verdict, predicted, age, str(code or ""), sex, ood)
 

@@ -1,6 +1,7 @@
 """Examine a scan with a model, down to findings."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from brainage.inference.attribution import (
 )
 from brainage.inference.header import find_contradicted, split_contradicted
 from brainage.inference.model import Model
-from brainage.inference.predict import check_ages, predict_columns
+from brainage.inference.predict import SAME_VOXELS, check_ages, predict_columns
 from brainage.model.bundle import Bundle
 from brainage.prepared.arrays import normalise
 from brainage.prepared.placement import process_source
@@ -168,6 +169,8 @@ def predicted_findings(
     # Of a scan that is ok the ledger tells how it was read, which is no reason for doubt.
     series, reason = split_choice(reason)
     parts, contradicted = split_contradicted([*filter(None, reason.split("; "))])
+    # A page names no other person's scan.
+    parts = tuple(re.sub(f"^{SAME_VOXELS} .*", f"{SAME_VOXELS} another scan", one) for one in parts)
     reasons = parts if verdict != "ok" else ()
     # Tables of two time points may call their scans alike.
     named = f"{row.get('scan_id', '')} {row.get('predicted_age_years')}"

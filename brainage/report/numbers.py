@@ -1,6 +1,7 @@
 """The same as a report for machines: plain values."""
 
 from brainage.evaluation.normative import MatchedPercentile
+from brainage.prepared.store import CODE_VERSION
 from brainage.report.doubts import list_doubts
 from brainage.report.earlier import detectable_change, earlier_numbers
 from brainage.report.findings import Findings, Typed
@@ -38,6 +39,7 @@ def list_numbers(
     }
     return {
         "report_version": REPORT_VERSION,
+        "preparation_version": CODE_VERSION,
         "notice": RESEARCH_ONLY,
         "warnings": [*list_doubts(findings), *findings.reasons],
         "made_on": made,

@@ -15,8 +15,9 @@ from brainage.cohorts.bids_files import write_dictionary
 from brainage.errors import CohortError, PreparationError, VolumeError, suggest
 from brainage.evaluation.bounds import DEFAULT_LEVEL
 from brainage.evaluation.volume_curves import STRUCTURES
-from brainage.files import atomic_write_text
+from brainage.files import atomic_write_text, remove_old
 from brainage.inference.model import Model, check_level
+from brainage.inference.predict import INTERVAL_LEVEL, PREDICTED_BY, mark
 from brainage.plotting.figures import plot_predicted_vs_true
 from brainage.prepared.derivatives import ScanRecord, ScanRequest, derive_scan
 from brainage.prepared.store import PreparedStore
@@ -29,6 +30,7 @@ from brainage.workflows.prepare import FIELD_MM, place_volumes
 from brainage.workflows.prepare_layout import (
     COHORT,
     IMAGE_END,
+    MASK_END,
     check_output,
     describe_dataset,
     name_scans,
@@ -167,6 +169,10 @@ def _examine(row: Json, bids_dir: Path, output: Path, model: Model, options: Bid
     age: float | None = float(row["age_years"]) if known else None
     asked = ExamineOptions(stem.name, age, row.get("sex") or "", options.level, cache_dir=cache)
     page = stem.with_name(f"{stem.name}{REPORT_END}")
+    for end in (REPORT_END, IMAGE_END, MASK_END):
+        # A scan that fails now may have had an age and a volume before.
+        for path in stem.parent.glob(f"{stem.name}{end}.*"):
+            remove_old(path)
     try:
         findings = examine_scan(model, row["path"], asked)
     except (VolumeError, PreparationError) as error:
@@ -190,11 +196,12 @@ def _refuse_several_models(numbers: Mapping[Path, Json], output: Path) -> None:
     for path, found in numbers.items():
         if found["result"] is not None:
             model = found["model"]
-            kind = (model["weights_sha256"], model["offset_years"], found["result"]["level"])
+            level, version = found["result"]["level"], found.get("preparation_version")
+            kind = (model["weights_sha256"], model["offset_years"], level, version)
             kinds.setdefault(kind, []).append(path.name.removesuffix(f"{REPORT_END}.json"))
     if len(kinds) > 1:
         listed = ", ".join(f"{len(names)} such as {names[0]}" for names in kinds.values())
-        problem = f"has reports by {len(kinds)} models, offsets or levels: {listed}."
+        problem = f"has reports by {len(kinds)} models, offsets, levels or versions: {listed}."
         remedy = "Run the level participant on all with one --model and --level."
         raise CohortError(str(output), problem, remedy)
 
@@ -207,11 +214,21 @@ def _group_row(path: Path, output: Path, numbers: Json) -> dict[str, Any]:
         "session_id": rest[0] if rest else "",
         "scan_id": path.name.removesuffix(f"{REPORT_END}.json"),
         **{name: result.get(name) for name in _NUMBERS},
+        **_marks(numbers),
         "sex": result.get("sex") or "",
         "verdict": numbers["quality"]["verdict"],
         "reasons": "; ".join(numbers["quality"]["reasons"]),
         **{f"{name}_ml": numbers["volumes_ml"].get(name) for name in STRUCTURES},
     }
+
+
+def _marks(numbers: Json) -> dict[str, Any]:
+    """By which model a row is, and of which level its interval, as tables of `predict` have it."""
+    if numbers["result"] is None:
+        return {PREDICTED_BY: None, INTERVAL_LEVEL: None}
+    model, version = numbers["model"], numbers.get("preparation_version", 0)
+    told = mark(model["weights_sha256"], model["offset_years"], version)
+    return {PREDICTED_BY: told, INTERVAL_LEVEL: numbers["result"]["level"]}
 
 
 def _write_cohort(table: pd.DataFrame, output: Path) -> None:

@@ -30,12 +30,13 @@ from brainage.evaluation.age_bias import (
     subject_folds,
 )
 from brainage.evaluation.bounds import DEFAULT_LEVEL, INTERVAL_COLUMNS
-from brainage.evaluation.measures import as_floats, refuse_codes
+from brainage.evaluation.measures import as_floats, refuse_codes, refuse_copies
 from brainage.evaluation.metrics import describe_unbeaten
 from brainage.evaluation.new_site import calibration_gain
 from brainage.evaluation.out_of_fold import baseline_column, records
-from brainage.files import hold_folder
+from brainage.files import hold_folder, remove_old
 from brainage.inference.model import Model
+from brainage.inference.predict import mark_table
 from brainage.plotting.science import plot_coverage
 from brainage.preprocessing.ledger import write_ledger
 from brainage.types import BASELINES, Json
@@ -46,6 +47,7 @@ from brainage.workflows.results import (
     coverage_of,
     describe_mae,
     plot_predictions,
+    read_level,
     score,
     write_json,
     write_table,
@@ -61,12 +63,13 @@ class BiasCorrection:
     controls: str | None = None
 
 
+_COVERAGE = ("coverage.csv", "coverage.png")
 _BIDS_SCAN = re.compile(r"(sub-[A-Za-z0-9]+)_.*")
 NEEDED = ("scan_id", "age_years", "predicted_age_years")
 PREDICTION_CODES = (0, -1, -9, -99)
 RANGES = {"age_years": (0.0, OLDEST_YEARS), "predicted_age_years": (-100.0, 300.0)}
 NUMBERS = (
-    *("age_years", "predicted_age_years", "spread_years", "fold"),
+    *("age_years", "predicted_age_years", "spread_years", "fold", "interval_level"),
     *INTERVAL_COLUMNS,
     *(baseline_column(name) for name in BASELINES),
 )
@@ -146,6 +149,7 @@ def evaluate(
         elif isinstance(source, pd.DataFrame):
             table, extra = check_predictions(source, "predictions"), dict[str, int]()
         else:
+            _refuse_own_table(Path(source), output)
             table, extra = read_predictions(Path(source)), dict[str, int]()
         return _evaluate(table, extra, output, level, correction)
 
@@ -174,13 +178,16 @@ def _evaluate(
     )
     if gain is not None:
         metrics["after_calibration"] = gain
-    coverage = coverage_of(known)
-    if len(coverage):
-        write_table(coverage, output / "coverage.csv")
-        plot_coverage(coverage, level, output / "coverage.png")
-        metrics["intervals"] = records(coverage)[0]
     if correction is not None:
         known, metrics["bias_correction"] = _correct(known, correction)
+    level = read_level(known, level)
+    for name in _COVERAGE:
+        remove_old(output / name)
+    coverage = coverage_of(known)
+    if len(coverage):
+        write_table(coverage, output / _COVERAGE[0])
+        plot_coverage(coverage, level, output / _COVERAGE[1])
+        metrics["intervals"] = records(coverage)[0]
     write_table(known, output / "predictions.csv")
     write_json(metrics, output / "metrics.json")
     plot_predictions(known, output, seed=0, synthetic=False)
@@ -196,6 +203,13 @@ def _evaluate(
             f"{gain['gain_years']:+.2f}"
         )
     return metrics
+
+
+def _refuse_own_table(source: Path, output: Path) -> None:
+    """Refuse to write what is evaluated over the table: scans without an age would be lost."""
+    if source.resolve() == (output / "predictions.csv").resolve():
+        problem = "holds the table that is evaluated, and would lose it."
+        raise ConfigError("--output", f"{output} {problem}", "Choose another folder.")
 
 
 def choose_source(
@@ -307,6 +321,7 @@ def check_predictions(table: pd.DataFrame, where: str) -> pd.DataFrame:
             problem = f"the interval of {scan!r} ends below its start."
             raise CohortError(where, problem, f"Give {' and '.join(INTERVAL_COLUMNS)}.")
     table["subject_id"] = _find_people(table, where).fillna(table["scan_id"])
+    refuse_copies(table, where)
     for name in ("sex", "site"):
         table[name] = table[name].fillna("") if name in table else ""
     sexes = table["sex"].astype(str)  # as F and M where it can be read: tables are put together
@@ -371,7 +386,7 @@ def _predict_unseen(
     write_ledger([*reading.rejected, *result.entries], output / "ledger.csv")
     for entry in result.failed:
         warn(f"{entry.scan_id}: {entry.reason}")
-    predicted = result.table.drop(columns=["path"])
+    predicted = mark_table(result.table.drop(columns=["path"]), model.bundle, level)
     median = model.bundle.train_median_age_years
     if median is not None:
         predicted[baseline_column("constant")] = median

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.errors import BrainageError, ConfigError
-from brainage.files import atomic_write_bytes, default_cache
+from brainage.files import atomic_write_bytes, default_cache, remove_old
 from brainage.inference.attribution import (
     LEGENDS,
     PASSING_SIMILARITY,
@@ -143,6 +143,8 @@ def _explain_all(
     bundle: Bundle, arrays: HalfArray, table: pd.DataFrame, folder: Path, method: str, seed: int
 ) -> Json:
     predict, maps, rows = PredictedAge(bundle), [], []
+    for old in folder.glob("[0-9][0-9][0-9][0-9]*.*"):  # of other scans, or by another model
+        remove_old(old)
     reference = load_reference(bundle.config.preprocessing)
     with scan_progress(f"explaining by {method}") as progress:
         for number, array in enumerate(arrays):

@@ -1,7 +1,7 @@
 """Check what a command line names, before anything is loaded that takes time."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from brainage.cohorts.sample import SAMPLE_WORDS, is_sample, place_sample
@@ -93,6 +93,20 @@ def check_ages(ages: Path | None, cohort: str | None) -> None:
     if cohort is not None:
         raise ConfigError("--ages", "has no meaning beside --cohort, which has ages itself.")
     check_table(ages)
+
+
+def check_not_read(output: Path, sources: Iterable[str | Path]) -> None:
+    """Refuse to write over what is read: a scan or a table would be lost.
+
+    Raises
+    ------
+    ConfigError
+        If the output is one of the sources.
+    """
+    target = output.resolve()
+    if any(Path(source).resolve() == target for source in sources):
+        problem = f"{output} is one of the files that are read, and would be lost."
+        raise ConfigError("--output", problem, "Choose another name.")
 
 
 def check_model(model: str | Path | None) -> None:

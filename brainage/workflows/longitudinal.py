@@ -21,7 +21,7 @@ from brainage.plotting.people import plot_change
 from brainage.workflows.cohorts import CohortOptions
 from brainage.workflows.console import say, warn
 from brainage.workflows.results import write_table
-from brainage.workflows.tables import read_joined
+from brainage.workflows.tables import read_joined, refuse_several_models
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def _noise(table: pd.DataFrame, options: ChangeOptions) -> float | None:
     if options.within_sd_years is not None:
         return options.within_sd_years
     if options.retests is not None:
-        pairs = repeated_scans(read_joined(options.retests, None), [GAP], options.retest_years)
+        retests = read_joined(options.retests, None)
+        refuse_several_models([table, retests], "--retests")
+        pairs = repeated_scans(retests, [GAP], options.retest_years)
         return measure_reliability(pairs[GAP], GAP).within_sd
     try:
         # The time takes the age's place: scans of one rounded age may lie a year apart.

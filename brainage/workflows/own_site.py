@@ -45,6 +45,11 @@ class SiteCohort:
         """Ages of the people (N,)."""
         return self.people["age_years"].to_numpy(np.float64)
 
+    @property
+    def sites(self) -> list[str]:
+        """Names of their sites, where they are told."""
+        return sorted({str(name) for name in self.people["site"] if name})
+
     def write(
         self,
         output: Path,
@@ -60,6 +65,8 @@ class SiteCohort:
             "calibration": calibration.to_json(),
             "coverage": [],
             "left_out_calibration": None,
+            "own_sites": self.sites,
+            "selftest": None,  # what the model predicted before
             **(changes or {}),
         }
         copy_bundle(bundle, output, fitted)
@@ -113,6 +120,9 @@ def read_site(
         raise CohortError(cohort_options.source, problem, f"At least {least} are needed.")
     site = SiteCohort(bundle, people, prepared.arrays[people["row"].to_numpy()], entries)
     _tell_outside(bundle, site.age_years)
+    if len(site.sites) > 1:
+        told = f"they are of {len(site.sites)} sites ({', '.join(site.sites)})"
+        warn(f"{told}: what is fitted is their mean, and may fit none of them.")
     return site
 
 

@@ -14,11 +14,17 @@ from brainage.evaluation.ood import FLAG_PERCENTILE
 from brainage.files import default_cache, remove_old, remove_unfinished
 from brainage.inference.header import split_contradicted
 from brainage.inference.model import Model, check_level, with_series
-from brainage.inference.predict import ADDED_COLUMNS, PREDICTION_COLUMNS, predict_when_loaded
+from brainage.inference.predict import (
+    ADDED_COLUMNS,
+    PREDICTION_COLUMNS,
+    mark_table,
+    predict_when_loaded,
+)
 from brainage.preprocessing.ledger import summarise_ledger, write_ledger
 from brainage.types import Json
 from brainage.workflows.cohorts import ScansInput, read_scans
 from brainage.workflows.console import say, scan_progress, tell_entries, warn
+from brainage.workflows.inputs import check_not_read
 from brainage.workflows.masks import ScanOptions
 from brainage.workflows.models import load_aside
 from brainage.workflows.results import write_table
@@ -69,6 +75,9 @@ def predict(
     level = options.level
     with load_aside(model) as (config, load):
         table, entries, folder = read_scans(scans)
+        read = [*table["path"], options.ages, getattr(scans, "source", None)]
+        for written in (output, ledger_path(output)):
+            check_not_read(written, [source for source in read if source])
         if options.ages is not None:
             table = add_ages(table, options.ages, options.columns)
         how, cache = options.scans.build(table, folder), options.cache or default_cache()
@@ -89,7 +98,8 @@ def predict(
     remove_unfinished(output.parent)
     # Killed in between, a table is better without a ledger than with one of other scans.
     remove_old(ledger_path(output))
-    write_table(predictions.table[[*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]], output)
+    columns = [*PREDICTION_COLUMNS, *ADDED_COLUMNS, *people]
+    write_table(mark_table(predictions.table[columns], bundle, level), output)
     write_ledger(entries, ledger_path(output))
     tell_entries(entries)
     warn_about(bundle, predictions.table, level)
@@ -129,6 +139,13 @@ def warn_about(bundle: "Bundle", table: pd.DataFrame, level: float) -> None:
 def warn_of_strangers(facts: Json, table: pd.DataFrame) -> None:
     """Say how far off ages are at sites that a model does not know, where scans come from such."""
     sites = table["site"] if "site" in table else pd.Series("", index=table.index)
+    own = facts.get("own_sites")
+    others = int((~sites.isin([*own, ""])).sum()) if own else 0
+    if others and own:
+        warn(
+            f"{others} scans are of other sites than {', '.join(own)}, to which the model was "
+            "fitted (`calibrate`, `finetune`): its offset and intervals are not theirs."
+        )
     strange = int((~sites.isin(facts.get("cohort", {}).get("sites", []))).sum())
     pooled = pool_left_out(facts)
     if strange and pooled:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,9 @@ import pandas as pd
 from brainage.cohorts.sample import SAMPLE_AGE_YEARS, SAMPLE_WORDS, is_sample, place_sample
 from brainage.errors import CohortError, ConfigError, StoreError
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
+from brainage.files import parse_json
 from brainage.inference.model import Model, check_level
+from brainage.inference.predict import PREDICTED_BY, mark_model
 from brainage.plotting.planes import ORIENTATIONS, RADIOLOGICAL, Orientation
 from brainage.preprocessing.ledger import read_ledger
 from brainage.report import (
@@ -145,10 +147,12 @@ def write_report(
     >>> folder.cleanup()
     """
     chosen = ReportOptions(**options)
+    if output is not None:
+        _refuse_other_json(Path(f"{output}.json"))
     loaded = load_model(model).with_series(chosen.series)
     sample = is_sample(scan)
     if sample:
-        scan, chosen = place_sample(), replace(chosen, age_years=SAMPLE_AGE_YEARS)
+        scan, chosen = place_sample(), _age_sample(chosen)
     sources = _read_sources(scan, chosen)
     earlier = read_earlier(chosen.earlier, identify_model(loaded))
     asked = ExamineOptions("scan", chosen.age_years, chosen.sex, chosen.level, chosen.map_method)
@@ -160,6 +164,13 @@ def write_report(
         written = write_dicom(found, sources, chosen.dicom_output, chosen.orientation)
         say(f"DICOM: {', '.join(map(str, written))}")
     return found
+
+
+def _age_sample(options: ReportOptions) -> ReportOptions:
+    """Give the built-in sample its age, unless another was typed."""
+    if options.age_years is not None:
+        return options
+    return replace(options, age_years=SAMPLE_AGE_YEARS)
 
 
 def _read_sources(scan: str | Path, options: ReportOptions) -> "list[Dataset]":
@@ -185,15 +196,18 @@ def report_prediction(
         If the table has no such scan, or an interval that this model does not give at this level.
     """
     chosen = ReportOptions(**options)
+    if output is not None:
+        _refuse_other_json(Path(f"{output}.json"))
     loaded = load_model(model)
     table = read_predictions(predictions)
     rows = table[table["scan_id"] == scan_id]
     if rows.empty:
         problem = f"has no scan {scan_id!r}."
         raise CohortError(str(predictions), problem, "Give one of its scan_id as --scan-id.")
-    verdict, reason = _ledger_entry(ledger_path(predictions), scan_id)
     identity = identify_model(loaded)
     row = {str(name): value for name, value in rows.iloc[0].items()}
+    _check_model(row, loaded, str(predictions))
+    verdict, reason = _judge(row, ledger_path(predictions))
     _check_intervals(row, loaded, chosen.level, str(predictions))
     findings = predicted_findings(row, verdict, reason, identity, chosen.level)
     if chosen.age_years is not None:
@@ -202,6 +216,14 @@ def report_prediction(
     findings = replace(findings, sex=chosen.sex or findings.sex)
     findings = add_earlier(findings, earlier, chosen.scan_date)
     return _write(findings, output, chosen)
+
+
+def _check_model(row: Mapping[str, Any], model: Model, where: str) -> None:
+    """Refuse a row that says that another model wrote it."""
+    told, mark = row.get(PREDICTED_BY), mark_model(model.bundle)
+    if not (pd.isna(told) or told == mark):
+        problem = f"was predicted by another model ({told}) than this ({mark})."
+        raise CohortError(where, problem, "Give the --model that `predict` had.")
 
 
 def _check_intervals(row: Mapping[str, Any], model: Model, level: float, where: str) -> None:
@@ -227,6 +249,32 @@ def _write(findings: Findings, output: str | Path | None, options: ReportOptions
     age = f"Predicted age {page.headline}. {page.interval} " if page.headline else ""
     say(f"{page.verdict_words}. {age}Written to {', '.join(str(path) for path in paths)}")
     return findings
+
+
+def _refuse_other_json(path: Path) -> None:
+    """Refuse to write over a JSON file that is no report, such as a scan's BIDS sidecar."""
+    try:
+        found = parse_json(path.read_bytes())
+        is_report = "report_version" in found
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, TypeError):
+        is_report = False
+    if not is_report:
+        problem = f"{path} is there and is no report: it would be lost."
+        raise ConfigError("--output", problem, "Choose another name.")
+
+
+def _judge(row: Mapping[str, Any], ledger: Path) -> tuple[Verdict, str]:
+    """Verdict and reasons of a row; of a table without them those of the ledger beside it.
+
+    What lies beside a table may be another's ledger, of scans of the same names.
+    """
+    reason = row.get("reasons")
+    for verdict in get_args(Verdict):
+        if row.get("verdict") == verdict:
+            return verdict, "" if pd.isna(reason) else str(reason)
+    return _ledger_entry(ledger, str(row["scan_id"]))
 
 
 def _ledger_entry(path: Path, scan_id: str) -> tuple[Verdict, str]:

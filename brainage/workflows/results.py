@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainage.cohorts.splits import Split
+from brainage.errors import CohortError
 from brainage.evaluation.baselines import baseline_metrics
 from brainage.evaluation.bounds import INTERVAL_COLUMNS
 from brainage.evaluation.conformal import coverage_table
@@ -23,7 +24,7 @@ from brainage.evaluation.out_of_fold import (
     records,
 )
 from brainage.files import atomic_write_text
-from brainage.inference.predict import PREDICTION_COLUMNS
+from brainage.inference.predict import INTERVAL_LEVEL, PREDICTION_COLUMNS
 from brainage.types import HalfArray, Json
 
 if TYPE_CHECKING:
@@ -122,6 +123,21 @@ def coverage_of(table: pd.DataFrame) -> pd.DataFrame:
     if any(name not in table for name in INTERVAL_COLUMNS):
         return pd.DataFrame()
     return coverage_table(table)
+
+
+def read_level(table: pd.DataFrame, asked: float) -> float:
+    """Return the level of a table's intervals: as the table tells it, else as it was asked for.
+
+    Raises
+    ------
+    CohortError
+        If the table tells several.
+    """
+    told = sorted(set(table[INTERVAL_LEVEL].dropna())) if INTERVAL_LEVEL in table else []
+    if len(told) > 1:
+        problem = f"intervals are of {len(told)} levels: {', '.join(map(str, told))}."
+        raise CohortError("evaluate", problem, "Evaluate the scans of each alone.")
+    return float(told[0]) if told else asked
 
 
 def quality_facts(table: pd.DataFrame, seed: int) -> Json:

@@ -9,7 +9,8 @@ from pandas.api.types import is_string_dtype
 
 from brainage.cohorts.filters import named_columns, select_rows, unknown_texts
 from brainage.errors import CohortError
-from brainage.evaluation.measures import natural_order, read_numbers
+from brainage.evaluation.measures import natural_order, read_numbers, refuse_copies
+from brainage.inference.predict import PREDICTED_BY
 from brainage.types import BoolArray
 from brainage.workflows.cohorts import CohortOptions, read_options
 from brainage.workflows.console import say, warn
@@ -40,6 +41,8 @@ def read_joined(
     if len(paths) > 1 and (twice := table["scan_id"].duplicated()).any():
         problem = f"{int(twice.sum())} scans are in two tables, the first is "
         raise CohortError(where, f"{problem}{table.loc[twice, 'scan_id'].iloc[0]!r}.")
+    refuse_copies(table, where)
+    refuse_several_models([table], where)
     if cohort_options is None:
         return table
     cohort = read_options(cohort_options, require_age=False).cohort.table
@@ -55,6 +58,23 @@ def read_joined(
     added = cohort.drop(columns=["age_years"])
     overlap = [name for name in added if name in kept and name != "scan_id"]
     return kept.merge(added.drop(columns=overlap), on="scan_id", how="left")
+
+
+def refuse_several_models(tables: Sequence[pd.DataFrame], where: str) -> None:
+    """Refuse predictions by several models: their ages of one scan differ by years.
+
+    Out-of-fold tables and those of other programs do not say by which they are.
+
+    Raises
+    ------
+    CohortError
+        Naming the models, if a calibrated or finetuned one is among others.
+    """
+    marks = {mark for table in tables if PREDICTED_BY in table for mark in table[PREDICTED_BY]}
+    known = sorted(str(mark) for mark in marks if pd.notna(mark))
+    if len(known) > 1:
+        problem = f"holds predictions by {len(known)} models: {'; '.join(known)}."
+        raise CohortError(where, problem, "Predict all scans by one model and version.")
 
 
 def _refuse_other_ages(table: pd.DataFrame, cohort: pd.DataFrame, where: str) -> None:

@@ -31,6 +31,18 @@ def test_scan_that_cannot_be_used_has_its_reason_and_no_age():
     assert row["predicted_age_years"] is None
 
 
+def numbers_of(age, warnings=(), model=None, sex="F"):
+    result = {"age_years": age, "sex": sex}
+    return {"result": result, "warnings": warnings, "model": model, "scan_sha256_begins": str(age)}
+
+
+def test_both_sexes_or_one_scan_twice_are_not_one_person_over_time():
+    first, second = numbers_of(60), numbers_of(62)
+    assert results._doubt_person([first, second]) == ""
+    assert "sexes" in results._doubt_person([first, numbers_of(62, sex="M")])
+    assert "twice" in results._doubt_person([first, second, first | {"warnings": ["noise"]}])
+
+
 @pytest.mark.parametrize(("warnings", "limit"), [([], 3.9), (["noise"], None)])
 def test_timeline_judges_no_change_of_scans_with_warnings(warnings, limit, monkeypatch):
     given = []
@@ -40,7 +52,7 @@ def test_timeline_judges_no_change_of_scans_with_warnings(warnings, limit, monke
     jobs = [
         job(
             state="done",
-            result={"numbers": {"result": {"age_years": age}, "warnings": warned, "model": model}},
+            result={"numbers": numbers_of(age, warned, model)},
         )
         for age, warned in ((60.0, []), (62.0, warnings))
     ]

@@ -1,11 +1,13 @@
 """Columns of measures: numbers that are none, and the order of scans."""
 
+from contextlib import nullcontext
+
 import pandas as pd
 import pytest
 
 from brainage.errors import CohortError
 from brainage.evaluation.groups import group_effect
-from brainage.evaluation.measures import natural_order, read_numbers
+from brainage.evaluation.measures import natural_order, read_numbers, refuse_copies
 from brainage.evaluation.reliability import repeated_scans
 
 
@@ -58,3 +60,19 @@ def test_measures_with_codes_reach_no_comparison() -> None:
         group_effect(table, "gap", (table["age_years"] > 55).to_numpy())
     with pytest.raises(CohortError, match="-999"):
         repeated_scans(table, ["gap"])
+
+
+@pytest.mark.parametrize(
+    ("people", "predicted", "copied"),
+    [
+        ("aabb", [50.123, 50.123, 60.5, 61.0], True),
+        ("aabb", [50.507815679, 50.507814535, 60.5, 61.0], True),  # of another batch
+        ("aabb", [50.12, 50.12, 60.5, 61.0], False),  # rounded: may be chance
+        ("aabb", [50.123, 50.123, 50.123, 61.0], False),  # a network of few answers
+    ],
+)
+def test_one_scan_as_two_of_a_person_is_refused(people, predicted, copied) -> None:
+    table = pd.DataFrame({"subject_id": list(people), "predicted_age_years": predicted})
+    table["scan_id"] = ["1", "2", "3", "4"]
+    with pytest.raises(CohortError, match="'1' and '2'") if copied else nullcontext():
+        refuse_copies(table, "table")

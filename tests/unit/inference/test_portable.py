@@ -21,7 +21,7 @@ from brainage.evaluation.conformal import ConformalInterval
 from brainage.evaluation.ood import fit_ood
 from brainage.files import sha256_file
 from brainage.inference.onnx_graph import AgeGraph, _average_cells
-from brainage.inference.portable import FILES, PortableModel, _reach_from_faces
+from brainage.inference.portable import FILES, PortableModel, _reach_from_faces, _tell
 from brainage.inference.predict import predict_columns
 from brainage.model.build import build_model
 from brainage.model.bundle import Bundle, load_bundle, save_bundle, save_ensemble
@@ -149,13 +149,22 @@ def test_numpy_and_onnxruntime_are_all_that_is_needed(exported, tmp_path):
     shutil.copyfile(path, other)
     command = [sys.executable, "-c", PROGRAM, str(folder), str(path), str(other)]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 2 and "1 scans failed" in result.stderr
     row, refused = csv.DictReader(io.StringIO(result.stdout))
     array = prepare_scan(ScanSource(str(path)), bundle.config.preprocessing).array
     wanted = bundle.predict(array[None]).predicted_age_years[0]
     assert float(row["predicted_age_years"]) == pytest.approx(wanted, abs=1e-2)
     assert (row["verdict"], row["reasons"]) == ("flagged", "dark")
     assert (refused["verdict"], refused["predicted_age_years"]) == ("failed", "nan")
+
+
+def test_scans_that_are_unlike_or_without_an_interval_are_said(capsys):
+    usual = {"verdict": "ok", "ood_percentile": 50.0, "interval_low_years": 40.0}
+    assert _tell([usual]) == 0 and not capsys.readouterr().err
+    bare = usual | {"ood_percentile": 99.0, "interval_low_years": np.nan}
+    assert _tell([usual, bare, bare]) == 0
+    told = capsys.readouterr().err
+    assert "2 scans are unlike" in told and "2 scans have no interval" in told
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -127,6 +127,14 @@ def test_other_model_is_refused(written):
         report_after(path)
 
 
+def test_other_preparation_is_refused(written):
+    path = written()
+    numbers = json.loads(path.read_text())
+    path.write_text(json.dumps(numbers | {"preparation_version": 1}))
+    with pytest.raises(ConfigError, match="another version"):
+        report_after(path)
+
+
 def calibrated(offset_years):
     return replace(MODEL, facts=FACTS | {"calibration": {"offset_years": offset_years}})
 
@@ -182,6 +190,12 @@ def test_one_report_given_twice_is_refused(written):
 def test_report_of_the_same_scan_is_refused(written):
     with pytest.raises(ConfigError, match="this very scan"):
         report_after(written(code="aaaaaa"))
+
+
+def test_report_of_the_same_scan_by_way_of_a_table_is_refused(written):
+    with pytest.raises(ConfigError, match="this very scan"):
+        report_after(written(predicted_age_years=57.000001))
+    assert report_after(written(predicted_age_years=57.001)).results
 
 
 def test_failed_earlier_scan_is_refused(written):

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from typer.testing import CliRunner
 from brainage.cli.main import app
 from brainage.cohorts.phantom import write_phantom_cohort
 from brainage.config import load_preset, with_changes
+from brainage.inference.predict import mark_model
 from brainage.model.build import build_model
 from brainage.model.bundle import save_bundle
+from brainage.report import build_report, identify_model, predicted_findings
 from brainage.workflows import bids
+from brainage.workflows.models import load_model
 
 ROOT = Path(__file__).parents[3]
+BUNDLE = ROOT / "tests" / "fixtures" / "bundle_1"
 RECIPES = ROOT / "deploy" / "bids"
 ALONE = ["dataset_description.json", "README", ".bidsignore"]
 
@@ -112,10 +117,39 @@ def test_row_of_the_group_has_all_volumes_of_the_report(tmp_path):
     assert {name: row[f"{name}_ml"] for name in volumes} == volumes
 
 
-@pytest.mark.parametrize("other", [("b", 0.0, 0.9), ("a", 2.0, 0.9), ("a", 0.0, 0.8)])
+def test_nothing_stays_of_a_scan_that_could_be_read_before(tmp_path):
+    """Its page went on telling the age of the former file, its volume was in the cohort."""
+    anat = tmp_path / "out" / "sub-1" / "anat"
+    anat.mkdir(parents=True)
+    ends = (f"{bids.REPORT_END}.pdf", f"{bids.IMAGE_END}.nii.gz", f"{bids.MASK_END}.nii.gz")
+    for end in (*ends, f"_run-2{bids.REPORT_END}.pdf"):
+        (anat / f"sub-1{end}").write_text("old")
+    (tmp_path / "scan.nii.gz").write_bytes(b"no image")
+    row = {"stem": "sub-1/anat/sub-1", "cache": tmp_path, "age_years": None}
+    row["path"] = str(tmp_path / "scan.nii.gz")
+    model = load_model(BUNDLE)
+    assert bids._examine(row, tmp_path, tmp_path / "out", model, bids.BidsOptions()) == "failed"
+    found = sorted(path.name for path in anat.iterdir())
+    assert found == ["sub-1_brainage.json", "sub-1_run-2_brainage.pdf"]
+
+
+def test_row_of_the_group_tells_its_model_as_predict_does(tmp_path):
+    model = load_model(BUNDLE)
+    calibration = {**model.bundle.facts["calibration"], "offset_years": 2.0}
+    bundle = replace(model.bundle, facts={**model.bundle.facts, "calibration": calibration})
+    findings = predicted_findings(
+        {"predicted_age_years": 50.0}, "ok", "", identify_model(replace(model, bundle=bundle)), 0.8
+    )
+    row = bids._group_row(tmp_path / "sub-1/anat/x.json", tmp_path, build_report(findings).numbers)
+    assert row["predicted_by"] == mark_model(bundle) and row["interval_level"] == 0.8
+
+
+@pytest.mark.parametrize(
+    "other", [("b", 0.0, 0.9), ("a", 2.0, 0.9), ("a", 0.0, 0.8), ("a", 0.0, 0.9, 1)]
+)
 def test_reports_of_several_models_offsets_or_levels_are_no_group(tmp_path, other):
     """Their ages stood in one table, and differ by years for one scan."""
-    for name, (weights, offset, level) in enumerate([("a", 0.0, 0.9), other]):
+    for name, (weights, offset, level, *version) in enumerate([("a", 0.0, 0.9), other]):
         folder = tmp_path / f"sub-{name}" / "anat"
         folder.mkdir(parents=True)
         numbers = {
@@ -123,9 +157,10 @@ def test_reports_of_several_models_offsets_or_levels_are_no_group(tmp_path, othe
             "model": {"weights_sha256": weights, "offset_years": offset},
             "quality": {"verdict": "ok", "reasons": []},
             "volumes_ml": {},
+            "preparation_version": str(version),
         }
         (folder / f"sub-{name}_brainage.json").write_text(json.dumps(numbers))
-    assert "2 models, offsets or levels" in run(tmp_path, tmp_path, "group", code=2)
+    assert "2 models, offsets, levels or versions" in run(tmp_path, tmp_path, "group", code=2)
 
 
 def test_labels_that_are_not_there_are_named(inputs):

@@ -16,6 +16,7 @@ from brainage.workflows.evaluate import (
     unseen_rows,
 )
 from brainage.workflows.inputs import check_evaluated
+from brainage.workflows.results import read_level
 
 HEADER = "scan_id,age_years,predicted_age_years\n"
 
@@ -159,3 +160,29 @@ def test_patients_without_a_fold_are_corrected_by_all_controls(tmp_path: Path) -
     line = start + slope * table["age_years"][30:]
     assert found[30:].to_numpy() == pytest.approx((table["predicted_age_years"][30:] - line).array)
     assert found.notna().all()
+
+
+def test_coverage_of_an_earlier_table_does_not_stay(tmp_path: Path) -> None:
+    table = pd.DataFrame({"scan_id": ["a", "b"], "age_years": [30, 60]})
+    table["predicted_age_years"] = [34, 58]
+    intervals = table.assign(interval_low_years=[20, 50], interval_high_years=[40, 70])
+    evaluate(intervals, tmp_path)
+    assert (tmp_path / "coverage.csv").exists()
+    evaluate(table, tmp_path)
+    assert not [*tmp_path.glob("coverage.*")]
+
+
+def test_a_table_is_not_written_over_by_its_evaluation(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("scan_id,age_years,predicted_age_years\na,30,34\nb,,50\n")
+    with pytest.raises(ConfigError, match="--output"):
+        evaluate(path, tmp_path)
+    assert len(read_predictions(path)) == 2
+
+
+def test_level_of_intervals_is_what_their_table_says() -> None:
+    table = pd.DataFrame({"scan_id": ["a", "b"]})
+    assert read_level(table, 0.9) == 0.9
+    assert read_level(table.assign(interval_level=[0.5, np.nan]), 0.9) == 0.5
+    with pytest.raises(CohortError, match="2 levels"):
+        read_level(table.assign(interval_level=[0.5, 0.8]), 0.9)

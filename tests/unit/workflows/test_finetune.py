@@ -62,7 +62,9 @@ def model(tmp_path: Path) -> Path:
     for name in ("a", "b"):
         config = CONFIG.model_copy(update={"seed": ord(name)})
         save_bundle(folder / name, build_model(config).eval(), config, {})
-    save_ensemble(folder, ["a", "b"], {"retests": {"n_subjects": 9, "within_sd_years": 1.0}})
+    selftest = {"predicted_age_years": 41.0, "tolerance_years": 0.5}
+    retests = {"n_subjects": 9, "within_sd_years": 1.0}
+    save_ensemble(folder, ["a", "b"], {"retests": retests, "selftest": selftest})
     return folder
 
 
@@ -130,6 +132,27 @@ def test_people_whom_the_networks_cannot_tell_are_counted(
     outside = int((make_scans()[1] > 50.0).sum())
     with pytest.warns(UserWarning, match=f"{outside} of 40 people are outside the .* {high:.0f}"):
         work(model, CohortOptions("own.csv"), tmp_path / "new")
+
+
+def test_people_of_several_sites_are_said_and_their_sites_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = give(monkeypatch)
+    cohort.table["site"] = ["A", "B"] * (PEOPLE // 2)
+    with pytest.warns(UserWarning, match=r"2 sites \(A, B\)"):
+        calibrate(model, CohortOptions("own.csv"), tmp_path / "new")
+    assert load_bundle(tmp_path / "new").facts["own_sites"] == ["A", "B"]
+
+
+@pytest.mark.parametrize("work", [job.finetune, calibrate])
+def test_the_self_test_of_the_former_ages_is_dropped(
+    work, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed, and asked to install the package anew."""
+    give(monkeypatch)
+    work(model, CohortOptions("own.csv"), tmp_path / "new")
+    assert load_bundle(model).facts["selftest"]
+    assert load_bundle(tmp_path / "new").facts["selftest"] is None
 
 
 @pytest.mark.parametrize("work", [job.finetune, calibrate])

@@ -10,7 +10,9 @@ import pytest
 
 import brainage
 from brainage.cli.main import app
+from brainage.errors import CohortError
 from brainage.preprocessing.template import TISSUE_SPACING_MM, load_template
+from brainage.workflows.evaluate import check_predictions
 from brainage.workflows.predict import PredictOptions, predict, warn_of_strangers
 
 
@@ -64,6 +66,27 @@ def test_what_is_not_simply_ok_gets_one_line_with_its_id(
     }  # fmt: skip
     assert "flagged: " in told["agent"][0] and "failed: " in told["mask"][0]
     assert "ignored" in told["noted"][0] and "4 in = 2 ok + 1 flagged + 1 failed" in out
+
+
+def test_one_scan_under_two_names_is_said(scans: dict[str, Path], tmp_path: Path) -> None:
+    copied = shutil.copy(scans["good"], tmp_path / "copy.nii.gz")
+    output = ["--output", tmp_path / "p.csv"]
+    assert run("predict", scans["good"], scans["agent"], copied, *output) == 0
+    reasons = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)["reasons"]
+    assert [told.endswith("holds the same voxels as good") for told in reasons] == [0, 0, 1]
+    with pytest.raises(CohortError, match="'good' and 'copy'"):
+        check_predictions(pd.read_csv(tmp_path / "p.csv").assign(subject_id="1"), "table")
+
+
+def test_no_scan_and_no_table_is_written_over(scans: dict[str, Path], tmp_path: Path) -> None:
+    scan = Path(shutil.copy(scans["good"], tmp_path))
+    table = tmp_path / "table.csv"
+    table.write_text(f"id,age,path\ngood,50,{scan}\n")
+    before = scan.read_bytes(), table.read_bytes()
+    for source in (["--cohort", table], [scan, "--ages", table]):
+        assert run("predict", *source, "--output", table) == 2
+    assert run("predict", scan, "--output", scan) == 2
+    assert (scan.read_bytes(), table.read_bytes()) == before
 
 
 def test_with_nothing_usable_predict_ends_with_2(scans: dict[str, Path], tmp_path: Path) -> None:
@@ -134,3 +157,10 @@ def test_scans_of_no_site_that_trained_are_told_how_far_off_others_were() -> Non
         warn_of_strangers(facts, strange.drop(columns="site"))
     warn_of_strangers(facts, strange[:1])
     warn_of_strangers({**facts, "left_out_calibration": None}, strange)
+
+
+def test_scans_of_another_site_than_the_model_was_fitted_to_are_said() -> None:
+    facts = {"own_sites": ["HH"], "cohort": {"sites": ["oasis1"]}}
+    with pytest.warns(UserWarning, match="^1 scans are of other sites than HH"):
+        warn_of_strangers(facts, pd.DataFrame({"site": ["HH", "oasis1", ""]}))
+    warn_of_strangers(facts, pd.DataFrame({"site": ["HH", ""]}))

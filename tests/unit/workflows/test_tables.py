@@ -88,3 +88,23 @@ def test_ids_of_two_tables_meet_in_one_form_of_their_letters(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="'Zoë' and 'zoë' count as another person each"):
         table = read_joined(tmp_path / "p.csv", CohortOptions(str(tmp_path / "cohort.csv")))
     assert table["scan_id"].tolist() == ["ź"]
+
+
+def test_one_scan_by_two_names_in_two_tables_is_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / "first.csv", tmp_path / "second.csv"]
+    for path, visit in zip(paths, ("1", "2"), strict=True):
+        header = "scan_id,subject_id,age_years,predicted_age_years"
+        path.write_text(f"{header}\na{visit},a,6{visit},58.123\nb{visit},b,5{visit},5{visit}.456\n")
+    with pytest.raises(CohortError, match="'a1' and 'a2'"):
+        read_joined(paths, None)
+
+
+def test_predictions_by_two_models_are_refused_and_unmarked_ones_are_not(tmp_path: Path) -> None:
+    paths = [tmp_path / "first.csv", tmp_path / "second.csv", tmp_path / "out_of_fold.csv"]
+    header = "scan_id,age_years,predicted_age_years"
+    for number, path in enumerate(paths[:2]):
+        path.write_text(f"{header},predicted_by\n{number},50,51.{number}23,weights {number}\n")
+    paths[2].write_text(f"{header}\nx,50,60.123\n")
+    assert len(read_joined([paths[0], paths[2]], None)) == 2
+    with pytest.raises(CohortError, match="2 models: weights 0; weights 1"):
+        read_joined(paths, None)
