@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainage.config import load_config
+from brainage.errors import CohortError
 from brainage.evaluation.metrics import paired_difference, subject_interval
 from brainage.workflows.console import run_as_command, say
 from brainage.workflows.results import write_table
@@ -32,7 +33,13 @@ def pool(table: pd.DataFrame) -> pd.DataFrame:
         One row a cohort, method and way: "each", the mean over seeds of a scan's absolute error,
         or "ensemble", the absolute error of the mean prediction. `mae_years` with its bounds, and
         `difference` from backpropagation with its bounds, resampling people.
+
+    Raises
+    ------
+    CohortError
+        If a scan comes twice, or a method lacks a scan of a seed that another has.
     """
+    _check_pairs(table)
     table = table.assign(error=(table[PREDICTED] - table["age_years"]).abs())
     keys = ["site", "scan_id", "subject_id", "age_years", "method"]
     scans = table.groupby(keys).agg(each=("error", "mean"), mean=(PREDICTED, "mean")).reset_index()
@@ -57,13 +64,27 @@ def pool(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _check_pairs(table: pd.DataFrame) -> None:
+    """Refuse methods on other scans or seeds: their means would differ by these."""
+    keys = ["site", "scan_id", "seed"]
+    counts = table.groupby([*keys, "method"]).size().unstack("method", fill_value=0)
+    odd = counts[(counts != 1).any(axis=1)].reset_index()
+    if odd.empty:
+        return
+    first = odd.iloc[0]
+    come = ", ".join(f"{first[method]} of {method}" for method in counts)
+    where = f"scan {first['scan_id']} of {first['site']}, seed {first['seed']}"
+    remedy = "Give one of each method: the same scans and seeds."
+    raise CohortError("predictions", f"{where} has {come}.", remedy)
+
+
 def read_predictions(folder: Path) -> pd.DataFrame:
     """Read what `compare` wrote, or of `train --repeats` each network's own predictions."""
     repeats = folder / "predictions_by_repeat.csv"
     if not repeats.exists():
         return pd.read_csv(folder / "predictions.csv")
-    method = load_config(folder / "config.yaml").learning.method
-    return pd.read_csv(repeats).assign(method=method)
+    config, table = load_config(folder / "config.yaml"), pd.read_csv(repeats)
+    return table.assign(method=config.learning.method, seed=config.seed + table["repeat"])
 
 
 def main() -> None:

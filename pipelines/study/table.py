@@ -1,7 +1,7 @@
 """From runs to a table: mean and interval over seeds, with the paper's numbers beside ours."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -27,12 +27,25 @@ class Results:
         `<metric>_half_width` of its 95 % interval, `<metric>_paper` where the paper reports one.
     curves : pandas.DataFrame
         Rows of all curves, with the axes and the seed of their run; may be empty.
+    base : mapping
+        Axis values of the row that others are paired with, where they are.
     """
 
     table: pd.DataFrame
     axes: tuple[str, ...]
     metrics: tuple[str, ...]
     curves: pd.DataFrame
+    base: Mapping[str, object] = field(default_factory=dict)
+
+
+def rows_with(table: pd.DataFrame, axes: Mapping[str, object]) -> "pd.Series[bool]":
+    """Find rows with these values; numbers and names are told apart by how they are written."""
+    kept = pd.Series(True, index=table.index)
+    for name, value in axes.items():
+        # An axis that the other settings of the plan have, and none that was run.
+        column = table[name] if name in table else pd.Series(np.nan, index=table.index)
+        kept &= column.isna() if value != value else column.astype(str) == str(value)
+    return kept
 
 
 def summarise(runs: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -49,18 +62,25 @@ def summarise(runs: pd.DataFrame, axes: Sequence[str], metrics: Sequence[str]) -
     -------
     pandas.DataFrame
         Axes, `seeds`, and for each metric its mean and `<metric>_half_width`, NaN for one seed.
+        Seeds whose run diverged have no number: they are counted in `diverged` instead, a column
+        that is there where any did.
     """
     grouped = runs.groupby(list(axes), sort=False, dropna=False)
     table = grouped[list(metrics)].mean()
     for metric in metrics:
         table[f"{metric}_half_width"] = grouped[metric].agg(student_half_width)
-    table.insert(0, "seeds", grouped.size())
+    table.insert(0, "seeds", grouped[metrics[0]].count() if metrics else 0)
+    if (diverged := grouped.size() - table["seeds"]).any():
+        table["diverged"] = diverged
     return table.reset_index()
 
 
 def student_half_width(values: "pd.Series[float]") -> float:
-    """Half-width of Student's 95 % interval of a mean; NaN for a single value."""
-    quantile = stats.t.ppf(0.5 + LEVEL / 2, max(len(values) - 1, 1))
+    """Half-width of Student's 95 % interval of a mean; NaN for a single value. NaN is none."""
+    values = values.dropna()
+    if len(values) < 2:
+        return np.nan
+    quantile = stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)
     return float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
@@ -102,11 +122,14 @@ def to_markdown(
         if f"{metric}_paper" in table and table[f"{metric}_paper"].notna().any():
             shown[f"{name}, {source}"] = table[f"{metric}_paper"].map(_plain)
     if DIFFERENCE in table:
-        numbers = table[[*DIFFERENCE_COLUMNS, results.metrics[0]]].itertuples(index=False)
+        numbers = table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)
         shown["minus base [95 %]"] = [
-            "—" if np.isnan(value) else _bracketed(*row) for *row, value in numbers
+            "base" if is_base else _bracketed(*row)
+            for row, is_base in zip(numbers, rows_with(table, results.base), strict=True)
         ]
     shown["seeds"] = table["seeds"].map(str)
+    if "diverged" in table:
+        shown["seeds"] += [f", {count} diverged" if count else "" for count in table["diverged"]]
     lines = [" | ".join(row) for row in [list(shown.columns), *shown.to_numpy().tolist()]]
     lines.insert(1, " | ".join("---" for _ in shown.columns))
     body = "\n".join(f"| {line} |" for line in lines)
@@ -120,7 +143,9 @@ def _plain(value: object) -> str:
 
 
 def _bracketed(mean: float, low: float, high: float) -> str:
-    return "base" if np.isnan(mean) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    if np.isnan(mean):
+        return "—"
+    return f"{mean:+.2f}" + ("" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
 
 
 def _measured(mean: float, half: float) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from brainage.config import dump_config, load_preset, with_changes
+from brainage.errors import CohortError
 from pipelines.study.pool import pool, read_predictions
 
 
@@ -24,6 +25,17 @@ def test_errors_are_averaged_over_seeds_and_predictions_for_the_ensemble() -> No
     assert found.loc[("b", "bp", "each"), "scans"] == 1
 
 
+@pytest.mark.parametrize("drawn", [[0, 1, 2], [0, 1, 2, 3, 3]])
+def test_methods_of_other_seeds_are_refused(drawn: list[int]) -> None:
+    table = pd.DataFrame(
+        {"site": "a", "scan_id": "1", "subject_id": "1", "age_years": 50.0}
+        | {"method": ["bp", "bp", "lfnn_l", "lfnn_l"], "seed": [0, 1, 0, 1]}
+        | {"predicted_age_years": [50.0, 60.0, 50.0, 60.0]},
+    )
+    with pytest.raises(CohortError, match="seed 1"):
+        pool(table.loc[drawn])
+
+
 def test_repeats_of_a_training_count_one_by_one(tmp_path: Path) -> None:
     config = with_changes(load_preset("phantom"), {"learning.method": "bp"})
     (tmp_path / "config.yaml").write_text(dump_config(config))
@@ -33,4 +45,4 @@ def test_repeats_of_a_training_count_one_by_one(tmp_path: Path) -> None:
     )
     found = read_predictions(tmp_path)
     assert list(found["predicted_age_years"]) == [50, 52]
-    assert set(found["method"]) == {"bp"}
+    assert set(found["method"]) == {"bp"} and list(found["seed"]) == [0, 1]

@@ -30,6 +30,15 @@ def test_one_seed_has_no_interval() -> None:
     assert table["accuracy_percent_half_width"].isna().all()
 
 
+def test_a_seed_that_diverged_narrows_no_interval() -> None:
+    runs = pd.concat([RUNS, RUNS.head(1).assign(seed=2, accuracy_percent=np.nan)])
+    table = summarise(runs, AXES, METRICS)
+    assert table["seeds"].tolist() == [2, 2] and table["diverged"].tolist() == [1, 0]
+    assert table["accuracy_percent_half_width"][0] == pytest.approx(6.353, abs=1e-3)
+    page = to_markdown(Results(table, AXES, METRICS, pd.DataFrame()), title="T", notes=[])
+    assert "| 2, 1 diverged |" in page
+
+
 def test_the_paper_stands_beside_the_same_axis_values_and_nowhere_else() -> None:
     other = RUNS.assign(leader_fraction=0.25, method="lfnn_l").head(1)
     table = summarise(pd.concat([RUNS, other]), AXES, METRICS)

@@ -1,6 +1,8 @@
 """A study on scans cross-validates every setting and pairs it with the base by scan."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from brainage.config import config_folder
 from pipelines.study.engine import run_study
 from pipelines.study.pairing import paired_with
 from pipelines.study.records import StudyOptions
-from pipelines.study.table import DIFFERENCE_COLUMNS, Results
+from pipelines.study.table import DIFFERENCE_COLUMNS, Results, to_markdown
 
 
 def results(errors: dict[float, list[float]]) -> Results:
@@ -48,6 +50,19 @@ def test_seeds_are_paired_by_student_s_interval() -> None:
     # differences -1 and -0.8 of two seeds: 12.706 standard errors of 0.1 each way
     mean, low, high = refined.loc[1, list(DIFFERENCE_COLUMNS)]
     assert (mean, low, high) == pytest.approx((-0.9, -0.9 - 1.2706, -0.9 + 1.2706), abs=1e-4)
+
+
+@pytest.mark.parametrize("over", ["line", "seed"])
+def test_a_seed_that_one_setting_lacks_counts_for_neither(over: Literal["line", "seed"]) -> None:
+    found = results({1.0: [3.0, 9.0], 0.5: [3.0, 9.0], 0.25: [3.0, 9.0]})
+    # seed 1 is harder by a year; of it δ = 0.5 has no run, and δ = 0.25 has no other
+    absent = {(0.5, 1), (0.25, 0)}
+    pairs = found.curves[["leader_fraction", "seed"]].itertuples(index=False, name=None)
+    found = replace(found, curves=found.curves[[pair not in absent for pair in pairs]])
+    refined = paired_with(over, leader_fraction=1.0)(found)
+    assert refined.table["minus_base"].tolist()[1:] == [0.0, 0.0]
+    page = to_markdown(replace(refined, table=refined.table.assign(seeds=1)), title="", notes=[])
+    assert page.count("base |") == 1
 
 
 @pytest.mark.slow
