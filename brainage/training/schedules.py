@@ -122,6 +122,15 @@ class Greedy(Schedule):
         stretch = -(-turn * epochs // turns) + 1, -(-(turn + 1) * epochs // turns)
         return stretch_rate(state.training, stretch, epoch, step, steps)
 
+    def is_best(self, state: TrainingState, record: EpochRecord) -> bool:
+        """Tell whether an epoch is the best of the last turn: before, the output has not learned.
+
+        Until then the newest epoch is kept.
+        """
+        epochs, turns = state.training.epochs, len(state.model)
+        is_first = state.best_epoch <= -(-(turns - 1) * epochs // turns)
+        return is_first or super().is_best(state, record)
+
 
 def stretch_rate(
     training: TrainingConfig, stretch: tuple[int, int], epoch: int, step: int, steps: int

@@ -72,7 +72,7 @@ def _check_pairs(table: pd.DataFrame) -> None:
     if odd.empty:
         return
     first = odd.iloc[0]
-    come = ", ".join(f"{first[method]} of {method}" for method in counts)
+    come = ", ".join(f"{first[method]} of {method}" for method in map(str, counts))
     where = f"scan {first['scan_id']} of {first['site']}, seed {first['seed']}"
     remedy = "Give one of each method: the same scans and seeds."
     raise CohortError("predictions", f"{where} has {come}.", remedy)

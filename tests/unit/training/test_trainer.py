@@ -19,6 +19,7 @@ from brainage.training.resources import (
     peak_memory_mb,
     reset_peak_memory,
 )
+from brainage.training.schedules import Schedule
 from brainage.training.trainer import Trainer
 from tests.small import make_config, random_batch
 
@@ -116,6 +117,18 @@ def test_learning_rate_warms_up_and_falls_to_zero():
     assert rates[0] == pytest.approx(top / 20) and max(rates) == pytest.approx(top)
     assert rates.index(max(rates)) in (19, 20) and rates[-1] < 0.01 * top
     assert sorted(rates[20:], reverse=True) == rates[20:]
+
+
+def test_greedy_keeps_no_epoch_before_its_output_has_learned(monkeypatch):
+    trainer = make_trainer(make_config("cnn3d_light", method="greedy", epochs=7))
+    blocks = len(trainer.model)
+
+    def worse_each_epoch(self, state, loader):
+        return 1.0, (float(len(state.history)),) * blocks
+
+    monkeypatch.setattr(Schedule, "validate", worse_each_epoch)
+    result = trainer.fit(make_batches(trainer), make_batches(trainer))
+    assert result.kept_epoch == 1 + math.ceil(7 * (blocks - 1) / blocks)
 
 
 def test_each_turn_of_greedy_warms_up_and_falls_to_zero():
