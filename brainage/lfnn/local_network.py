@@ -132,6 +132,9 @@ class LocalNetwork(nn.Module):
         if progress is None and self.rule.trains_in_turn:
             problem = "the method trains one block after another and must know whose turn it is."
             raise ConfigError("progress", problem, "Give step the share of the training done.")
+        if not 0 <= (progress or 0) <= 1:
+            problem = f"expected the share of the training that is done, 0 to 1, got {progress}."
+            raise ConfigError("progress", problem)
         settings = replace(self.settings, progress=progress or 0.0)
         self.losses = self.rule.step(self.stack, inputs, target_values, settings).losses
         return torch.stack([loss.float() for loss in self.losses]).sum()
@@ -301,10 +304,10 @@ def localize(
 
 
 def _cut(stages: Mapping[str, nn.Module], sample: Tensor, blocks: int | Sequence[str]) -> list[str]:
-    if isinstance(blocks, int):
-        if blocks < 1:
-            raise ConfigError("blocks", f"expected 1 or more, got {blocks}.")
+    if isinstance(blocks, int) and not isinstance(blocks, bool) and blocks > 0:
         return split(stages, sample, blocks=blocks)
+    if isinstance(blocks, int | str) or not blocks:
+        raise ConfigError("blocks", f"expected 1 or more, or names of stages, got {blocks!r}.")
     return check_starts(blocks, stages)
 
 

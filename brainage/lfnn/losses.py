@@ -5,11 +5,12 @@ Source of all formulas: Cheng, Yin et al., arXiv 2310.07885, unless a line says 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from brainage.errors import ConfigError
 from brainage.lfnn.targets import Target, class_softmax
 
 Selection = Literal["per_batch", "per_sample"]
@@ -18,8 +19,29 @@ FollowerSpace = Literal["output_mean", "probability_mean", "output", "probabilit
 
 
 def leader_count(workers: int, leader_fraction: float) -> int:
-    """Count the leaders ⌈δW⌉, at least one; 1e-9 absorbs the rounding of 0.1 * 30 and the like."""
+    """Count the leaders ⌈δW⌉, at least one; 1e-9 absorbs the rounding of 0.1 * 30 and the like.
+
+    Raises
+    ------
+    ConfigError
+        If δ is not above 0 and at most 1.
+    """
+    if not 0 < leader_fraction <= 1 + 1e-9:
+        problem = f"expected a share above 0 and up to 1, got {leader_fraction!r}."
+        raise ConfigError("leader_fraction", problem)
     return max(1, math.ceil(leader_fraction * workers - 1e-9))
+
+
+def check_word(where: str, word: object, known: object) -> None:
+    """Refuse a word that is none of a `Literal`: it would count as another one.
+
+    Raises
+    ------
+    ConfigError
+        With the words that there are.
+    """
+    if word not in get_args(known):
+        raise ConfigError(where, f"{word!r} is unknown.", f"Use {', '.join(get_args(known))}.")
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,7 @@ def select_leaders(
     selection : {"per_batch", "per_sample"}
         Rank workers on the batch mean (one set of leaders a batch), or for each sample.
     """
+    check_word("selection", selection, Selection)
     ranking = losses.detach()
     if selection == "per_batch":
         ranking = ranking.mean(dim=0, keepdim=True).expand_as(ranking)
@@ -90,6 +113,7 @@ def follower_loss(
     ``probability`` and ``probability_mean`` y is the softmax of the outputs. A `goal` (B, 1, C)
     stands for the best leader's output where it is given.
     """
+    check_word("follower_space", space, FollowerSpace)
     if space.startswith("probability"):
         outputs = class_softmax(outputs)
         goal = None if goal is None else class_softmax(goal)

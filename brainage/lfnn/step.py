@@ -364,9 +364,10 @@ def hidden_loss(
     fraction = settings.leader_fraction
     if fraction == "auto":
         leadership = stack[block_index].auxiliary
-        assert isinstance(leadership, AdaptiveLeadership)
+        if not isinstance(leadership, AdaptiveLeadership):
+            raise ConfigError("leader_fraction", "auto is not what the network was built with.")
         fraction = leadership.update(settings.target.loss(outputs.detach(), target_values))
-    loss = local_loss(
+    return local_loss(
         outputs,
         target_values,
         settings.target,
@@ -375,8 +376,7 @@ def hidden_loss(
         follower_weight=settings.follower_weight,
         selection=settings.selection,
         follower_space=settings.follower_space,
-    )
-    return loss.total
+    ).total
 
 
 def all_lead_loss(outputs: Tensor, target_values: Tensor, settings: StepSettings) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainage.errors import ConfigError
+from brainage.lfnn.losses import check_word
 
 WorkerReads = Literal["all", "own"]
 HeadNorm = Literal["batch", "layer", "none"]
@@ -43,6 +44,13 @@ class Head:
     token: HeadToken = "mean"
     output_pool: int = 2
     channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("reads", WorkerReads), ("norm", HeadNorm), ("token", HeadToken)):
+            check_word(f"Head.{name}", getattr(self, name), known)
+        for name in ("workers", "pool", "output_pool"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Head.{name}", f"expected 1 or more, got {getattr(self, name)}.")
 
 
 class NativeHead(nn.Module):

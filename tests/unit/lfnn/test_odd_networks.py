@@ -279,3 +279,44 @@ def test_activations_computed_once_more_change_no_state_and_no_gradient(method, 
         assert (one.grad is None and other.grad is None) or torch.equal(one.grad, other.grad)
     for one, other in zip(net.buffers(), again.buffers(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"leader_fraction": 0},
+        {"leader_fraction": 50},
+        {"leader_fraction": "auto"},
+        {"selection": "per-sample"},
+        {"follower_space": "prob"},
+    ],
+)
+def test_settings_of_a_step_that_would_count_as_others_are_refused(wrong):
+    x, layers = torch.randn(4, 6), [nn.Linear(6, 8), nn.Linear(8, 3)]
+    net = lfnn.localize(layers, blocks=2, target=CLASSES, example=x, leader_fraction=0.5)
+    net.settings = replace(net.settings, **wrong)
+    with pytest.raises(ConfigError) as refused:
+        net.step(x, LABELS)
+    assert refused.value.where == next(iter(wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"norm": "BatchNorm"}, {"token": "cls"}, {"reads": "native"}, {"workers": 0}]
+)
+def test_words_that_no_head_knows_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        lfnn.Head(**wrong)
+
+
+@pytest.mark.parametrize("blocks", [True, "2", [], 0])
+def test_what_is_no_number_of_blocks_is_refused(blocks):
+    layers = [nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)]
+    with pytest.raises(ConfigError, match="blocks"):
+        lfnn.localize(layers, blocks=blocks, target=CLASSES, example=torch.randn(4, 6))
+
+
+def test_progress_in_percent_is_refused():
+    x, layers = torch.randn(4, 6), [nn.Linear(6, 8), nn.Linear(8, 3)]
+    net = lfnn.localize(layers, blocks=2, target=CLASSES, example=x, method="greedy")
+    with pytest.raises(ConfigError, match="progress"):
+        net.step(x, LABELS, progress=30)
