@@ -249,7 +249,8 @@ class LearningConfig(Settings):
     freeze_after : tuple of int, optional
         For each hidden block, the epochs that it learns at most; then it is frozen.
     update_every : tuple of int, optional
-        For each hidden block, n: it learns in every n-th step. Sequential schedule only.
+        For each hidden block, n: it learns in every n-th step of an epoch, the first among them.
+        Sequential schedule only.
     stored_variants : int
         Progressive: augmented variants of each scan whose features are stored.
     patience_epochs, min_improvement : int, optional, and float
@@ -346,6 +347,15 @@ class TrainingConfig(Settings):
     loader_processes: Annotated[int, Field(ge=0)] = 0
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     mixup_alpha: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> "TrainingConfig":
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate "
+                f"{self.learning_rate:g}"
+            )
+        return self
 
 
 class SplitConfig(Settings):

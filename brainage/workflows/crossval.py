@@ -35,6 +35,7 @@ from brainage.workflows.results import (
     write_results,
     write_table,
 )
+from brainage.workflows.unheeded import tell_ages_outside
 
 CHECKS = ("none", "linear", "network")
 # A network trains once for every permutation and fold.
@@ -68,6 +69,7 @@ def plan_runs(prepared: PreparedCohort, config: Config, options: TrainOptions) -
         raise ConfigError("--repeats", f"expected 1 or more, got {repeats}.")
     if leave_site_out and folds != 1:
         raise ConfigError("--leave-site-out", "makes a fold of each site.", "Leave out --folds.")
+    tell_ages_outside(config, list(prepared.ages))
     if folds == 1 and not leave_site_out:
         if repeats > 1:
             raise ConfigError("--repeats", "repeats need folds.", "Add --folds 5.")

@@ -60,7 +60,31 @@ def unheeded_settings(
         if found:
             verb = "changes" if len(found) == 1 else "change"
             told.append(f"{', '.join(found)} {verb} nothing: {reason}.")
-    return told
+    return [*told, *_long_warmups(config, names, methods or (config.learning.method,))]
+
+
+def _long_warmups(config: Config, names: Sequence[str], methods: Sequence[str]) -> Iterator[str]:
+    """Say where the learning rate never reaches its value: the warm-up outlasts the training."""
+    training, learning = config.training, config.learning
+    asked = {"training.epochs", "training.warmup_epochs", "learning.method", "training"} & {*names}
+    if not asked or training.iterations is not None or learning.schedule == "progressive":
+        return
+    turns = learning.blocks or 1 if "greedy" in methods else 1
+    share = training.epochs / turns / max(1, training.warmup_epochs)
+    if 0 < share < 1:
+        whose = "a block's turn" if turns > 1 else "the training"
+        yield f"training.warmup_epochs outlasts {whose}: the rate reaches {share:.0%} of its value."
+
+
+def tell_ages_outside(config: Config, ages_years: Sequence[float]) -> None:
+    """Warn of ages that the bins of the settings do not hold: none of them can be predicted."""
+    target, ages = config.target, list(ages_years)
+    low, high = target.low_years, target.high_years
+    below = 0 if low is None else sum(age < low for age in ages)
+    above = 0 if high is None else sum(age > high for age in ages)
+    if target.kind == "bins" and below + above:
+        told = f"target.low_years, target.high_years: {below + above} of {len(ages)} ages lie "
+        warn(told + "outside; the model learns, and predicts, the nearest end instead.")
 
 
 def _unread(config: Config, methods: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -70,6 +94,8 @@ def _unread(config: Config, methods: Sequence[str]) -> Iterator[tuple[tuple[str,
     if learning.schedule != "progressive":
         names = "stored_variants", "patience_epochs", "min_improvement"
         yield _names("learning", *names), f"schedule {learning.schedule} has no turns"
+        if training.iterations is None and min(learning.freeze_after or (0,)) >= training.epochs:
+            yield ("learning.freeze_after",), f"training ends after {training.epochs} epochs"
     if training.schedule in ("constant", "steps"):
         yield ("training.min_learning_rate",), f"the rate of schedule {training.schedule} has none"
     if training.iterations is not None:
@@ -106,7 +132,8 @@ def _unread_by_methods(methods: Sequence[str]) -> Iterator[tuple[tuple[str, ...]
         yield ("learning.leader_weight",), f"{listed} does not weigh the leaders' loss"
     if all(name in WITHOUT_HEADS for name in methods):
         heads = "head", "workers_per_block", "worker_reads", "head_pool"
-        yield _names("learning", *heads), f"hidden blocks of {listed} have no heads"
+        told = f"hidden blocks of {listed} have no heads"
+        yield (*_names("learning", *heads), "inference.average_heads"), told
     elif all(name in (*WITHOUT_HEADS, *OWN_HEAD) for name in methods):
         blocks = "head", "workers_per_block", "blocks", "cuts", "cut_by"
         yield _names("learning", *blocks), f"{listed} has heads and blocks of its own"

@@ -1,5 +1,7 @@
 """What is said of settings that change nothing is what happens in a step."""
 
+import warnings
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -17,7 +19,7 @@ from brainage.workflows.compare import compare
 from brainage.workflows.crossval import plan_runs
 from brainage.workflows.estimator import BrainAgeRegressor
 from brainage.workflows.settings import choose_config
-from brainage.workflows.unheeded import unheeded_settings
+from brainage.workflows.unheeded import tell_ages_outside, unheeded_settings
 
 CHANGES = {
     "learning.leader_fraction": 0.25,
@@ -39,6 +41,7 @@ START = {
 }
 
 
+GREEDY = {"learning.method": "greedy", "learning.blocks": 2}
 SCALAR = {"target.kind": "scalar", "learning.follower_space": "output_mean"}
 
 
@@ -73,13 +76,21 @@ def test_settings_that_change_no_step_of_a_method_are_those_that_are_told(method
         (SCALAR, "inference.point", "no bins"),
         ({"training.schedule": "constant"}, "training.min_learning_rate", "constant"),
         ({"training.iterations": 9}, "training.epochs", "iterations is 9"),
+        ({"learning.freeze_after": [30, 30]}, "learning.freeze_after", "after 30 epochs"),
+        ({"learning.freeze_after": [29, 30]}, "learning.freeze_after", None),
+        ({"learning.method": "bp"}, "inference.average_heads", "no heads"),
+        ({"training.warmup_epochs": 60}, "training.warmup_epochs", "reaches 50%"),
+        ({"training.warmup_epochs": 30}, "training.warmup_epochs", None),
+        (GREEDY | {"training.warmup_epochs": 16}, "training.warmup_epochs", "turn"),
+        (GREEDY | {"training.warmup_epochs": 15}, "training.warmup_epochs", None),
         ({}, "split.test_fraction", None),
         ({"learning.schedule": "progressive"}, "learning.patience_epochs", None),
         ({"augmentation.max_tissue": 1.0}, "augmentation.tissue_probability", None),
     ],
 )
 def test_settings_without_what_they_need_are_told(changes, asked, told):
-    config = with_changes(load_preset("phantom"), {**changes, "augmentation.tissue_probability": 1})
+    always = {"augmentation.tissue_probability": 1, "training.epochs": 30}
+    config = with_changes(load_preset("phantom"), always | changes)
     found = unheeded_settings(config, [asked])
     assert [told is not None and told in sentence for sentence in found] == [True] * bool(told)
 
@@ -134,3 +145,18 @@ def test_a_comparison_refuses_options_of_a_training_alone(option, tmp_path):
 def test_no_repeat_at_all_is_refused():
     with pytest.raises(ConfigError, match="--repeats"):
         plan_runs(None, load_preset("phantom"), TrainOptions(folds=2, repeats=0))
+
+
+def test_ages_that_the_bins_do_not_hold_are_told():
+    config = with_changes(load_preset("phantom"), {"target.high_years": 60.0})
+    with pytest.warns(UserWarning, match="2 of 4 ages lie outside"):
+        tell_ages_outside(config, [20.0, 60.0, 61.0, 80.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_ages_outside(with_changes(config, SCALAR), [80.0])
+        tell_ages_outside(load_preset("phantom"), [80.0])
+
+
+def test_a_floor_above_the_learning_rate_is_refused():
+    with pytest.raises(ConfigError, match="min_learning_rate"):
+        with_changes(load_preset("phantom"), {"training.min_learning_rate": 0.5})
