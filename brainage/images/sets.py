@@ -197,10 +197,12 @@ def _own_facts(folder: Path) -> DatasetFacts:
 
 
 def _usual_edge(images: FolderImages) -> int:
-    chosen = images.paths[:: max(1, len(images.paths) // 100)]
-    check_bits(chosen)
-    edge = np.median([read_edge(path) for path in chosen])
+    edge = np.median([read_edge(path) for path in _some_paths(images)])
     return int(np.clip(edge // 32 * 32, 32, 224))
+
+
+def _some_paths(images: FolderImages) -> tuple[Path, ...]:
+    return images.paths[:: max(1, len(images.paths) // 100)]
 
 
 def _load_idx(folder: Path, facts: DatasetFacts) -> ImageData:
@@ -258,7 +260,12 @@ def _refuse_pickles(folder: Path, wanted: Path) -> None:
 def _load_own(folder: Path, facts: DatasetFacts) -> ImageData:
     """Test on `test` where it has classes, as its name says, and on `val` where there is none."""
     test = folder / "test"
-    return _load_folders(folder, facts, "test" if test.is_dir() and class_names(test) else "val")
+    held_out = "test" if test.is_dir() and class_names(test) else "val"
+    data = _load_folders(folder, facts, held_out)
+    for part in (data.train, data.test):
+        assert isinstance(part, FolderImages)
+        check_bits(_some_paths(part))
+    return data
 
 
 def _load_folders(folder: Path, facts: DatasetFacts, held_out: str = "val") -> ImageData:

@@ -65,9 +65,10 @@ def test_an_input_shape_that_the_images_have_not_is_refused(tmp_path):
         load_images("pets", tmp_path, (1, 32, 32))
 
 
-def test_pixels_of_12_bits_in_16_are_refused(tmp_path):
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_pixels_of_12_bits_in_16_are_refused(tmp_path, part):
     write_own_folders(tmp_path, "val")
-    for path in (tmp_path / "pets" / "train").rglob("*.png"):
+    for path in (tmp_path / "pets" / part).rglob("*.png"):
         Image.fromarray(np.full((70, 100), 4095, np.uint16)).save(path)
     with pytest.raises(ImageDataError, match="up to 4095 alone"):
         load_images("pets", tmp_path)
