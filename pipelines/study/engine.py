@@ -8,7 +8,7 @@ import os
 import shutil
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -59,6 +59,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
             shutil.rmtree(old, ignore_errors=True)
     kept = {case.name: load_record(folder / f"{case.name}.json") for case in cases}
     say(f"{budget}\n{describe_rest(list(kept.values()))}")
+    tell_other_data(kept, data_place(options))
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     tags: dict[str, str | bool] = {"study": name, "reduced_budget": is_reduced}
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
@@ -84,6 +85,19 @@ def run_study(name: str, options: StudyOptions) -> Results:
     atomic_write_text(options.output / f"{name}.md", markdown)
     say(f"\n{markdown}\nwritten to {options.output}")
     return results
+
+
+def data_place(options: StudyOptions) -> str:
+    """Folder that the data are read from, as records name it."""
+    return str((options.data_root or default_data_root()).resolve())
+
+
+def tell_other_data(kept: Mapping[str, Json | None], place: str) -> None:
+    """Warn of finished runs on data of another folder: a table would mix them."""
+    known = [record["data_root"] for record in kept.values() if record and "data_root" in record]
+    for other in sorted({*known} - {place}):
+        told = f"{known.count(other)} finished runs are of data in {other}, not in {place}"
+        warn(f"{told}: they stay in the table. --anew redoes all.")
 
 
 def load_record(path: Path) -> Json | None:
@@ -114,6 +128,7 @@ def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, pare
         "axes": dict(case.axes),
         "seed": case.config.seed,
         "seconds": time.perf_counter() - start,
+        "data_root": data_place(options),
         "metrics": dict(outcome.metrics),
         "curves": [dict(row) for row in outcome.curves],
     }

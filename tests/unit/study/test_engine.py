@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,23 @@ def test_a_finished_run_is_not_redone(tmp_path: Path, data_root: Path) -> None:
     assert table["error_percent"].tolist() == pytest.approx([(123.0 + again) / 2])
     anew = run_study("s9", replace(options, resume=False)).table
     assert anew["error_percent"].item() < 100.0
+
+
+def test_finished_runs_on_other_data_are_told(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, told = small_study("s9", tmp_path, data_root), list[str]()
+    monkeypatch.setattr("pipelines.study.engine.warn", told.append)
+    run_study("s9", options)
+    run_study("s9", options)
+    assert not told
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.symlink_to(data_root)
+    run_study("s9", replace(options, data_root=elsewhere))
+    assert not told  # the same folder by another name
+    other = shutil.copytree(data_root, tmp_path / "other")
+    run_study("s9", replace(options, data_root=other))
+    assert len(told) == 1 and str(data_root.resolve()) in told[0]
 
 
 def test_methods_are_paired_with_backpropagation_image_by_image(
