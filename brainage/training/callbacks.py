@@ -72,6 +72,9 @@ class Callback:
     def on_model(self, model: BlockStack) -> None:
         """Look at the network that is going to be trained, on its device; do not touch it."""
 
+    def on_past_epoch(self, record: EpochRecord) -> None:
+        """One epoch was read back: training goes on behind it."""
+
     def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
         """Training starts, or goes on after `done_epochs`."""
 

@@ -338,6 +338,9 @@ class _Relay(Callback):
     def __init__(self, send: Callable[..., None]) -> None:
         self._send = send
 
+    def on_past_epoch(self, record: EpochRecord) -> None:
+        self._send("on_past_epoch", record)
+
     def on_fit_start(self, epochs: int, steps_per_epoch: int, done_epochs: int) -> None:
         self._send("on_fit_start", epochs, steps_per_epoch, done_epochs)
 

@@ -92,6 +92,8 @@ class Trainer:
         reset_peak_memory(state.device)
         self.schedule.check(state)
         self._call("on_model", state.model)
+        for record in state.history:
+            self._call("on_past_epoch", record)
         self._call("on_fit_start", state.training.epochs, len(train_loader), len(state.history))
         try:
             with explain_loop_errors():

@@ -33,12 +33,7 @@ from brainage.tracking import Run, Tracker, final_metrics, run_name, run_tags
 from brainage.training.callbacks import Callback, EpochRecord, ProgressBar
 from brainage.training.options import CHECKPOINT, TrainOptions, started_by_torchrun
 from brainage.training.resources import choose_device
-from brainage.training.run import (
-    PreparedCohort,
-    TrainedRun,
-    schedule_of,
-    train_run,
-)
+from brainage.training.run import PreparedCohort, TrainedRun, schedule_of, train_run
 from brainage.types import DEFAULT_BASELINES, Json
 from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, prepare_options
 from brainage.workflows.console import is_shown, say, show_output, warn
@@ -86,7 +81,7 @@ def show_progress(title: str) -> list[Callback]:
 
 
 class LogEpochs(Callback):
-    """Send every epoch to the tracker."""
+    """Send every epoch to the tracker, those before a resumed run went on too."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -94,6 +89,8 @@ class LogEpochs(Callback):
     def on_epoch_end(self, record: EpochRecord) -> None:
         """Log the epoch's numbers."""
         self._run.log_metrics(record.metrics(), step=record.epoch)
+
+    on_past_epoch = on_epoch_end
 
 
 @dataclass(frozen=True, eq=False)

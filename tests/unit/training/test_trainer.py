@@ -21,6 +21,7 @@ from brainage.training.resources import (
 )
 from brainage.training.schedules import Schedule
 from brainage.training.trainer import Trainer
+from brainage.workflows.train import LogEpochs
 from tests.small import make_config, random_batch
 
 IDS = [f"scan-{n}" for n in range(8)]
@@ -176,6 +177,19 @@ def test_callbacks_see_every_step_and_epoch_and_the_end():
     trainer.fit(make_batches(trainer), make_batches(trainer))
     epochs = [[("step", n), ("step", n), ("epoch", n)] for n in (1, 2)]
     assert calls == [("start", 2, 2, 0), *epochs[0], *epochs[1], "end"]
+
+
+def test_the_tracker_gets_the_epochs_before_a_resumed_run_too(tmp_path):
+    class Tracked:
+        def log_metrics(self, metrics, step):
+            logged.append((step, metrics["train_loss"]))
+
+    path, logged = tmp_path / "checkpoint.safetensors", []
+    whole = make_trainer(checkpoint_path=path)
+    history = whole.fit(make_batches(whole), make_batches(whole)).history
+    again = make_trainer(checkpoint_path=path, callbacks=[LogEpochs(Tracked())])
+    again.fit(make_batches(again), make_batches(again), resume=True)
+    assert logged == [(record.epoch, record.train_loss) for record in history]
 
 
 def test_a_record_holds_the_error_of_every_block():
