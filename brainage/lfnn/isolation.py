@@ -123,7 +123,7 @@ def reached_parameters(tensor: Tensor) -> list[nn.Parameter]:
 def settle_blocks(stack: BlockStack, sample: Tensor, network: nn.Module) -> None:
     """Refuse weights that a block hides: of another block, of none, or without a gradient.
 
-    A block that changes its input in place gets a copy of it.
+    A stage that changes its input in place gets a copy of it.
 
     Parameters
     ----------
@@ -166,11 +166,13 @@ def _settle(
     seen: set[int],
 ) -> Tensor:
     """Judge one block on an input; note the weights of its body that are reached."""
-    version = given._version
-    features: Tensor = block.body(given)
-    # The block below, and losses that read its input, need that as it came.
-    if given._version != version:
-        block.body[0].register_forward_pre_hook(_copy_input)
+    features = given
+    for stage in block.body:
+        version, taken = features._version, features
+        features = stage(features)
+        # Stages below, losses that read it, and recomputing need an input as it came.
+        if taken._version != version:
+            stage.register_forward_pre_hook(_copy_input)
     for weight in reached_parameters(features):
         owner, what = owners.get(id(weight)), _describe(weight, names)
         if owner is None:

@@ -145,7 +145,8 @@ class LocalNetwork(nn.Module):
         Parameters
         ----------
         build : callable
-            From the parameters of a block, its head included, to an optimizer.
+            From the parameters of a block, its head included, to an optimizer. Frozen ones are
+            among them: they learn once they are unfrozen.
 
         Examples
         --------
@@ -158,7 +159,7 @@ class LocalNetwork(nn.Module):
         >>> len(opt)
         2
         """
-        blocks = [[p for p in block.parameters() if p.requires_grad] for block in self.stack.blocks]
+        blocks = [list(block.parameters()) for block in self.stack.blocks]
         return BlockOptimizers(build(parameters) for parameters in blocks if parameters)
 
     def plain(self) -> nn.Module:

@@ -281,6 +281,40 @@ def test_activations_computed_once_more_change_no_state_and_no_gradient(method, 
         assert torch.equal(one, other)
 
 
+def test_weights_that_are_unfrozen_later_learn():
+    x, layers = torch.randn(4, 6), [nn.Linear(6, 8), nn.Linear(8, 3)]
+    layers[0].requires_grad_(False)
+    net = lfnn.localize(layers, blocks=2, target=CLASSES, example=x)
+    optimizers = net.optimizers(lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    before = layers[0].weight.clone()
+    for is_learning in (False, True):
+        layers[0].requires_grad_(is_learning)
+        net.step(x, LABELS)
+        optimizers.step()
+        optimizers.zero_grad()
+        assert torch.equal(layers[0].weight, before) != is_learning
+
+
+class Halves(nn.Linear):
+    """Changes its input in place, as pre-activations may."""
+
+    def forward(self, x):
+        return super().forward(x.mul_(0.5))
+
+
+@pytest.mark.parametrize("method", ["lfnn_l", "lfnn", "dfa"])
+def test_recomputing_gives_the_same_where_inputs_are_changed_in_place(method):
+    x, gradients = torch.randn(4, 6), []
+    for recomputes in (False, True):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(6, 8), Halves(8, 8), Halves(8, 8), Halves(8, 3))
+        net = lfnn.localize(layers, blocks=2, target=CLASSES, example=x, method=method)
+        net.settings = replace(net.settings, recomputes=recomputes)
+        net.step(x, LABELS)
+        gradients.append([weight.grad for weight in layers.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
