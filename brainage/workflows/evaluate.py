@@ -42,6 +42,7 @@ from brainage.preprocessing.ledger import write_ledger
 from brainage.types import BASELINES, Json
 from brainage.workflows.cohorts import CohortInput, CohortOptions, as_options, read_options
 from brainage.workflows.console import say, scan_progress, warn
+from brainage.workflows.inputs import check_not_read
 from brainage.workflows.models import load_model
 from brainage.workflows.results import (
     coverage_of,
@@ -149,7 +150,8 @@ def evaluate(
         elif isinstance(source, pd.DataFrame):
             table, extra = check_predictions(source, "predictions"), dict[str, int]()
         else:
-            _refuse_own_table(Path(source), output)
+            # Scans without an age would be lost.
+            check_not_read(output / "predictions.csv", [source])
             table, extra = read_predictions(Path(source)), dict[str, int]()
         return _evaluate(table, extra, output, level, correction)
 
@@ -203,13 +205,6 @@ def _evaluate(
             f"{gain['gain_years']:+.2f}"
         )
     return metrics
-
-
-def _refuse_own_table(source: Path, output: Path) -> None:
-    """Refuse to write what is evaluated over the table: scans without an age would be lost."""
-    if source.resolve() == (output / "predictions.csv").resolve():
-        problem = "holds the table that is evaluated, and would lose it."
-        raise ConfigError("--output", f"{output} {problem}", "Choose another folder.")
 
 
 def choose_source(
