@@ -117,9 +117,8 @@ class Greedy(Schedule):
 
     def rate_factor(self, state: TrainingState, epoch: int, step: int, steps: int) -> float:
         """Factor of the learning rate in the turn of the block that trains."""
-        epochs, turns = state.training.epochs, len(state.model)
-        turn = (epoch - 1) * turns // epochs
-        stretch = -(-turn * epochs // turns) + 1, -(-(turn + 1) * epochs // turns)
+        turn = (epoch - 1) * len(state.model) // state.training.epochs
+        stretch = _start_turn(state, turn), _start_turn(state, turn + 1) - 1
         return stretch_rate(state.training, stretch, epoch, step, steps)
 
     def is_best(self, state: TrainingState, record: EpochRecord) -> bool:
@@ -127,9 +126,13 @@ class Greedy(Schedule):
 
         Until then the newest epoch is kept.
         """
-        epochs, turns = state.training.epochs, len(state.model)
-        is_first = state.best_epoch <= -(-(turns - 1) * epochs // turns)
+        is_first = state.best_epoch < _start_turn(state, len(state.model) - 1)
         return is_first or super().is_best(state, record)
+
+
+def _start_turn(state: TrainingState, turn: int) -> int:
+    """Return the epoch, from 1, with which a block's turn of the greedy schedule starts."""
+    return -(-turn * state.training.epochs // len(state.model)) + 1
 
 
 def stretch_rate(
