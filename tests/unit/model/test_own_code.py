@@ -18,6 +18,7 @@ from brainage.workflows.settings import choose_config, resolve_config
 from tests.small import make_config, make_noise_cohort
 
 CODE = """
+import torch
 from torch import nn
 from brainage import lfnn
 
@@ -49,6 +50,23 @@ class PreActivated(nn.Module):
 
 def in_place(in_channels, input_size):
     return [nn.Conv3d(in_channels, 4, 3, 2), PreActivated()]
+
+class Moving(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.attribute = kind, torch.zeros(())
+        self.register_buffer("saved", torch.zeros(()))
+        self.register_buffer("transient", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.kind == "drawn":
+            return x + torch.randn(())
+        if self.training:
+            setattr(self, self.kind, getattr(self, self.kind) + x.detach().square().mean())
+        return x * (1 + getattr(self, self.kind))
+
+def moving(in_channels, input_size, *, kind):
+    return [nn.Conv3d(in_channels, 4, 3, 2), Moving(kind), nn.Conv3d(4, 4, 3, 2)]
 """
 SHAPE = make_config("cnn3d_light").input_shape
 NETWORK, METHOD = "own_code_of_a_test:build", "own_code_of_a_test:RULE"
@@ -113,6 +131,18 @@ def test_a_block_leaves_the_features_of_the_one_below_alone():
     before = features.clone()
     model[1].body(features)
     assert torch.equal(features, before)
+
+
+@pytest.mark.parametrize("kind", ["saved", "transient", "attribute", "drawn"])
+def test_a_network_that_a_saved_model_would_not_be_is_refused_before_it_trains(kind):
+    config = with_changes(own_network("moving"), {"network.arguments": {"kind": kind}})
+    cohort = make_noise_cohort()
+    split = make_split(cohort.cohort, config.split)
+    if kind == "saved":
+        train_run(cohort, split, config, TrainOptions(device="cpu"))
+        return
+    with pytest.raises(ConfigError, match="otherwise each time" if kind == "drawn" else "not sav"):
+        train_run(cohort, split, config, TrainOptions(device="cpu"))
 
 
 @pytest.mark.parametrize(
