@@ -19,6 +19,7 @@ from brainage.lfnn.blocks import (
     build_stack,
     check_starts,
     choose_starts,
+    evaluating,
     split,
 )
 from brainage.lfnn.chain import (
@@ -173,6 +174,15 @@ def check_remembered(config: Config) -> None:
         problem = "training changes a state of it that is not saved with its weights."
         remedy = "Keep it by register_buffer, persistent as it is by default."
         raise ConfigError(config.network.name, problem, remedy)
+
+
+def answer_noise(model: BlockStack, config: Config) -> list[float]:
+    """Compute what a model answers to one sample of noise, by which changed code is known."""
+    with seeded(0, "noise"):
+        sample = torch.randn(1, *config.input_shape)
+    with evaluating(model):
+        answer: list[float] = model(sample.to(next(model.parameters()).device))[0].tolist()
+    return answer
 
 
 def check_code(config: Config, where: str) -> None:

@@ -1,5 +1,6 @@
 """Networks and methods of one's own by name: built, trained, written, and loaded with care."""
 
+import importlib
 import sys
 
 import pytest
@@ -191,6 +192,24 @@ def test_a_model_on_disk_whose_code_is_absent_is_refused_in_one_line(tmp_path, m
     with pytest.raises(BundleError, match=r"code that is absent: .*own_code_of_a_test") as caught:
         load_bundle(tmp_path / "bundle")
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_on_disk_whose_code_has_changed_is_refused(tmp_path, monkeypatch):
+    config, code = make_own_config(), tmp_path / "own_code_of_a_test.py"
+    save_bundle(tmp_path / "bundle", build_model(config), config, {})
+    save_bundle(tmp_path / "half", build_model(config), config, {}, half=True)
+    assert load_bundle(tmp_path / "bundle").facts["answer_to_noise"]
+    monkeypatch.setenv(named_code.TRUSTED, "own_code_of_a_test")
+    for changed, is_same in ((CODE + "# other", True), (CODE.replace("ReLU", "Tanh"), False)):
+        sys.modules.pop("own_code_of_a_test")
+        code.write_text(changed)
+        importlib.invalidate_caches()
+        load_bundle(tmp_path / "half")  # rounded weights answer otherwise anyway
+        if is_same:
+            load_bundle(tmp_path / "bundle")
+            continue
+        with pytest.raises(BundleError, match="answers otherwise"):
+            load_bundle(tmp_path / "bundle")
 
 
 def test_a_network_and_a_method_of_one_s_own_train_like_any_other(tmp_path):
