@@ -37,7 +37,7 @@ from brainage.preprocessing.verdict import limits_hash
 from brainage.types import Json
 
 # Raise whenever the same scan and settings would give another placement, array or derivative.
-CODE_VERSION = 9
+CODE_VERSION = 10
 RECORD = "record.sealed"
 
 Kind = Literal["placement", "array", "derivative"]

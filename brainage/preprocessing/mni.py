@@ -21,9 +21,10 @@ FOREGROUND_SHARE = 0.05
 # Whole heads of IXI: 3.3 L and more. A brain cropped to its box touches little of the border.
 MAX_BRAIN_LITRES = 2.6
 MAX_BORDER_SHARE = 0.25
-# Brains brought to MNI space by an affine are larger than life: OASIS-1's have 1.69 L and more.
-# A smaller brain that happens to overlap the template lies where the scanner saw it.
-MIN_MNI_LITRES = 1.65
+# Brains brought to MNI space by an affine are larger than life: OASIS-1's have 1.69 to 2.32 L. A
+# smaller brain that happens to overlap the template lies where the scanner saw it, a larger one is
+# a small head without neck.
+MNI_LITRES = (1.65, 2.4)
 
 
 # A mask's share of brain is kept in such steps.
@@ -129,7 +130,9 @@ def is_in_mni_space(foreground: Foreground, min_overlap: float) -> bool:
     """Tell whether an extracted brain has the template's size and, as it lies, its place."""
     template = load_template()
     _, mask = resample(foreground, template.affine, template.mask.shape)
-    return foreground.litres >= MIN_MNI_LITRES and dice(mask, template.mask) >= min_overlap
+    smallest, largest = MNI_LITRES
+    has_size = smallest <= foreground.litres <= largest
+    return has_size and dice(mask, template.mask) >= min_overlap
 
 
 def dice(first: BoolArray, second: BoolArray) -> float:

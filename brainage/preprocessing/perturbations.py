@@ -161,6 +161,35 @@ def brighten_along(scan: Original, axis: int) -> Volume:
     return scan.with_data(scan.volume.data * np.expand_dims(line, tuple({0, 1, 2} - {axis})))
 
 
+def brighten_slices(scan: Original, axis: int, length_mm: float, factor: float) -> Volume:
+    """Multiply slices from the brain's middle on, so many mm of them."""
+    data = scan.volume.data.copy()
+    np.moveaxis(data, axis, 0)[_from_middle(scan, axis, length_mm)] *= factor
+    return scan.with_data(data)
+
+
+def repeat_slice(scan: Original, axis: int, length_mm: float) -> Volume:
+    """Write a slice in the brain's middle over those behind it, so many mm of them."""
+    data = scan.volume.data.copy()
+    slices = np.moveaxis(data, axis, 0)
+    behind = _from_middle(scan, axis, length_mm)
+    slices[behind] = slices[behind.start - 1]
+    return scan.with_data(data)
+
+
+def lose_slices(scan: Original, axis: int, length_mm: float) -> Volume:
+    """Leave out slices from the brain's middle on, so many mm of them, as if none were lost."""
+    return scan.with_data(np.delete(scan.volume.data, _from_middle(scan, axis, length_mm), axis))
+
+
+def _from_middle(scan: Original, axis: int, length_mm: float) -> slice:
+    """Find the slices that lie so many mm behind the brain's middle."""
+    inside = np.flatnonzero(scan.brain.any(tuple({0, 1, 2} - {axis})))
+    middle = int(inside[len(inside) // 2])
+    slices = min(scan.brain.shape[axis], length_mm / scan.volume.spacing_mm[axis])
+    return slice(middle, middle + max(1, round(slices)))
+
+
 def add_noise(scan: Original, share: float) -> Volume:
     """Add Rician noise, its deviation a share of the brightness (95th percentile).
 
@@ -305,6 +334,17 @@ _EVERY: dict[str, dict[str, Change]] = {
     },
     "bias": {f"bias_{s}": partial(add_bias, strength=s / 100) for s in (20, 40)},
     "ramp": {f"ramp_{'ijk'[a]}": partial(brighten_along, axis=a) for a in range(3)},
+    "slices": {
+        **{
+            f"slices_{name}_{'ijk'[a]}": partial(
+                brighten_slices, axis=a, length_mm=mm, factor=factor
+            )
+            for name, mm, factor in (("step", np.inf, 1.3), ("bright", 12, 1.5))
+            for a in range(3)
+        },
+        "slices_repeated": partial(repeat_slice, axis=1, length_mm=8),
+        "slices_lost": partial(lose_slices, axis=1, length_mm=10),
+    },
     "noise": {f"noise_{s}": partial(add_noise, share=s / 100) for s in (3, 8)},
     "gamma": {f"gamma_{g}": partial(change_gamma, exponent=g) for g in (0.8, 1.25)},
     "scale": {f"scale_{f}": partial(scale, factor=f) for f in (0.001, 100)},

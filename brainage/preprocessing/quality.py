@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from brainage.preprocessing.background import find_empty
-from brainage.preprocessing.locate import Kind, Located, mask_on
-from brainage.preprocessing.mni import coarsen_volume, dice
+from brainage.preprocessing.background import clear_background, find_empty
+from brainage.preprocessing.head import correct_bias, scale_brightness
+from brainage.preprocessing.locate import Kind, Located, Placement, mask_on
+from brainage.preprocessing.mni import coarsen_volume, dice, find_foreground, is_brain_extracted
+from brainage.preprocessing.skull import find_brain_in_skull
+from brainage.preprocessing.slices import measure_slices
 from brainage.preprocessing.template import (
     CHECK_SPACING_MM,
     TISSUE_SPACING_MM,
@@ -38,7 +41,15 @@ _BRIGHT = 1.4
 # Depth of voxel centres of 2 mm: the outermost ones, and the third ones from outside.
 _RIM_MM, _DEEPER_MM = 2.5, (4.5, 6.5)
 _OF_STRIPS = ("rim_brightness", "missing_part")
-_FINE = ("detail", "sharpness", "sharpness_balance", "rim_brightness")
+_OF_FIELDS = ("asymmetry", "unevenness")
+_FINE = (
+    "detail",
+    "sharpness",
+    "sharpness_balance",
+    "rim_brightness",
+    "slice_jump",
+    "slice_repeat",
+)
 # Depth under the template's outline to which bone may reach that was set to 0 with the air: it
 # hangs together with it through the ears.
 _EMPTY_DEPTH_MM = 8.0
@@ -89,6 +100,13 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     fine = load_template(TISSUE_SPACING_MM)
     data, mask = located.sample(fine.affine, fine.mask.shape)
     found |= _measure_tissue(data, mask) | _measure_vessels(data, mask, placement.kind)
+    if placement.bias is None:
+        # What brightness changes by is the field that N4 has left.
+        found = {name: found[name] for name in found if name not in _OF_FIELDS}
+    if placement.kind != "prepared brain":
+        found |= measure_slices(located.volume.data, in_scan)
+    if placement.kind == "masked head":
+        found["mask_misfit"] = _mask_misfit(volume, placement)
     if placement.kind == "raw head":
         # Its mask is ours, and ends at the skull.
         found = {name: found[name] for name in found if name not in _OF_STRIPS}
@@ -128,15 +146,31 @@ def _measure_tissue(data: FloatArray, mask: BoolArray) -> dict[str, float]:
     # they would leave the inside of white matter alone.
     inside = ndimage.binary_erosion(ndimage.binary_closing(mask), iterations=2)
     slopes = np.array([np.abs(np.diff(data, axis=a, prepend=0))[inside].mean() for a in range(3)])
-    return _overlap_tissue(data, mask) | {
-        "white_over_grey": (means[0] - means[1]) / spread,
-        "grey_over_fluid": (means[1] - means[2]) / spread,
-        "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / spread),
-        "rim_brightness": _rim_brightness(data, mask),
-        "detail": float(slopes.max() / spread),
-        "sharpness": float(slopes.min() / spread),
-        "sharpness_balance": float(slopes.min() / slopes.max()),
-    }
+    return (
+        _overlap_tissue(data, mask)
+        | _measure_evenness(data, white, spread)
+        | {
+            "white_over_grey": (means[0] - means[1]) / spread,
+            "grey_over_fluid": (means[1] - means[2]) / spread,
+            "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / spread),
+            "rim_brightness": _rim_brightness(data, mask),
+            "detail": float(slopes.max() / spread),
+            "sharpness": float(slopes.min() / spread),
+            "sharpness_balance": float(slopes.min() / slopes.max()),
+        }
+    )
+
+
+def _measure_evenness(data: FloatArray, white: BoolArray, spread: float) -> dict[str, float]:
+    """Compute how white matter's brightness differs between halves, in units of the spread.
+
+    Anatomy and coils leave left and right alike; other halves differ by nature.
+    """
+    values, halves = data[white], []
+    for along in np.argwhere(white).T:
+        far = along > np.median(along)
+        halves.append(abs(float(np.median(values[far]) - np.median(values[~far]))) / spread)
+    return {"asymmetry": halves[0], "unevenness": max(halves)}
 
 
 def _rim_brightness(data: FloatArray, mask: BoolArray) -> float:
@@ -269,6 +303,26 @@ def _missing_part(mask: BoolArray) -> float:
     sizes = np.bincount(parts[parts >= 0])
     held = np.bincount(parts[(parts >= 0) & mask], minlength=len(sizes))
     return float(1 - (held / sizes).min())
+
+
+def _mask_misfit(volume: Volume, placement: Placement) -> float:
+    """Compute how far a mask that was given with a scan lies from where the brain is.
+
+    That is the geometric mean of what it lacks of the brain and of what it holds beside it, as
+    shares of the brain, which is the inside of the skull or what a strip has left. A mask that is
+    tight or loose does one of the two, one that lies elsewhere both.
+    """
+    volume = coarsen_volume(clear_background(volume), TISSUE_SPACING_MM / 2)
+    foreground = find_foreground(volume, "")
+    if is_brain_extracted(foreground):
+        brain = foreground.mask
+    else:
+        head = scale_brightness(volume, "")
+        head = correct_bias(head, placement.bias) if placement.bias else head
+        brain = mask_on(find_brain_in_skull(head, placement.to_mni), volume)
+    given = mask_on(placement.mask, volume)
+    lacking, beside = np.sum(brain & ~given), np.sum(given & ~brain)
+    return float(np.sqrt(lacking * beside) / max(brain.sum(), 1))
 
 
 def _mask_at_border(mask: BoolArray) -> float:

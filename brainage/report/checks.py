@@ -33,6 +33,11 @@ _NAMES = {
     "flat_cut": "Flattest end of the brain",
     "rim_brightness": "Brightness of the brain's rim",
     "slice_mm": "Slice thickness, mm",
+    "slice_jump": "Largest jump between slices",
+    "slice_repeat": "Smallest change between slices",
+    "asymmetry": "Brightness, left against right",
+    "unevenness": "Brightness, half against half",
+    "mask_misfit": "Misfit of the brain mask",
     "sinus_brightness": "Brightness of the venous sinus",
     "bright_share": "Share of bright vessels",
 }

@@ -4,10 +4,10 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
+from brainage.model.bundle import git_commit
 from brainage.types import Json
 
 
@@ -16,10 +16,9 @@ def describe(device: torch.device, command: str) -> Json:
 
     Where the folder is a copy without git, the variable COMMIT names the commit.
     """
-    commit = _ask("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
     facts: Json = {
         "command": command,
-        "commit": os.environ.get("COMMIT") or commit,
+        "commit": os.environ.get("COMMIT") or git_commit()[:7],
         "device": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": sys.version.split()[0],

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import platform
-import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from brainage.config import Config, with_changes
 from brainage.errors import ConfigError
 from brainage.files import atomic_write_text
 from brainage.model.build import block_count
+from brainage.model.bundle import git_commit
 from brainage.tracking import SPEED_BARS, Run, Tracker, log_overview
 from brainage.training.options import TrainOptions
 from brainage.training.processes import end_with_parent
@@ -220,12 +220,9 @@ def describe_machine(threads: int, device: str) -> str:
         pass
     if device.startswith("cuda") and torch.cuda.is_available():
         name = f"{torch.cuda.get_device_name()}, {name}"
-    folder = Path(__file__).parent
-    ask = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
     return (
         f"{name}, {os.cpu_count()} cores, {threads} threads a process, torch "
-        f"{torch.__version__}, commit {commit or 'unknown'}"
+        f"{torch.__version__}, commit {git_commit()[:7]}"
     )
 
 

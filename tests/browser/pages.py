@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import psutil
 
 from pipelines.speed.page import answers
-from tests.servers import free_port
+from tools.node.stand import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.servers import free_port, run_postgres
+from tests.servers import run_postgres
+from tools.node.stand import free_port
 
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")

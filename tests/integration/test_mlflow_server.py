@@ -14,7 +14,8 @@ from brainage.tracking import (
     run_tags,
     upload_pending,
 )
-from tests.servers import free_port, run_mlflow
+from tests.servers import run_mlflow
+from tools.node.stand import free_port
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from brainage.preprocessing.template import (
     load_template,
     load_tissues,
 )
+from brainage.preprocessing.verdict import FIXED
 from brainage.types import Volume
 
 
@@ -260,6 +261,37 @@ def test_what_a_brain_lacks_is_told_of_its_worst_part() -> None:
     lost = (parts == 7) & (np.arange(parts.shape[2]) % 2 == 0)
     assert quality._missing_part(template.mask & ~lost) == pytest.approx(lost.sum() / sizes[7])
     assert quality._missing_part(template.mask) == 0 == 1 - quality._missing_part(parts < 0)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_brightness_of_halves_is_told_by_white_matter(axis: int) -> None:
+    data, mask = tissue_image()
+    even = quality._measure_tissue(data, mask)
+    assert even["asymmetry"] < 0.02 and even["unevenness"] < 0.1
+    middle = np.median(np.argwhere(load_tissues()[0] > 0.9)[:, axis])
+    brighter = np.indices(data.shape)[axis] > middle
+    found = quality._measure_tissue(np.where(brighter, 1.3, 1) * data, mask)
+    assert found["unevenness"] > FIXED["unevenness"]
+    assert (found["asymmetry"] > FIXED["asymmetry"]) == (axis == 0)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_mask_beside_the_brain_is_told_and_a_tight_or_loose_one_is_not(axis: int) -> None:
+    template = load_template(TISSUE_SPACING_MM)
+    brain = Volume(np.where(template.mask, template.intensity + 1, -1000), template.affine)
+
+    def misfit(mask: np.ndarray) -> float:
+        given = Volume(mask.astype(np.float32), template.affine)
+        return quality._mask_misfit(brain, Placement("masked head", given, np.eye(4)))
+
+    assert misfit(template.mask) == 0
+    for turned in (ndimage.binary_erosion, ndimage.binary_dilation):
+        assert misfit(turned(template.mask, iterations=2)) == 0
+    lost = template.mask & ~np.roll(template.mask, 5, axis)
+    assert misfit(np.roll(template.mask, 5, axis)) == pytest.approx(
+        lost.sum() / template.mask.sum(), rel=0.02
+    )
+    assert misfit(np.roll(template.mask, 5, axis)) > FIXED["mask_misfit"]
 
 
 @pytest.mark.parametrize("axis", range(3))

@@ -118,6 +118,17 @@ def test_a_brain_with_its_top_cut_off_or_an_empty_slice_is_flagged() -> None:
         assert found.verdict == "flagged" and "flat_cut" in "; ".join(found.reasons)
 
 
+def test_a_mask_of_a_head_that_was_stored_back_to_front_is_flagged(data_root: Path) -> None:
+    head = load_volume(data_root / "ixi_hh/sub-IXI072/anat/sub-IXI072_T1w.nii.gz")
+    mask = load_volume(data_root / "ixi_dlmuse/sub-IXI072_dlmuse.nii.gz")
+    inside = (mask.data > 0).astype(np.float32)
+    fits = process_volume(head, SETTINGS, "scan", mask=Volume(inside, mask.affine))
+    assert fits.verdict == "ok" and fits.measures["mask_misfit"] < 0.04
+    turned = Volume(np.ascontiguousarray(inside[:, ::-1]), mask.affine)
+    found = process_volume(head, SETTINGS, "scan", mask=turned)
+    assert found.verdict == "flagged" and "mask does not lie" in "; ".join(found.reasons)
+
+
 def test_a_brain_without_its_cerebellum_is_flagged() -> None:
     brain = phantom(0)
     to_mni = process_volume(brain, SETTINGS, "scan").placement.to_mni @ brain.affine

@@ -132,6 +132,29 @@ def test_a_ramp_runs_from_end_to_end_of_its_axis():
         assert ramp[:, 0, 0] == pytest.approx(np.linspace(0.3, 1.3, len(ramp)))
 
 
+@pytest.mark.parametrize("name", names("slices"))
+def test_slices_change_from_the_middle_of_the_brain_on(name):
+    scan = build_scan(np.random.default_rng(5).uniform(1, 2, SHAPE))
+    *_, kind, last = name.split("_")
+    axis = "ijk".index(last) if last in "ijk" else 1
+    before, after = (np.moveaxis(v.data, axis, 0) for v in (scan.volume, apply(name, scan)))
+    inside = np.flatnonzero(scan.brain.any(tuple({0, 1, 2} - {axis})))
+    middle = inside[len(inside) // 2]
+    assert np.array_equal(before[:middle], after[:middle])
+    length = {"bright": 12, "repeated": 8, "lost": 10}.get(kind if last in "ijk" else last, 1e9)
+    end = min(len(before), middle + round(length / SPACING_MM[axis]))
+    assert end > middle + 1
+    if last == "lost":
+        assert np.array_equal(before[end:], after[middle:])
+    elif last == "repeated":
+        assert (after[middle:end] == before[middle - 1]).all()
+        assert np.array_equal(before[end:], after[end:])
+    else:
+        factor = 1.3 if kind == "step" else 1.5
+        assert np.allclose(after[middle:end], factor * before[middle:end])
+        assert np.array_equal(before[end:], after[end:])
+
+
 def test_a_bias_field_is_smooth_and_as_strong_as_it_says():
     field = apply("bias_20", build_scan(np.ones(SHAPE))).data
     assert np.isclose(field.min(), 0.8) and np.isclose(field.max(), 1.2)

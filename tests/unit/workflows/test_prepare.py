@@ -278,7 +278,8 @@ def contents(output: Path) -> dict[str, object]:
         if name == "ledger.csv":
             found[name] = [entry.__dict__ | {"seconds": 0} for entry in read_ledger(path)]
         elif name.endswith("preproc_T1w.json"):
-            found[name] = json.loads(path.read_text()) | {"SecondsPerStep": {}}
+            timed = {"SecondsPerStep": {}, "SidecarSHA256": ""}  # the hash is of both
+            found[name] = json.loads(path.read_text()) | timed
         else:
             found[name] = path.read_bytes().replace(output.name.encode(), b"out")
     return found
