@@ -23,6 +23,8 @@ Pixels = NDArray[np.uint8]
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # Largest unpacked file: EMNIST's training images have 547 MB; a few MB of gzip can hold GBs.
 _MOST_BYTES = 750_000_000
+MOST = 100_000
+"""Images on disk whose contents are looked at for more than training."""
 _Result = TypeVar("_Result")
 
 _READ_ERRORS = (*DAMAGE_ERRORS, Image.DecompressionBombError)
@@ -174,9 +176,11 @@ class FolderImages:
             return np.stack(list(pool.map(self._load_one, indices.tolist())))
 
     def content_hash(self) -> str:
-        """SHA-256 over the names, file sizes and labels: reading all pixels would take hours."""
+        """SHA-256 over names, labels and contents; above `MOST` images sizes stand for contents."""
+        # Reading all pixels would take hours.
+        tell = (lambda path: path.stat().st_size) if len(self.paths) > MOST else _digest
         rows = (
-            f"{path.parent.name}/{path.name} {path.stat().st_size} {label}"
+            f"{path.parent.name}/{path.name} {tell(path)} {label}"
             for path, label in zip(self.paths, self.labels.tolist(), strict=True)
         )
         return sha256_bytes("\n".join(rows).encode("utf-8", "surrogateescape"))
@@ -323,6 +327,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         drawing = image.convert("RGBA")
         plain = Image.alpha_composite(Image.new("RGBA", image.size, ground), drawing)
     return plain.convert("RGB")
+
+
+def _digest(path: Path) -> str:
+    return _attempt(path, lambda: sha256_bytes(path.read_bytes()), "cannot be read")
 
 
 def _is_image(path: Path) -> bool:

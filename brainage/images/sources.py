@@ -13,7 +13,7 @@ from torch import Tensor
 from brainage.config import ImagesConfig
 from brainage.errors import ImageDataError
 from brainage.files import sha256_bytes
-from brainage.images.decoding import FolderImages, Labels, Pixels
+from brainage.images.decoding import MOST, FolderImages, Labels, Pixels
 
 Indices = NDArray[np.int64]
 
@@ -95,9 +95,6 @@ def _digests(source: ImageSource) -> Iterator[bytes]:
     elif isinstance(source, FolderImages):
         contents = (path.read_bytes() for path in source.paths)
     return (hashlib.sha256(content).digest() for content in contents)
-
-
-MOST = 100_000
 
 
 def split_training(labels: Labels, images: ImagesConfig, seed: int) -> tuple[Indices, Indices]:

@@ -14,6 +14,7 @@ from brainage.lfnn.blocks import (
     build_stack,
     check_starts,
     evaluating,
+    pass_sample,
     split,
 )
 from brainage.lfnn.chain import (
@@ -265,14 +266,19 @@ def localize(
     ...     stages=["conv", torch.relu, lambda x: x.flatten(1), "fc"],
     ... )
     """
-    if leader_fraction != "auto" and not 0 < leader_fraction <= 1:
+    is_share = isinstance(leader_fraction, int | float) and 0 < leader_fraction <= 1
+    if leader_fraction != "auto" and not is_share:
         problem = f'expected a share above 0 and up to 1, or "auto", got {leader_fraction!r}.'
         raise ConfigError("leader_fraction", problem)
+    if not isinstance(example, Tensor):
+        problem = f"expected one tensor (B, ...), got a {type(example).__name__}."
+        raise ConfigError("example", problem, "Join several inputs to one, that a stage parts.")
     rule = method if isinstance(method, Rule) else METHOD_RULES[method]
     read = head if isinstance(head, Head) else Head(head)
     steps = list_steps(network, stages)
     owner = network if isinstance(network, nn.Module) else _as_sequential(steps)
     if stages is not None:
+        pass_sample(owner, example[:1])  # told in a line where the forward wants more than one
         check_chain(owner, steps, example)
         _check_complete(owner, steps, example[:1])
     joined, sample = join_steps(steps), example[:1]

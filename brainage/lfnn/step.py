@@ -14,7 +14,7 @@ from brainage.errors import ConfigError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.leadership import AdaptiveLeadership
 from brainage.lfnn.losses import FollowerSpace, Selection, global_loss, local_loss
-from brainage.lfnn.targets import Target
+from brainage.lfnn.targets import Target, at_least_float32
 from brainage.lfnn.workers import Head
 
 LeaderFraction = float | Literal["auto"]
@@ -388,11 +388,6 @@ def all_lead_loss(outputs: Tensor, target_values: Tensor, settings: StepSettings
 def output_loss(output: Tensor, target_values: Tensor, settings: StepSettings) -> Tensor:
     """Compute L_g of the network's output (B, C)."""
     return global_loss(at_least_float32(output), target_values, settings.target)
-
-
-def at_least_float32(outputs: Tensor) -> Tensor:
-    """Leave autocast's half precision before a loss is taken."""
-    return outputs if outputs.dtype.itemsize >= 4 else outputs.float()
 
 
 def build_leadership(request: AuxiliaryRequest) -> nn.Module | None:

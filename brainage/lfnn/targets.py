@@ -74,7 +74,7 @@ class Classes:
         """Compute the cross-entropy of each worker: (B, W, C) and (B,) to (B, W)."""
         check_pair(outputs, target, self.outputs)
         _check_whole(target)
-        log_probability = class_log_softmax(outputs)
+        log_probability = class_log_softmax(at_least_float32(outputs))
         index = target.long()[:, None, None].expand(-1, outputs.shape[1], 1)
         loss = -log_probability.gather(-1, index).squeeze(-1)
         if not self.smoothing:
@@ -89,7 +89,7 @@ class Classes:
     def score(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return 1 where the class is right, else 0: (B, C) and (B,) to (B,)."""
         check_pair(outputs[:, None], target, self.outputs)
-        return (self.predict(outputs) == target).to(outputs.dtype)
+        return (self.predict(outputs) == target).to(at_least_float32(outputs).dtype)
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ class Ages:
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the Kullback-Leibler divergence from the label: (B, W, C), (B,) to (B, W)."""
         check_pair(outputs, target, self.outputs)
+        outputs = at_least_float32(outputs)
         label = self.soft_label(target.to(outputs.dtype))[:, None, :]
         log_probability = class_log_softmax(outputs)
         return (torch.xlogy(label, label) - label * log_probability).sum(dim=-1)
@@ -151,6 +152,7 @@ class Ages:
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the expected age in years: (..., C) to (...)."""
         check_width(outputs, self.outputs)
+        outputs = at_least_float32(outputs)
         return (functional.softmax(outputs, dim=-1) * self.centres(outputs)).sum(dim=-1)
 
     def median(self, outputs: Tensor) -> Tensor:
@@ -160,6 +162,7 @@ class Ages:
         but may be middle-aged, the median has the smaller absolute error.
         """
         check_width(outputs, self.outputs)
+        outputs = at_least_float32(outputs)
         probability, centres = functional.softmax(outputs, dim=-1), self.centres(outputs)
         width = (self.high_years - self.low_years) / (self.outputs - 1)
         below = probability.cumsum(dim=-1)
@@ -176,6 +179,7 @@ class Ages:
     def spread(self, outputs: Tensor) -> Tensor:
         """Return the standard deviation of the distribution in years: (..., C) to (...)."""
         check_width(outputs, self.outputs)
+        outputs = at_least_float32(outputs)
         probability, centres = functional.softmax(outputs, dim=-1), self.centres(outputs)
         deviation = centres - (probability * centres).sum(dim=-1, keepdim=True)
         return (probability * deviation.square()).sum(dim=-1).sqrt()
@@ -208,18 +212,24 @@ class ScalarAge:
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the absolute error in half ranges: (B, W, 1) and (B,) to (B, W)."""
         check_pair(outputs, target, self.outputs)
+        outputs = at_least_float32(outputs)
         standardised = (target.to(outputs.dtype) - self._centre) / self._half_range
         return (outputs.squeeze(-1) - standardised[:, None]).abs()
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the age in years: (..., 1) to (...)."""
         check_width(outputs, self.outputs)
-        return outputs.squeeze(-1) * self._half_range + self._centre
+        return at_least_float32(outputs).squeeze(-1) * self._half_range + self._centre
 
     def score(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the absolute error in years: (B, 1) and (B,) to (B,)."""
         check_pair(outputs[:, None], target, self.outputs)
         return (self.predict(outputs) - target).abs()
+
+
+def at_least_float32(outputs: Tensor) -> Tensor:
+    """Leave half precision before a loss or an age is taken: its steps at 64 are half a year."""
+    return outputs if outputs.dtype.itemsize >= 4 else outputs.float()
 
 
 def class_log_softmax(outputs: Tensor) -> Tensor:

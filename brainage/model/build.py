@@ -11,6 +11,7 @@ from brainage.config import Config, LearningConfig, TargetConfig
 from brainage.errors import BundleError, ConfigError
 from brainage.lfnn.blocks import (
     FORMER_NAME,
+    FORWARD_ERRORS,
     BlockPlace,
     BlockStack,
     LocalBlock,
@@ -18,9 +19,16 @@ from brainage.lfnn.blocks import (
     build_stack,
     check_starts,
     choose_starts,
+    evaluating,
     split,
 )
-from brainage.lfnn.chain import check_sequential, check_untied, make_lazy_weights, name_stages
+from brainage.lfnn.chain import (
+    check_sequential,
+    check_untied,
+    is_same,
+    make_lazy_weights,
+    name_stages,
+)
 from brainage.lfnn.heads import build_head
 from brainage.lfnn.isolation import settle_blocks
 from brainage.lfnn.rules import METHOD_RULES
@@ -137,6 +145,44 @@ def _build_stages(config: Config) -> dict[str, nn.Module]:
         first = next(iter(stages))
         stages[first] = nn.Sequential(UnitAmplitude(), stages[first])
     return stages
+
+
+def check_remembered(config: Config) -> None:
+    """Refuse a network of the user's own that would answer otherwise once saved and loaded.
+
+    Raises
+    ------
+    ConfigError
+        If its answers outside of training do not repeat, or hang on a state that training changes
+        and no weights hold, such as a plain attribute.
+    """
+    if not is_code_name(config.network.name):
+        return
+    trained, loaded = build_model(config).train(), build_model(config)
+    with seeded(config.seed, "remembered"), torch.no_grad():
+        sample = torch.randn(2, *config.input_shape)
+        try:
+            trained(sample)
+        except FORWARD_ERRORS:  # two samples may be too few for it
+            return
+        loaded.load_state_dict(trained.state_dict(), strict=False)
+        answer, again, other = (model.eval()(sample) for model in (trained, trained, loaded))
+    if not is_same(answer, again):
+        problem = "answers otherwise each time outside of training."
+        raise ConfigError(config.network.name, problem, "Draw random numbers in training alone.")
+    if not is_same(answer, other):
+        problem = "training changes a state of it that is not saved with its weights."
+        remedy = "Keep it by register_buffer, persistent as it is by default."
+        raise ConfigError(config.network.name, problem, remedy)
+
+
+def answer_noise(model: BlockStack, config: Config) -> list[float]:
+    """Compute what a model answers to one sample of noise, by which changed code is known."""
+    with seeded(0, "noise"):
+        sample = torch.randn(1, *config.input_shape)
+    with evaluating(model):
+        answer: list[float] = model(sample.to(next(model.parameters()).device))[0].tolist()
+    return answer
 
 
 def check_code(config: Config, where: str) -> None:

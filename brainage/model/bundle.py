@@ -29,7 +29,13 @@ from brainage.evaluation.ood import OutOfDistribution, ood_from_bytes
 from brainage.files import atomic_write_bytes, atomic_write_text, parse_json, sha256_bytes
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.targets import Target
-from brainage.model.build import build_model, build_target, check_code, parameter_count
+from brainage.model.build import (
+    answer_noise,
+    build_model,
+    build_target,
+    check_code,
+    parameter_count,
+)
 from brainage.model.card import build_card
 from brainage.model.distribution import AgeDistribution, mix_distributions, predict_distribution
 from brainage.model.manifest import (
@@ -41,8 +47,10 @@ from brainage.model.manifest import (
     read_checked,
     read_manifest,
 )
+from brainage.named_code import is_code_name
 from brainage.types import HalfArray, Json
 
+ANSWER = "answer_to_noise"
 _RECORDED_PACKAGES = ("torch", "monai", "nibabel", "torchio", "numpy", "scikit-learn", "nilearn")
 
 
@@ -164,6 +172,8 @@ def save_bundle(
         model = model.to_plain()
     weights = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     complete = describe([model], config) | facts
+    if is_code_name(config.network.name):
+        complete[ANSWER] = None if half else answer_noise(model, config)
     _write(folder, {WEIGHTS: save(weights)}, config, complete, ood, {})
 
 
@@ -240,7 +250,18 @@ def load_bundle(folder: Path) -> Bundle:
             str(folder), f"does not describe a model of this version ({reason})."
         ) from error
     model.eval()
+    _check_answer(facts, model, config, folder)
     return Bundle(model, config, facts, manifest["sha256"][WEIGHTS], ood=_read_ood(content))
+
+
+def _check_answer(facts: Json, model: BlockStack, config: Config, folder: Path) -> None:
+    """Refuse a model whose network is code that has changed since: its ages would be others."""
+    if not is_code_name(config.network.name) or (told := facts.get(ANSWER)) is None:
+        return
+    now, then = np.array(answer_noise(model, config)), np.array(told)
+    if not np.allclose(now, then, rtol=0, atol=1e-3 * np.abs(then).max(), equal_nan=True):
+        problem = f"{config.network.name} answers otherwise than when the model was written."
+        raise BundleError(str(folder), problem, "Take the code of that day, or train anew.")
 
 
 def _build_for(config: Config, weights: Mapping[str, Tensor]) -> BlockStack:

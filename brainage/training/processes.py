@@ -28,7 +28,7 @@ from brainage.config import Config
 from brainage.errors import BrainageError, ConfigError, TrainingError
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.parallel.transport import RankLostError, explain_lost_rank, place_ranks
-from brainage.model.build import build_model, group_blocks
+from brainage.model.build import build_model, check_remembered, group_blocks
 from brainage.training.callbacks import Callback, EpochRecord
 from brainage.training.checks import resolve_budget
 from brainage.training.options import CHECKPOINT, IN_MEMORY, TrainOptions, started_by_torchrun
@@ -97,6 +97,7 @@ class FitTask:
 def fit(task: FitTask, callbacks: Sequence[Callback] = ()) -> tuple[BlockStack, FitResult]:
     """Train here by the configured schedule, or on several processes by the pipelined one."""
     task = replace(task, config=resolve_budget(task.config, len(task.names)))
+    check_remembered(task.config)
     if task.options.ranks > 1:
         return fit_on_processes(task, callbacks)
     config, shuffle = task.config, torch.Generator()

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from brainage.errors import NonFiniteLossError
-from brainage.files import atomic_write_text, parse_json
+from brainage.files import atomic_write_text, parse_json, sha256_bytes
 from brainage.images.sets import find_folder
 from brainage.lfnn.rules import METHOD_RULES
 from brainage.tracking import Run, Tracker
@@ -24,6 +24,7 @@ from brainage.types import Json
 from brainage.workflows.benchmark import EXPERIMENT, default_data_root
 from brainage.workflows.console import say, warn
 from brainage.workflows.results import write_json
+from pipelines.study.brain_scans import TABLE
 from pipelines.study.catalogue import STUDIES
 from pipelines.study.plan import (
     Case,
@@ -60,6 +61,7 @@ def run_study(name: str, options: StudyOptions) -> Results:
     kept = {case.name: load_record(folder / f"{case.name}.json") for case in cases}
     say(f"{budget}\n{describe_rest(list(kept.values()))}")
     tell_other_data(kept, data_place(options))
+    tell_changed_data(kept, cases, options)
     tracker = Tracker(Path.cwd(), options.tracking_uri, experiment=EXPERIMENT, on_warning=warn)
     tags: dict[str, str | bool] = {"study": name, "reduced_budget": is_reduced}
     with tracker.start_run(f"study {name}", tags=tags, note=f"{title}\n\n{budget}") as parent:
@@ -74,7 +76,10 @@ def run_study(name: str, options: StudyOptions) -> Results:
         lines = [textwrap.fill(text, CAPTION_WIDTH) for text in (title, budget)]
         study.draw(results, picture, *lines)
         parent.log_figure(picture)
-    notes = [f"`brainage study {name}{' --quick' if options.quick else ''}`. {budget}", config.note]
+    command = f"brainage study {name}{' --quick' if options.quick else ''}"
+    if options.config is not None:
+        command += f" --config {options.config.name}"
+    notes = [f"`{command}`. {budget}", config.note]
     markdown = to_markdown(
         results, title=title, notes=[note for note in notes if note], source=study.source
     )
@@ -97,6 +102,27 @@ def tell_other_data(kept: Mapping[str, Json | None], place: str) -> None:
     known = [record["data_root"] for record in kept.values() if record and "data_root" in record]
     for other in sorted({*known} - {place}):
         told = f"{known.count(other)} finished runs are of data in {other}, not in {place}"
+        warn(f"{told}: they stay in the table. --anew redoes all.")
+
+
+def data_files(case: Case, options: StudyOptions) -> str:
+    """Digest of the names and sizes of the files that a run's data set lies in."""
+    root, images = options.data_root or default_data_root(), case.config.images
+    folder = find_folder(images.dataset, root) if images else (root / TABLE).parent
+    places = folder.iterdir() if folder.is_dir() else ()
+    files = sorted((place.name, place.stat().st_size) for place in places if place.is_file())
+    return sha256_bytes(repr(files).encode())[:16]
+
+
+def tell_changed_data(
+    kept: Mapping[str, Json | None], cases: Sequence[Case], options: StudyOptions
+) -> None:
+    """Warn of finished runs on files that were exchanged since: a table would mix them."""
+    records = [(kept[case.name] or {}, case) for case in cases]
+    known = [(record["data_files"], case) for record, case in records if "data_files" in record]
+    changed = sum(files != data_files(case, options) for files, case in known)
+    if changed:
+        told = f"{changed} finished runs are of data whose files have changed since"
         warn(f"{told}: they stay in the table. --anew redoes all.")
 
 
@@ -129,6 +155,7 @@ def run_case(case: Case, job: Job, options: StudyOptions, tracker: Tracker, pare
         "seed": case.config.seed,
         "seconds": time.perf_counter() - start,
         "data_root": data_place(options),
+        "data_files": data_files(case, options),
         "metrics": dict(outcome.metrics),
         "curves": [dict(row) for row in outcome.curves],
     }

@@ -15,7 +15,8 @@ from torch.nn import functional
 from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.losses import follower_loss, leader_loss, masked_mean, select_leaders
 from brainage.lfnn.rules import Rule, StepSettings
-from brainage.lfnn.step import AuxiliaryRequest, BuildAuxiliary, at_least_float32, local_rule
+from brainage.lfnn.step import AuxiliaryRequest, BuildAuxiliary, local_rule
+from brainage.lfnn.targets import at_least_float32
 
 LABEL_SHARE, TEMPERATURE = 0.5, 2.0
 """Of distillation: the weight of the label is 1 − a, a = 0.5; T."""

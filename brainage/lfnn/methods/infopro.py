@@ -18,9 +18,9 @@ from brainage.lfnn.step import (
     AuxiliaryRequest,
     StepSettings,
     all_lead_loss,
-    at_least_float32,
     local_rule,
 )
+from brainage.lfnn.targets import at_least_float32
 from brainage.lfnn.workers import feature_channels
 
 COARSE = {2: 8, 3: 4}

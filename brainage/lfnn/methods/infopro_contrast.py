@@ -19,10 +19,9 @@ from brainage.lfnn.step import (
     AuxiliaryRequest,
     StepSettings,
     all_lead_loss,
-    at_least_float32,
     local_rule,
 )
-from brainage.lfnn.targets import Classes, Target
+from brainage.lfnn.targets import Classes, Target, at_least_float32
 from brainage.lfnn.workers import feature_channels
 
 TEMPERATURE = 0.07

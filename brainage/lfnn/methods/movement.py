@@ -15,11 +15,11 @@ from brainage.lfnn.blocks import BlockStack
 from brainage.lfnn.heads._layers import average_cells
 from brainage.lfnn.step import (
     StepSettings,
-    at_least_float32,
     build_leadership,
     hidden_loss,
     local_rule,
 )
+from brainage.lfnn.targets import at_least_float32
 
 TAU = 1.0
 

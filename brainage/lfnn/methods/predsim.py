@@ -13,10 +13,9 @@ from brainage.lfnn.step import (
     AuxiliaryRequest,
     StepSettings,
     all_lead_loss,
-    at_least_float32,
     local_rule,
 )
-from brainage.lfnn.targets import Classes
+from brainage.lfnn.targets import Classes, at_least_float32
 
 SIMILARITY_WEIGHT = 0.99
 

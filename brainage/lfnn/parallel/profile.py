@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from brainage.lfnn.blocks import BlockStack, cut_evenly
-from brainage.lfnn.step import at_least_float32
-from brainage.lfnn.targets import Target
+from brainage.lfnn.targets import Target, at_least_float32
 
 Result = TypeVar("Result")
 

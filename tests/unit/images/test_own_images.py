@@ -50,6 +50,16 @@ def test_the_test_folder_is_the_test_where_there_is_a_val_too(tmp_path):
     assert load_images("pets", tmp_path).test.labels.tolist() == [0, 1, 2]  # val: no classes there
 
 
+def test_other_pixels_in_files_of_the_same_names_and_sizes_are_other_data(tmp_path):
+    path = tmp_path / "a" / "1.bmp"
+    path.parent.mkdir()
+    hashes = set()
+    for brightness in (10, 200):
+        Image.new("RGB", (8, 8), (brightness,) * 3).save(path)
+        hashes.add(list_class_folders(tmp_path, (8, 8), 1).content_hash())
+    assert len(hashes) == 2  # else --resume would test weights of the one on the other
+
+
 def test_test_images_that_are_training_images_are_counted(tmp_path):
     write_own_folders(tmp_path, "val")
     Image.new("RGB", (70, 100)).save(tmp_path / "pets" / "val" / "cat" / "a.png")

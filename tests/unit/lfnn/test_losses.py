@@ -88,6 +88,21 @@ def test_predictions_keep_every_axis_but_the_last():
     torch.testing.assert_close(years, torch.tensor([[20.0, 80.0]]))
 
 
+@pytest.mark.parametrize("target", [BINS, ScalarAge(18, 94)], ids=["bins", "scalar"])
+@pytest.mark.parametrize("read", ["predict", "median", "spread", "loss", "score"])
+def test_outputs_in_half_precision_are_read_in_float32(target, read):
+    if not hasattr(target, read):
+        return
+    halves = torch.randn(5, target.outputs, generator=torch.Generator().manual_seed(0)).bfloat16()
+    ages_years = torch.tensor([18.2, 33.3, 51.7, 70.1, 93.9])
+    given = {"loss": (ages_years,), "score": (ages_years,)}.get(read, ())
+    results = [
+        getattr(target, read)(outputs[:, None] if read == "loss" else outputs, *given)
+        for outputs in (halves, halves.float())
+    ]
+    assert torch.equal(*results)
+
+
 @pytest.mark.parametrize("width", [2, 16, 17, 40])
 def test_softmax_of_any_width_is_over_the_classes(width):
     outputs = random_outputs(width=width)

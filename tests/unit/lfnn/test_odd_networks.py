@@ -354,3 +354,30 @@ def test_progress_in_percent_is_refused():
     net = lfnn.localize(layers, blocks=2, target=CLASSES, example=x, method="greedy")
     with pytest.raises(ConfigError, match="progress"):
         net.step(x, LABELS, progress=30)
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x, also):
+        return self.second(torch.relu(self.first(x)) + also)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": TwoInputs(), "stages": ["first", torch.relu, "second"]},
+        {"example": (torch.randn(4, 6), torch.randn(4, 8))},
+        {"example": None},
+        {"leader_fraction": "half"},
+        {"leader_fraction": None},
+    ],
+    ids=["two inputs", "two examples", "no example", "a word", "nothing"],
+)
+def test_what_localize_cannot_work_with_is_told_in_a_line(changes):
+    layers = [nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)]
+    given = {"network": layers, "blocks": 2, "target": CLASSES, "example": torch.randn(4, 6)}
+    with pytest.raises(ConfigError):
+        lfnn.localize(**given | changes)

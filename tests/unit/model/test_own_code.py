@@ -1,5 +1,6 @@
 """Networks and methods of one's own by name: built, trained, written, and loaded with care."""
 
+import importlib
 import sys
 
 import pytest
@@ -18,6 +19,7 @@ from brainage.workflows.settings import choose_config, resolve_config
 from tests.small import make_config, make_noise_cohort
 
 CODE = """
+import torch
 from torch import nn
 from brainage import lfnn
 
@@ -49,6 +51,23 @@ class PreActivated(nn.Module):
 
 def in_place(in_channels, input_size):
     return [nn.Conv3d(in_channels, 4, 3, 2), PreActivated()]
+
+class Moving(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.attribute = kind, torch.zeros(())
+        self.register_buffer("saved", torch.zeros(()))
+        self.register_buffer("transient", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        if self.kind == "drawn":
+            return x + torch.randn(())
+        if self.training:
+            setattr(self, self.kind, getattr(self, self.kind) + x.detach().square().mean())
+        return x * (1 + getattr(self, self.kind))
+
+def moving(in_channels, input_size, *, kind):
+    return [nn.Conv3d(in_channels, 4, 3, 2), Moving(kind), nn.Conv3d(4, 4, 3, 2)]
 """
 SHAPE = make_config("cnn3d_light").input_shape
 NETWORK, METHOD = "own_code_of_a_test:build", "own_code_of_a_test:RULE"
@@ -115,6 +134,18 @@ def test_a_block_leaves_the_features_of_the_one_below_alone():
     assert torch.equal(features, before)
 
 
+@pytest.mark.parametrize("kind", ["saved", "transient", "attribute", "drawn"])
+def test_a_network_that_a_saved_model_would_not_be_is_refused_before_it_trains(kind):
+    config = with_changes(own_network("moving"), {"network.arguments": {"kind": kind}})
+    cohort = make_noise_cohort()
+    split = make_split(cohort.cohort, config.split)
+    if kind == "saved":
+        train_run(cohort, split, config, TrainOptions(device="cpu"))
+        return
+    with pytest.raises(ConfigError, match="otherwise each time" if kind == "drawn" else "not sav"):
+        train_run(cohort, split, config, TrainOptions(device="cpu"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -161,6 +192,24 @@ def test_a_model_on_disk_whose_code_is_absent_is_refused_in_one_line(tmp_path, m
     with pytest.raises(BundleError, match=r"code that is absent: .*own_code_of_a_test") as caught:
         load_bundle(tmp_path / "bundle")
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_on_disk_whose_code_has_changed_is_refused(tmp_path, monkeypatch):
+    config, code = make_own_config(), tmp_path / "own_code_of_a_test.py"
+    save_bundle(tmp_path / "bundle", build_model(config), config, {})
+    save_bundle(tmp_path / "half", build_model(config), config, {}, half=True)
+    assert load_bundle(tmp_path / "bundle").facts["answer_to_noise"]
+    monkeypatch.setenv(named_code.TRUSTED, "own_code_of_a_test")
+    for changed, is_same in ((CODE + "# other", True), (CODE.replace("ReLU", "Tanh"), False)):
+        sys.modules.pop("own_code_of_a_test")
+        code.write_text(changed)
+        importlib.invalidate_caches()
+        load_bundle(tmp_path / "half")  # rounded weights answer otherwise anyway
+        if is_same:
+            load_bundle(tmp_path / "bundle")
+            continue
+        with pytest.raises(BundleError, match="answers otherwise"):
+            load_bundle(tmp_path / "bundle")
 
 
 def test_a_network_and_a_method_of_one_s_own_train_like_any_other(tmp_path):

@@ -170,6 +170,23 @@ def test_finished_runs_on_other_data_are_told(
     assert len(told) == 1 and str(data_root.resolve()) in told[0]
 
 
+def test_finished_runs_on_files_that_were_exchanged_are_told(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[str]()
+    monkeypatch.setattr("pipelines.study.engine.warn", told.append)
+    root = shutil.copytree(data_root, tmp_path / "data")
+    options = small_study("s9", tmp_path, root)
+    run_study("s9", options)
+    run_study("s9", options)
+    assert not told
+    for path in (root / "mnist").iterdir():
+        path.write_bytes(path.read_bytes() + b"more")
+    run_study("s9", options)
+    assert len(told) == 1 and "--anew" in told[0]
+    assert f"--config {options.config.name}" in (tmp_path / "s9.md").read_text("utf-8")
+
+
 def test_methods_are_paired_with_backpropagation_image_by_image(
     tmp_path: Path, data_root: Path
 ) -> None:
