@@ -101,7 +101,7 @@ STUDIES = {
         jobs.train_and_mark,
         ("error_percent", *COSTS, "parameters"),
         dots("error_percent"),
-        refine=paired_with(method="bp", cut=math.nan),
+        refine=paired_with(method="bp", cut=math.nan, rate=math.nan),
     ),
     "followers": Study(
         jobs.train_to_pair,
