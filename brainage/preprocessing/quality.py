@@ -41,6 +41,7 @@ _BRIGHT = 1.4
 # Depth of voxel centres of 2 mm: the outermost ones, and the third ones from outside.
 _RIM_MM, _DEEPER_MM = 2.5, (4.5, 6.5)
 _OF_STRIPS = ("rim_brightness", "missing_part")
+# They tell of the field that N4 has left.
 _OF_FIELDS = ("asymmetry", "unevenness")
 _FINE = (
     "detail",
@@ -100,26 +101,23 @@ def measure(located: Located, volume: Volume) -> dict[str, float]:
     fine = load_template(TISSUE_SPACING_MM)
     data, mask = located.sample(fine.affine, fine.mask.shape)
     found |= _measure_tissue(data, mask) | _measure_vessels(data, mask, placement.kind)
-    if placement.bias is None:
-        # What brightness changes by is the field that N4 has left.
-        found = {name: found[name] for name in found if name not in _OF_FIELDS}
-    if placement.kind != "prepared brain":
-        found |= measure_slices(located.volume.data, in_scan)
+    found |= measure_slices(located.volume.data, in_scan)
     if placement.kind == "masked head":
         found["mask_misfit"] = _mask_misfit(volume, placement)
-    if placement.kind == "raw head":
-        # Its mask is ours, and ends at the skull.
-        found = {name: found[name] for name in found if name not in _OF_STRIPS}
-    elif placement.kind in ("extracted brain", "masked head"):
+    if placement.kind in ("extracted brain", "masked head"):
         # The box of MNI space cuts many a cerebellum: `mask_at_border` knows how deep.
         found["flat_cut"] = _flat_cut(in_scan, located.volume.spacing_mm)
     if placement.kind == "raw head" and located.head is not None and located.alignment is not None:
         to_head = located.alignment.to_scan @ placement.to_mni
         straight = Volume(brain.data, to_head @ brain.affine)
         found |= _measure_air(located.head, mask_on(straight, located.head))
-    if min(volume.spacing_mm) >= COARSE_VOXEL_MM:
-        found = {name: value for name, value in found.items() if name not in _FINE}
-    return found
+    left_out = (
+        # A head's mask is ours, and ends at the skull.
+        *(_OF_STRIPS if placement.kind == "raw head" else ()),
+        *(_OF_FIELDS if placement.bias is None else ()),
+        *(_FINE if min(volume.spacing_mm) >= COARSE_VOXEL_MM else ()),
+    )
+    return {name: value for name, value in found.items() if name not in left_out}
 
 
 def correlate(first: FloatArray, second: FloatArray, mask: BoolArray) -> float:
