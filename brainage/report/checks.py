@@ -10,6 +10,8 @@ from brainage.report.doubts import nearer_share
 from brainage.report.findings import Findings
 
 _SHOWN = ("template_correlation", "mask_overlap", "white_over_grey", "noise", "sharpness")
+# As many as a printed page has room for beside all else.
+_MOST_MEASURES = 22
 _NAMES = {
     "template_correlation": "Agreement with the template",
     "mask_overlap": "Overlap of the brain's outline",
@@ -95,11 +97,14 @@ def list_checks(findings: Findings) -> tuple[Row, ...]:
     checked = [
         _check(name, value, limits.get(name, {})) for name, value in findings.measures.items()
     ]
-    rows += [
+    told = [
         row
         for name, row in zip(findings.measures, checked, strict=True)
         if name in _SHOWN or (row.gauge is not None and not row.gauge.is_normal)
     ]
+    rows += told[:_MOST_MEASURES]
+    if len(told) > _MOST_MEASURES:
+        rows.append(Row("More such checks", f"{len(told) - _MOST_MEASURES}", "see the JSON file"))
     if findings.ood_percentile is not None:
         share = findings.ood_percentile / 100
         gauge = Gauge(0.0, FLAG_PERCENTILE / 100, share)

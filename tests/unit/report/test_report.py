@@ -10,6 +10,7 @@ from PIL import Image
 from pypdf import PdfReader
 
 from brainage.inference.attribution import LEGENDS
+from brainage.preprocessing.verdict import load_limits
 from brainage.report import (
     AttributionMap,
     Findings,
@@ -398,3 +399,16 @@ def test_the_error_of_a_finetuned_model_is_that_of_its_new_heads():
     report = build_report(findings(model=replace(MODEL, facts=facts)))
     told = {row.name: row.value for row in report.model}
     assert told["Error on held-out scans"] == "3.2 years (mean, n 40)"
+
+
+def test_a_page_has_room_for_so_many_checks_and_says_how_many_more_there_are():
+    limits = load_limits()["raw head"]
+    bad = {name: 2 * limit["high"] for name, limit in limits.items() if limit.get("high", 0) > 0}
+    bad |= {name: limit["low"] / 2 for name, limit in limits.items() if limit.get("low", 0) > 0}
+    rows = build_report(findings(measures=bad)).checks
+    names = [row.name for row in rows]
+    assert names.count("More such checks") == 1
+    more = int(rows[names.index("More such checks")].value)
+    shown = sum(row.gauge is not None and not row.gauge.is_normal for row in rows)
+    # One bar more is that of the training scans.
+    assert more > 0 and more + shown in (len(bad), len(bad) + 1)
