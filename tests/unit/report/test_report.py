@@ -10,7 +10,6 @@ from PIL import Image
 from pypdf import PdfReader
 
 from brainage.inference.attribution import LEGENDS
-from brainage.preprocessing.verdict import load_limits
 from brainage.report import (
     AttributionMap,
     Findings,
@@ -24,7 +23,6 @@ from brainage.report import (
     render_json,
     write_report,
 )
-from brainage.report.checks import measure_gauge
 from brainage.report.content import RESEARCH_ONLY
 from brainage.report.page_html import COLOURS, TINTS
 from brainage.report.page_pdf import render_pdf
@@ -284,30 +282,6 @@ def test_files_of_two_people_have_two_names_that_name_nobody():
     assert len(names) == 2 and not any("Ida" in name for name in names)
 
 
-def test_checks_have_their_normal_range_and_a_mark():
-    rows = build_report(findings(measures={"noise": 0.2, "ghost": 0.5, "detail": 0.25})).checks
-    checks = {row.name: row for row in rows}
-    # A measure within its limits is shown if it is one of the usual ones.
-    assert "Detail" not in checks
-    assert not checks["Noise"].gauge.is_normal and "at most 0.08" in checks["Noise"].note
-    assert not checks["Signal in the air"].gauge.is_normal
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "median", "mark"),
-    [
-        (3.0, None, 4.0, 2.0, 0.5),
-        (2.0, None, 4.0, 2.0, 1 / 3),
-        (1.0, 2.0, None, 3.0, 0.0),
-        (2.0, 2.0, None, 3.0, 1 / 3),
-    ],
-)
-def test_mark_lies_where_the_value_does(value, low, high, median, mark):
-    gauge = measure_gauge(value, low, high, median)
-    assert gauge.mark == pytest.approx(mark, abs=1e-3)
-    assert gauge.is_normal == ((low or -9) <= value <= (high or 9))
-
-
 def test_no_name_unless_typed_in_and_then_as_text():
     assert render_json(build_report(findings())).count('"name": null') == 1
     typed = Typed("<script>Łukasz\x00 & Иван</script>" + "x" * 99)
@@ -399,16 +373,3 @@ def test_the_error_of_a_finetuned_model_is_that_of_its_new_heads():
     report = build_report(findings(model=replace(MODEL, facts=facts)))
     told = {row.name: row.value for row in report.model}
     assert told["Error on held-out scans"] == "3.2 years (mean, n 40)"
-
-
-def test_a_page_has_room_for_so_many_checks_and_says_how_many_more_there_are():
-    limits = load_limits()["raw head"]
-    bad = {name: 2 * limit["high"] for name, limit in limits.items() if limit.get("high", 0) > 0}
-    bad |= {name: limit["low"] / 2 for name, limit in limits.items() if limit.get("low", 0) > 0}
-    rows = build_report(findings(measures=bad)).checks
-    names = [row.name for row in rows]
-    assert names.count("More such checks") == 1
-    more = int(rows[names.index("More such checks")].value)
-    shown = sum(row.gauge is not None and not row.gauge.is_normal for row in rows)
-    # One bar more is that of the training scans.
-    assert more > 0 and more + shown in (len(bad), len(bad) + 1)
