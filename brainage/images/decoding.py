@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from brainage.errors import ImageDataError, first_line
-from brainage.files import DAMAGE_ERRORS, sha256_bytes
+from brainage.files import DAMAGE_ERRORS, sha256_bytes, sha256_file
 
 Labels = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
@@ -178,7 +178,7 @@ class FolderImages:
     def content_hash(self) -> str:
         """SHA-256 over names, labels and contents; above `MOST` images sizes stand for contents."""
         # Reading all pixels would take hours.
-        tell = (lambda path: path.stat().st_size) if len(self.paths) > MOST else _digest
+        tell = (lambda path: path.stat().st_size) if len(self.paths) > MOST else sha256_file
         rows = (
             f"{path.parent.name}/{path.name} {tell(path)} {label}"
             for path, label in zip(self.paths, self.labels.tolist(), strict=True)
@@ -327,10 +327,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         drawing = image.convert("RGBA")
         plain = Image.alpha_composite(Image.new("RGBA", image.size, ground), drawing)
     return plain.convert("RGB")
-
-
-def _digest(path: Path) -> str:
-    return _attempt(path, lambda: sha256_bytes(path.read_bytes()), "cannot be read")
 
 
 def _is_image(path: Path) -> bool:
