@@ -72,6 +72,10 @@ class Original:
         """Return other voxels in the scan's place."""
         return Volume(data.astype(np.float32), self.volume.affine)
 
+    def find_slices(self, axis: int) -> NDArray[np.int64]:
+        """Find the slices (N,) along an axis that hold brain."""
+        return np.flatnonzero(self.brain.any(tuple({0, 1, 2} - {axis})))
+
     def distance_mm(self, mask: BoolArray) -> DoubleArray:
         """Distance of every voxel (I, J, K) to a mask; 0 inside."""
         found: DoubleArray = ndimage.distance_transform_edt(~mask, self.volume.spacing_mm)
@@ -135,8 +139,7 @@ def crop(scan: Original, i: Any = _FREE, j: Any = _FREE, k: Any = _FREE) -> Volu
     """Keep so many mm before and behind the brain along each axis; below 0, brain is lost."""
     window = []
     for axis, (before_mm, behind_mm) in enumerate((i, j, k)):
-        others = tuple({0, 1, 2} - {axis})
-        inside, size = np.flatnonzero(scan.brain.any(others)), scan.volume.spacing_mm[axis]
+        inside, size = scan.find_slices(axis), scan.volume.spacing_mm[axis]
         start = round(max(0, inside[0] - before_mm / size))
         last = round(min(scan.brain.shape[axis] - 1, inside[-1] + behind_mm / size))
         window.append(slice(start, last + 1))
@@ -184,7 +187,7 @@ def lose_slices(scan: Original, axis: int, length_mm: float) -> Volume:
 
 def _from_middle(scan: Original, axis: int, length_mm: float) -> slice:
     """Find the slices that lie so many mm behind the brain's middle."""
-    inside = np.flatnonzero(scan.brain.any(tuple({0, 1, 2} - {axis})))
+    inside = scan.find_slices(axis)
     middle = int(inside[len(inside) // 2])
     slices = min(scan.brain.shape[axis], length_mm / scan.volume.spacing_mm[axis])
     return slice(middle, middle + max(1, round(slices)))
